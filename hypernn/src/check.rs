@@ -1,0 +1,146 @@
+//! Checks that run at compile time where sizes are const, and in `new` where they are not, with
+//! the same words in both places.
+
+/// Longest message a check can carry, in bytes; longer text is cut.
+const CAPACITY: usize = 512;
+
+/// What is wrong with a declaration: a message with its numbers already written out.
+///
+/// It is built by `const` functions, so the same check can panic while the compiler evaluates a
+/// constant and return an error at run time.
+///
+/// ```
+/// use hypernn::check::Problem;
+///
+/// const PROBLEM: Problem = Problem::new("linear: in_dim is ").number(0).text(", expected at least 1");
+/// assert_eq!(PROBLEM.message(), "linear: in_dim is 0, expected at least 1");
+/// ```
+#[derive(Clone, Copy)]
+pub struct Problem {
+    bytes: [u8; CAPACITY],
+    len: usize,
+}
+
+impl Problem {
+    /// Starts a message.
+    pub const fn new(text: &str) -> Self {
+        Self { bytes: [0; CAPACITY], len: 0 }.text(text)
+    }
+
+    /// Appends text, cut at the last whole character where it does not fit.
+    #[must_use]
+    pub const fn text(mut self, text: &str) -> Self {
+        let bytes = text.as_bytes();
+        let mut room = CAPACITY - self.len;
+        if bytes.len() <= room {
+            room = bytes.len();
+        } else {
+            while room > 0 && !text.is_char_boundary(room) {
+                room -= 1;
+            }
+        }
+        let mut i = 0;
+        while i < room {
+            self.bytes[self.len] = bytes[i];
+            self.len += 1;
+            i += 1;
+        }
+        self
+    }
+
+    /// Appends a number in decimal.
+    #[must_use]
+    pub const fn number(self, value: usize) -> Self {
+        let mut digits = [0; 20];
+        let mut start = digits.len();
+        let mut rest = value;
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        let (_, digits) = digits.split_at(start);
+        match std::str::from_utf8(digits) {
+            Ok(text) => self.text(text),
+            Err(_) => self,
+        }
+    }
+
+    /// The message.
+    pub const fn message(&self) -> &str {
+        let (text, _) = self.bytes.split_at(self.len);
+        match std::str::from_utf8(text) {
+            Ok(text) => text,
+            Err(_) => "invalid declaration",
+        }
+    }
+
+    /// The message as a candle error, for sizes that are only known at run time.
+    pub fn into_error(self) -> candle_core::Error {
+        candle_core::Error::msg(self.message().to_owned())
+    }
+}
+
+impl std::fmt::Debug for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Problem({:?})", self.message())
+    }
+}
+
+/// The problem of a size that must be at least one, if it is zero.
+pub const fn zero(layer: &str, size: &str, value: usize) -> Option<Problem> {
+    if value > 0 {
+        return None;
+    }
+    Some(Problem::new(layer).text(": ").text(size).text(" is 0, expected at least 1"))
+}
+
+/// The first problem of several, so that a check reads as a list.
+pub const fn first(problems: &[Option<Problem>]) -> Option<Problem> {
+    let mut i = 0;
+    while i < problems.len() {
+        if problems[i].is_some() {
+            return problems[i];
+        }
+        i += 1;
+    }
+    None
+}
+
+/// Returns the problem as an error, for use at run time.
+///
+/// # Errors
+/// The problem, if there is one.
+pub fn ensure(problem: Option<Problem>) -> candle_core::Result<()> {
+    problem.map_or(Ok(()), |problem| Err(problem.into_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        let problem = Problem::new("a ").number(0).text(" b ").number(usize::MAX);
+        assert_eq!(problem.message(), format!("a 0 b {}", usize::MAX));
+    }
+
+    #[test]
+    fn long_text_is_cut_at_a_character() {
+        let long = "é".repeat(CAPACITY);
+        let problem = Problem::new("x").text(&long);
+        assert_eq!(problem.message(), format!("x{}", "é".repeat((CAPACITY - 1) / 2)));
+    }
+
+    #[test]
+    fn the_first_problem_wins() {
+        let found = first(&[zero("l", "a", 1), zero("l", "b", 0), zero("l", "c", 0)]);
+        assert_eq!(
+            found.map(|p| p.message().to_owned()).as_deref(),
+            Some("l: b is 0, expected at least 1")
+        );
+    }
+}

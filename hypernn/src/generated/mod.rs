@@ -1,0 +1,269 @@
+//! Generated parameters: the flat vector a hypernetwork made, cut into the target's tensors.
+
+pub(crate) mod scale;
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use crate::ops::split::split;
+use crate::target::HyperTarget;
+use crate::target::layout::{Layout, ParamInfo};
+use crate::target::source::{ParamSource, ParamSpec};
+use scale::Scales;
+
+/// A target's configuration and layout, shared by all that is generated for it.
+#[derive(Debug)]
+pub(crate) struct TargetPlan<C> {
+    pub(crate) config: C,
+    pub(crate) layout: Layout,
+}
+
+impl<C: Clone> TargetPlan<C> {
+    pub(crate) fn new<T: HyperTarget<Config = C>>(config: &C) -> Result<Self> {
+        Ok(Self { config: config.clone(), layout: T::layout_with(config)? })
+    }
+}
+
+/// The parameters of a target `T`, as a hypernetwork generated them: one set, or one per row or
+/// task.
+///
+/// Generated once, they serve any number of forward passes, and their gradient reaches the
+/// hypernetwork's variables through each.
+#[derive(Debug)]
+pub struct GeneratedParams<T: HyperTarget> {
+    plan: Arc<TargetPlan<T::Config>>,
+    sets: Option<usize>,
+    /// The target's tensors in flat order, `[dims…]` or `[G, dims…]`.
+    tensors: Vec<Tensor>,
+    buffers: Arc<[Tensor]>,
+}
+
+impl<T: HyperTarget> Clone for GeneratedParams<T> {
+    fn clone(&self) -> Self {
+        Self {
+            plan: self.plan.clone(),
+            sets: self.sets,
+            tensors: self.tensors.clone(),
+            buffers: self.buffers.clone(),
+        }
+    }
+}
+
+impl<T: HyperTarget> GeneratedParams<T> {
+    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as it is.
+    ///
+    /// # Errors
+    /// The vector's length, rank or dtype is not the target's.
+    pub fn from_flat(config: &T::Config, flat: &Tensor) -> Result<Self> {
+        let plan = TargetPlan::new::<T>(config)?;
+        let sets = check_flat::<T>(&plan.layout, flat)?;
+        let tensors = split(flat, sets, Scales::identity(&plan.layout).segments())?;
+        Ok(Self { plan: Arc::new(plan), sets, tensors, buffers: Arc::new([]) })
+    }
+
+    /// Cuts what a generator gave, `[N, C]` or `[G, N, C]`, surplus included.
+    pub(crate) fn from_generated(
+        plan: Arc<TargetPlan<T::Config>>,
+        generated: &Tensor,
+        sets: Option<usize>,
+        scales: &Scales,
+        buffers: Arc<[Tensor]>,
+    ) -> Result<Self> {
+        let tensors = scales.apply_gates(split(generated, sets, scales.segments())?)?;
+        Ok(Self { plan, sets, tensors, buffers })
+    }
+
+    /// The number of sets; `None` where one set serves every row.
+    pub fn num_sets(&self) -> Option<usize> {
+        self.sets
+    }
+
+    /// Which tensor lies where in the flat vector.
+    pub fn layout(&self) -> &Layout {
+        &self.plan.layout
+    }
+
+    /// The target's tensors with their places in the layout, in flat order; each of shape `[dims…]`,
+    /// or `[G, dims…]` for `G` sets.
+    pub fn tensors(&self) -> impl Iterator<Item = (&ParamInfo, &Tensor)> {
+        self.plan.layout.params().iter().zip(&self.tensors)
+    }
+
+    /// The flat vector, `[P]` or `[G, P]`.
+    ///
+    /// # Errors
+    /// candle's own.
+    pub fn flat(&self) -> Result<Tensor> {
+        flatten(&self.tensors, self.sets)
+    }
+
+    /// An ordinary target over the generated tensors; gradients flow through it.
+    ///
+    /// # Errors
+    /// The target's own.
+    pub fn unpack(&self) -> Result<T> {
+        let mut source = GeneratedSource::new(self);
+        T::build(&self.plan.config, &mut source)
+    }
+
+    /// The same values, cut off from the hypernetwork: no gradient flows back.
+    pub fn detach(&self) -> Self {
+        let tensors = self.tensors.iter().map(Tensor::detach).collect();
+        Self { tensors, ..self.clone() }
+    }
+
+    /// The device that holds them.
+    pub fn device(&self) -> &Device {
+        // A layout has at least one parameter.
+        self.tensors.first().map_or(&Device::Cpu, Tensor::device)
+    }
+
+    /// Looks for values that are NaN or infinite.
+    ///
+    /// # Errors
+    /// A tensor has such values: its name, their number and the index of the first.
+    pub fn check_finite(&self) -> Result<()> {
+        for (param, tensor) in self.tensors() {
+            let values = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+            let bad = values.iter().filter(|value| !value.is_finite()).count();
+            if let Some(first) = values.iter().position(|value| !value.is_finite()) {
+                candle_core::bail!(
+                    "generated parameter `{}` of {}: {bad} of {} values are not finite, the first at index {first} is {}",
+                    param.name,
+                    T::NAME,
+                    values.len(),
+                    values[first]
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The number of sets in a flat vector, after its shape and dtype have been checked.
+fn check_flat<T: HyperTarget>(layout: &Layout, flat: &Tensor) -> Result<Option<usize>> {
+    let expected = layout.num_params();
+    let (sets, found) = match *flat.dims() {
+        [found] => (None, found),
+        [sets, found] => (Some(sets), found),
+        _ => candle_core::bail!(
+            "the flat vector of {} has shape {:?}, expected [{expected}], or [G, {expected}] for G sets",
+            T::NAME,
+            flat.dims()
+        ),
+    };
+    if !flat.dtype().is_float() {
+        candle_core::bail!(
+            "the flat vector of {} has dtype {:?}, expected a floating dtype",
+            T::NAME,
+            flat.dtype()
+        );
+    }
+    if found < expected {
+        let starved = layout.param_at(found).map_or("", |param| param.name.as_str());
+        candle_core::bail!(
+            "the flat vector of {} has {found} values, expected {expected}: `{starved}` runs out of values",
+            T::NAME
+        );
+    }
+    if found > expected {
+        candle_core::bail!(
+            "the flat vector of {} has {found} values, expected {expected}: the last {} feed no parameter",
+            T::NAME,
+            found - expected
+        );
+    }
+    Ok(sets)
+}
+
+/// Serves generated tensors in flat order.
+struct GeneratedSource<'a> {
+    params: std::slice::Iter<'a, Tensor>,
+    buffers: std::slice::Iter<'a, Tensor>,
+    sets: Option<usize>,
+    like: &'a Tensor,
+}
+
+impl<'a> GeneratedSource<'a> {
+    fn new<T: HyperTarget>(params: &'a GeneratedParams<T>) -> Self {
+        Self {
+            params: params.tensors.iter(),
+            buffers: params.buffers.iter(),
+            sets: params.sets,
+            like: &params.tensors[0],
+        }
+    }
+
+    fn checked(
+        &self,
+        spec: &ParamSpec<'_>,
+        tensor: &Tensor,
+        sets: Option<usize>,
+    ) -> Result<Tensor> {
+        let skip = usize::from(sets.is_some());
+        if tensor.dims().get(skip..) != Some(spec.dims) {
+            candle_core::bail!(
+                "`{}` of shape {:?} was asked for, but the layout has shape {:?} there: the target's sizes changed after its layout was taken",
+                spec.name,
+                spec.dims,
+                tensor.dims()
+            );
+        }
+        Ok(tensor.clone())
+    }
+}
+
+impl ParamSource for GeneratedSource<'_> {
+    fn enter(&mut self, _name: &str) {}
+
+    fn leave(&mut self) {}
+
+    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        match self.params.next() {
+            Some(tensor) => self.checked(spec, tensor, self.sets),
+            None => candle_core::bail!(
+                "`{}` was asked for, but the layout has no more parameters",
+                spec.name
+            ),
+        }
+    }
+
+    /// Buffers start afresh where the hypernetwork keeps none.
+    fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        match self.buffers.next() {
+            Some(tensor) => self.checked(spec, tensor, None),
+            None => {
+                let var = spec.init.var(spec.dims, self.like.dtype(), self.like.device())?;
+                Ok(var.into_inner())
+            }
+        }
+    }
+}
+
+/// The flat vector of tensors `[dims…]`, or of `[G, dims…]`.
+fn flatten(tensors: &[Tensor], sets: Option<usize>) -> Result<Tensor> {
+    let rows = tensors.iter().map(|tensor| match sets {
+        None => tensor.flatten_all(),
+        Some(sets) => tensor.reshape((sets, ())),
+    });
+    Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, candle_core::D::Minus1)
+}
+
+/// The parameters of a network as one flat vector.
+pub(crate) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
+    let mut tensors = Vec::with_capacity(layout.params().len());
+    net.visit(&mut |_name, tensor| {
+        tensors.push(tensor.clone());
+        Ok(())
+    })?;
+    let expected = layout.params().len();
+    if tensors.len() != expected {
+        candle_core::bail!("{} has {} tensors, but its layout {expected}", T::NAME, tensors.len());
+    }
+    let Some((param, first)) = layout.params().iter().zip(&tensors).next() else {
+        candle_core::bail!("target {} has no parameters, so there is nothing to pack", T::NAME);
+    };
+    let sets = (first.rank() > param.shape.rank()).then(|| first.dim(0)).transpose()?;
+    flatten(&tensors, sets)
+}

@@ -1,0 +1,197 @@
+//! The linear layer: `y = x wᵀ + b`.
+
+use candle_core::{Module, Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+
+use super::sets;
+use crate::check::{Problem, first, zero};
+use crate::target::layer::{HyperLayer, Visitor};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+
+/// What a linear layer is made of: `linear(in_dim, out_dim)` in an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearSpec {
+    in_dim: usize,
+    out_dim: usize,
+    bias: bool,
+}
+
+impl LinearSpec {
+    /// The number of its parameters.
+    pub const fn num_params(&self) -> usize {
+        self.num_weights() + if self.bias { self.out_dim } else { 0 }
+    }
+
+    /// The number of values in `weight`.
+    pub const fn num_weights(&self) -> usize {
+        self.in_dim * self.out_dim
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        first(&[zero("linear", "in_dim", self.in_dim), zero("linear", "out_dim", self.out_dim)])
+    }
+
+    /// Weight `[out, in]` and bias `[out]`, as `candle_nn::linear` initialises them.
+    fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
+        crate::check::ensure(self.check())?;
+        let weight = source.param(&ParamSpec {
+            name: "weight",
+            dims: &[self.out_dim, self.in_dim],
+            kind: ParamKind::Weight,
+            init: candle_nn::init::DEFAULT_KAIMING_NORMAL,
+        })?;
+        let bound = 1. / (self.in_dim as f64).sqrt();
+        let bias = ParamSpec {
+            name: "bias",
+            dims: &[self.out_dim],
+            kind: ParamKind::Bias,
+            init: Init::Uniform { lo: -bound, up: bound },
+        };
+        Ok((weight, self.bias.then(|| source.param(&bias)).transpose()?))
+    }
+}
+
+/// The attribute's constructors.
+pub mod spec {
+    use super::LinearSpec;
+
+    /// `#[hyper(linear(in_dim, out_dim))]`.
+    pub const fn linear(in_dim: usize, out_dim: usize) -> LinearSpec {
+        linear_b(in_dim, out_dim, true)
+    }
+
+    /// `#[hyper(linear_no_bias(in_dim, out_dim))]`.
+    pub const fn linear_no_bias(in_dim: usize, out_dim: usize) -> LinearSpec {
+        linear_b(in_dim, out_dim, false)
+    }
+
+    /// `#[hyper(linear_b(in_dim, out_dim, bias))]`.
+    pub const fn linear_b(in_dim: usize, out_dim: usize, bias: bool) -> LinearSpec {
+        LinearSpec { in_dim, out_dim, bias }
+    }
+}
+
+/// `y = x wᵀ + b`, as `candle_nn::Linear`.
+///
+/// `weight` is `[out, in]`, or `[G, out, in]` for `G` sets; `bias` `[out]` or `[G, out]`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use hypernn::nn::{Linear, Module};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// // Two sets of weights, four rows: rows 0 and 1 use the first set, rows 2 and 3 the second.
+/// let weight = Tensor::new(&[[[1f32, 1.]], [[10., 10.]]], &Device::Cpu)?;
+/// let xs = Tensor::ones((4, 2), DType::F32, &Device::Cpu)?;
+/// let ys = Linear::new(weight, None).forward(&xs)?;
+/// assert_eq!(ys.to_vec2::<f32>()?, [[2.], [2.], [20.], [20.]]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// A layer over existing tensors.
+    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight, bias }
+    }
+
+    /// The weight.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// The bias.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// The weight `[G, out, in]` and bias `[G, out]`, with `G` 1 where they are shared.
+    fn as_sets(&self) -> Result<(Tensor, Option<Tensor>)> {
+        let bias = self.bias.as_ref();
+        match sets::count("linear", &self.weight, 2)? {
+            None => Ok((self.weight.unsqueeze(0)?, bias.map(|b| b.unsqueeze(0)).transpose()?)),
+            Some(_) => Ok((self.weight.clone(), bias.cloned())),
+        }
+    }
+}
+
+impl Module for Linear {
+    /// `[…, in]` to `[…, out]`.
+    ///
+    /// # Errors
+    /// The input's last dimension is not `in`, or its first not a multiple of the number of sets.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let (weight, bias) = self.as_sets()?;
+        let (sets, out_dim, in_dim) = weight.dims3()?;
+        let found = xs.dims().last().copied().unwrap_or(0);
+        if found != in_dim {
+            candle_core::bail!(
+                "linear: the input has width {found} (shape {:?}), the layer takes {in_dim}",
+                xs.dims()
+            );
+        }
+        let rows = xs.elem_count() / in_dim;
+        sets::rows_per_set("linear", xs.dim(0)?, sets)?;
+        let xs_by_set = xs.reshape((sets, rows / sets, in_dim))?;
+        let ys = crate::ops::linear::linear(&xs_by_set, &weight, bias.as_ref())?;
+        let mut shape = xs.dims().to_vec();
+        shape.pop();
+        shape.push(out_dim);
+        ys.reshape(shape)
+    }
+}
+
+impl HyperLayer<LinearSpec> for Linear {
+    fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let (weight, bias) = spec.params(source)?;
+        Ok(Self::new(weight, bias))
+    }
+
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", &self.weight)?;
+        self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
+    }
+}
+
+impl HyperLayer<LinearSpec> for candle_nn::Linear {
+    fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let (weight, bias) = spec.params(source)?;
+        Ok(Self::new(weight, bias))
+    }
+
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", self.weight())?;
+        self.bias().map_or(Ok(()), |bias| visitor("bias", bias))
+    }
+}
+
+/// A linear layer with bias; variables `weight` and `bias`.
+///
+/// # Errors
+/// A size is zero, or the builder's tensors have another shape.
+pub fn linear(in_dim: usize, out_dim: usize, vb: VarBuilder<'_>) -> Result<Linear> {
+    linear_b(in_dim, out_dim, true, vb)
+}
+
+/// A linear layer without bias; variable `weight`.
+///
+/// # Errors
+/// A size is zero, or the builder's tensor has another shape.
+pub fn linear_no_bias(in_dim: usize, out_dim: usize, vb: VarBuilder<'_>) -> Result<Linear> {
+    linear_b(in_dim, out_dim, false, vb)
+}
+
+/// A linear layer with or without bias.
+///
+/// # Errors
+/// A size is zero, or the builder's tensors have another shape.
+pub fn linear_b(in_dim: usize, out_dim: usize, bias: bool, vb: VarBuilder<'_>) -> Result<Linear> {
+    let spec = LinearSpec { in_dim, out_dim, bias };
+    Linear::build(&spec, &mut VarBuilderSource::new(vb))
+}

@@ -1,0 +1,33 @@
+//! Several sets of weights in one layer: which rows of the batch use which set.
+
+use candle_core::{Result, Tensor};
+
+/// The number of sets in `weight`, whose rank is `rank` where it is shared by all rows: `None`
+/// where it is.
+///
+/// # Errors
+/// Any other rank.
+pub(crate) fn count(layer: &str, weight: &Tensor, rank: usize) -> Result<Option<usize>> {
+    match weight.rank().checked_sub(rank) {
+        Some(0) => Ok(None),
+        Some(1) => weight.dim(0).map(Some),
+        _ => candle_core::bail!(
+            "{layer}: the weight has shape {:?}, expected {rank} dimensions, or {} with the number of sets in front",
+            weight.dims(),
+            rank + 1
+        ),
+    }
+}
+
+/// How many consecutive rows of a batch of `rows` use one set.
+///
+/// # Errors
+/// The rows can't be shared out evenly.
+pub(crate) fn rows_per_set(layer: &str, rows: usize, sets: usize) -> Result<usize> {
+    if sets == 0 || !rows.is_multiple_of(sets) {
+        candle_core::bail!(
+            "{layer}: a batch of {rows} rows can't be shared out among {sets} weight sets, expected a multiple"
+        );
+    }
+    Ok(rows / sets)
+}

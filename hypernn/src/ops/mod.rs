@@ -1,0 +1,6 @@
+//! Operations with gradients that candle lacks, gets wrong or makes slow.
+//!
+//! Each runs on whatever storage it is given: CPU, CUDA or Metal.
+
+pub(crate) mod linear;
+pub(crate) mod split;

@@ -1,0 +1,159 @@
+//! What a field of a target can be: a layer built from its spec, or a container of layers.
+
+use candle_core::{Result, Tensor};
+
+use super::source::{ParamSource, scoped};
+
+/// Called with the name (below the layer's path) and the tensor of each parameter, in flat order.
+pub type Visitor<'a> = dyn FnMut(&str, &Tensor) -> Result<()> + 'a;
+
+/// A layer that can be built from the spec `S`, with its tensors taken from any source.
+///
+/// `S` is the value of the field's attribute: `#[hyper(linear(64, 10))]` is a
+/// [`LinearSpec`](crate::nn::LinearSpec). Implement it for a layer of your own, for a spec of your
+/// own; the spec also has an inherent `const fn num_params(&self) -> usize` and
+/// `const fn check(&self) -> Option<Problem>`.
+#[diagnostic::on_unimplemented(
+    message = "a field of type `{Self}` can't be built from `{S}`",
+    label = "not a layer of this kind",
+    note = "the attribute names the candle constructor of the field's own type, without `vb`: `#[hyper(linear(64, 10))] fc: Linear`",
+    note = "a field without parameters says how to make it: `#[hyper(value = Activation::Relu)]`",
+    note = "a layer of your own implements `hypernn::HyperLayer` for a spec of your own"
+)]
+pub trait HyperLayer<S>: Sized {
+    /// Why this type must not be generated, where candle drops or miscomputes its gradients.
+    /// The derive turns it into a compile error.
+    const REFUSED: Option<&'static str> = None;
+
+    /// Builds the layer, asking `source` for its parameters in flat order.
+    ///
+    /// # Errors
+    /// The spec is invalid, or the source has no such tensor.
+    fn build(spec: &S, source: &mut dyn ParamSource) -> Result<Self>;
+
+    /// Visits the parameters in the order in which `build` asks for them.
+    ///
+    /// # Errors
+    /// The layer does not give access to a tensor, or the visitor fails.
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()>;
+}
+
+/// `[layer; n]`: `n` layers alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Repeat<S> {
+    /// The spec of each.
+    pub spec: S,
+    /// How many.
+    pub count: usize,
+}
+
+/// The type inside a container, so that a derive can name it without knowing the container.
+pub trait Container {
+    /// The type of one element.
+    type Item;
+}
+
+impl<T> Container for Vec<T> {
+    type Item = T;
+}
+
+impl<T, const N: usize> Container for [T; N] {
+    type Item = T;
+}
+
+impl<T> Container for Option<T> {
+    type Item = T;
+}
+
+fn build_each<'s, T, S>(
+    specs: impl Iterator<Item = &'s S>,
+    source: &mut dyn ParamSource,
+) -> Result<Vec<T>>
+where
+    T: HyperLayer<S>,
+    S: 's,
+{
+    specs
+        .enumerate()
+        .map(|(i, spec)| scoped(source, &i.to_string(), |source| T::build(spec, source)))
+        .collect()
+}
+
+fn into_array<T, const N: usize>(layers: Vec<T>) -> Result<[T; N]> {
+    let found = layers.len();
+    <[T; N]>::try_from(layers).or_else(|_| {
+        candle_core::bail!("an array of {N} layers can't hold {found}: write `[layer; {N}]`")
+    })
+}
+
+impl<T: HyperLayer<S>, S> HyperLayer<Repeat<S>> for Vec<T> {
+    const REFUSED: Option<&'static str> = T::REFUSED;
+
+    fn build(spec: &Repeat<S>, source: &mut dyn ParamSource) -> Result<Self> {
+        build_each(std::iter::repeat_n(&spec.spec, spec.count), source)
+    }
+
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        self.iter().try_for_each(|layer| layer.visit(visitor))
+    }
+}
+
+impl<T: HyperLayer<S>, S, const M: usize> HyperLayer<[S; M]> for Vec<T> {
+    const REFUSED: Option<&'static str> = T::REFUSED;
+
+    fn build(specs: &[S; M], source: &mut dyn ParamSource) -> Result<Self> {
+        build_each(specs.iter(), source)
+    }
+
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        self.iter().try_for_each(|layer| layer.visit(visitor))
+    }
+}
+
+impl<T: HyperLayer<S>, S, const N: usize> HyperLayer<Repeat<S>> for [T; N] {
+    const REFUSED: Option<&'static str> = T::REFUSED;
+
+    fn build(spec: &Repeat<S>, source: &mut dyn ParamSource) -> Result<Self> {
+        into_array(build_each(std::iter::repeat_n(&spec.spec, spec.count), source)?)
+    }
+
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        self.iter().try_for_each(|layer| layer.visit(visitor))
+    }
+}
+
+impl<T: HyperLayer<S>, S, const N: usize, const M: usize> HyperLayer<[S; M]> for [T; N] {
+    const REFUSED: Option<&'static str> = T::REFUSED;
+
+    fn build(specs: &[S; M], source: &mut dyn ParamSource) -> Result<Self> {
+        into_array(build_each(specs.iter(), source)?)
+    }
+
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        self.iter().try_for_each(|layer| layer.visit(visitor))
+    }
+}
+
+impl<T: HyperLayer<S>, S> HyperLayer<Option<S>> for Option<T> {
+    const REFUSED: Option<&'static str> = T::REFUSED;
+
+    fn build(spec: &Option<S>, source: &mut dyn ParamSource) -> Result<Self> {
+        spec.as_ref().map(|spec| T::build(spec, source)).transpose()
+    }
+
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        self.as_ref().map_or(Ok(()), |layer| layer.visit(visitor))
+    }
+}
+
+impl<T: HyperLayer<S>, S> HyperLayer<S> for Box<T> {
+    const REFUSED: Option<&'static str> = T::REFUSED;
+
+    fn build(spec: &S, source: &mut dyn ParamSource) -> Result<Self> {
+        T::build(spec, source).map(Box::new)
+    }
+
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        T::visit(self, visitor)
+    }
+}

@@ -1,0 +1,163 @@
+//! The target: the network whose weights are generated.
+
+pub mod layer;
+pub mod layout;
+pub mod source;
+
+use candle_core::{Module, ModuleT, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::generated::GeneratedParams;
+use layer::Visitor;
+use layout::Layout;
+use source::{ParamSource, VarBuilderSource};
+
+/// A network whose weights can be generated. Derive it: `#[derive(HyperTarget)]`.
+///
+/// `Config` is what the attributes' expressions need at run time; it is `()` where every size is
+/// a constant, and then the methods without `_with` apply.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a hypernetwork target",
+    label = "not a target",
+    note = "a struct becomes one by `#[derive(HyperTarget)]`"
+)]
+pub trait HyperTarget: Sized {
+    /// What the attributes' expressions read as `config`.
+    type Config: Clone + Send + Sync + 'static;
+
+    /// The type's name, for messages and files.
+    const NAME: &'static str;
+
+    /// Builds the network, asking `source` for its parameters in flat order.
+    ///
+    /// # Errors
+    /// An invalid size, or whatever the source returns.
+    fn build(config: &Self::Config, source: &mut dyn ParamSource) -> Result<Self>;
+
+    /// Visits the parameters in flat order, each once, with the name inside its layer.
+    ///
+    /// # Errors
+    /// A layer does not give access to its tensors, or the visitor fails.
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()>;
+
+    /// The network with variables of its own, named by field: an ordinary candle model.
+    ///
+    /// # Errors
+    /// The builder lacks a tensor, or has one of another shape.
+    fn new(vb: VarBuilder<'_>) -> Result<Self>
+    where
+        Self: HyperTarget<Config = ()>,
+    {
+        Self::with_config(&(), vb)
+    }
+
+    /// As [`new`](Self::new), for sizes known at run time.
+    ///
+    /// # Errors
+    /// An invalid size, or whatever the builder returns.
+    fn with_config(config: &Self::Config, vb: VarBuilder<'_>) -> Result<Self> {
+        Self::build(config, &mut VarBuilderSource::new(vb))
+    }
+
+    /// Which tensor lies where in the flat vector.
+    ///
+    /// # Errors
+    /// An invalid size, or two tensors of one name.
+    fn layout() -> Result<Layout>
+    where
+        Self: HyperTarget<Config = ()>,
+    {
+        Self::layout_with(&())
+    }
+
+    /// As [`layout`](Self::layout), for sizes known at run time.
+    ///
+    /// # Errors
+    /// An invalid size, or two tensors of one name.
+    fn layout_with(config: &Self::Config) -> Result<Layout> {
+        let layout = Layout::record(|source| Self::build(config, source).map(drop))?;
+        if layout.num_params() == 0 {
+            candle_core::bail!(
+                "target {} has no parameters, so there is nothing to generate",
+                Self::NAME
+            );
+        }
+        Ok(layout)
+    }
+
+    /// The network over a flat vector `[P]`, or over `G` sets `[G, P]`; gradients flow into it.
+    ///
+    /// # Errors
+    /// The vector's length or rank is not the target's.
+    fn unpack(flat: &Tensor) -> Result<Self>
+    where
+        Self: HyperTarget<Config = ()>,
+    {
+        Self::unpack_with(&(), flat)
+    }
+
+    /// As [`unpack`](Self::unpack), for sizes known at run time.
+    ///
+    /// # Errors
+    /// The vector's length or rank is not the target's.
+    fn unpack_with(config: &Self::Config, flat: &Tensor) -> Result<Self> {
+        GeneratedParams::<Self>::from_flat(config, flat)?.unpack()
+    }
+
+    /// The network's parameters as one flat vector `[P]`, or `[G, P]` where it holds `G` sets;
+    /// gradients flow back into them.
+    ///
+    /// # Errors
+    /// A layer does not give access to its tensors, or they differ in dtype or device.
+    fn pack(&self) -> Result<Tensor>
+    where
+        Self: HyperTarget<Config = ()>,
+    {
+        self.pack_with(&())
+    }
+
+    /// As [`pack`](Self::pack), for sizes known at run time.
+    ///
+    /// # Errors
+    /// A layer does not give access to its tensors, or they differ in dtype or device.
+    fn pack_with(&self, config: &Self::Config) -> Result<Tensor> {
+        crate::generated::pack(self, &Self::layout_with(config)?)
+    }
+
+    /// `unpack(flat)?.forward(xs)`.
+    ///
+    /// # Errors
+    /// As [`unpack`](Self::unpack), or the forward's own.
+    fn functional_forward(flat: &Tensor, xs: &Tensor) -> Result<Tensor>
+    where
+        Self: HyperTarget<Config = ()> + Module,
+    {
+        Self::unpack(flat)?.forward(xs)
+    }
+
+    /// `unpack(flat)?.forward_t(xs, train)`.
+    ///
+    /// # Errors
+    /// As [`unpack`](Self::unpack), or the forward's own.
+    fn functional_forward_t(flat: &Tensor, xs: &Tensor, train: bool) -> Result<Tensor>
+    where
+        Self: HyperTarget<Config = ()> + ModuleT,
+    {
+        Self::unpack(flat)?.forward_t(xs, train)
+    }
+}
+
+/// The number of parameters of a target all of whose sizes are constants.
+pub trait FixedTarget {
+    /// The number of its parameters: the length of the flat vector.
+    const NUM_PARAMS: usize;
+}
+
+impl<T: FixedTarget> FixedTarget for Box<T> {
+    const NUM_PARAMS: usize = T::NUM_PARAMS;
+}
+
+/// The spec of a field that is a target itself: `#[hyper(target)]`, `#[hyper(target(&config.block))]`,
+/// or no attribute at all.
+#[derive(Clone, Copy, Debug)]
+pub struct NestedSpec<C>(pub C);

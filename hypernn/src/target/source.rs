@@ -1,0 +1,182 @@
+//! Where a target's tensors come from while it is built.
+
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+
+/// What a parameter is in its layer; it decides nothing by itself and is part of the layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ParamKind {
+    /// The matrix or kernel of a linear, convolutional or recurrent layer.
+    Weight,
+    /// An additive term.
+    Bias,
+    /// The multiplicative term of a normalisation.
+    Gain,
+    /// The rows of an embedding.
+    Table,
+    /// The slope of a parametric activation.
+    Slope,
+    /// A bare tensor field.
+    Tensor,
+}
+
+impl ParamKind {
+    /// The name used in layouts and files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Weight => "weight",
+            Self::Bias => "bias",
+            Self::Gain => "gain",
+            Self::Table => "table",
+            Self::Slope => "slope",
+            Self::Tensor => "tensor",
+        }
+    }
+}
+
+/// One tensor that a layer asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct ParamSpec<'a> {
+    /// The name below the layer's own path, such as `weight`; empty where the path is the name.
+    pub name: &'a str,
+    /// The shape of one set, row-major.
+    pub dims: &'a [usize],
+    /// What it is.
+    pub kind: ParamKind,
+    /// How candle would initialise it.
+    pub init: Init,
+}
+
+/// Where the tensors of a target come from while it is built.
+///
+/// The same `build` serves every source: one records the layout, one takes variables from a
+/// `VarBuilder`, one cuts a vector of generated parameters. A layer asks for its tensors in flat
+/// order: the order of declaration, weight before bias.
+pub trait ParamSource {
+    /// Goes down one component of the path, as `VarBuilder::pp` does.
+    fn enter(&mut self, name: &str);
+
+    /// Goes back up by one component.
+    fn leave(&mut self);
+
+    /// The next parameter: of shape `dims`, or `[G, dims…]` for `G` sets of generated parameters.
+    ///
+    /// # Errors
+    /// The source has no such tensor, or one of another shape.
+    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor>;
+
+    /// A tensor that belongs to the layer but is not a parameter, such as running statistics.
+    ///
+    /// # Errors
+    /// The source has no such tensor, or one of another shape.
+    fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor>;
+}
+
+/// Builds what lies below one path component.
+///
+/// # Errors
+/// Whatever `build` returns.
+pub fn scoped<T>(
+    source: &mut dyn ParamSource,
+    name: &str,
+    build: impl FnOnce(&mut dyn ParamSource) -> Result<T>,
+) -> Result<T> {
+    source.enter(name);
+    let built = build(source);
+    source.leave();
+    built
+}
+
+/// Variables of a `VarBuilder`: the target becomes an ordinary network.
+pub(crate) struct VarBuilderSource<'a> {
+    path: Vec<VarBuilder<'a>>,
+    root: VarBuilder<'a>,
+}
+
+impl<'a> VarBuilderSource<'a> {
+    pub(crate) fn new(root: VarBuilder<'a>) -> Self {
+        Self { path: Vec::new(), root }
+    }
+
+    fn here(&self) -> &VarBuilder<'a> {
+        self.path.last().unwrap_or(&self.root)
+    }
+
+    /// A tensor whose name is empty is named by the path alone.
+    fn get(&self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        if !spec.name.is_empty() {
+            return self.here().get_with_hints(spec.dims, spec.name, spec.init);
+        }
+        let prefix = self.here().prefix();
+        self.here().root().get_with_hints(spec.dims, &prefix, spec.init)
+    }
+}
+
+impl ParamSource for VarBuilderSource<'_> {
+    fn enter(&mut self, name: &str) {
+        self.path.push(self.here().pp(name));
+    }
+
+    fn leave(&mut self) {
+        self.path.pop();
+    }
+
+    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        self.get(spec)
+    }
+
+    fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        self.get(spec)
+    }
+}
+
+/// Serves one named tensor of another layer, and everything else from the source below.
+///
+/// This is how a field reuses another field's tensor: the tied tensor is never asked of the
+/// source, so it is counted once.
+pub struct TiedSource<'a> {
+    source: &'a mut dyn ParamSource,
+    name: &'a str,
+    tensor: Tensor,
+    depth: usize,
+}
+
+impl<'a> TiedSource<'a> {
+    /// Serves `tensor` wherever the layer directly below asks for `name`.
+    pub fn new(source: &'a mut dyn ParamSource, name: &'a str, tensor: Tensor) -> Self {
+        Self { source, name, tensor, depth: 0 }
+    }
+}
+
+impl ParamSource for TiedSource<'_> {
+    fn enter(&mut self, name: &str) {
+        self.depth += 1;
+        self.source.enter(name);
+    }
+
+    fn leave(&mut self) {
+        self.depth -= 1;
+        self.source.leave();
+    }
+
+    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        if spec.name != self.name || self.depth > 0 {
+            return self.source.param(spec);
+        }
+        let found = self.tensor.dims();
+        // A tensor of several sets has the number of sets in front of its own shape.
+        if found != spec.dims && found.get(1..) != Some(spec.dims) {
+            candle_core::bail!(
+                "tied {}: the layer takes shape {:?}, the tensor it reuses has shape {found:?}",
+                self.name,
+                spec.dims
+            );
+        }
+        Ok(self.tensor.clone())
+    }
+
+    fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        self.source.buffer(spec)
+    }
+}
