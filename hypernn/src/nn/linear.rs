@@ -5,7 +5,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::sets;
 use crate::check::{Problem, first, zero};
-use crate::target::layer::{HyperLayer, Visitor};
+use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
 /// What a linear layer is made of: `linear(in_dim, out_dim)` in an attribute.
@@ -152,7 +152,9 @@ impl HyperLayer<LinearSpec> for Linear {
         let (weight, bias) = spec.params(source)?;
         Ok(Self::new(weight, bias))
     }
+}
 
+impl Parameters for Linear {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
         visitor("weight", &self.weight)?;
         self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
@@ -164,7 +166,9 @@ impl HyperLayer<LinearSpec> for candle_nn::Linear {
         let (weight, bias) = spec.params(source)?;
         Ok(Self::new(weight, bias))
     }
+}
 
+impl Parameters for candle_nn::Linear {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
         visitor("weight", self.weight())?;
         self.bias().map_or(Ok(()), |bias| visitor("bias", bias))

@@ -7,6 +7,15 @@ use super::source::{ParamSource, scoped};
 /// Called with the name (below the layer's path) and the tensor of each parameter, in flat order.
 pub type Visitor<'a> = dyn FnMut(&str, &Tensor) -> Result<()> + 'a;
 
+/// Something with parameters: a layer, a container of layers, a target.
+pub trait Parameters {
+    /// Visits the parameters in flat order, each with its name inside its layer.
+    ///
+    /// # Errors
+    /// The layer does not give access to a tensor, or the visitor fails.
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()>;
+}
+
 /// A layer that can be built from the spec `S`, with its tensors taken from any source.
 ///
 /// `S` is the value of the field's attribute: `#[hyper(linear(64, 10))]` is a
@@ -20,7 +29,7 @@ pub type Visitor<'a> = dyn FnMut(&str, &Tensor) -> Result<()> + 'a;
     note = "a field without parameters says how to make it: `#[hyper(value = Activation::Relu)]`",
     note = "a layer of your own implements `hypernn::HyperLayer` for a spec of your own"
 )]
-pub trait HyperLayer<S>: Sized {
+pub trait HyperLayer<S>: Parameters + Sized {
     /// Why this type must not be generated, where candle drops or miscomputes its gradients.
     /// The derive turns it into a compile error.
     const REFUSED: Option<&'static str> = None;
@@ -30,12 +39,6 @@ pub trait HyperLayer<S>: Sized {
     /// # Errors
     /// The spec is invalid, or the source has no such tensor.
     fn build(spec: &S, source: &mut dyn ParamSource) -> Result<Self>;
-
-    /// Visits the parameters in the order in which `build` asks for them.
-    ///
-    /// # Errors
-    /// The layer does not give access to a tensor, or the visitor fails.
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()>;
 }
 
 /// `[layer; n]`: `n` layers alike.
@@ -92,10 +95,6 @@ impl<T: HyperLayer<S>, S> HyperLayer<Repeat<S>> for Vec<T> {
     fn build(spec: &Repeat<S>, source: &mut dyn ParamSource) -> Result<Self> {
         build_each(std::iter::repeat_n(&spec.spec, spec.count), source)
     }
-
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        self.iter().try_for_each(|layer| layer.visit(visitor))
-    }
 }
 
 impl<T: HyperLayer<S>, S, const M: usize> HyperLayer<[S; M]> for Vec<T> {
@@ -103,10 +102,6 @@ impl<T: HyperLayer<S>, S, const M: usize> HyperLayer<[S; M]> for Vec<T> {
 
     fn build(specs: &[S; M], source: &mut dyn ParamSource) -> Result<Self> {
         build_each(specs.iter(), source)
-    }
-
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        self.iter().try_for_each(|layer| layer.visit(visitor))
     }
 }
 
@@ -116,10 +111,6 @@ impl<T: HyperLayer<S>, S, const N: usize> HyperLayer<Repeat<S>> for [T; N] {
     fn build(spec: &Repeat<S>, source: &mut dyn ParamSource) -> Result<Self> {
         into_array(build_each(std::iter::repeat_n(&spec.spec, spec.count), source)?)
     }
-
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        self.iter().try_for_each(|layer| layer.visit(visitor))
-    }
 }
 
 impl<T: HyperLayer<S>, S, const N: usize, const M: usize> HyperLayer<[S; M]> for [T; N] {
@@ -127,10 +118,6 @@ impl<T: HyperLayer<S>, S, const N: usize, const M: usize> HyperLayer<[S; M]> for
 
     fn build(specs: &[S; M], source: &mut dyn ParamSource) -> Result<Self> {
         into_array(build_each(specs.iter(), source)?)
-    }
-
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        self.iter().try_for_each(|layer| layer.visit(visitor))
     }
 }
 
@@ -140,10 +127,6 @@ impl<T: HyperLayer<S>, S> HyperLayer<Option<S>> for Option<T> {
     fn build(spec: &Option<S>, source: &mut dyn ParamSource) -> Result<Self> {
         spec.as_ref().map(|spec| T::build(spec, source)).transpose()
     }
-
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        self.as_ref().map_or(Ok(()), |layer| layer.visit(visitor))
-    }
 }
 
 impl<T: HyperLayer<S>, S> HyperLayer<S> for Box<T> {
@@ -152,7 +135,27 @@ impl<T: HyperLayer<S>, S> HyperLayer<S> for Box<T> {
     fn build(spec: &S, source: &mut dyn ParamSource) -> Result<Self> {
         T::build(spec, source).map(Box::new)
     }
+}
 
+impl<T: Parameters> Parameters for Vec<T> {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        self.iter().try_for_each(|layer| layer.visit(visitor))
+    }
+}
+
+impl<T: Parameters, const N: usize> Parameters for [T; N] {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        self.iter().try_for_each(|layer| layer.visit(visitor))
+    }
+}
+
+impl<T: Parameters> Parameters for Option<T> {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        self.as_ref().map_or(Ok(()), |layer| layer.visit(visitor))
+    }
+}
+
+impl<T: Parameters> Parameters for Box<T> {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
         T::visit(self, visitor)
     }

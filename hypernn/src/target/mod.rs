@@ -3,12 +3,13 @@
 pub mod layer;
 pub mod layout;
 pub mod source;
+pub mod tensor;
 
 use candle_core::{Module, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::generated::GeneratedParams;
-use layer::Visitor;
+use layer::Parameters;
 use layout::Layout;
 use source::{ParamSource, VarBuilderSource};
 
@@ -21,7 +22,7 @@ use source::{ParamSource, VarBuilderSource};
     label = "not a target",
     note = "a struct becomes one by `#[derive(HyperTarget)]`"
 )]
-pub trait HyperTarget: Sized {
+pub trait HyperTarget: Parameters + Sized {
     /// What the attributes' expressions read as `config`.
     type Config: Clone + Send + Sync + 'static;
 
@@ -33,12 +34,6 @@ pub trait HyperTarget: Sized {
     /// # Errors
     /// An invalid size, or whatever the source returns.
     fn build(config: &Self::Config, source: &mut dyn ParamSource) -> Result<Self>;
-
-    /// Visits the parameters in flat order, each once, with the name inside its layer.
-    ///
-    /// # Errors
-    /// A layer does not give access to its tensors, or the visitor fails.
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()>;
 
     /// The network with variables of its own, named by field: an ordinary candle model.
     ///

@@ -1,0 +1,70 @@
+//! A bare tensor as a parameter of a target.
+
+use candle_core::{Result, Tensor};
+use candle_nn::Init;
+
+use super::layer::{HyperLayer, Parameters, Visitor};
+use super::source::{ParamKind, ParamSource, ParamSpec};
+use crate::check::Problem;
+
+/// A bare tensor of rank `R`: `#[hyper(tensor([rows, columns]))]`.
+///
+/// It starts as standard normal numbers, unless told otherwise:
+/// `#[hyper(tensor([8], init = Init::Const(1.)))]`. With several sets of generated parameters the
+/// field holds `[G, dims…]`.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorSpec<const R: usize> {
+    dims: [usize; R],
+    init: Init,
+}
+
+/// `#[hyper(tensor([rows, columns]))]`.
+pub const fn tensor<const R: usize>(dims: [usize; R]) -> TensorSpec<R> {
+    TensorSpec { dims, init: Init::Randn { mean: 0., stdev: 1. } }
+}
+
+impl<const R: usize> TensorSpec<R> {
+    /// How it starts.
+    #[must_use]
+    pub const fn init(mut self, init: Init) -> Self {
+        self.init = init;
+        self
+    }
+
+    /// The number of its values.
+    pub const fn num_params(&self) -> usize {
+        let mut product = 1;
+        let mut i = 0;
+        while i < R {
+            product *= self.dims[i];
+            i += 1;
+        }
+        product
+    }
+
+    /// What is wrong with the shape, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        if self.num_params() > 0 {
+            return None;
+        }
+        Some(Problem::new("tensor: a dimension is 0, expected at least 1"))
+    }
+}
+
+impl<const R: usize> HyperLayer<TensorSpec<R>> for Tensor {
+    fn build(spec: &TensorSpec<R>, source: &mut dyn ParamSource) -> Result<Self> {
+        crate::check::ensure(spec.check())?;
+        source.param(&ParamSpec {
+            name: "",
+            dims: &spec.dims,
+            kind: ParamKind::Tensor,
+            init: spec.init,
+        })
+    }
+}
+
+impl Parameters for Tensor {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("", self)
+    }
+}
