@@ -2,9 +2,14 @@
 
 pub use candle_core::{Result, Tensor};
 pub use std::borrow::Borrow;
+pub use std::convert::AsRef;
+pub use std::fmt::{Debug, Formatter, Result as FmtResult};
+pub use std::path::Path;
 pub use std::{option::Option, primitive::*, result::Result as StdResult};
 
 pub use crate::check::Problem;
+use crate::generator::GeneratorShape;
+pub use crate::hypernetwork::{Declaration, StaticHyperNetwork};
 pub use crate::target::NestedSpec;
 pub use crate::target::layer::{Container, Parameters, Repeat, Visitor};
 pub use crate::target::source::{ParamSource, TiedSource, scoped};
@@ -69,4 +74,20 @@ pub fn visit_untied(
     visitor: &mut layer::Visitor<'_>,
 ) -> Result<()> {
     layer.visit(&mut |name, tensor| if name == tied { Ok(()) } else { visitor(name, tensor) })
+}
+
+/// The sizes of a declared hypernetwork.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Embeddings, their width and the chunks.
+    pub shape: GeneratorShape,
+    /// The number of the hypernetwork's own parameters.
+    pub num_params: usize,
+}
+
+impl Sizes {
+    /// What is wrong with them, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        self.shape.check()
+    }
 }

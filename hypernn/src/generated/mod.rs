@@ -13,7 +13,6 @@ use crate::target::source::{ParamSource, ParamSpec};
 use scale::Scales;
 
 /// A target's configuration and layout, shared by all that is generated for it.
-#[derive(Debug)]
 pub(crate) struct TargetPlan<C> {
     pub(crate) config: C,
     pub(crate) layout: Layout,
@@ -30,7 +29,6 @@ impl<C: Clone> TargetPlan<C> {
 ///
 /// Generated once, they serve any number of forward passes, and their gradient reaches the
 /// hypernetwork's variables through each.
-#[derive(Debug)]
 pub struct GeneratedParams<T: HyperTarget> {
     plan: Arc<TargetPlan<T::Config>>,
     sets: Option<usize>,
@@ -47,6 +45,16 @@ impl<T: HyperTarget> Clone for GeneratedParams<T> {
             tensors: self.tensors.clone(),
             buffers: self.buffers.clone(),
         }
+    }
+}
+
+impl<T: HyperTarget> std::fmt::Debug for GeneratedParams<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GeneratedParams")
+            .field("target", &format_args!("{}", T::NAME))
+            .field("sets", &self.sets)
+            .field("parameters", &self.plan.layout.num_params())
+            .finish()
     }
 }
 
@@ -70,7 +78,7 @@ impl<T: HyperTarget> GeneratedParams<T> {
         scales: &Scales,
         buffers: Arc<[Tensor]>,
     ) -> Result<Self> {
-        let tensors = scales.apply_gates(split(generated, sets, scales.segments())?)?;
+        let tensors = scales.add_bases(split(generated, sets, scales.segments())?)?;
         Ok(Self { plan, sets, tensors, buffers })
     }
 
