@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use crate::generator::GeneratorOutput;
 use crate::ops::split::split;
 use crate::target::HyperTarget;
 use crate::target::layout::{Layout, ParamInfo};
@@ -66,14 +67,14 @@ impl<T: HyperTarget> GeneratedParams<T> {
     pub fn from_flat(config: &T::Config, flat: &Tensor) -> Result<Self> {
         let plan = TargetPlan::new::<T>(config)?;
         let sets = check_flat::<T>(&plan.layout, flat)?;
-        let tensors = split(flat, sets, Scales::identity(&plan.layout).segments())?;
+        let tensors = split(&flat.clone().into(), sets, Scales::identity(&plan.layout).segments())?;
         Ok(Self { plan: Arc::new(plan), sets, tensors, buffers: Arc::new([]) })
     }
 
     /// Cuts what a generator gave, `[N, C]` or `[G, N, C]`, surplus included.
     pub(crate) fn from_generated(
         plan: Arc<TargetPlan<T::Config>>,
-        generated: &Tensor,
+        generated: &GeneratorOutput,
         sets: Option<usize>,
         scales: &Scales,
         buffers: Arc<[Tensor]>,

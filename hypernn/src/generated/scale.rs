@@ -14,6 +14,7 @@ use candle_core::{Result, Shape, Tensor};
 use candle_nn::init::NormalOrUniform;
 use candle_nn::{Init, VarBuilder};
 
+use crate::generator::GeneratorOutput;
 use crate::init::computed;
 use crate::ops::split::{Segment, split};
 use crate::target::layout::{Layout, ParamInfo};
@@ -52,7 +53,11 @@ impl Scales {
 
     /// Each tensor starts with the statistics of candle's own init. `generated` is the first that
     /// the generator gave; bases are kept below `vb`.
-    pub(crate) fn exact(layout: &Layout, generated: &Tensor, vb: &VarBuilder<'_>) -> Result<Self> {
+    pub(crate) fn exact(
+        layout: &Layout,
+        generated: &GeneratorOutput,
+        vb: &VarBuilder<'_>,
+    ) -> Result<Self> {
         let mut scales = Self {
             segments: layout.params().iter().map(exact_segment).collect(),
             bases: Vec::new(),

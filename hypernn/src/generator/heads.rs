@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::linear::Linear;
-use super::{GeneratorShape, GeneratorSpec, WeightGenerator};
+use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
 use crate::init::InitScheme;
 use crate::plan::ChunkPlan;
 
@@ -55,7 +55,7 @@ impl GeneratorSpec for HeadsSpec {
 struct Heads(Linear);
 
 impl WeightGenerator for Heads {
-    fn forward(&self, embedding: &Tensor) -> Result<Tensor> {
+    fn forward(&self, embedding: &Tensor) -> Result<GeneratorOutput> {
         self.0.forward(&embedding.flatten_all()?.unsqueeze(0)?)
     }
 }

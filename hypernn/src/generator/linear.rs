@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::{GeneratorShape, GeneratorSpec, WeightGenerator};
+use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
 use crate::init::InitScheme;
 use crate::plan::ChunkPlan;
 
@@ -71,8 +71,7 @@ impl Linear {
 }
 
 impl WeightGenerator for Linear {
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = (self.weight.unsqueeze(0)?, self.bias.unsqueeze(0)?);
-        crate::ops::linear::linear(&xs.unsqueeze(0)?, &weight, Some(&bias))?.squeeze(0)
+    fn forward(&self, xs: &Tensor) -> Result<GeneratorOutput> {
+        Ok(GeneratorOutput::linear(xs.clone(), self.weight.clone(), self.bias.clone()))
     }
 }

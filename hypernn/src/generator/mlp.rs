@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::linear::Linear;
-use super::{GeneratorShape, GeneratorSpec, WeightGenerator};
+use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
 use crate::check::{Problem, ensure, zero};
 use crate::init::InitScheme;
 use crate::plan::ChunkPlan;
@@ -159,12 +159,12 @@ struct Mlp {
 }
 
 impl WeightGenerator for Mlp {
-    fn forward(&self, embedding: &Tensor) -> Result<Tensor> {
+    fn forward(&self, embedding: &Tensor) -> Result<GeneratorOutput> {
         let Some((last, hidden)) = self.layers.split_last() else {
-            return Ok(embedding.clone());
+            return Ok(embedding.clone().into());
         };
         let hidden = hidden.iter().try_fold(embedding.clone(), |xs, layer| {
-            self.activation.forward(&layer.forward(&xs)?)
+            self.activation.forward(&layer.forward(&xs)?.values()?)
         })?;
         last.forward(&hidden)
     }

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use candle_core::{DType, Device, Result, Tensor};
-//! use hypernn::generator::{GeneratorShape, GeneratorSpec, WeightGenerator};
+//! use hypernn::generator::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
 //! use hypernn::init::InitScheme;
 //! use hypernn::nn::{Init, Linear, VarBuilder, VarMap};
 //! use hypernn::{ChunkPlan, HyperTarget, hypernetwork};
@@ -49,8 +49,8 @@
 //! }
 //!
 //! impl WeightGenerator for BoundedGenerator {
-//!     fn forward(&self, embedding: &Tensor) -> Result<Tensor> {
-//!         embedding.matmul(&self.weight)?.sin()
+//!     fn forward(&self, embedding: &Tensor) -> Result<GeneratorOutput> {
+//!         Ok(embedding.matmul(&self.weight)?.sin()?.into())
 //!     }
 //! }
 //!
@@ -80,6 +80,7 @@
 mod heads;
 mod linear;
 mod mlp;
+mod output;
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
@@ -90,6 +91,8 @@ use crate::plan::ChunkPlan;
 pub use heads::HeadsSpec;
 pub use linear::LinearSpec;
 pub use mlp::{Activation, MlpSpec};
+pub use output::GeneratorOutput;
+pub(crate) use output::Rows;
 
 /// The generators and their activations as they are written after `generator:`.
 pub mod spec {
@@ -122,7 +125,7 @@ pub trait WeightGenerator: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// candle's own.
-    fn forward(&self, embedding: &Tensor) -> Result<Tensor>;
+    fn forward(&self, embedding: &Tensor) -> Result<GeneratorOutput>;
 }
 
 /// What is written after `generator:`, a plain value that builds a [`WeightGenerator`].
