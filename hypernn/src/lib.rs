@@ -6,6 +6,7 @@ pub mod nn;
 mod ops;
 pub mod target;
 
+pub use hypernn_macros::HyperTarget;
 pub use target::layer::{HyperLayer, Parameters};
 pub use target::layout::Layout;
 pub use target::{FixedTarget, HyperTarget};

@@ -1,0 +1,90 @@
+//! The bounds that a generic field needs.
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+use syn::{Generics, Path, WherePredicate, parse_quote};
+
+use super::check::{Field, FieldKind, Target};
+use super::parse::Layer;
+
+/// The generics, with a bound for each field that must be buildable.
+pub(crate) fn buildable(target: &Target) -> Generics {
+    let krate = &target.header.krate;
+    with_bounds(target.header.generics.clone(), generic_layers(target), |field, layer| {
+        let (ty, spec) = (&field.ty, spec_type(layer, krate)?);
+        Some(parse_quote!(#ty: #krate::HyperLayer<#spec>))
+    })
+}
+
+/// As [`buildable`], with a bound for each field whose size must be a constant.
+pub(crate) fn fixed(target: &Target) -> Generics {
+    let krate = &target.header.krate;
+    with_bounds(buildable(target), generic_layers(target), |field, layer| {
+        let ty = nested_type(layer, field.ty.to_token_stream(), krate)?;
+        Some(parse_quote!(#ty: #krate::FixedTarget))
+    })
+}
+
+fn with_bounds(
+    mut generics: Generics,
+    fields: Vec<(&Field, &Layer)>,
+    bound: impl Fn(&Field, &Layer) -> Option<WherePredicate>,
+) -> Generics {
+    let bounds: Vec<_> = fields.into_iter().filter_map(|(f, layer)| bound(f, layer)).collect();
+    if !bounds.is_empty() {
+        generics.make_where_clause().predicates.extend(bounds);
+    }
+    generics
+}
+
+/// The layers whose type mentions a type parameter.
+fn generic_layers(target: &Target) -> Vec<(&Field, &Layer)> {
+    let params: Vec<_> =
+        target.header.generics.type_params().map(|param| param.ident.to_string()).collect();
+    let layers = target.fields.iter().filter_map(|field| match &field.kind {
+        FieldKind::Layer { layer, .. } => Some((field, layer)),
+        FieldKind::Value(_) => None,
+    });
+    layers.filter(|(field, _)| mentions(field.ty.to_token_stream(), &params)).collect()
+}
+
+fn mentions(tokens: TokenStream, names: &[String]) -> bool {
+    tokens.into_iter().any(|tree| match tree {
+        TokenTree::Ident(ident) => names.contains(&ident.to_string()),
+        TokenTree::Group(group) => mentions(group.stream(), names),
+        _ => false,
+    })
+}
+
+/// The type of a layer's spec, where the syntax tells: a call's type is only known to the compiler,
+/// and a user's bound names it.
+fn spec_type(layer: &Layer, krate: &Path) -> Option<TokenStream> {
+    let private = quote!(#krate::__private);
+    match layer {
+        Layer::Call(_) | Layer::Target(_, Some(_)) => None,
+        Layer::Target(_, None) => Some(quote!(#private::NestedSpec<()>)),
+        Layer::Repeat(layer, _) => {
+            let spec = spec_type(layer, krate)?;
+            Some(quote!(#private::Repeat<#spec>))
+        }
+        Layer::List(layers) => {
+            let (spec, n) = (spec_type(layers.first()?, krate)?, layers.len());
+            Some(quote!([#spec; #n]))
+        }
+        Layer::When(_, layer) => {
+            let spec = spec_type(layer, krate)?;
+            Some(quote!(#private::Option<#spec>))
+        }
+    }
+}
+
+/// The type of the targets in a layer of type `ty`.
+fn nested_type(layer: &Layer, ty: TokenStream, krate: &Path) -> Option<TokenStream> {
+    let item = quote!(<#ty as #krate::__private::Container>::Item);
+    match layer {
+        Layer::Call(_) | Layer::Target(_, Some(_)) => None,
+        Layer::Target(_, None) => Some(ty),
+        Layer::Repeat(layer, _) | Layer::When(_, layer) => nested_type(layer, item, krate),
+        Layer::List(layers) => nested_type(layers.first()?, item, krate),
+    }
+}
