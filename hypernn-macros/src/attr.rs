@@ -70,7 +70,8 @@ pub(crate) fn unknown_key(found: &str, known: &[&str]) -> String {
 pub(crate) fn similar<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     let with_distance = known.iter().map(|word| (distance(found, word), *word));
     let (distance, word) = with_distance.min_by_key(|(distance, _)| *distance)?;
-    (distance <= 1 + word.len() / 4).then_some(word)
+    let near = distance <= 1 + word.len() / 4 && distance < word.len().min(found.len());
+    near.then_some(word)
 }
 
 /// The number of letters to insert, remove, replace or swap with their neighbour.
@@ -119,5 +120,6 @@ mod tests {
             "unknown key `nmae`; did you mean `name`? (known here: `name`, `value`)"
         );
         assert_eq!(similar("bias", &["name", "value"]), None);
+        assert_eq!(similar("a", &["b"]), None);
     }
 }

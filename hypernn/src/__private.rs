@@ -3,7 +3,6 @@
 use std::marker::PhantomData;
 
 pub use candle_core::{Result, Tensor};
-pub use std::borrow::Borrow;
 pub use std::{option::Option, primitive::*, result::Result as StdResult};
 
 pub use crate::check::Problem;
@@ -18,22 +17,29 @@ pub mod spec {
     pub use crate::target::tensor::tensor;
 }
 
+/// The spec of a field.
+#[derive(Debug)]
+pub struct Spec<'a, S>(pub &'a S);
+
+impl<'a, S> Spec<'a, S> {
+    /// The field's type and its spec, brought together.
+    ///
+    /// Of all that the macros use, only this asks for a layer, so that a type that is none is one
+    /// error; and it knows the spec's type by then, so that the error names both.
+    pub const fn of<T: HyperLayer<S>>(self) -> Field<'a, T, S> {
+        Field { spec: self.0, refused: T::REFUSED, build: T::build }
+    }
+}
+
 /// A field's type and its spec.
-///
-/// It holds the layer's functions, so that only [`field`] asks for a layer: a type that is none is
-/// one error, wherever the macros use it.
-pub struct Field<T, S> {
-    spec: S,
+#[derive(Debug)]
+pub struct Field<'a, T, S> {
+    spec: &'a S,
     refused: Option<&'static str>,
     build: fn(&S, &mut dyn ParamSource) -> Result<T>,
 }
 
-/// Brings a field's type and its spec together.
-pub const fn field<T: HyperLayer<S>, S>(spec: S) -> Field<T, S> {
-    Field { spec, refused: T::REFUSED, build: T::build }
-}
-
-impl<T, S> Field<T, S> {
+impl<T, S> Field<'_, T, S> {
     /// Why the field's type must not be generated, if so.
     pub const fn refused(&self, field: &str) -> Option<Problem> {
         match self.refused {
@@ -48,7 +54,7 @@ impl<T, S> Field<T, S> {
     /// The layer's own.
     pub fn build(&self, name: &str, source: &mut dyn ParamSource) -> Result<T> {
         crate::check::ensure(self.refused(name))?;
-        scoped(source, name, |source| (self.build)(&self.spec, source))
+        scoped(source, name, |source| (self.build)(self.spec, source))
     }
 
     /// As [`build`](Self::build), with the parameter `tied` taken from elsewhere.
@@ -63,7 +69,7 @@ impl<T, S> Field<T, S> {
     ) -> Result<T> {
         crate::check::ensure(self.refused(name))?;
         scoped(source, name, |source| {
-            (self.build)(&self.spec, &mut TiedSource::new(source, tied, tensor))
+            (self.build)(self.spec, &mut TiedSource::new(source, tied, tensor))
         })
     }
 }
@@ -74,6 +80,29 @@ impl<T, S> Field<T, S> {
 pub const fn deny(problem: Option<Problem>) {
     if let Some(problem) = problem {
         panic!("{}", problem.message());
+    }
+}
+
+/// What can configure a target whose `Config` is `C`.
+#[diagnostic::on_unimplemented(
+    message = "a field whose target is configured by a `{C}` can't take `{Self}`",
+    label = "this target has another configuration",
+    note = "the attribute passes the configuration: `#[hyper(target(EXPR))]`, where EXPR is a `{C}` or a reference to one"
+)]
+pub trait Configures<C> {
+    /// The configuration.
+    fn config(&self) -> &C;
+}
+
+impl<C> Configures<C> for C {
+    fn config(&self) -> &C {
+        self
+    }
+}
+
+impl<C> Configures<C> for &C {
+    fn config(&self) -> &C {
+        self
     }
 }
 
@@ -96,6 +125,7 @@ pub fn invalid<T>() -> Result<T> {
 ///
 /// The inherent methods apply where it has; elsewhere those of [`NoParameters`] do, and building
 /// the field reports the one error.
+#[derive(Debug)]
 pub struct FieldRef<'a, T>(pub &'a T);
 
 impl<T: Parameters> FieldRef<'_, T> {
@@ -162,22 +192,20 @@ pub trait NoParameters {
 
 impl<T> NoParameters for FieldRef<'_, T> {}
 
-/// The number of parameters of a nested target.
-///
-/// The inherent constant applies where it is known; elsewhere that of [`NotFixed`] does.
-pub struct Count<T>(PhantomData<T>);
+/// What a container `T` holds; for a type that is no container it is nothing, not an error.
+#[derive(Debug)]
+pub struct ItemOf<T>(PhantomData<T>);
 
-impl<T: FixedTarget> Count<T> {
-    /// The number.
-    pub const NUM_PARAMS: usize = T::NUM_PARAMS;
+impl<T: Container> FixedTarget for ItemOf<T>
+where
+    T::Item: FixedTarget,
+{
+    const NUM_PARAMS: usize = <T::Item as FixedTarget>::NUM_PARAMS;
 }
 
-/// Stands in for [`Count`]'s constant where the number is not known.
-#[allow(clippy::panic, reason = "a constant has no other way to report an error")]
-pub trait NotFixed {
-    /// Fails to evaluate.
-    const NUM_PARAMS: usize =
-        panic!("a field's type has no `FixedTarget::NUM_PARAMS`, so their sum is not known");
+impl<T: Container> Container for ItemOf<T>
+where
+    T::Item: Container,
+{
+    type Item = <T::Item as Container>::Item;
 }
-
-impl<T> NotFixed for Count<T> {}

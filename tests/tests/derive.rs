@@ -319,9 +319,16 @@ struct Outer {
     block: Block,
 }
 
+#[derive(HyperTarget)]
+struct Around {
+    outer: Outer,
+}
+
 #[test]
 fn a_target_may_fix_the_configuration_of_another() {
     assert_eq!(names::<Outer>(), named(&[("block.layer.weight", 0)]));
+    assert_eq!(names::<Around>(), named(&[("outer.block.layer.weight", 0)]));
+    assert!(Around::new(variables()).unwrap().outer.block.layer.bias().is_none());
     let net = Outer::unpack(&flat(4)).unwrap();
     assert_eq!(values(net.block.layer.weight()), [0., 1., 2., 3.]);
 }

@@ -6,6 +6,7 @@ use syn::{Generics, Path, WherePredicate, parse_quote};
 
 use super::check::{Field, FieldKind, Target};
 use super::parse::Layer;
+use super::spec;
 
 /// The generics, with a bound for each field that must be buildable.
 pub(crate) fn buildable(target: &Target) -> Generics {
@@ -16,12 +17,15 @@ pub(crate) fn buildable(target: &Target) -> Generics {
     })
 }
 
-/// As [`buildable`], with a bound for each field whose size must be a constant.
+/// As [`buildable`], with a bound for each target in a field, whose size must be a constant.
+///
+/// The lifetime lets the bound stand on types that do not meet it: the impl then does not apply,
+/// without an error of its own.
 pub(crate) fn fixed(target: &Target) -> Generics {
     let krate = &target.header.krate;
-    with_bounds(buildable(target), generic_layers(target), |field, layer| {
+    with_bounds(buildable(target), layers(target), |field, layer| {
         let ty = nested_type(layer, field.ty.to_token_stream(), krate)?;
-        Some(parse_quote!(#ty: #krate::FixedTarget))
+        Some(parse_quote!(for<'__fixed> #ty: #krate::FixedTarget))
     })
 }
 
@@ -41,11 +45,16 @@ fn with_bounds(
 fn generic_layers(target: &Target) -> Vec<(&Field, &Layer)> {
     let params: Vec<_> =
         target.header.generics.type_params().map(|param| param.ident.to_string()).collect();
+    let mentioned = |field: &Field| mentions(field.ty.to_token_stream(), &params);
+    layers(target).into_iter().filter(|(field, _)| mentioned(field)).collect()
+}
+
+fn layers(target: &Target) -> Vec<(&Field, &Layer)> {
     let layers = target.fields.iter().filter_map(|field| match &field.kind {
         FieldKind::Layer { layer, .. } => Some((field, layer)),
         FieldKind::Value(_) => None,
     });
-    layers.filter(|(field, _)| mentions(field.ty.to_token_stream(), &params)).collect()
+    layers.collect()
 }
 
 fn mentions(tokens: TokenStream, names: &[String]) -> bool {
@@ -80,7 +89,7 @@ fn spec_type(layer: &Layer, krate: &Path) -> Option<TokenStream> {
 
 /// The type of the targets in a layer of type `ty`.
 fn nested_type(layer: &Layer, ty: TokenStream, krate: &Path) -> Option<TokenStream> {
-    let item = quote!(<#ty as #krate::__private::Container>::Item);
+    let item = spec::item(&ty, krate);
     match layer {
         Layer::Call(_) | Layer::Target(_, Some(_)) => None,
         Layer::Target(_, None) => Some(ty),

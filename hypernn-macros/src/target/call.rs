@@ -111,13 +111,19 @@ pub(crate) fn lower(call: &Call, krate: &Path) -> Lowered {
     let known = lookup(&call.func);
     let sizes = known.map_or(values.len(), |known| known.sizes.min(values.len()));
     let (sizes, rest) = values.split_at(sizes);
-    let func = &call.func;
-    let bare = quote!(#func(#(#sizes),*));
+    let bare = bare(call, sizes);
     let (Some(known), Some(config)) = (known, rest.first()) else {
         return Lowered { spec: with_options(bare, call), config: None };
     };
     let configured = configure(bare, known, config, krate);
     Lowered { spec: with_options(configured.spec, call), config: configured.config }
+}
+
+/// The call with its sizes alone, between the user's own parentheses.
+fn bare(call: &Call, sizes: &[&Expr]) -> TokenStream {
+    let mut tokens = call.func.to_token_stream();
+    call.paren.surround(&mut tokens, |tokens| tokens.extend(quote!(#(#sizes),*)));
+    tokens
 }
 
 /// Named arguments are calls on the spec.

@@ -5,7 +5,7 @@ use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Generics, Ident, Member, parse_quote};
+use syn::{Generics, Ident, Member, Path, parse_quote};
 
 use super::check::{Field, FieldKind, Forward, Header, Target, member_name};
 use super::parse::{Layer, Tie};
@@ -106,9 +106,9 @@ fn hyper_layer(header: &Header, generics: &Generics) -> TokenStream {
     let Header { ident, krate, .. } = header;
     let (attributes, private, config) =
         (attributes(), quote!(#krate::__private), config_type(header));
-    let mut with_borrow = generics.clone();
-    with_borrow.params.push(parse_quote!(__B: #private::Borrow<#config>));
-    let (impl_generics, _, _) = with_borrow.split_for_impl();
+    let mut with_config = generics.clone();
+    with_config.params.push(parse_quote!(__B: #private::Configures<#config>));
+    let (impl_generics, _, _) = with_config.split_for_impl();
     let (_, ty_generics, where_clause) = generics.split_for_impl();
     quote! {
         #attributes
@@ -119,7 +119,7 @@ fn hyper_layer(header: &Header, generics: &Generics) -> TokenStream {
                 __spec: &#private::NestedSpec<__B>,
                 __source: &mut dyn #private::ParamSource,
             ) -> #private::Result<Self> {
-                let __config = <__B as #private::Borrow<#config>>::borrow(&__spec.0);
+                let __config = <__B as #private::Configures<#config>>::config(&__spec.0);
                 <Self as #krate::HyperTarget>::build(__config, __source)
             }
         }
@@ -133,11 +133,7 @@ fn fixed_target(header: &Header, generics: &Generics, count: &TokenStream) -> To
     quote! {
         #attributes
         impl #impl_generics #krate::FixedTarget for #ident #ty_generics #where_clause {
-            const NUM_PARAMS: #private::usize = {
-                #[allow(unused_imports)]
-                use #private::NotFixed as _;
-                #count
-            };
+            const NUM_PARAMS: #private::usize = #count;
         }
 
         #attributes
@@ -193,8 +189,9 @@ fn functional(header: &Header, forward: &Forward) -> TokenStream {
     }
 }
 
-fn local(prefix: &str, member: &Member) -> Ident {
-    format_ident!("__{prefix}_{}", member_name(member), span = Span::mixed_site())
+/// The variable that holds a field while the target is built.
+fn local(member: &Member) -> Ident {
+    format_ident!("__field_{}", member_name(member), span = Span::mixed_site())
 }
 
 /// The body of `build`: a statement per field, in order.
@@ -203,7 +200,7 @@ fn build(target: &Target) -> TokenStream {
     let checks = is_generic(target).then(|| generic_checks(target));
     let fields = target.fields.iter().map(|field| build_field(field, target));
     let members = target.fields.iter().map(|field| {
-        let (member, built) = (&field.member, local("field", &field.member));
+        let (member, built) = (&field.member, local(&field.member));
         quote!(#member: #built)
     });
     quote! {
@@ -214,37 +211,37 @@ fn build(target: &Target) -> TokenStream {
 }
 
 fn build_field(field: &Field, target: &Target) -> TokenStream {
-    let (built, ty) = (local("field", &field.member), &field.ty);
+    let (built, ty) = (local(&field.member), &field.ty);
     match &field.kind {
         FieldKind::Value(value) => quote!(let #built: #ty = #value;),
         FieldKind::Layer { layer, tie } => {
             let krate = &target.header.krate;
-            let (configs, spec) = (spec::configs(layer, krate), local("spec", &field.member));
-            let declared = declare(field, layer, target);
-            let made = make(field, &spec, tie.as_ref(), target);
+            let (configs, spec) = (spec::configs(layer, krate), spec::spec(layer, krate));
+            let made = make(field, tie.as_ref(), target);
             quote! {
                 #(let _ = || #configs;)*
-                let #spec = #declared;
+                let __spec = #spec;
                 let #built = #made?;
             }
         }
     }
 }
 
-/// The field's type and spec, brought together. The same tokens stand wherever they are needed, so
-/// that a type without such a spec is one error.
-fn declare(field: &Field, layer: &Layer, target: &Target) -> TokenStream {
-    let (krate, ty) = (&target.header.krate, &field.ty);
-    let spec = spec::spec(layer, krate);
-    quote_spanned!(ty.span()=> #krate::__private::field::<#ty, _>(#spec))
+/// The field's type brought together with its `__spec`. The same tokens stand wherever they are
+/// needed, so that a type without such a spec is one error.
+fn typed_spec(field: &Field, krate: &Path) -> TokenStream {
+    let (ty, span) = (&field.ty, field.ty.span());
+    let private = spec::private_at(krate, span);
+    quote_spanned!(span=> #private::Spec(&__spec).of::<#ty>())
 }
 
-fn make(field: &Field, spec: &Ident, tie: Option<&Tie>, target: &Target) -> TokenStream {
+fn make(field: &Field, tie: Option<&Tie>, target: &Target) -> TokenStream {
     let (krate, name) = (&target.header.krate, &field.name);
+    let spec = typed_spec(field, krate);
     let Some(Tie { param, field: source, source: parameter }) = tie else {
         return quote!(#spec.build(#name, __source));
     };
-    let (private, from) = (quote!(#krate::__private), local("field", source));
+    let (private, from) = (quote!(#krate::__private), local(source));
     let (param, parameter) = (param.unraw().to_string(), parameter.unraw().to_string());
     let source = member_name(source);
     quote! {
@@ -320,13 +317,26 @@ fn checks(target: &Target) -> Vec<TokenStream> {
 
 fn field_checks(field: &Field, layer: &Layer, target: &Target) -> Vec<TokenStream> {
     let krate = &target.header.krate;
-    let (name, declared) = (member_name(&field.member), declare(field, layer, target));
-    let refused = quote_spanned! {field.ty.span()=>
-        #krate::__private::deny(#declared.refused(#name));
+    let (name, spec, span) =
+        (member_name(&field.member), spec::spec(layer, krate), field.ty.span());
+    let (typed, private) = (typed_spec(field, krate), spec::private_at(krate, span));
+    let end = last_span(field.ty.to_token_stream()).unwrap_or(span);
+    let refused = quote_spanned!(end=> (#typed.refused(#name)));
+    let refused = quote_spanned! {span=>
+        let __spec = #spec;
+        #private::deny #refused;
     };
     let mut checks = spec::checks(layer, krate);
     checks.push(refused);
     checks
+}
+
+/// Where tokens end.
+fn last_span(tokens: TokenStream) -> Option<Span> {
+    tokens.into_iter().last().map(|tree| match tree {
+        TokenTree::Group(group) => group.span_close(),
+        tree => tree.span(),
+    })
 }
 
 /// The checks of a generic target, evaluated for each of its types.

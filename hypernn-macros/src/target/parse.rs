@@ -69,6 +69,7 @@ pub(crate) enum Layer {
 /// A layer's constructor, without `vb`.
 pub(crate) struct Call {
     pub(crate) func: ExprPath,
+    pub(crate) paren: token::Paren,
     pub(crate) args: Vec<Arg>,
 }
 
@@ -268,8 +269,10 @@ fn target(ident: Ident, called: bool, input: ParseStream<'_>) -> Result<Layer> {
 }
 
 fn arguments(func: ExprPath, input: ParseStream<'_>) -> Result<Call> {
-    let args = in_parens(input, Punctuated::<Arg, Token![,]>::parse_terminated)?;
-    Ok(Call { func, args: args.into_iter().collect() })
+    let content;
+    let paren = parenthesized!(content in input);
+    let args = Punctuated::<Arg, Token![,]>::parse_terminated(&content)?;
+    Ok(Call { func, paren, args: args.into_iter().collect() })
 }
 
 impl Parse for Arg {
@@ -280,16 +283,5 @@ impl Parse for Arg {
         let name = input.parse()?;
         input.parse::<Token![=]>()?;
         Ok(Self::Named(name, input.parse()?))
-    }
-}
-
-impl ToTokens for Call {
-    /// For spans only: the arguments' names are left out.
-    fn to_tokens(&self, tokens: &mut proc_macro2::TokenStream) {
-        self.func.to_tokens(tokens);
-        for arg in &self.args {
-            let (Arg::Positional(value) | Arg::Named(_, value)) = arg;
-            value.to_tokens(tokens);
-        }
     }
 }

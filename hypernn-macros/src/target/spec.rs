@@ -1,7 +1,7 @@
 //! The expressions that a field's layer becomes: its spec, its count, its checks.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
+use quote::{quote, quote_spanned};
 use syn::Path;
 use syn::spanned::Spanned;
 
@@ -31,17 +31,26 @@ pub(crate) fn spec(layer: &Layer, krate: &Path) -> TokenStream {
 
 /// A block whose glob import makes the constructors' names mean specs, whatever is imported around.
 fn call_spec(call: &Call, krate: &Path) -> TokenStream {
-    let spec = call::lower(call, krate).spec;
+    let (spec, private) = (call::lower(call, krate).spec, private_at(krate, span(call)));
     quote_spanned!(span(call)=> {
         #[allow(unused_imports)]
-        use #krate::__private::spec::*;
+        use #private::spec::*;
         #spec
     })
 }
 
-/// From a call's name to its last argument.
+/// The path of `__private`, placed at `span`: an expression that starts with it is shown there.
+pub(crate) fn private_at(krate: &Path, span: Span) -> TokenStream {
+    let path = quote!(#krate::__private).into_iter().map(|mut tree| {
+        tree.set_span(tree.span().located_at(span));
+        tree
+    });
+    path.collect()
+}
+
+/// Where a call begins.
 fn span(call: &Call) -> Span {
-    call.to_token_stream().span()
+    call.func.span()
 }
 
 /// The candle configurations in the layer, as they were written.
@@ -74,22 +83,27 @@ pub(crate) fn passes_config(layer: &Layer) -> bool {
     }
 }
 
+/// What a container of type `ty` holds.
+pub(crate) fn item(ty: &TokenStream, krate: &Path) -> TokenStream {
+    quote!(#krate::__private::ItemOf<#ty>)
+}
+
 /// The number of parameters of a layer of type `ty`, as a constant expression.
 pub(crate) fn count(layer: &Layer, ty: &TokenStream, tied: bool, krate: &Path) -> TokenStream {
-    let item = quote!(<#ty as #krate::__private::Container>::Item);
+    let count_item = |layer| count(layer, &item(ty, krate), false, krate);
     match layer {
         Layer::Call(call) => count_call(call, tied, krate),
-        Layer::Target(..) => quote!(#krate::__private::Count::<#ty>::NUM_PARAMS),
+        Layer::Target(..) => quote!(<#ty as #krate::FixedTarget>::NUM_PARAMS),
         Layer::Repeat(layer, n) => {
-            let each = count(layer, &item, false, krate);
+            let each = count_item(layer);
             quote!((#n) * #each)
         }
         Layer::List(layers) => {
-            let counts = layers.iter().map(|layer| count(layer, &item, false, krate));
+            let counts = layers.iter().map(count_item);
             quote!((0 #(+ #counts)*))
         }
         Layer::When(condition, layer) => {
-            let count = count(layer, &item, false, krate);
+            let count = count_item(layer);
             quote!((if #condition { #count } else { 0 }))
         }
     }
@@ -119,9 +133,10 @@ pub(crate) fn checks(layer: &Layer, krate: &Path) -> Vec<TokenStream> {
 }
 
 fn check_call(call: &Call, krate: &Path) -> TokenStream {
-    let spec = call_spec(call, krate);
+    let (spec, private) = (call_spec(call, krate), private_at(krate, span(call)));
+    let checked = quote_spanned!(call.paren.span.close()=> (__spec.check()));
     quote_spanned!(span(call)=> {
         let __spec = #spec;
-        #krate::__private::deny(__spec.check());
+        #private::deny #checked;
     })
 }
