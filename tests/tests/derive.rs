@@ -469,8 +469,22 @@ macro_rules! declare {
 
 declare!(Declared, linear(2, 2), 1 + 1);
 
+macro_rules! declare_fixed {
+    ($name:ident, $constructor:ident, $size:expr, $ty:ty) => {
+        #[derive(HyperTarget)]
+        struct $name {
+            #[hyper($constructor($size, 2))]
+            layer: $ty,
+        }
+    };
+}
+
+declare_fixed!(DeclaredFixed, linear, 1 + 1, Linear);
+
 #[test]
 fn a_target_declared_by_a_macro() {
+    assert_eq!(DeclaredFixed::NUM_PARAMS, 6);
+    assert!(DeclaredFixed::unpack(&flat(6)).unwrap().layer.bias().is_some());
     assert_eq!(Declared::layout_with(&1).unwrap().num_params(), 6 + 4);
     let net = Declared::unpack_with(&1, &flat(10)).unwrap();
     assert_eq!((values(net.first.weight()).len(), values(net.second.weight()).len()), (4, 3));

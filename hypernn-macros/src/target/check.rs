@@ -393,3 +393,254 @@ fn no_such_field(tie: &Tie, own: &Member, earlier: &[Field], members: &[Member])
     let guess = similar(&field, &names).map(|name| format!("; did you mean `{name}`?"));
     format!("there is no field `{field}`{}", guess.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use proc_macro2::TokenStream;
+    use quote::quote;
+
+    use super::*;
+    use crate::target::parse;
+
+    /// The messages for a declaration.
+    fn messages(input: TokenStream) -> Vec<String> {
+        let mut report = Report::default();
+        let Ok(input) = syn::parse2(input) else { return vec!["not an item".to_owned()] };
+        check(parse::parse(input, &mut report), &mut report);
+        report.messages()
+    }
+
+    /// The only message for a declaration.
+    fn message(input: TokenStream) -> String {
+        let messages = messages(input);
+        assert_eq!(messages.len(), 1, "{messages:#?}");
+        messages.concat()
+    }
+
+    /// The only message for a field after `embed: Linear`.
+    fn field(attr: TokenStream) -> String {
+        message(quote! {
+            struct S {
+                #[hyper(linear_no_bias(2, 3))]
+                embed: Linear,
+                #attr
+                field: Linear,
+                #[hyper(linear(2, 3))]
+                later: Linear,
+            }
+        })
+    }
+
+    /// The only message for attributes of a struct.
+    fn on_struct(attrs: TokenStream) -> String {
+        message(quote!(#attrs struct S { #[hyper(linear(1, 2))] fc: Linear }))
+    }
+
+    #[test]
+    fn a_right_declaration_has_no_errors() {
+        let right = quote! {
+            #[hyper(config = Sizes<A, B>, crate = ::renamed::hypernn)]
+            #[hyper(forward(fn step(&self, xs: &Tensor, by: f64) -> Result<Tensor>))]
+            struct S<'a, T, const N: usize> where T: Sized {
+                #[hyper(conv2d(1, 8, 5, stride = 2), name = "first")]
+                #[doc = "text"]
+                a: Conv2d,
+                #[hyper([if config.b { (linear(1, 2)) }, if !config.b { linear(1, 2) }])]
+                b: Vec<Option<Linear>>,
+                #[hyper(linear(1, 2))]
+                c: Linear,
+                #[hyper(linear(1, 2))]
+                #[hyper(tie(weight = c.weight))]
+                d: Linear,
+                #[hyper(value = f(x, y))]
+                e: &'a str,
+            }
+        };
+        assert_eq!(messages(right), Vec::<String>::new());
+        let right = quote! {
+            struct S(#[hyper([target(&config.a); 3])] A, B, #[hyper(target)] C, #[hyper(a::b(1))] D,
+                #[hyper(linear(1, 2))] Linear, #[hyper(linear(1, 2), tie(weight = 4.weight))] E);
+        };
+        assert_eq!(messages(right), Vec::<String>::new());
+    }
+
+    #[test]
+    fn only_structs_with_parameters_are_targets() {
+        let no_struct = "a target is a struct whose fields are layers";
+        assert_eq!(
+            message(quote!(
+                enum E {
+                    A,
+                }
+            )),
+            no_struct
+        );
+        assert_eq!(message(quote!(union U { a: u8 })), no_struct);
+        for empty in [
+            quote!(
+                struct S;
+            ),
+            quote!(
+                struct S {}
+            ),
+            quote!(
+                struct S(#[hyper(value = 1)] u8);
+            ),
+        ] {
+            assert!(message(empty).starts_with("`S` has no parameters: "));
+        }
+    }
+
+    #[test]
+    fn a_key_stands_once() {
+        assert_eq!(on_struct(quote!(#[hyper(config = A, config = B)])), "`config` is given twice");
+        assert_eq!(
+            on_struct(quote!(#[hyper(crate = a)] #[hyper(crate = b)])),
+            "`crate` is given twice"
+        );
+        assert_eq!(
+            field(quote!(#[hyper(linear(1, 2), name = "a", name = "b")])),
+            "`name` is given twice"
+        );
+        assert_eq!(
+            field(quote!(#[hyper(value = 1)] #[hyper(value = 2)])),
+            "`value` is given twice"
+        );
+        let tie = quote!(tie(weight = embed.weight));
+        assert_eq!(field(quote!(#[hyper(linear(1, 2), #tie, #tie)])), "`tie` is given twice");
+        assert!(
+            field(quote!(#[hyper(linear(1, 2), linear(2, 3))]))
+                .starts_with("a field has one layer")
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_named() {
+        assert_eq!(
+            on_struct(quote!(#[hyper(confg = A)])),
+            "unknown key `confg`; did you mean `config`? (known here: `config`, `crate`, `forward`)"
+        );
+        assert_eq!(
+            field(quote!(#[hyper(linear(1, 2), bias = true)])),
+            "unknown key `bias` (known here: `value`, `name`, `tie`)"
+        );
+        assert!(
+            field(quote!(#[hyper(linear(1, 2), tei(weight = embed.weight))])).contains("`tie`?")
+        );
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_place_is_sent_to_the_right_one() {
+        assert_eq!(on_struct(quote!(#[hyper(linear(1, 2))])), "`linear` belongs on a field");
+        assert_eq!(on_struct(quote!(#[hyper(tie(weight = a.weight))])), "`tie` belongs on a field");
+        assert_eq!(
+            field(quote!(#[hyper(config = A)])),
+            "`config` belongs on the struct, above its name"
+        );
+    }
+
+    #[test]
+    fn a_value_excludes_what_needs_a_layer() {
+        assert_eq!(
+            field(quote!(#[hyper(linear(1, 2), value = 1)])),
+            "a field has a layer or a `value`, not both"
+        );
+        assert!(field(quote!(#[hyper(value = 1, name = "a")])).starts_with("`name` needs a layer"));
+        let tied = quote!(#[hyper(value = 1, tie(weight = embed.weight))]);
+        assert!(field(tied).starts_with("`tie` needs a layer"));
+    }
+
+    fn tied(tie: TokenStream) -> String {
+        field(quote!(#[hyper(linear(2, 3), tie(#tie))]))
+    }
+
+    #[test]
+    fn a_tie_names_a_layer_above() {
+        assert_eq!(
+            tied(quote!(weight = embd.weight)),
+            "there is no field `embd`; did you mean `embed`?"
+        );
+        assert_eq!(tied(quote!(weight = other.weight)), "there is no field `other`");
+        assert_eq!(tied(quote!(weight = field.weight)), "field `field` can't be tied to itself");
+        assert!(tied(quote!(weight = later.weight)).starts_with("field `later` comes later"));
+        assert!(tied(quote!(bias = embed.bias)).starts_with("only `weight` can be tied"));
+    }
+
+    #[test]
+    fn both_ends_of_a_tie_are_calls() {
+        let list = quote!(#[hyper([linear(2, 3); 2], tie(weight = embed.weight))]);
+        assert!(field(list).starts_with("a tied field is one layer"));
+        let nested = quote! {
+            struct S { a: A, #[hyper(linear(1, 2), tie(weight = a.weight))] b: Linear }
+        };
+        assert!(message(nested).starts_with("field `a` can't be tied to"));
+    }
+
+    #[test]
+    fn a_malformed_item_shows_the_right_form() {
+        let form = "the form is `#[hyper(…, tie(weight = field.weight))]`";
+        for tie in [quote!(weight = embed), quote!(weight), quote!(), quote!(weight = embed.a.b)] {
+            assert!(tied(tie).ends_with(form));
+        }
+        assert!(field(quote!(#[hyper(value)])).ends_with("`#[hyper(value = EXPR)]`"));
+        assert!(field(quote!(#[hyper(linear(1, 2), name = a)])).contains("name = \"path\""));
+        assert!(on_struct(quote!(#[hyper(config(A))])).ends_with("`#[hyper(config = Type)]`"));
+        assert!(on_struct(quote!(#[hyper(forward)])).contains("forward(fn step(&self"));
+    }
+
+    #[test]
+    fn what_is_no_layer_is_told_what_is() {
+        assert!(
+            field(quote!(#[hyper(linear)])).starts_with("`linear` is not a call; expected a layer")
+        );
+        assert!(field(quote!(#[hyper("linear")])).starts_with("expected a layer"));
+        assert!(field(quote!(#[hyper([])])).starts_with("the list has no layers"));
+        assert!(field(quote!(#[hyper(if A { linear(1, 2) } else { x })])).contains("no `else`"));
+        assert!(
+            field(quote!(#[hyper(if A { linear(1, 2), x })])).contains("one layer in the braces")
+        );
+        assert!(field(quote!(#[hyper(linear(1, 2, vb))])).starts_with("leave out `vb`"));
+        assert!(field(quote!(#[hyper([linear(1, 2, 3); 2])])).starts_with("`linear` takes 2"));
+    }
+
+    #[test]
+    fn names_in_the_layout_differ() {
+        let taken = "`embed` is already the name of field `embed` in the layout";
+        assert_eq!(field(quote!(#[hyper(linear(1, 2), name = "embed")])), taken);
+        assert!(field(quote!(#[hyper(linear(1, 2), name = "")])).starts_with("an empty name"));
+        let later = "`later` is already the name of field `field` in the layout";
+        assert_eq!(field(quote!(#[hyper(linear(1, 2), name = "later")])), later);
+    }
+
+    fn forward(signature: TokenStream) -> String {
+        on_struct(quote!(#[hyper(forward(#signature))]))
+    }
+
+    #[test]
+    fn a_forward_function_can_be_called_as_it_stands() {
+        for receiver in [quote!(), quote!(self), quote!(&mut self), quote!(self: Box<Self>)] {
+            let message = forward(quote!(fn step(#receiver) -> Result<Tensor>));
+            assert!(message.starts_with("a forward function takes `&self`"), "{message}");
+        }
+        assert!(forward(quote!(fn step<T>(&self) -> Result<T>)).contains("no generics"));
+        assert!(forward(quote!(async fn step(&self) -> Result<T>)).contains("plain `fn`"));
+        assert!(forward(quote!(fn step(&self))).contains("returns a `Result`"));
+        assert!(forward(quote!(fn step(&self, (a, b): P) -> R)).contains("is a name"));
+        let twice = quote!(#[hyper(forward(fn f(&self) -> R), forward(fn f(&self) -> R))]);
+        assert_eq!(on_struct(twice), "`forward` of `f` is given twice");
+    }
+
+    #[test]
+    fn all_errors_are_reported_at_once() {
+        let found = messages(quote! {
+            #[hyper(confg = A, forward(fn step<T>() -> R))]
+            struct S {
+                #[hyper(linear)]
+                a: Linear,
+                #[hyper(linear(1, 2, 3), vaule = 1, tie(bias = z.weight))]
+                b: Linear,
+            }
+        });
+        assert_eq!(found.len(), 8, "{found:#?}");
+    }
+}

@@ -230,7 +230,7 @@ fn build_field(field: &Field, target: &Target) -> TokenStream {
 /// The field's type brought together with its `__spec`. The same tokens stand wherever they are
 /// needed, so that a type without such a spec is one error.
 fn typed_spec(field: &Field, krate: &Path) -> TokenStream {
-    let (ty, span) = (&field.ty, field.ty.span());
+    let (ty, span) = (&field.ty, spec::shown_at(field.ty.span()));
     let private = spec::private_at(krate, span);
     quote_spanned!(span=> #private::Spec(&__spec).of::<#ty>())
 }
@@ -318,9 +318,9 @@ fn checks(target: &Target) -> Vec<TokenStream> {
 fn field_checks(field: &Field, layer: &Layer, target: &Target) -> Vec<TokenStream> {
     let krate = &target.header.krate;
     let (name, spec, span) =
-        (member_name(&field.member), spec::spec(layer, krate), field.ty.span());
+        (member_name(&field.member), spec::spec(layer, krate), spec::shown_at(field.ty.span()));
     let (typed, private) = (typed_spec(field, krate), spec::private_at(krate, span));
-    let end = last_span(field.ty.to_token_stream()).unwrap_or(span);
+    let end = last_span(field.ty.to_token_stream()).map_or(span, spec::shown_at);
     let refused = quote_spanned!(end=> (#typed.refused(#name)));
     let refused = quote_spanned! {span=>
         let __spec = #spec;

@@ -48,9 +48,15 @@ pub(crate) fn private_at(krate: &Path, span: Span) -> TokenStream {
     path.collect()
 }
 
+/// Generated code that is shown at `span`. Its names still resolve as all generated code's do, even
+/// where the tokens at `span` come out of a macro of the user's.
+pub(crate) fn shown_at(span: Span) -> Span {
+    Span::call_site().located_at(span)
+}
+
 /// Where a call begins.
 fn span(call: &Call) -> Span {
-    call.func.span()
+    shown_at(call.func.span())
 }
 
 /// The candle configurations in the layer, as they were written.
@@ -134,7 +140,7 @@ pub(crate) fn checks(layer: &Layer, krate: &Path) -> Vec<TokenStream> {
 
 fn check_call(call: &Call, krate: &Path) -> TokenStream {
     let (spec, private) = (call_spec(call, krate), private_at(krate, span(call)));
-    let checked = quote_spanned!(call.paren.span.close()=> (__spec.check()));
+    let checked = quote_spanned!(shown_at(call.paren.span.close())=> (__spec.check()));
     quote_spanned!(span(call)=> {
         let __spec = #spec;
         #private::deny #checked;
