@@ -314,6 +314,25 @@ fn sizes_known_at_run_time() {
 }
 
 #[derive(HyperTarget)]
+#[hyper(config = Sizes)]
+struct Stack<T> {
+    #[hyper([target(config); config.depth])]
+    layers: Vec<T>,
+    #[hyper(target(config))]
+    last: T,
+}
+
+#[test]
+fn a_type_parameter_with_a_configuration() {
+    let config = Sizes { width: 2, depth: 2, bias: false };
+    let net = Stack::<Block>::unpack_with(&config, &flat(12)).unwrap();
+    assert_eq!(net.layers.len(), 2);
+    assert_eq!(values(net.last.layer.weight()), [8., 9., 10., 11.]);
+    let nested = Stack::<Stack<Block>>::layout_with(&config).unwrap();
+    assert_eq!(nested.num_params(), 36);
+}
+
+#[derive(HyperTarget)]
 struct Outer {
     #[hyper(target(Sizes { width: 2, depth: 1, bias: false }))]
     block: Block,

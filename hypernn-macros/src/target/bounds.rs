@@ -2,18 +2,18 @@
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
-use syn::{Generics, Path, WherePredicate, parse_quote};
+use syn::{Expr, Generics, Path, WherePredicate, parse_quote};
 
-use super::check::{Field, FieldKind, Target};
+use super::check::{Field, FieldKind, Header, Target};
 use super::parse::Layer;
 use super::spec;
 
 /// The generics, with a bound for each field that must be buildable.
 pub(crate) fn buildable(target: &Target) -> Generics {
-    let krate = &target.header.krate;
-    with_bounds(target.header.generics.clone(), generic_layers(target), |field, layer| {
-        let (ty, spec) = (&field.ty, spec_type(layer, krate)?);
-        Some(parse_quote!(#ty: #krate::HyperLayer<#spec>))
+    let header = &target.header;
+    with_bounds(header.generics.clone(), generic_layers(target), |field, layer| {
+        let (ty, krate, spec) = (&field.ty, &header.krate, spec_type(layer, header)?);
+        Some(parse_quote!(for<'__config> #ty: #krate::HyperLayer<#spec>))
     })
 }
 
@@ -65,26 +65,36 @@ fn mentions(tokens: TokenStream, names: &[String]) -> bool {
     })
 }
 
-/// The type of a layer's spec, where the syntax tells: a call's type is only known to the compiler,
-/// and a user's bound names it.
-fn spec_type(layer: &Layer, krate: &Path) -> Option<TokenStream> {
+/// The type of a layer's spec, where the syntax tells: the type of a call or of a configuration is
+/// only known to the compiler, and a user's bound names it. `target(config)` is known.
+fn spec_type(layer: &Layer, header: &Header) -> Option<TokenStream> {
+    let krate = &header.krate;
     let private = quote!(#krate::__private);
     match layer {
-        Layer::Call(_) | Layer::Target(_, Some(_)) => None,
+        Layer::Call(_) => None,
         Layer::Target(_, None) => Some(quote!(#private::NestedSpec<()>)),
+        Layer::Target(_, Some(config)) => {
+            let config = header.config.as_ref().filter(|_| is_config(config))?;
+            Some(quote!(#private::NestedSpec<&'__config #config>))
+        }
         Layer::Repeat(layer, _) => {
-            let spec = spec_type(layer, krate)?;
+            let spec = spec_type(layer, header)?;
             Some(quote!(#private::Repeat<#spec>))
         }
         Layer::List(layers) => {
-            let (spec, n) = (spec_type(layers.first()?, krate)?, layers.len());
+            let (spec, n) = (spec_type(layers.first()?, header)?, layers.len());
             Some(quote!([#spec; #n]))
         }
         Layer::When(_, layer) => {
-            let spec = spec_type(layer, krate)?;
+            let spec = spec_type(layer, header)?;
             Some(quote!(#private::Option<#spec>))
         }
     }
+}
+
+/// Whether an expression is the target's own `config`.
+fn is_config(expr: &Expr) -> bool {
+    matches!(expr, Expr::Path(path) if path.path.is_ident("config"))
 }
 
 /// The type of the targets in a layer of type `ty`.

@@ -104,7 +104,8 @@ mod tests {
                 c: Linear,
             }
         )));
-        let bound = quote!(T: ::hypernn::HyperLayer<::hypernn::__private::NestedSpec<()> >);
+        let bound =
+            quote!(for<'__config> T: ::hypernn::HyperLayer<::hypernn::__private::NestedSpec<()> >);
         assert!(code.contains(&bound.to_string()), "{code}");
         assert!(!code.contains("Linear : :: hypernn :: HyperLayer"), "{code}");
     }
