@@ -1,12 +1,35 @@
-//! The macros of hypernn; use them through that crate, which documents them.
-
-mod hypernetwork;
-mod report;
+//! The macros of hypernn; use them through the `hypernn` crate.
 
 use proc_macro::TokenStream;
 
-/// Declares a hypernetwork over a target; see the documentation of the hypernn crate.
-#[proc_macro]
-pub fn hypernetwork(input: TokenStream) -> TokenStream {
-    hypernetwork::hypernetwork(input.into()).into()
+mod attr;
+mod report;
+mod target;
+
+/// Makes a struct a target: a network whose weights can be generated.
+///
+/// Each field says what it is made of, by candle's own constructor without `vb`:
+///
+/// - `#[hyper(linear(64, 10))]`, `#[hyper(conv2d(1, 8, 5, stride = 2))]`: a layer; candle's
+///   configuration goes last, as there, or its fields by name;
+/// - `#[hyper([linear(8, 8); 4])]` for a `Vec` or an array of layers alike,
+///   `#[hyper([linear(8, 16), linear(16, 2)])]` for layers that differ;
+/// - `#[hyper(if BIAS { tensor([8]) })]` for an `Option`;
+/// - `#[hyper(tensor([3, 4]))]` for a bare `Tensor`;
+/// - no attribute, or `#[hyper(target)]`: a target itself; `#[hyper(target(EXPR))]` passes it its
+///   configuration;
+/// - `#[hyper(value = EXPR)]`: a field without parameters;
+/// - `#[hyper(linear_no_bias(8, 100), tie(weight = embed.weight))]`: reuses the tensor of a field
+///   above;
+/// - `#[hyper(linear(8, 8), name = "path")]`: another name in the layout.
+///
+/// On the struct:
+///
+/// - `#[hyper(config = Type)]`: the fields' expressions read `config: &Type`;
+/// - `#[hyper(forward(fn step(&self, xs: &Tensor) -> Result<Tensor>))]`, any number of times: adds
+///   `functional_step(flat, xs)`, which is `unpack(flat)?.step(xs)`;
+/// - `#[hyper(crate = path)]`: where `hypernn` is, if not at `::hypernn`.
+#[proc_macro_derive(HyperTarget, attributes(hyper))]
+pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
+    target::derive(input.into()).into()
 }

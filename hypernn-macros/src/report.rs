@@ -1,74 +1,36 @@
-//! Collects the mistakes of one invocation, so that all are reported at once.
+//! Collects errors, so that all of a declaration's problems are shown at once.
 
-use proc_macro2::Span;
+use std::fmt::Display;
+
+use proc_macro2::TokenStream;
 use quote::ToTokens;
 
-/// The mistakes found so far.
+/// The errors found so far.
 #[derive(Default)]
 pub(crate) struct Report {
-    errors: Option<syn::Error>,
+    errors: Vec<syn::Error>,
 }
 
 impl Report {
-    pub(crate) fn error(&mut self, error: syn::Error) {
-        match &mut self.errors {
-            None => self.errors = Some(error),
-            Some(errors) => errors.combine(error),
-        }
+    /// Adds an error at `tokens`.
+    pub(crate) fn error(&mut self, tokens: impl ToTokens, message: impl Display) {
+        self.errors.push(syn::Error::new_spanned(tokens, message));
     }
 
-    pub(crate) fn push(&mut self, span: Span, message: impl std::fmt::Display) {
-        self.error(syn::Error::new(span, message));
+    /// The value, or `None` after its error has been added.
+    pub(crate) fn take<T>(&mut self, result: syn::Result<T>) -> Option<T> {
+        result.map_err(|error| self.errors.push(error)).ok()
     }
 
-    /// At all of the tokens, first to last.
-    pub(crate) fn push_tokens(&mut self, tokens: impl ToTokens, message: impl std::fmt::Display) {
-        self.error(syn::Error::new_spanned(tokens, message));
+    /// A `compile_error!` for each error, if there are any.
+    pub(crate) fn into_compile_errors(self) -> Option<TokenStream> {
+        let errors = self.errors.iter().map(syn::Error::to_compile_error);
+        (!self.errors.is_empty()).then(|| errors.collect())
     }
 
-    pub(crate) fn finish(self) -> syn::Result<()> {
-        self.errors.map_or(Ok(()), Err)
-    }
-}
-
-/// `, did you mean …?` where one of the names is at most two edits away.
-pub(crate) fn did_you_mean(written: &str, names: &[&str]) -> String {
-    let nearest = names.iter().min_by_key(|name| distance(written, name));
-    match nearest {
-        Some(name) if distance(written, name) <= 2 => format!(", did you mean `{name}`?"),
-        _ => String::new(),
-    }
-}
-
-/// Levenshtein's edit distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distances() {
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("abc", "abc"), 0);
-    }
-
-    #[test]
-    fn only_near_names_are_suggested() {
-        assert_eq!(did_you_mean("stride", &["bias", "strides"]), ", did you mean `strides`?");
-        assert_eq!(did_you_mean("colour", &["bias", "strides"]), "");
+    /// The messages, for tests.
+    #[cfg(test)]
+    pub(crate) fn messages(&self) -> Vec<String> {
+        self.errors.iter().map(ToString::to_string).collect()
     }
 }

@@ -12,10 +12,7 @@ mod plan;
 pub mod seeded;
 pub mod target;
 
-pub use generated::GeneratedParams;
-pub use hypernetwork::Aux;
-pub use hypernn_macros::hypernetwork;
-pub use plan::ChunkPlan;
+pub use hypernn_macros::HyperTarget;
 pub use target::layer::{HyperLayer, Parameters};
 pub use target::layout::Layout;
 pub use target::{FixedTarget, HyperTarget};
