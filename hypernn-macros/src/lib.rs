@@ -3,6 +3,7 @@
 use proc_macro::TokenStream;
 
 mod attr;
+mod hypernetwork;
 mod report;
 mod target;
 
@@ -32,4 +33,31 @@ mod target;
 #[proc_macro_derive(HyperTarget, attributes(hyper))]
 pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
     target::derive(input.into()).into()
+}
+
+/// Declares a hypernetwork over a target:
+///
+/// ```text
+/// hypernetwork! {
+///     /// Documentation and attributes of the emitted type.
+///     pub struct HyperNet for Net {
+///         embedding: table(64, 8),
+///         generator: linear,
+///         mode: static,
+///     }
+/// }
+/// ```
+///
+/// - `embedding`: `table(num_embeddings, embedding_dim)`, or a value of a type of your own that
+///   implements `hypernn::embedding::EmbeddingSpec`;
+/// - `generator`: `linear`, `mlp([widths…], activation)`, `heads`, or a value of a type of your own
+///   that implements `hypernn::generator::GeneratorSpec`;
+/// - `mode: static`: the weights come from the embeddings alone;
+/// - `init`: `exact`, the default, or `hyper_nn`;
+/// - `config: Type`, where the target has sizes that are known only at run time: `new` then takes
+///   a `&Type` first, and the constants are methods of `as_network()`;
+/// - `crate: path`: where `hypernn` is, if not at `::hypernn`.
+#[proc_macro]
+pub fn hypernetwork(input: TokenStream) -> TokenStream {
+    hypernetwork::hypernetwork(input.into()).into()
 }

@@ -3,6 +3,9 @@
 use std::marker::PhantomData;
 
 pub use candle_core::{Result, Tensor};
+pub use std::convert::AsRef;
+pub use std::fmt::{Debug, Formatter, Result as FmtResult};
+pub use std::path::Path;
 pub use std::{option::Option, primitive::*, result::Result as StdResult};
 
 pub use crate::check::Problem;

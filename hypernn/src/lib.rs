@@ -12,7 +12,10 @@ mod plan;
 pub mod seeded;
 pub mod target;
 
-pub use hypernn_macros::HyperTarget;
+pub use generated::GeneratedParams;
+pub use hypernetwork::Aux;
+pub use hypernn_macros::{HyperTarget, hypernetwork};
+pub use plan::ChunkPlan;
 pub use target::layer::{HyperLayer, Parameters};
 pub use target::layout::Layout;
 pub use target::{FixedTarget, HyperTarget};

@@ -2,10 +2,11 @@
 //! reported, each at its own tokens.
 
 use proc_macro2::TokenStream;
-use syn::{Attribute, Expr, Ident, Path, Result, Type, Visibility, parse_quote};
+use syn::{Attribute, Expr, Ident, Path, Type, Visibility, parse_quote};
 
 use super::parse::{Declaration, Entry};
-use crate::report::{Report, did_you_mean};
+use crate::attr::unknown_key;
+use crate::report::Report;
 
 const KEYS: [&str; 6] = ["embedding", "generator", "mode", "init", "config", "crate"];
 
@@ -24,20 +25,19 @@ pub(super) struct Checked {
     pub(super) krate: Path,
 }
 
-pub(super) fn check(declaration: Declaration) -> Result<Checked> {
+/// Where the report then holds an error, what is missing is a placeholder.
+pub(super) fn check(declaration: Declaration, report: &mut Report) -> Checked {
     let Declaration { attrs, vis, name, target, entries } = declaration;
-    let mut report = Report::default();
     let entries: Vec<_> = entries.into_iter().collect();
-    check_keys(&entries, &mut report);
+    check_keys(&entries, report);
     let keys = Keys { entries: &entries, name: &name };
-    let embedding = keys.required("embedding", "embedding: table(64, 8)", &mut report);
-    let generator = keys.required("generator", "generator: linear", &mut report);
-    check_mode(&keys, &mut report);
-    let init = keys.parsed("init", &mut report).unwrap_or_else(|| parse_quote!(exact));
-    let config = keys.parsed("config", &mut report);
-    let krate = keys.parsed("crate", &mut report).unwrap_or_else(|| parse_quote!(::hypernn));
-    report.finish()?;
-    Ok(Checked { attrs, vis, name, target, embedding, generator, init, config, krate })
+    let embedding = keys.required("embedding", "embedding: table(64, 8)", report);
+    let generator = keys.required("generator", "generator: linear", report);
+    check_mode(&keys, report);
+    let init = keys.parsed("init", report).unwrap_or_else(|| parse_quote!(exact));
+    let config = keys.parsed("config", report);
+    let krate = keys.parsed("crate", report).unwrap_or_else(|| parse_quote!(::hypernn));
+    Checked { attrs, vis, name, target, embedding, generator, init, config, krate }
 }
 
 /// Unknown keys, and each key but the first of its name.
@@ -45,13 +45,9 @@ fn check_keys(entries: &[Entry], report: &mut Report) {
     for (i, entry) in entries.iter().enumerate() {
         let key = entry.key.to_string();
         if !KEYS.contains(&key.as_str()) {
-            let hint = did_you_mean(&key, &KEYS);
-            report.push(
-                entry.key.span(),
-                format!("unknown key `{key}`{hint}; the keys are {}", KEYS.join(", ")),
-            );
+            report.error(&entry.key, unknown_key(&key, &KEYS));
         } else if entries[..i].iter().any(|earlier| earlier.key == entry.key) {
-            report.push(entry.key.span(), format!("`{key}` is given twice"));
+            report.error(&entry.key, format!("`{key}` is given twice"));
         }
     }
 }
@@ -62,7 +58,7 @@ fn check_mode(keys: &Keys<'_>, report: &mut Report) {
     };
     let written = mode.to_string();
     if written != "static" {
-        report.push_tokens(mode, format!("unknown mode `{written}`: write `mode: static`"));
+        report.error(mode, format!("unknown mode `{written}`: write `mode: static`"));
     }
 }
 
@@ -78,12 +74,12 @@ impl Keys<'_> {
     }
 
     fn missing(&self, key: &str, form: &str, report: &mut Report) {
-        report.push(self.name.span(), format!("`{}` has no `{key}`: write `{form}`", self.name));
+        report.error(self.name, format!("`{}` has no `{key}`: write `{form}`", self.name));
     }
 
     fn parsed<P: syn::parse::Parse>(&self, key: &str, report: &mut Report) -> Option<P> {
         let value = self.value(key)?;
-        syn::parse2(value.clone()).map_err(|err| report.error(err)).ok()
+        report.take(syn::parse2(value.clone()))
     }
 
     /// A placeholder where it is missing: the report then fails as a whole.
@@ -102,10 +98,12 @@ mod tests {
     use super::*;
 
     fn errors(tokens: TokenStream) -> Vec<String> {
-        match syn::parse2::<Declaration>(tokens).and_then(check) {
-            Ok(_) => Vec::new(),
-            Err(err) => err.into_iter().map(|err| err.to_string()).collect(),
+        let mut report = Report::default();
+        match syn::parse2::<Declaration>(tokens) {
+            Ok(declaration) => drop(check(declaration, &mut report)),
+            Err(err) => drop(report.take::<()>(Err(err))),
         }
+        report.messages()
     }
 
     #[test]
@@ -127,7 +125,7 @@ mod tests {
         assert_eq!(
             errors(tokens),
             [
-                "unknown key `embeding`, did you mean `embedding`?; the keys are embedding, generator, mode, init, config, crate",
+                "unknown key `embeding`; did you mean `embedding`? (known here: `embedding`, `generator`, `mode`, `init`, `config`, `crate`)",
                 "`generator` is given twice",
                 "`H` has no `embedding`: write `embedding: table(64, 8)`",
                 "unknown mode `statik`: write `mode: static`",

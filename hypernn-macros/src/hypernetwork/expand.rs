@@ -6,28 +6,52 @@ use syn::spanned::Spanned;
 
 use super::check::Checked;
 
+/// The whole type.
 pub(super) fn expand(checked: &Checked) -> TokenStream {
-    let parts = [definition(checked), construction(checked), methods(checked), traits(checked)];
-    parts.into_iter().collect()
+    let parts = [definition(checked), sizes(checked), construction(checked)];
+    parts.into_iter().chain([methods(checked), traits(checked)]).collect()
 }
 
-/// The struct, and what is known of its sizes: as a function of the target's size, so that it
-/// serves constants and run time alike.
+/// What stands in for a declaration with errors: the same names, nothing behind them.
+pub(super) fn stub(checked: &Checked) -> TokenStream {
+    let Checked { name, krate, .. } = checked;
+    let config = checked.config.as_ref().map(|config| quote!(_config: &#config,));
+    let stub = quote! {
+        #[allow(dead_code, missing_docs)]
+        impl #name {
+            pub const NUM_TARGET_PARAMS: #krate::__private::usize = 0;
+            pub const NUM_PARAMS: #krate::__private::usize = 0;
+            pub const RATIO: #krate::__private::f64 = 0.;
+            pub const CHUNKS: #krate::ChunkPlan = #krate::ChunkPlan::whole(0);
+
+            pub fn new(#config _vb: #krate::nn::VarBuilder<'_>) -> #krate::__private::Result<Self> {
+                #krate::__private::invalid()
+            }
+        }
+    };
+    [definition(checked), stub, methods(checked), traits(checked)].into_iter().collect()
+}
+
 fn definition(checked: &Checked) -> TokenStream {
-    let Checked { attrs, vis, name, target, embedding, generator, krate, .. } = checked;
+    let Checked { attrs, vis, name, target, krate, .. } = checked;
     quote! {
         #(#attrs)*
         #vis struct #name {
             inner: #krate::__private::StaticHyperNetwork<#target>,
         }
+    }
+}
 
+/// What is known of the sizes, as a function of the target's, so that it serves constants and run
+/// time alike.
+fn sizes(checked: &Checked) -> TokenStream {
+    let Checked { name, embedding, generator, krate, .. } = checked;
+    quote! {
         impl #name {
             #[doc(hidden)]
             const fn __sizes(num_target_params: #krate::__private::usize) -> #krate::__private::Sizes {
-                #[allow(unused_imports)]
-                let embedding = { use #krate::embedding::spec::*; #embedding };
-                #[allow(unused_imports)]
-                let generator = { use #krate::generator::spec::*; #generator };
+                let embedding = { #[allow(unused_imports)] use #krate::embedding::spec::*; #embedding };
+                let generator = { #[allow(unused_imports)] use #krate::generator::spec::*; #generator };
                 let shape = #krate::generator::GeneratorShape {
                     num_embeddings: embedding.num_embeddings(),
                     embedding_dim: embedding.embedding_dim(),
