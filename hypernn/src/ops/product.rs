@@ -1,7 +1,9 @@
 //! Batched matrix products whose gradients are computed only where something asks for them.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, MetalStorage, Result, Shape, Tensor};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp2, Layout, MetalStorage, Result, Shape, Tensor,
+};
 
 /// `lhs [B, M, K]` times `rhs [B, K, N]`.
 ///

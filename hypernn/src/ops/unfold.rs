@@ -258,8 +258,13 @@ impl Batch {
         let lines = sets * self.rows * groups * self.channels;
         let size = (lines, self.windows.pixels());
         let picked = self.pick(images, layout.start_offset(), size, &self.seen_pixels())?;
-        let by_row =
-            [sets, self.rows, groups * self.channels, self.windows.taps(), self.windows.positions()];
+        let by_row = [
+            sets,
+            self.rows,
+            groups * self.channels,
+            self.windows.taps(),
+            self.windows.positions(),
+        ];
         let layout = Layout::contiguous(by_row.to_vec()).permute(&[0, 2, 3, 1, 4])?;
         copied(&picked, &layout)
     }
@@ -435,12 +440,8 @@ mod tests {
 
     #[test]
     fn columns_hold_the_windows() {
-        let windows = Windows {
-            sets: 1,
-            groups: 1,
-            height: axis(1, 1, 1, 0, 1),
-            width: axis(4, 3, 1, 1, 1),
-        };
+        let windows =
+            Windows { sets: 1, groups: 1, height: axis(1, 1, 1, 0, 1), width: axis(4, 3, 1, 1, 1) };
         let batch = Batch { windows, rows: 1, channels: 1 };
         let expected = [0., 1., 2., 3., 1., 2., 3., 4., 2., 3., 4., 0.];
         assert_eq!(batch.unfold(&[1., 2., 3., 4.]), expected);
