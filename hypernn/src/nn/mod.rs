@@ -26,6 +26,10 @@ mod prelu;
 mod recurrent;
 mod rms_norm;
 mod sets;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use batch_norm::{BatchNorm, BatchNormSpec, batch_norm};
 pub use candle_core::{Module, ModuleT};
