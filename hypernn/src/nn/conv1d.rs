@@ -208,6 +208,9 @@ impl Parameters for Conv1d {
 }
 
 impl HyperLayer<Conv1dSpec> for candle_nn::Conv1d {
+    const REFUSED: Option<&'static str> =
+        Some("candle_nn::Conv1d computes a wrong gradient of its weight: use hypernn::nn::Conv1d");
+
     fn build(spec: &Conv1dSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (weight, bias) = spec.params(source)?;
         Ok(Self::new(weight, bias, spec.config))

@@ -227,6 +227,8 @@ impl Parameters for Conv2d {
     }
 }
 
+/// Candle's own layer can't be differentiated where the stride leaves different remainders of an
+/// image's height and width: its backward then returns an error about shapes.
 impl HyperLayer<Conv2dSpec> for candle_nn::Conv2d {
     fn build(spec: &Conv2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (weight, bias) = spec.params(source)?;

@@ -222,6 +222,9 @@ impl Parameters for ConvTranspose1d {
 }
 
 impl HyperLayer<ConvTranspose1dSpec> for candle_nn::ConvTranspose1d {
+    const REFUSED: Option<&'static str> =
+        Some("candle_nn::ConvTranspose1d has no gradients: use hypernn::nn::ConvTranspose1d");
+
     fn build(spec: &ConvTranspose1dSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (weight, bias) = spec.params(source)?;
         Ok(Self::new(weight, bias, spec.config))
