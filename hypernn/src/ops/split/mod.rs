@@ -223,9 +223,10 @@ mod tests {
     #[test]
     fn too_few_values_are_an_error() -> Result<()> {
         let values = random(&[2, 7])?.as_tensor().clone();
-        let error =
-            split(&values.into(), None, segments()).map(drop).map_err(|err| err.to_string());
-        assert_eq!(error, Err("the generator gave 14 values, expected at least 15".to_owned()));
+        let message = split(&values.into(), None, segments()).map_err(|err| err.to_string()).err();
+        // A backtrace may follow.
+        let line = message.as_deref().and_then(|message| message.lines().next());
+        assert_eq!(line, Some("the generator gave 14 values, expected at least 15"));
         Ok(())
     }
 
