@@ -1,11 +1,13 @@
 //! Hypernetworks for candle.
 
 pub mod check;
+pub mod condition;
 pub mod embedding;
 pub mod generated;
 pub mod generator;
 pub mod hypernetwork;
 pub mod init;
+mod mlp;
 pub mod nn;
 mod ops;
 mod plan;
