@@ -14,8 +14,10 @@ mod plan;
 pub mod seeded;
 pub mod target;
 
+pub use condition::Condition;
+pub use embedding::State;
 pub use generated::GeneratedParams;
-pub use hypernetwork::Aux;
+pub use hypernetwork::{Aux, DynamicAux};
 pub use hypernn_macros::{HyperTarget, hypernetwork};
 pub use plan::ChunkPlan;
 pub use target::layer::{HyperLayer, Parameters};
