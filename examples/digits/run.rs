@@ -16,11 +16,11 @@ pub struct Args {
     pub epochs: u32,
 
     /// Highest learning rate of the hypernetwork
-    #[arg(long, default_value_t = 0.005, value_parser = positive)]
+    #[arg(long, default_value_t = 0.03, value_parser = positive, allow_negative_numbers = true)]
     pub learning_rate: f64,
 
     /// Highest learning rate of the plain network
-    #[arg(long, default_value_t = 0.003, value_parser = positive)]
+    #[arg(long, default_value_t = 0.01, value_parser = positive, allow_negative_numbers = true)]
     pub plain_learning_rate: f64,
 
     /// Images in each training step

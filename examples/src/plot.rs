@@ -31,23 +31,34 @@ fn picture(
     area.present().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Loss and test accuracy by epoch, side by side, one line for each run.
+/// Loss and test accuracy by epoch, side by side, one line for each run; the loss on a logarithmic
+/// scale.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn learning_curves(path: &Path, runs: &[&History]) -> Result<()> {
+    let loss = |run: &History| run.loss.iter().map(|loss| loss.max(1e-9).log10()).collect();
+    let percent = |run: &History| run.accuracy.iter().map(|share| 100. * share).collect();
     picture(path, (1200, 480), |area| {
         let (left, right) = area.split_horizontally(600);
-        let losses: Vec<_> = runs.iter().map(|run| (&run.name, run.loss.clone())).collect();
-        panel(&left, "training loss", &losses)?;
-        let percent = |run: &History| run.accuracy.iter().map(|share| 100. * share).collect();
-        let shares: Vec<_> = runs.iter().map(|run| (&run.name, percent(run))).collect();
-        panel(&right, "test accuracy, %", &shares)
+        panel(&left, "training loss", &lines(runs, loss), &power)?;
+        panel(&right, "test accuracy, %", &lines(runs, percent), &plain)
     })
 }
 
+type Lines<'a> = Vec<(&'a str, Vec<f64>)>;
+
+fn lines<'a>(runs: &[&'a History], values: impl Fn(&History) -> Vec<f64>) -> Lines<'a> {
+    runs.iter().map(|run| (run.name.as_str(), values(run))).collect()
+}
+
 /// One chart by epoch.
-fn panel(area: &Area<'_>, title: &str, lines: &[(&String, Vec<f64>)]) -> Result<()> {
+fn panel(
+    area: &Area<'_>,
+    title: &str,
+    lines: &Lines<'_>,
+    label: &dyn Fn(&f64) -> String,
+) -> Result<()> {
     let epochs = lines.iter().map(|(_, values)| values.len()).max().unwrap_or(1);
     let mut chart = ChartBuilder::on(area)
         .caption(title, (FONT, 22))
@@ -57,27 +68,32 @@ fn panel(area: &Area<'_>, title: &str, lines: &[(&String, Vec<f64>)]) -> Result<
         .build_cartesian_2d(1f64..epochs.max(2) as f64, span(lines))?;
     let mesh = &mut chart.configure_mesh();
     mesh.x_desc("epoch").axis_desc_style((FONT, 17)).label_style((FONT, 15));
-    mesh.x_label_formatter(&whole).light_line_style(WHITE).draw()?;
+    mesh.x_label_formatter(&whole).y_label_formatter(label).light_line_style(WHITE).draw()?;
     for ((name, values), color) in lines.iter().zip(COLORS.iter().cycle()) {
         let points = values.iter().enumerate().map(|(epoch, value)| (epoch as f64 + 1., *value));
         let key = move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(3));
-        chart
-            .draw_series(LineSeries::new(points, color.stroke_width(2)))?
-            .label(name.as_str())
-            .legend(key);
+        let series = chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?;
+        series.label(*name).legend(key);
     }
-    let labels = &mut chart.configure_series_labels();
-    labels.label_font((FONT, 16)).background_style(WHITE.mix(0.85)).border_style(BLACK);
-    labels.position(SeriesLabelPosition::MiddleRight).draw()?;
-    Ok(())
+    let legend = &mut chart.configure_series_labels();
+    legend.label_font((FONT, 16)).background_style(WHITE.mix(0.85)).border_style(BLACK);
+    Ok(legend.position(SeriesLabelPosition::MiddleRight).draw()?)
 }
 
 fn whole(epoch: &f64) -> String {
     if epoch.fract() == 0. { format!("{epoch:.0}") } else { String::new() }
 }
 
+fn plain(value: &f64) -> String {
+    format!("{value:.0}")
+}
+
+fn power(exponent: &f64) -> String {
+    format!("{:.3}", 10f64.powf(*exponent))
+}
+
 /// The range of all values, with some air.
-fn span(lines: &[(&String, Vec<f64>)]) -> Range<f64> {
+fn span(lines: &Lines<'_>) -> Range<f64> {
     let values = || lines.iter().flat_map(|(_, values)| values.iter().copied());
     let low = values().fold(f64::INFINITY, f64::min);
     let high = values().fold(f64::NEG_INFINITY, f64::max);
@@ -124,7 +140,7 @@ fn draw_kernel(area: &Area<'_>, kernel: &[Vec<u8>], (left, top): (usize, usize))
     for (y, row) in kernel.iter().enumerate() {
         for (x, &grey) in row.iter().enumerate() {
             let (x, y) = (left + x * PIXEL, top + y * PIXEL);
-            let corners = [point(x, y)?, point(x + PIXEL - 1, y + PIXEL - 1)?];
+            let corners = [point(x, y)?, point(x + PIXEL, y + PIXEL)?];
             area.draw(&Rectangle::new(corners, RGBColor(grey, grey, grey).filled()))?;
         }
     }
