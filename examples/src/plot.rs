@@ -88,8 +88,10 @@ fn plain(value: &f64) -> String {
     format!("{value:.0}")
 }
 
+/// Ten to this power, with two digits that count.
 fn power(exponent: &f64) -> String {
-    format!("{:.3}", 10f64.powf(*exponent))
+    let decimals = (1. - exponent.floor()).max(0.) as usize;
+    format!("{:.decimals$}", 10f64.powf(*exponent))
 }
 
 /// The range of all values, with some air.

@@ -15,7 +15,7 @@ use crate::data::Split;
 pub fn accuracy(net: &impl Module, split: &Split) -> Result<f64> {
     let found = net.forward(&split.images)?.argmax(D::Minus1)?;
     let right = found.eq(&split.labels)?.to_dtype(DType::F32)?;
-    Ok(right.mean_all()?.to_scalar::<f32>()?.into())
+    Ok(f64::from(right.sum_all()?.to_scalar::<f32>()?) / split.len() as f64)
 }
 
 /// A loss as a number.
