@@ -1,1 +1,63 @@
-//! The macros of hypernn.
+//! The macros of hypernn; use them through the `hypernn` crate.
+
+use proc_macro::TokenStream;
+
+mod attr;
+mod hypernetwork;
+mod report;
+mod target;
+
+/// Makes a struct a target: a network whose weights can be generated.
+///
+/// Each field says what it is made of, by candle's own constructor without `vb`:
+///
+/// - `#[hyper(linear(64, 10))]`, `#[hyper(conv2d(1, 8, 5, stride = 2))]`: a layer; candle's
+///   configuration goes last, as there, or its fields by name;
+/// - `#[hyper([linear(8, 8); 4])]` for a `Vec` or an array of layers alike,
+///   `#[hyper([linear(8, 16), linear(16, 2)])]` for layers that differ;
+/// - `#[hyper(if BIAS { tensor([8]) })]` for an `Option`;
+/// - `#[hyper(tensor([3, 4]))]` for a bare `Tensor`;
+/// - no attribute, or `#[hyper(target)]`: a target itself; `#[hyper(target(EXPR))]` passes it its
+///   configuration;
+/// - `#[hyper(value = EXPR)]`: a field without parameters;
+/// - `#[hyper(linear_no_bias(8, 100), tie(weight = embed.weight))]`: reuses the tensor of a field
+///   above;
+/// - `#[hyper(linear(8, 8), name = "path")]`: another name in the layout.
+///
+/// On the struct:
+///
+/// - `#[hyper(config = Type)]`: the fields' expressions read `config: &Type`;
+/// - `#[hyper(forward(fn step(&self, xs: &Tensor) -> Result<Tensor>))]`, any number of times: adds
+///   `functional_step(flat, xs)`, which is `unpack(flat)?.step(xs)`;
+/// - `#[hyper(crate = path)]`: where `hypernn` is, if not at `::hypernn`.
+#[proc_macro_derive(HyperTarget, attributes(hyper))]
+pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
+    target::derive(input.into()).into()
+}
+
+/// Declares a hypernetwork over a target:
+///
+/// ```text
+/// hypernetwork! {
+///     /// Documentation and attributes of the emitted type.
+///     pub struct HyperNet for Net {
+///         embedding: table(64, 8),
+///         generator: linear,
+///         mode: static,
+///     }
+/// }
+/// ```
+///
+/// - `embedding`: `table(num_embeddings, embedding_dim)`, or a value of a type of your own that
+///   implements `hypernn::embedding::EmbeddingSpec`;
+/// - `generator`: `linear`, `mlp([widths…], activation)`, `heads`, or a value of a type of your own
+///   that implements `hypernn::generator::GeneratorSpec`;
+/// - `mode: static`: the weights come from the embeddings alone;
+/// - `init`: `exact`, the default, or `hyper_nn`;
+/// - `config: Type`, where the target has sizes that are known only at run time: `new` then takes
+///   a `&Type` first, and the constants are methods of `as_network()`;
+/// - `crate: path`: where `hypernn` is, if not at `::hypernn`.
+#[proc_macro]
+pub fn hypernetwork(input: TokenStream) -> TokenStream {
+    hypernetwork::hypernetwork(input.into()).into()
+}

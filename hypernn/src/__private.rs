@@ -1,14 +1,20 @@
 //! What the macros' output names.
 
+use std::marker::PhantomData;
+
 pub use candle_core::{Result, Tensor};
-pub use std::borrow::Borrow;
+pub use std::convert::AsRef;
+pub use std::fmt::{Debug, Formatter, Result as FmtResult};
+pub use std::path::Path;
 pub use std::{option::Option, primitive::*, result::Result as StdResult};
 
 pub use crate::check::Problem;
+use crate::generator::GeneratorShape;
+pub use crate::hypernetwork::{Declaration, StaticHyperNetwork};
 pub use crate::target::NestedSpec;
 pub use crate::target::layer::{Container, Parameters, Repeat, Visitor};
 pub use crate::target::source::{ParamSource, TiedSource, scoped};
-use crate::{HyperLayer, target::layer};
+use crate::{FixedTarget, HyperLayer};
 
 /// The names that may stand in `#[hyper(…)]`.
 pub mod spec {
@@ -16,57 +22,211 @@ pub mod spec {
     pub use crate::target::tensor::tensor;
 }
 
-/// Why the field type `T` must not be generated, if so.
-pub const fn refused<T: HyperLayer<S>, S>(_spec: &S) -> Option<&'static str> {
-    T::REFUSED
+/// The spec of a field.
+#[derive(Debug)]
+pub struct Spec<'a, S>(pub &'a S);
+
+impl<'a, S> Spec<'a, S> {
+    /// The field's type and its spec, brought together.
+    ///
+    /// Of all that the macros use, only this asks for a layer, so that a type that is none is one
+    /// error; and it knows the spec's type by then, so that the error names both.
+    pub const fn of<T: HyperLayer<S>>(self) -> Field<'a, T, S> {
+        Field { spec: self.0, refused: T::REFUSED, build: T::build }
+    }
 }
 
-/// Builds the layer of a field below its path.
-///
-/// # Errors
-/// The layer's own.
-pub fn build<T: HyperLayer<S>, S>(spec: &S, name: &str, source: &mut dyn ParamSource) -> Result<T> {
-    scoped(source, name, |source| T::build(spec, source))
+/// A field's type and its spec.
+#[derive(Debug)]
+pub struct Field<'a, T, S> {
+    spec: &'a S,
+    refused: Option<&'static str>,
+    build: fn(&S, &mut dyn ParamSource) -> Result<T>,
 }
 
-/// As [`build`], with the parameter `tied` taken from elsewhere.
-///
-/// # Errors
-/// The layer's own, or a tensor of another shape.
-pub fn build_tied<T: HyperLayer<S>, S>(
-    spec: &S,
-    name: &str,
-    source: &mut dyn ParamSource,
-    (tied, tensor): (&str, Tensor),
-) -> Result<T> {
-    scoped(source, name, |source| T::build(spec, &mut TiedSource::new(source, tied, tensor)))
-}
-
-/// The parameter `name` of a layer built before.
-///
-/// # Errors
-/// The layer has none of that name.
-pub fn parameter(layer: &impl Parameters, field: &str, name: &str) -> Result<Tensor> {
-    let mut found = None;
-    layer.visit(&mut |at, tensor| {
-        if at == name {
-            found = Some(tensor.clone());
+impl<T, S> Field<'_, T, S> {
+    /// Why the field's type must not be generated, if so.
+    pub const fn refused(&self, field: &str) -> Option<Problem> {
+        match self.refused {
+            Some(reason) => Some(Problem::new("field `").text(field).text("`: ").text(reason)),
+            None => None,
         }
-        Ok(())
-    })?;
-    found.ok_or_else(|| {
-        candle_core::Error::msg(format!("`{field}` has no parameter `{name}` to tie"))
-    })
+    }
+
+    /// Builds the layer below its path.
+    ///
+    /// # Errors
+    /// The layer's own.
+    pub fn build(&self, name: &str, source: &mut dyn ParamSource) -> Result<T> {
+        crate::check::ensure(self.refused(name))?;
+        scoped(source, name, |source| (self.build)(self.spec, source))
+    }
+
+    /// As [`build`](Self::build), with the parameter `tied` taken from elsewhere.
+    ///
+    /// # Errors
+    /// The layer's own, or a tensor of another shape.
+    pub fn build_tied(
+        &self,
+        name: &str,
+        source: &mut dyn ParamSource,
+        (tied, tensor): (&str, Tensor),
+    ) -> Result<T> {
+        crate::check::ensure(self.refused(name))?;
+        scoped(source, name, |source| {
+            (self.build)(self.spec, &mut TiedSource::new(source, tied, tensor))
+        })
+    }
 }
 
-/// Visits a layer's parameters but the tied one, which counts where it comes from.
+/// Fails to evaluate where there is a problem, with its message.
+#[track_caller]
+#[allow(clippy::panic, reason = "a constant has no other way to report an error")]
+pub const fn deny(problem: Option<Problem>) {
+    if let Some(problem) = problem {
+        panic!("{}", problem.message());
+    }
+}
+
+/// What can configure a target whose `Config` is `C`.
+#[diagnostic::on_unimplemented(
+    message = "a field whose target is configured by a `{C}` can't take `{Self}`",
+    label = "this target has another configuration",
+    note = "the attribute passes the configuration: `#[hyper(target(EXPR))]`, where EXPR is a `{C}` or a reference to one"
+)]
+pub trait Configures<C> {
+    /// The configuration.
+    fn config(&self) -> &C;
+}
+
+impl<C> Configures<C> for C {
+    fn config(&self) -> &C {
+        self
+    }
+}
+
+impl<C> Configures<C> for &C {
+    fn config(&self) -> &C {
+        self
+    }
+}
+
+/// A value for code that is type-checked and never run.
+pub fn any<T>() -> T {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// What a target whose declaration does not compile builds.
 ///
 /// # Errors
-/// The visitor's own.
-pub fn visit_untied(
-    layer: &impl Parameters,
-    tied: &str,
-    visitor: &mut layer::Visitor<'_>,
-) -> Result<()> {
-    layer.visit(&mut |name, tensor| if name == tied { Ok(()) } else { visitor(name, tensor) })
+/// Always.
+pub fn invalid<T>() -> Result<T> {
+    candle_core::bail!("the target's declaration has errors")
+}
+
+/// The parameters of a field, if its type has any.
+///
+/// The inherent methods apply where it has; elsewhere those of [`NoParameters`] do, and building
+/// the field reports the one error.
+#[derive(Debug)]
+pub struct FieldRef<'a, T>(pub &'a T);
+
+impl<T: Parameters> FieldRef<'_, T> {
+    /// Visits the parameters.
+    ///
+    /// # Errors
+    /// The visitor's own.
+    pub fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        self.0.visit(visitor)
+    }
+
+    /// Visits the parameters but the tied one, which counts where it comes from.
+    ///
+    /// # Errors
+    /// The visitor's own.
+    pub fn visit_untied(&self, tied: &str, visitor: &mut Visitor<'_>) -> Result<()> {
+        self.0.visit(&mut |name, tensor| if name == tied { Ok(()) } else { visitor(name, tensor) })
+    }
+
+    /// The parameter `name` of field `field`.
+    ///
+    /// # Errors
+    /// The layer has none of that name.
+    pub fn parameter(&self, field: &str, name: &str) -> Result<Tensor> {
+        let mut found = None;
+        self.0.visit(&mut |at, tensor| {
+            if at == name {
+                found = Some(tensor.clone());
+            }
+            Ok(())
+        })?;
+        found.ok_or_else(|| {
+            candle_core::Error::msg(format!("`{field}` has no parameter `{name}` to tie"))
+        })
+    }
+}
+
+/// Stands in for [`FieldRef`]'s methods where the field's type has no parameters.
+pub trait NoParameters {
+    /// Never called in a program that compiles.
+    ///
+    /// # Errors
+    /// Always.
+    fn visit(&self, _visitor: &mut Visitor<'_>) -> Result<()> {
+        invalid()
+    }
+
+    /// Never called in a program that compiles.
+    ///
+    /// # Errors
+    /// Always.
+    fn visit_untied(&self, _tied: &str, _visitor: &mut Visitor<'_>) -> Result<()> {
+        invalid()
+    }
+
+    /// Never called in a program that compiles.
+    ///
+    /// # Errors
+    /// Always.
+    fn parameter(&self, _field: &str, _name: &str) -> Result<Tensor> {
+        invalid()
+    }
+}
+
+impl<T> NoParameters for FieldRef<'_, T> {}
+
+/// What a container `T` holds; for a type that is no container it is nothing, not an error.
+#[derive(Debug)]
+pub struct ItemOf<T>(PhantomData<T>);
+
+impl<T: Container> FixedTarget for ItemOf<T>
+where
+    T::Item: FixedTarget,
+{
+    const NUM_PARAMS: usize = <T::Item as FixedTarget>::NUM_PARAMS;
+}
+
+impl<T: Container> Container for ItemOf<T>
+where
+    T::Item: Container,
+{
+    type Item = <T::Item as Container>::Item;
+}
+
+/// The sizes of a declared hypernetwork.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Embeddings, their width and the chunks.
+    pub shape: GeneratorShape,
+    /// The number of the hypernetwork's own parameters.
+    pub num_params: usize,
+}
+
+impl Sizes {
+    /// What is wrong with them, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        self.shape.check()
+    }
 }

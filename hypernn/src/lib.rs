@@ -1,11 +1,21 @@
 //! Hypernetworks for candle.
 
 pub mod check;
+pub mod embedding;
 pub mod generated;
+pub mod generator;
+pub mod hypernetwork;
+pub mod init;
 pub mod nn;
 mod ops;
+mod plan;
+pub mod seeded;
 pub mod target;
 
+pub use generated::GeneratedParams;
+pub use hypernetwork::Aux;
+pub use hypernn_macros::{HyperTarget, hypernetwork};
+pub use plan::ChunkPlan;
 pub use target::layer::{HyperLayer, Parameters};
 pub use target::layout::Layout;
 pub use target::{FixedTarget, HyperTarget};

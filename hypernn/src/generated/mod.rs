@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use crate::generator::GeneratorOutput;
 use crate::ops::split::split;
 use crate::target::HyperTarget;
 use crate::target::layout::{Layout, ParamInfo};
@@ -13,7 +14,6 @@ use crate::target::source::{ParamSource, ParamSpec};
 use scale::Scales;
 
 /// A target's configuration and layout, shared by all that is generated for it.
-#[derive(Debug)]
 pub(crate) struct TargetPlan<C> {
     pub(crate) config: C,
     pub(crate) layout: Layout,
@@ -30,7 +30,6 @@ impl<C: Clone> TargetPlan<C> {
 ///
 /// Generated once, they serve any number of forward passes, and their gradient reaches the
 /// hypernetwork's variables through each.
-#[derive(Debug)]
 pub struct GeneratedParams<T: HyperTarget> {
     plan: Arc<TargetPlan<T::Config>>,
     sets: Option<usize>,
@@ -50,6 +49,16 @@ impl<T: HyperTarget> Clone for GeneratedParams<T> {
     }
 }
 
+impl<T: HyperTarget> std::fmt::Debug for GeneratedParams<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GeneratedParams")
+            .field("target", &format_args!("{}", T::NAME))
+            .field("sets", &self.sets)
+            .field("parameters", &self.plan.layout.num_params())
+            .finish()
+    }
+}
+
 impl<T: HyperTarget> GeneratedParams<T> {
     /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as it is.
     ///
@@ -58,19 +67,19 @@ impl<T: HyperTarget> GeneratedParams<T> {
     pub fn from_flat(config: &T::Config, flat: &Tensor) -> Result<Self> {
         let plan = TargetPlan::new::<T>(config)?;
         let sets = check_flat::<T>(&plan.layout, flat)?;
-        let tensors = split(flat, sets, Scales::identity(&plan.layout).segments())?;
+        let tensors = split(&flat.clone().into(), sets, Scales::identity(&plan.layout).segments())?;
         Ok(Self { plan: Arc::new(plan), sets, tensors, buffers: Arc::new([]) })
     }
 
     /// Cuts what a generator gave, `[N, C]` or `[G, N, C]`, surplus included.
     pub(crate) fn from_generated(
         plan: Arc<TargetPlan<T::Config>>,
-        generated: &Tensor,
+        generated: &GeneratorOutput,
         sets: Option<usize>,
         scales: &Scales,
         buffers: Arc<[Tensor]>,
     ) -> Result<Self> {
-        let tensors = scales.apply_gates(split(generated, sets, scales.segments())?)?;
+        let tensors = scales.add_bases(split(generated, sets, scales.segments())?)?;
         Ok(Self { plan, sets, tensors, buffers })
     }
 

@@ -3,17 +3,20 @@
 //!
 //! The principle is that of Chang et al. 2020 ("Principled Weight Initialization for
 //! Hypernetworks"); taking mean and deviation from the layout makes it exact for any chunking.
-//! Where candle starts a tensor at a constant, its deviation is zero; a fixed scale of zero would
-//! never learn, so such a tensor has a gate of its own, a learned scale that starts at zero
-//! (Bachlechner et al. 2020, "ReZero is All You Need").
+//!
+//! Where candle starts a tensor at a constant (the gain of a norm, say) its deviation is zero, and
+//! a scale of zero would never learn. Such a tensor is `base + 0.1 × generated`, where `base` is
+//! fixed so that the sum starts at the constant exactly.
 
 use std::sync::Arc;
 
 use candle_core::{Result, Shape, Tensor};
-use candle_nn::Init;
 use candle_nn::init::NormalOrUniform;
+use candle_nn::{Init, VarBuilder};
 
-use crate::ops::split::Segment;
+use crate::generator::GeneratorOutput;
+use crate::init::computed;
+use crate::ops::split::{Segment, split};
 use crate::target::layout::{Layout, ParamInfo};
 
 /// Mean and standard deviation of candle's init for a tensor of this shape.
@@ -30,77 +33,77 @@ pub(crate) fn moments(init: Init, shape: &Shape) -> (f64, f64) {
     }
 }
 
+/// The scale of what is generated for a tensor that starts at a constant.
+const CONSTANT_SCALE: f64 = 0.1;
+
 /// How generated values become each tensor's values.
 #[derive(Clone, Debug)]
 pub(crate) struct Scales {
     segments: Arc<[Segment]>,
-    gates: Vec<Gate>,
-}
-
-/// A tensor that starts at a constant: `mean + scale × generated`, the scale learned from zero.
-#[derive(Clone, Debug)]
-struct Gate {
-    index: usize,
-    mean: f64,
-    scale: Tensor,
+    /// What is added to some tensors, by index.
+    bases: Vec<(usize, Tensor)>,
 }
 
 impl Scales {
     /// Values are taken as they are generated.
     pub(crate) fn identity(layout: &Layout) -> Self {
-        let segments = layout.params().iter().map(|param| segment(param, (0., 1.)));
-        Self { segments: segments.collect(), gates: Vec::new() }
+        let segments = layout.params().iter().map(|param| segment(param, 0., 1.));
+        Self { segments: segments.collect(), bases: Vec::new() }
     }
 
-    /// Each tensor starts with the statistics of candle's own init; `gates` holds a zero for each
-    /// tensor that starts at a constant.
-    pub(crate) fn exact(layout: &Layout, gates: Option<&Tensor>) -> Result<Self> {
-        let mut scales = Self::identity(layout);
-        let gated = constants(layout).enumerate();
-        for (at, (index, mean)) in gated {
-            if let Some(gates) = gates {
-                scales.gates.push(Gate { index, mean, scale: gates.narrow(0, at, 1)? });
-            }
+    /// Each tensor starts with the statistics of candle's own init. `generated` is the first that
+    /// the generator gave; bases are kept below `vb`.
+    pub(crate) fn exact(
+        layout: &Layout,
+        generated: &GeneratorOutput,
+        vb: &VarBuilder<'_>,
+    ) -> Result<Self> {
+        let mut scales = Self {
+            segments: layout.params().iter().map(exact_segment).collect(),
+            bases: Vec::new(),
+        };
+        let constants = layout
+            .params()
+            .iter()
+            .enumerate()
+            .filter_map(|(i, param)| Some((i, param, constant(param)?)));
+        let first = split(&generated.detach(), None, scales.segments())?;
+        for (index, param, value) in constants {
+            let start = |_: &Tensor| first[index].affine(-1., value);
+            let base = computed(vb, param.shape.dims(), &param.name, Init::Const(value), start)?;
+            scales.bases.push((index, base.detach()));
         }
-        scales.segments = layout.params().iter().map(exact_segment).collect();
         Ok(scales)
-    }
-
-    /// How many tensors of the layout start at a constant, and so need a gate.
-    pub(crate) fn num_gates(layout: &Layout) -> usize {
-        constants(layout).count()
     }
 
     pub(crate) fn segments(&self) -> Arc<[Segment]> {
         self.segments.clone()
     }
 
-    /// Opens the gates; the other tensors are as they should be already.
-    pub(crate) fn apply_gates(&self, mut tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
-        for gate in &self.gates {
-            let tensor = tensors[gate.index].broadcast_mul(&gate.scale)?;
-            tensors[gate.index] = (tensor + gate.mean)?;
+    /// Adds the bases; the other tensors are as they should be already.
+    pub(crate) fn add_bases(&self, mut tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        for (index, base) in &self.bases {
+            tensors[*index] = tensors[*index].broadcast_add(base)?;
         }
         Ok(tensors)
     }
 }
 
-fn segment(param: &ParamInfo, (shift, scale): (f64, f64)) -> Segment {
+fn segment(param: &ParamInfo, shift: f64, scale: f64) -> Segment {
     Segment { offset: param.offset, dims: param.shape.dims().to_vec(), scale, shift }
 }
 
-/// What a gate scales is cut as it is.
 fn exact_segment(param: &ParamInfo) -> Segment {
     match moments(param.init, &param.shape) {
-        (_, 0.) => segment(param, (0., 1.)),
-        moments => segment(param, moments),
+        (_, 0.) => segment(param, 0., CONSTANT_SCALE),
+        (mean, std) => segment(param, mean, std),
     }
 }
 
-/// Index and value of each tensor that starts at a constant.
-fn constants(layout: &Layout) -> impl Iterator<Item = (usize, f64)> {
-    let moments = layout.params().iter().map(|param| moments(param.init, &param.shape));
-    moments.enumerate().filter(|(_, (_, std))| *std == 0.).map(|(index, (mean, _))| (index, mean))
+/// The constant at which candle starts a tensor, if it does.
+fn constant(param: &ParamInfo) -> Option<f64> {
+    let (mean, std) = moments(param.init, &param.shape);
+    (std == 0.).then_some(mean)
 }
 
 #[cfg(test)]

@@ -9,17 +9,70 @@
 //! What candle_nn offers beside layers with parameters is re-exported, so that `use hypernn::nn::…`
 //! replaces `use candle_nn::…`.
 
+mod batch_norm;
+mod conv;
+mod conv1d;
+mod conv2d;
+mod conv_transpose1d;
+mod conv_transpose2d;
+mod embedding;
+mod group_norm;
+mod gru;
+mod layer_norm;
 mod linear;
+mod lstm;
+mod norm;
+mod prelu;
+mod recurrent;
+mod rms_norm;
 mod sets;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
+pub use batch_norm::{BatchNorm, BatchNormSpec, batch_norm};
 pub use candle_core::{Module, ModuleT};
+pub use candle_nn::rnn::{Direction, GRUState, LSTMState};
 pub use candle_nn::{
     Activation, AdamW, Dropout, Func, FuncT, Init, Optimizer, ParamsAdamW, SGD, Sequential,
     VarBuilder, VarMap, func, func_t, init, loss, ops, optim, seq, var_builder, var_map,
 };
+pub use candle_nn::{
+    BatchNormConfig, Conv1dConfig, Conv2dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig,
+    GRUConfig, LSTMConfig, LayerNormConfig, RNN,
+};
+pub use conv_transpose1d::{
+    ConvTranspose1d, ConvTranspose1dSpec, conv_transpose1d, conv_transpose1d_no_bias,
+};
+pub use conv_transpose2d::{
+    ConvTranspose2d, ConvTranspose2dSpec, conv_transpose2d, conv_transpose2d_no_bias,
+};
+pub use conv1d::{Conv1d, Conv1dSpec, conv1d, conv1d_no_bias};
+pub use conv2d::{Conv2d, Conv2dSpec, conv2d, conv2d_no_bias};
+pub use embedding::{Embedding, EmbeddingSpec, embedding};
+pub use group_norm::{GroupNorm, GroupNormSpec, group_norm};
+pub use gru::{GRU, GRUSpec, gru};
+pub use layer_norm::{LayerNorm, LayerNormSpec, layer_norm, layer_norm_no_bias};
 pub use linear::{Linear, LinearSpec, linear, linear_b, linear_no_bias};
+pub use lstm::{LSTM, LSTMSpec, lstm};
+pub use prelu::{PReLU, PReLUSpec, prelu};
+pub use rms_norm::{RmsNorm, RmsNormSpec, rms_norm};
 
 /// The constructors as they are written in `#[hyper(…)]`: the candle constructor without `vb`.
 pub mod spec {
+    pub use super::batch_norm::spec::batch_norm;
+    pub use super::conv_transpose1d::spec::{conv_transpose1d, conv_transpose1d_no_bias};
+    pub use super::conv_transpose2d::spec::{conv_transpose2d, conv_transpose2d_no_bias};
+    pub use super::conv1d::spec::{conv1d, conv1d_no_bias};
+    pub use super::conv2d::spec::{conv2d, conv2d_no_bias};
+    pub use super::embedding::spec::embedding;
+    pub use super::group_norm::spec::group_norm;
+    pub use super::gru::spec::gru;
+    pub use super::layer_norm::spec::{layer_norm, layer_norm_no_bias};
     pub use super::linear::spec::{linear, linear_b, linear_no_bias};
+    pub use super::lstm::spec::lstm;
+    pub use super::norm::Eps;
+    pub use super::prelu::spec::prelu;
+    pub use super::rms_norm::spec::rms_norm;
 }

@@ -31,3 +31,35 @@ pub(crate) fn rows_per_set(layer: &str, rows: usize, sets: usize) -> Result<usiz
     }
     Ok(rows / sets)
 }
+
+/// The number of sets among the weights of one layer, each with its rank where it is shared: 1
+/// where all are.
+///
+/// # Errors
+/// A weight of another rank, or different numbers of sets.
+pub(crate) fn among(layer: &str, weights: &[(&Tensor, usize)]) -> Result<usize> {
+    let mut found = None;
+    for (weight, rank) in weights {
+        match (found, count(layer, weight, *rank)?) {
+            (Some(sets), Some(other)) if sets != other => candle_core::bail!(
+                "{layer}: one weight holds {sets} sets, another {other} (shape {:?}), expected as many",
+                weight.dims()
+            ),
+            (None, some) => found = some,
+            _ => {}
+        }
+    }
+    Ok(found.unwrap_or(1))
+}
+
+/// A weight of rank `rank`, or with the sets in front, as `[sets, dims…]`.
+///
+/// # Errors
+/// The weight has another rank.
+pub(crate) fn spread(weight: &Tensor, rank: usize, sets: usize) -> Result<Tensor> {
+    if weight.rank() > rank {
+        return Ok(weight.clone());
+    }
+    let dims: Vec<_> = std::iter::once(sets).chain(weight.dims().iter().copied()).collect();
+    weight.unsqueeze(0)?.broadcast_as(dims)
+}

@@ -82,7 +82,7 @@ impl Sizes {
 }
 
 /// Gradients of `xs` and `weight`, each only where something asks for it.
-fn backward(
+pub(crate) fn backward(
     xs: &Tensor,
     weight: &Tensor,
     grad: &Tensor,
@@ -93,8 +93,9 @@ fn backward(
     Ok((xs_grad, weight_grad))
 }
 
-/// The sum over rows, as a product: candle's own sum over a middle dimension is slow on the CPU.
-fn bias_backward(bias: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+/// The gradient of a `bias` of any shape with `sets × outputs` values, as `[sets, outputs]`: the sum
+/// over rows, as a product, since candle's own sum over a middle dimension is slow on the CPU.
+pub(crate) fn bias_backward(bias: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
     if !bias.track_op() {
         return Ok(None);
     }

@@ -68,6 +68,10 @@ impl<T> Container for Option<T> {
     type Item = T;
 }
 
+impl<T: Container> Container for Box<T> {
+    type Item = T::Item;
+}
+
 fn build_each<'s, T, S>(
     specs: impl Iterator<Item = &'s S>,
     source: &mut dyn ParamSource,

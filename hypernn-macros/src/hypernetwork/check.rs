@@ -1,0 +1,155 @@
+//! From keys as they were written to a declaration that can be expanded. Every mistake is
+//! reported, each at its own tokens.
+
+use proc_macro2::TokenStream;
+use syn::{Attribute, Expr, Ident, Path, Type, Visibility, parse_quote};
+
+use super::parse::{Declaration, Entry};
+use crate::attr::unknown_key;
+use crate::report::Report;
+
+const KEYS: [&str; 6] = ["embedding", "generator", "mode", "init", "config", "crate"];
+
+/// A declaration whose parts are known; expanding it can't fail.
+pub(super) struct Checked {
+    pub(super) attrs: Vec<Attribute>,
+    pub(super) vis: Visibility,
+    pub(super) name: Ident,
+    pub(super) target: Type,
+    pub(super) embedding: Expr,
+    pub(super) generator: Expr,
+    pub(super) init: Expr,
+    /// The type of the target's configuration, where its sizes are known only at run time.
+    pub(super) config: Option<Type>,
+    /// The path of the hypernn crate.
+    pub(super) krate: Path,
+}
+
+/// Where the report then holds an error, what is missing is a placeholder.
+pub(super) fn check(declaration: Declaration, report: &mut Report) -> Checked {
+    let Declaration { attrs, vis, name, target, entries } = declaration;
+    let entries: Vec<_> = entries.into_iter().collect();
+    check_keys(&entries, report);
+    let keys = Keys { entries: &entries, name: &name };
+    let embedding = keys.required("embedding", "embedding: table(64, 8)", report);
+    let generator = keys.required("generator", "generator: linear", report);
+    check_mode(&keys, report);
+    let init = keys.parsed("init", report).unwrap_or_else(|| parse_quote!(exact));
+    let config = keys.parsed("config", report);
+    let krate = keys.parsed("crate", report).unwrap_or_else(|| parse_quote!(::hypernn));
+    Checked { attrs, vis, name, target, embedding, generator, init, config, krate }
+}
+
+/// Unknown keys, and each key but the first of its name.
+fn check_keys(entries: &[Entry], report: &mut Report) {
+    for (i, entry) in entries.iter().enumerate() {
+        let key = entry.key.to_string();
+        if !KEYS.contains(&key.as_str()) {
+            report.error(&entry.key, unknown_key(&key, &KEYS));
+        } else if entries[..i].iter().any(|earlier| earlier.key == entry.key) {
+            report.error(&entry.key, format!("`{key}` is given twice"));
+        }
+    }
+}
+
+fn check_mode(keys: &Keys<'_>, report: &mut Report) {
+    let Some(mode) = keys.value("mode") else {
+        return keys.missing("mode", "mode: static", report);
+    };
+    let written = mode.to_string();
+    if written != "static" {
+        report.error(mode, format!("unknown mode `{written}`: write `mode: static`"));
+    }
+}
+
+/// The entries by key.
+struct Keys<'a> {
+    entries: &'a [Entry],
+    name: &'a Ident,
+}
+
+impl Keys<'_> {
+    fn value(&self, key: &str) -> Option<&TokenStream> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
+    fn missing(&self, key: &str, form: &str, report: &mut Report) {
+        report.error(self.name, format!("`{}` has no `{key}`: write `{form}`", self.name));
+    }
+
+    fn parsed<P: syn::parse::Parse>(&self, key: &str, report: &mut Report) -> Option<P> {
+        let value = self.value(key)?;
+        report.take(syn::parse2(value.clone()))
+    }
+
+    /// A placeholder where it is missing: the report then fails as a whole.
+    fn required(&self, key: &str, form: &str, report: &mut Report) -> Expr {
+        if self.value(key).is_none() {
+            self.missing(key, form, report);
+        }
+        self.parsed(key, report).unwrap_or_else(|| Expr::Verbatim(TokenStream::new()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quote::quote;
+
+    use super::*;
+
+    fn errors(tokens: TokenStream) -> Vec<String> {
+        let mut report = Report::default();
+        match syn::parse2::<Declaration>(tokens) {
+            Ok(declaration) => drop(check(declaration, &mut report)),
+            Err(err) => drop(report.take::<()>(Err(err))),
+        }
+        report.messages()
+    }
+
+    #[test]
+    fn a_whole_declaration_is_accepted() {
+        let tokens = quote! {
+            /// Docs.
+            pub(crate) struct H for crate::Net<3> {
+                embedding: table(64, 8), generator: mlp([32], tanh), mode: static, init: hyper_nn,
+            }
+        };
+        assert_eq!(errors(tokens), [""; 0]);
+    }
+
+    #[test]
+    fn every_mistake_is_reported() {
+        let tokens = quote! {
+            struct H for Net { embeding: table(64, 8), generator: linear, generator: heads, mode: statik }
+        };
+        assert_eq!(
+            errors(tokens),
+            [
+                "unknown key `embeding`; did you mean `embedding`? (known here: `embedding`, `generator`, `mode`, `init`, `config`, `crate`)",
+                "`generator` is given twice",
+                "`H` has no `embedding`: write `embedding: table(64, 8)`",
+                "unknown mode `statik`: write `mode: static`",
+            ]
+        );
+    }
+
+    #[test]
+    fn keys_need_values() {
+        assert_eq!(
+            errors(quote!(struct H for Net { embedding: , })),
+            ["`embedding:` has no value"]
+        );
+    }
+
+    #[test]
+    fn all_keys_are_needed() {
+        assert_eq!(
+            errors(quote!(struct H for Net {})),
+            [
+                "`H` has no `embedding`: write `embedding: table(64, 8)`",
+                "`H` has no `generator`: write `generator: linear`",
+                "`H` has no `mode`: write `mode: static`",
+            ]
+        );
+    }
+}

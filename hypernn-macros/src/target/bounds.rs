@@ -1,0 +1,109 @@
+//! The bounds that a generic field needs.
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+use syn::{Expr, Generics, Path, WherePredicate, parse_quote};
+
+use super::check::{Field, FieldKind, Header, Target};
+use super::parse::Layer;
+use super::spec;
+
+/// The generics, with a bound for each field that must be buildable.
+pub(crate) fn buildable(target: &Target) -> Generics {
+    let header = &target.header;
+    with_bounds(header.generics.clone(), generic_layers(target), |field, layer| {
+        let (ty, krate, spec) = (&field.ty, &header.krate, spec_type(layer, header)?);
+        Some(parse_quote!(for<'__config> #ty: #krate::HyperLayer<#spec>))
+    })
+}
+
+/// As [`buildable`], with a bound for each target in a field, whose size must be a constant.
+///
+/// The lifetime lets the bound stand on types that do not meet it: the impl then does not apply,
+/// without an error of its own.
+pub(crate) fn fixed(target: &Target) -> Generics {
+    let krate = &target.header.krate;
+    with_bounds(buildable(target), layers(target), |field, layer| {
+        let ty = nested_type(layer, field.ty.to_token_stream(), krate)?;
+        Some(parse_quote!(for<'__fixed> #ty: #krate::FixedTarget))
+    })
+}
+
+fn with_bounds(
+    mut generics: Generics,
+    fields: Vec<(&Field, &Layer)>,
+    bound: impl Fn(&Field, &Layer) -> Option<WherePredicate>,
+) -> Generics {
+    let bounds: Vec<_> = fields.into_iter().filter_map(|(f, layer)| bound(f, layer)).collect();
+    if !bounds.is_empty() {
+        generics.make_where_clause().predicates.extend(bounds);
+    }
+    generics
+}
+
+/// The layers whose type mentions a type parameter.
+fn generic_layers(target: &Target) -> Vec<(&Field, &Layer)> {
+    let params: Vec<_> =
+        target.header.generics.type_params().map(|param| param.ident.to_string()).collect();
+    let mentioned = |field: &Field| mentions(field.ty.to_token_stream(), &params);
+    layers(target).into_iter().filter(|(field, _)| mentioned(field)).collect()
+}
+
+fn layers(target: &Target) -> Vec<(&Field, &Layer)> {
+    let layers = target.fields.iter().filter_map(|field| match &field.kind {
+        FieldKind::Layer { layer, .. } => Some((field, layer)),
+        FieldKind::Value(_) => None,
+    });
+    layers.collect()
+}
+
+fn mentions(tokens: TokenStream, names: &[String]) -> bool {
+    tokens.into_iter().any(|tree| match tree {
+        TokenTree::Ident(ident) => names.contains(&ident.to_string()),
+        TokenTree::Group(group) => mentions(group.stream(), names),
+        _ => false,
+    })
+}
+
+/// The type of a layer's spec, where the syntax tells: the type of a call or of a configuration is
+/// only known to the compiler, and a user's bound names it. `target(config)` is known.
+fn spec_type(layer: &Layer, header: &Header) -> Option<TokenStream> {
+    let krate = &header.krate;
+    let private = quote!(#krate::__private);
+    match layer {
+        Layer::Call(_) => None,
+        Layer::Target(_, None) => Some(quote!(#private::NestedSpec<()>)),
+        Layer::Target(_, Some(config)) => {
+            let config = header.config.as_ref().filter(|_| is_config(config))?;
+            Some(quote!(#private::NestedSpec<&'__config #config>))
+        }
+        Layer::Repeat(layer, _) => {
+            let spec = spec_type(layer, header)?;
+            Some(quote!(#private::Repeat<#spec>))
+        }
+        Layer::List(layers) => {
+            let (spec, n) = (spec_type(layers.first()?, header)?, layers.len());
+            Some(quote!([#spec; #n]))
+        }
+        Layer::When(_, layer) => {
+            let spec = spec_type(layer, header)?;
+            Some(quote!(#private::Option<#spec>))
+        }
+    }
+}
+
+/// Whether an expression is the target's own `config`.
+fn is_config(expr: &Expr) -> bool {
+    matches!(expr, Expr::Path(path) if path.path.is_ident("config"))
+}
+
+/// The type of the targets in a layer of type `ty`.
+fn nested_type(layer: &Layer, ty: TokenStream, krate: &Path) -> Option<TokenStream> {
+    let item = spec::item(&ty, krate);
+    match layer {
+        Layer::Call(_) | Layer::Target(_, Some(_)) => None,
+        Layer::Target(_, None) => Some(ty),
+        Layer::Repeat(layer, _) | Layer::When(_, layer) => nested_type(layer, item, krate),
+        Layer::List(layers) => nested_type(layers.first()?, item, krate),
+    }
+}

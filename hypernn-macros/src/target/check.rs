@@ -1,0 +1,646 @@
+//! From what was written to what is meant; collects everything that is wrong.
+
+use quote::ToTokens;
+use syn::ext::IdentExt;
+use syn::{
+    Expr, FnArg, Generics, Ident, LitStr, Member, Pat, Path, ReceiverKind, ReturnType, Safety,
+    Signature, Type, Visibility, parse_quote,
+};
+
+use super::call;
+use super::parse::{Body, Call, FieldItem, Layer, RawField, RawTarget, StructItem, Tie};
+use crate::attr::{similar, unknown_key};
+use crate::report::Report;
+
+const STRUCT_KEYS: &[&str] = &["config", "crate", "forward"];
+const FIELD_KEYS: &[&str] = &["value", "name", "tie"];
+
+/// A target without errors, unless the report has some.
+pub(crate) struct Target {
+    pub(crate) header: Header,
+    pub(crate) fields: Vec<Field>,
+}
+
+/// What stands on the struct.
+pub(crate) struct Header {
+    pub(crate) ident: Ident,
+    pub(crate) vis: Visibility,
+    pub(crate) generics: Generics,
+    pub(crate) krate: Path,
+    pub(crate) config: Option<Type>,
+    pub(crate) forwards: Vec<Forward>,
+}
+
+/// A method that also gets a function over flat parameters.
+pub(crate) struct Forward {
+    pub(crate) name: Ident,
+    pub(crate) args: Vec<(Ident, Type)>,
+    pub(crate) output: Type,
+}
+
+/// A field, and the name it has in the layout.
+pub(crate) struct Field {
+    pub(crate) member: Member,
+    pub(crate) ty: Type,
+    pub(crate) name: String,
+    pub(crate) kind: FieldKind,
+}
+
+/// What a field is made of.
+pub(crate) enum FieldKind {
+    Value(Expr),
+    Layer { layer: Layer, tie: Option<Tie> },
+}
+
+/// Checks a target.
+pub(crate) fn check(raw: RawTarget, report: &mut Report) -> Target {
+    let header = header(raw.ident, raw.vis, raw.generics, raw.items, report);
+    let fields = match raw.body {
+        Body::Struct(fields) => check_fields(&header.ident, fields, report),
+        Body::Enum(token) => not_a_struct(token, report),
+        Body::Union(token) => not_a_struct(token, report),
+    };
+    Target { header, fields }
+}
+
+fn not_a_struct(token: impl ToTokens, report: &mut Report) -> Vec<Field> {
+    report.error(token, "a target is a struct whose fields are layers");
+    Vec::new()
+}
+
+fn header(
+    ident: Ident,
+    vis: Visibility,
+    generics: Generics,
+    items: Vec<StructItem>,
+    report: &mut Report,
+) -> Header {
+    let (mut config, mut krate, mut forwards) = (Once::new(), Once::new(), Vec::new());
+    for item in items {
+        match item {
+            StructItem::Config(key, ty) => config.set(&key, ty, report),
+            StructItem::Crate(key, path) => krate.set(&key, path, report),
+            StructItem::Forward(signature) => forwards.extend(forward(*signature, report)),
+            StructItem::Unknown(key) => unknown_on_struct(&key, report),
+        }
+    }
+    check_distinct_forwards(&forwards, report);
+    let krate = krate.value.unwrap_or_else(|| parse_quote!(::hypernn));
+    Header { ident, vis, generics, krate, config: config.value, forwards }
+}
+
+/// A key that may be given once.
+struct Once<T> {
+    value: Option<T>,
+}
+
+impl<T> Once<T> {
+    fn new() -> Self {
+        Self { value: None }
+    }
+
+    fn set(&mut self, key: &Ident, value: T, report: &mut Report) {
+        if self.value.is_some() {
+            report.error(key, format!("`{key}` is given twice"));
+        } else {
+            self.value = Some(value);
+        }
+    }
+}
+
+fn unknown_on_struct(key: &Ident, report: &mut Report) {
+    let name = key.to_string();
+    if FIELD_KEYS.contains(&name.as_str()) || call::is_known(&name) || name == "target" {
+        report.error(key, format!("`{name}` belongs on a field"));
+    } else {
+        report.error(key, unknown_key(&name, STRUCT_KEYS));
+    }
+}
+
+fn check_distinct_forwards(forwards: &[Forward], report: &mut Report) {
+    for (i, forward) in forwards.iter().enumerate() {
+        if forwards[..i].iter().any(|earlier| earlier.name == forward.name) {
+            report.error(&forward.name, format!("`forward` of `{}` is given twice", forward.name));
+        }
+    }
+}
+
+/// The pieces of a `forward` signature, if it is one that can be called without further knowledge.
+fn forward(signature: Signature, report: &mut Report) -> Option<Forward> {
+    let receiver = check_receiver(&signature);
+    let plain = check_plain(&signature);
+    let output = check_output(&signature);
+    let args = signature.inputs.iter().filter_map(|input| match input {
+        FnArg::Typed(typed) => Some(argument(&typed.pat, &typed.ty)),
+        _ => None,
+    });
+    let args: Vec<_> = args.map(|arg| report.take(arg)).collect();
+    let shape = (report.take(receiver), report.take(plain), report.take(output));
+    let (Some(()), Some(()), Some(output)) = shape else { return None };
+    Some(Forward { name: signature.ident, args: args.into_iter().collect::<Option<_>>()?, output })
+}
+
+fn check_receiver(signature: &Signature) -> syn::Result<()> {
+    let (at, message) = match signature.receiver().map(|receiver| (receiver, &receiver.kind)) {
+        Some((_, ReceiverKind::Reference(_, _, None))) => return Ok(()),
+        Some((receiver, _)) => (receiver.to_token_stream(), "a forward function takes `&self`"),
+        None => (
+            signature.ident.to_token_stream(),
+            "a forward function takes `&self`: `fn step(&self, xs: &Tensor) -> Result<Tensor>`",
+        ),
+    };
+    Err(syn::Error::new_spanned(at, message))
+}
+
+fn check_plain(signature: &Signature) -> syn::Result<()> {
+    let generics = &signature.generics;
+    let unsafety = !matches!(signature.safety, Safety::Default);
+    if !generics.params.is_empty() {
+        let message = "a forward function has no generics: write the types it is called with";
+        return Err(syn::Error::new_spanned(generics, message));
+    }
+    let qualified = signature.constness.is_some() || signature.asyncness.is_some() || unsafety;
+    if qualified || signature.abi.is_some() || signature.variadic.is_some() {
+        let message = "a forward function is a plain `fn`";
+        return Err(syn::Error::new_spanned(signature, message));
+    }
+    Ok(())
+}
+
+fn check_output(signature: &Signature) -> syn::Result<Type> {
+    match &signature.output {
+        ReturnType::Type(_, output) => Ok((**output).clone()),
+        ReturnType::Default => Err(syn::Error::new_spanned(
+            &signature.ident,
+            "a forward function returns a `Result`: `fn step(&self, xs: &Tensor) -> Result<Tensor>`",
+        )),
+    }
+}
+
+fn argument(pat: &Pat, ty: &Type) -> syn::Result<(Ident, Type)> {
+    match pat {
+        Pat::Ident(pat) if pat.subpat.is_none() => Ok((pat.ident.clone(), ty.clone())),
+        _ => Err(syn::Error::new_spanned(pat, "an argument here is a name: `xs: &Tensor`")),
+    }
+}
+
+fn check_fields(ident: &Ident, raw: Vec<RawField>, report: &mut Report) -> Vec<Field> {
+    let members: Vec<_> = raw.iter().map(|field| field.member.clone()).collect();
+    let mut fields: Vec<Field> = Vec::with_capacity(raw.len());
+    for field in raw {
+        let field = check_field(field, &fields, &members, report);
+        fields.push(field);
+    }
+    if !fields.iter().any(|field| matches!(field.kind, FieldKind::Layer { .. })) {
+        report.error(ident, format!("`{ident}` has no parameters: a target has at least one field with a layer, such as `#[hyper(linear(64, 10))] fc: Linear`"));
+    }
+    fields
+}
+
+/// The items of one field, by kind.
+struct Items {
+    layer: Option<Layer>,
+    value: Option<(Ident, Expr)>,
+    name: Option<(Ident, LitStr)>,
+    tie: Option<(Ident, Tie)>,
+}
+
+fn check_field(
+    field: RawField,
+    earlier: &[Field],
+    members: &[Member],
+    report: &mut Report,
+) -> Field {
+    let RawField { member, ty, items } = field;
+    let items = sort_items(items, report);
+    check_combination(&items, report);
+    let name = layout_name(&member, items.name.map(|(_, name)| name), earlier, report);
+    let kind = match items.value {
+        Some((_, value)) => FieldKind::Value(value),
+        None => {
+            let layer = items.layer.unwrap_or_else(|| nested(&member));
+            check_calls(&layer, report);
+            let tie = items.tie.map(|(_, tie)| tie);
+            if let Some(tie) = &tie {
+                check_tie(tie, &layer, (&member, earlier, members), report);
+            }
+            FieldKind::Layer { layer, tie }
+        }
+    };
+    Field { member, ty, name, kind }
+}
+
+/// A field without a layer of its own is a target.
+fn nested(member: &Member) -> Layer {
+    let span = match member {
+        Member::Named(ident) => ident.span(),
+        Member::Unnamed(index) => index.span,
+    };
+    Layer::Target(Ident::new("target", span), None)
+}
+
+fn sort_items(items: Vec<FieldItem>, report: &mut Report) -> Items {
+    let (mut layer, mut value) = (None, Once::new());
+    let (mut name, mut tie) = (Once::new(), Once::new());
+    for item in items {
+        match item {
+            FieldItem::Layer(new) => set_layer(&mut layer, new, report),
+            FieldItem::Value(key, new) => value.set(&key.clone(), (key, new), report),
+            FieldItem::Name(key, new) => name.set(&key.clone(), (key, new), report),
+            FieldItem::Tie(key, new) => tie.set(&key.clone(), (key, new), report),
+            FieldItem::Unknown(key) => unknown_on_field(&key, report),
+        }
+    }
+    Items { layer, value: value.value, name: name.value, tie: tie.value }
+}
+
+fn set_layer(layer: &mut Option<Layer>, new: Layer, report: &mut Report) {
+    if layer.is_none() {
+        *layer = Some(new);
+        return;
+    }
+    let at = first_tokens(&new);
+    match similar(&at.to_string(), FIELD_KEYS) {
+        Some(_) => report.error(&at, unknown_key(&at.to_string(), FIELD_KEYS)),
+        None => report.error(
+            &at,
+            "a field has one layer; several go into a list: `[linear(8, 16), linear(16, 2)]`",
+        ),
+    }
+}
+
+/// Where to point at for a layer.
+fn first_tokens(layer: &Layer) -> proc_macro2::TokenStream {
+    match layer {
+        Layer::Call(call) => call.func.to_token_stream(),
+        Layer::Target(key, _) => key.to_token_stream(),
+        Layer::Repeat(layer, _) | Layer::When(_, layer) => first_tokens(layer),
+        Layer::List(layers) => layers.iter().map(first_tokens).collect(),
+    }
+}
+
+fn unknown_on_field(key: &Ident, report: &mut Report) {
+    let name = key.to_string();
+    if STRUCT_KEYS.contains(&name.as_str()) {
+        report.error(key, format!("`{name}` belongs on the struct, above its name"));
+    } else {
+        report.error(key, unknown_key(&name, FIELD_KEYS));
+    }
+}
+
+fn check_combination(items: &Items, report: &mut Report) {
+    let Some((key, _)) = &items.value else { return };
+    if items.layer.is_some() {
+        report.error(key, "a field has a layer or a `value`, not both");
+    }
+    if let Some((key, _)) = &items.name {
+        report
+            .error(key, "`name` needs a layer: a field with a `value` has no place in the layout");
+    }
+    if let Some((key, _)) = &items.tie {
+        report.error(key, "`tie` needs a layer: a field with a `value` has no parameters");
+    }
+}
+
+fn layout_name(
+    member: &Member,
+    name: Option<LitStr>,
+    earlier: &[Field],
+    report: &mut Report,
+) -> String {
+    let field = member_name(member);
+    let Some(literal) = name else {
+        check_distinct_name(member, &field, earlier, report);
+        return field;
+    };
+    let name = literal.value();
+    if name.is_empty() {
+        report.error(&literal, "an empty name: write `name = \"path\"`");
+    } else {
+        check_distinct_name(&literal, &name, earlier, report);
+    }
+    name
+}
+
+fn check_distinct_name(at: impl ToTokens, name: &str, earlier: &[Field], report: &mut Report) {
+    let same = earlier
+        .iter()
+        .find(|field| matches!(field.kind, FieldKind::Layer { .. }) && field.name == name);
+    if let Some(same) = same {
+        let field = member_name(&same.member);
+        report.error(at, format!("`{name}` is already the name of field `{field}` in the layout"));
+    }
+}
+
+/// A field's name as it is spoken of: without `r#`, and a number in a tuple struct.
+pub(crate) fn member_name(member: &Member) -> String {
+    match member {
+        Member::Named(ident) => ident.unraw().to_string(),
+        Member::Unnamed(index) => index.index.to_string(),
+    }
+}
+
+fn check_calls(layer: &Layer, report: &mut Report) {
+    match layer {
+        Layer::Call(call) => check_call(call, report),
+        Layer::Target(..) => {}
+        Layer::Repeat(layer, _) | Layer::When(_, layer) => check_calls(layer, report),
+        Layer::List(layers) => layers.iter().for_each(|layer| check_calls(layer, report)),
+    }
+}
+
+fn check_call(call: &Call, report: &mut Report) {
+    if let Some((at, message)) = call::surplus(call) {
+        report.error(at, message);
+    }
+}
+
+/// A tie names a parameter of a layer above, so that the tensor exists when it is needed.
+fn check_tie(
+    tie: &Tie,
+    layer: &Layer,
+    (own, earlier, members): (&Member, &[Field], &[Member]),
+    report: &mut Report,
+) {
+    if tie.param != "weight" {
+        report.error(&tie.param, "only `weight` can be tied: `tie(weight = field.weight)`");
+    }
+    if !matches!(layer, Layer::Call(_)) {
+        report.error(first_tokens(layer), "a tied field is one layer, written as a call: `linear_no_bias(8, 100), tie(weight = field.weight)`");
+    }
+    match earlier.iter().find(|field| field.member == tie.field) {
+        Some(Field { kind: FieldKind::Layer { layer: Layer::Call(_), .. }, .. }) => {}
+        Some(_) => report.error(&tie.field, tie_source_is_no_call(tie)),
+        None => report.error(&tie.field, no_such_field(tie, own, earlier, members)),
+    }
+}
+
+fn tie_source_is_no_call(tie: &Tie) -> String {
+    let field = member_name(&tie.field);
+    format!("field `{field}` can't be tied to: its layer is not written as a call")
+}
+
+fn no_such_field(tie: &Tie, own: &Member, earlier: &[Field], members: &[Member]) -> String {
+    let field = member_name(&tie.field);
+    if tie.field == *own {
+        return format!("field `{field}` can't be tied to itself");
+    }
+    if members.contains(&tie.field) {
+        return format!("field `{field}` comes later: a tie names a field above");
+    }
+    let names: Vec<_> = earlier.iter().map(|field| member_name(&field.member)).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let guess = similar(&field, &names).map(|name| format!("; did you mean `{name}`?"));
+    format!("there is no field `{field}`{}", guess.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use proc_macro2::TokenStream;
+    use quote::quote;
+
+    use super::*;
+    use crate::target::parse;
+
+    /// The messages for a declaration.
+    fn messages(input: TokenStream) -> Vec<String> {
+        let mut report = Report::default();
+        let Ok(input) = syn::parse2(input) else { return vec!["not an item".to_owned()] };
+        check(parse::parse(input, &mut report), &mut report);
+        report.messages()
+    }
+
+    /// The only message for a declaration.
+    fn message(input: TokenStream) -> String {
+        let messages = messages(input);
+        assert_eq!(messages.len(), 1, "{messages:#?}");
+        messages.concat()
+    }
+
+    /// The only message for a field after `embed: Linear`.
+    fn field(attr: TokenStream) -> String {
+        message(quote! {
+            struct S {
+                #[hyper(linear_no_bias(2, 3))]
+                embed: Linear,
+                #attr
+                field: Linear,
+                #[hyper(linear(2, 3))]
+                later: Linear,
+            }
+        })
+    }
+
+    /// The only message for attributes of a struct.
+    fn on_struct(attrs: TokenStream) -> String {
+        message(quote!(#attrs struct S { #[hyper(linear(1, 2))] fc: Linear }))
+    }
+
+    #[test]
+    fn a_right_declaration_has_no_errors() {
+        let right = quote! {
+            #[hyper(config = Sizes<A, B>, crate = ::renamed::hypernn)]
+            #[hyper(forward(fn step(&self, xs: &Tensor, by: f64) -> Result<Tensor>))]
+            struct S<'a, T, const N: usize> where T: Sized {
+                #[hyper(conv2d(1, 8, 5, stride = 2), name = "first")]
+                #[doc = "text"]
+                a: Conv2d,
+                #[hyper([if config.b { (linear(1, 2)) }, if !config.b { linear(1, 2) }])]
+                b: Vec<Option<Linear>>,
+                #[hyper(linear(1, 2))]
+                c: Linear,
+                #[hyper(linear(1, 2))]
+                #[hyper(tie(weight = c.weight))]
+                d: Linear,
+                #[hyper(value = f(x, y))]
+                e: &'a str,
+            }
+        };
+        assert_eq!(messages(right), Vec::<String>::new());
+        let right = quote! {
+            struct S(#[hyper([target(&config.a); 3])] A, B, #[hyper(target)] C, #[hyper(a::b(1))] D,
+                #[hyper(linear(1, 2))] Linear, #[hyper(linear(1, 2), tie(weight = 4.weight))] E);
+        };
+        assert_eq!(messages(right), Vec::<String>::new());
+    }
+
+    #[test]
+    fn only_structs_with_parameters_are_targets() {
+        let no_struct = "a target is a struct whose fields are layers";
+        assert_eq!(
+            message(quote!(
+                enum E {
+                    A,
+                }
+            )),
+            no_struct
+        );
+        assert_eq!(message(quote!(union U { a: u8 })), no_struct);
+        for empty in [
+            quote!(
+                struct S;
+            ),
+            quote!(
+                struct S {}
+            ),
+            quote!(
+                struct S(#[hyper(value = 1)] u8);
+            ),
+        ] {
+            assert!(message(empty).starts_with("`S` has no parameters: "));
+        }
+    }
+
+    #[test]
+    fn a_key_stands_once() {
+        assert_eq!(on_struct(quote!(#[hyper(config = A, config = B)])), "`config` is given twice");
+        assert_eq!(
+            on_struct(quote!(#[hyper(crate = a)] #[hyper(crate = b)])),
+            "`crate` is given twice"
+        );
+        assert_eq!(
+            field(quote!(#[hyper(linear(1, 2), name = "a", name = "b")])),
+            "`name` is given twice"
+        );
+        assert_eq!(
+            field(quote!(#[hyper(value = 1)] #[hyper(value = 2)])),
+            "`value` is given twice"
+        );
+        let tie = quote!(tie(weight = embed.weight));
+        assert_eq!(field(quote!(#[hyper(linear(1, 2), #tie, #tie)])), "`tie` is given twice");
+        assert!(
+            field(quote!(#[hyper(linear(1, 2), linear(2, 3))]))
+                .starts_with("a field has one layer")
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_named() {
+        assert_eq!(
+            on_struct(quote!(#[hyper(confg = A)])),
+            "unknown key `confg`; did you mean `config`? (known here: `config`, `crate`, `forward`)"
+        );
+        assert_eq!(
+            field(quote!(#[hyper(linear(1, 2), bias = true)])),
+            "unknown key `bias` (known here: `value`, `name`, `tie`)"
+        );
+        assert!(
+            field(quote!(#[hyper(linear(1, 2), tei(weight = embed.weight))])).contains("`tie`?")
+        );
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_place_is_sent_to_the_right_one() {
+        assert_eq!(on_struct(quote!(#[hyper(linear(1, 2))])), "`linear` belongs on a field");
+        assert_eq!(on_struct(quote!(#[hyper(tie(weight = a.weight))])), "`tie` belongs on a field");
+        assert_eq!(
+            field(quote!(#[hyper(config = A)])),
+            "`config` belongs on the struct, above its name"
+        );
+    }
+
+    #[test]
+    fn a_value_excludes_what_needs_a_layer() {
+        assert_eq!(
+            field(quote!(#[hyper(linear(1, 2), value = 1)])),
+            "a field has a layer or a `value`, not both"
+        );
+        assert!(field(quote!(#[hyper(value = 1, name = "a")])).starts_with("`name` needs a layer"));
+        let tied = quote!(#[hyper(value = 1, tie(weight = embed.weight))]);
+        assert!(field(tied).starts_with("`tie` needs a layer"));
+    }
+
+    fn tied(tie: TokenStream) -> String {
+        field(quote!(#[hyper(linear(2, 3), tie(#tie))]))
+    }
+
+    #[test]
+    fn a_tie_names_a_layer_above() {
+        assert_eq!(
+            tied(quote!(weight = embd.weight)),
+            "there is no field `embd`; did you mean `embed`?"
+        );
+        assert_eq!(tied(quote!(weight = other.weight)), "there is no field `other`");
+        assert_eq!(tied(quote!(weight = field.weight)), "field `field` can't be tied to itself");
+        assert!(tied(quote!(weight = later.weight)).starts_with("field `later` comes later"));
+        assert!(tied(quote!(bias = embed.bias)).starts_with("only `weight` can be tied"));
+    }
+
+    #[test]
+    fn both_ends_of_a_tie_are_calls() {
+        let list = quote!(#[hyper([linear(2, 3); 2], tie(weight = embed.weight))]);
+        assert!(field(list).starts_with("a tied field is one layer"));
+        let nested = quote! {
+            struct S { a: A, #[hyper(linear(1, 2), tie(weight = a.weight))] b: Linear }
+        };
+        assert!(message(nested).starts_with("field `a` can't be tied to"));
+    }
+
+    #[test]
+    fn a_malformed_item_shows_the_right_form() {
+        let form = "the form is `#[hyper(…, tie(weight = field.weight))]`";
+        for tie in [quote!(weight = embed), quote!(weight), quote!(), quote!(weight = embed.a.b)] {
+            assert!(tied(tie).ends_with(form));
+        }
+        assert!(field(quote!(#[hyper(value)])).ends_with("`#[hyper(value = EXPR)]`"));
+        assert!(field(quote!(#[hyper(linear(1, 2), name = a)])).contains("name = \"path\""));
+        assert!(on_struct(quote!(#[hyper(config(A))])).ends_with("`#[hyper(config = Type)]`"));
+        assert!(on_struct(quote!(#[hyper(forward)])).contains("forward(fn step(&self"));
+    }
+
+    #[test]
+    fn what_is_no_layer_is_told_what_is() {
+        assert!(
+            field(quote!(#[hyper(linear)])).starts_with("`linear` is not a call; expected a layer")
+        );
+        assert!(field(quote!(#[hyper("linear")])).starts_with("expected a layer"));
+        assert!(field(quote!(#[hyper([])])).starts_with("the list has no layers"));
+        assert!(field(quote!(#[hyper(if A { linear(1, 2) } else { x })])).contains("no `else`"));
+        assert!(
+            field(quote!(#[hyper(if A { linear(1, 2), x })])).contains("one layer in the braces")
+        );
+        assert!(field(quote!(#[hyper(linear(1, 2, vb))])).starts_with("leave out `vb`"));
+        assert!(field(quote!(#[hyper([linear(1, 2, 3); 2])])).starts_with("`linear` takes 2"));
+    }
+
+    #[test]
+    fn names_in_the_layout_differ() {
+        let taken = "`embed` is already the name of field `embed` in the layout";
+        assert_eq!(field(quote!(#[hyper(linear(1, 2), name = "embed")])), taken);
+        assert!(field(quote!(#[hyper(linear(1, 2), name = "")])).starts_with("an empty name"));
+        let later = "`later` is already the name of field `field` in the layout";
+        assert_eq!(field(quote!(#[hyper(linear(1, 2), name = "later")])), later);
+    }
+
+    fn forward(signature: TokenStream) -> String {
+        on_struct(quote!(#[hyper(forward(#signature))]))
+    }
+
+    #[test]
+    fn a_forward_function_can_be_called_as_it_stands() {
+        for receiver in [quote!(), quote!(self), quote!(&mut self), quote!(self: Box<Self>)] {
+            let message = forward(quote!(fn step(#receiver) -> Result<Tensor>));
+            assert!(message.starts_with("a forward function takes `&self`"), "{message}");
+        }
+        assert!(forward(quote!(fn step<T>(&self) -> Result<T>)).contains("no generics"));
+        assert!(forward(quote!(async fn step(&self) -> Result<T>)).contains("plain `fn`"));
+        assert!(forward(quote!(fn step(&self))).contains("returns a `Result`"));
+        assert!(forward(quote!(fn step(&self, (a, b): P) -> R)).contains("is a name"));
+        let twice = quote!(#[hyper(forward(fn f(&self) -> R), forward(fn f(&self) -> R))]);
+        assert_eq!(on_struct(twice), "`forward` of `f` is given twice");
+    }
+
+    #[test]
+    fn all_errors_are_reported_at_once() {
+        let found = messages(quote! {
+            #[hyper(confg = A, forward(fn step<T>() -> R))]
+            struct S {
+                #[hyper(linear)]
+                a: Linear,
+                #[hyper(linear(1, 2, 3), vaule = 1, tie(bias = z.weight))]
+                b: Linear,
+            }
+        });
+        assert_eq!(found.len(), 8, "{found:#?}");
+    }
+}

@@ -1,0 +1,378 @@
+//! The code of a checked target. Everything is named by its full path, and every generated local
+//! name begins with `__`, so that nothing in the user's scope can get in the way.
+
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
+use syn::spanned::Spanned;
+use syn::{Generics, Ident, Member, Path, parse_quote};
+
+use super::check::{Field, FieldKind, Forward, Header, Target, member_name};
+use super::parse::{Layer, Tie};
+use super::{bounds, spec};
+
+/// All that a target needs.
+pub(crate) fn expand(target: &Target) -> TokenStream {
+    let header = &target.header;
+    let (buildable, fixed) = (bounds::buildable(target), bounds::fixed(target));
+    let count = is_fixed(target).then(|| num_params(target));
+    let parts = [
+        hyper_target(header, &buildable, &build(target)),
+        parameters(header, &buildable, &visit(target)),
+        hyper_layer(header, &buildable),
+        count.map(|count| fixed_target(header, &fixed, &count)).unwrap_or_default(),
+        forwards(header, &buildable),
+        constants(target),
+    ];
+    parts.into_iter().collect()
+}
+
+/// Impls that let the rest of the program compile while the declaration is wrong.
+pub(crate) fn stub(header: &Header) -> TokenStream {
+    let krate = &header.krate;
+    let private = quote!(#krate::__private);
+    let generics = &header.generics;
+    let parts = [
+        hyper_target(header, generics, &quote!(#private::invalid())),
+        parameters(header, generics, &quote!(#private::StdResult::Ok(()))),
+        hyper_layer(header, generics),
+        fixed_target(header, generics, &quote!(0)),
+        forwards(header, generics),
+    ];
+    parts.into_iter().collect()
+}
+
+/// What the generated code may do that a user's lints would object to.
+fn attributes() -> TokenStream {
+    quote! {
+        #[automatically_derived]
+        #[allow(non_snake_case, unused_variables, unused_parens, unused_qualifications)]
+        #[allow(unreachable_pub, dead_code, clippy::all, clippy::pedantic)]
+    }
+}
+
+fn config_type(header: &Header) -> TokenStream {
+    header.config.as_ref().map_or(quote!(()), ToTokens::to_token_stream)
+}
+
+/// The argument that the user's expressions read, by the name they read it.
+fn config_argument(header: &Header) -> Ident {
+    match header.config {
+        Some(_) => Ident::new("config", Span::call_site()),
+        None => Ident::new("__config", Span::mixed_site()),
+    }
+}
+
+fn hyper_target(header: &Header, generics: &Generics, body: &TokenStream) -> TokenStream {
+    let Header { ident, krate, .. } = header;
+    let (attributes, private) = (attributes(), quote!(#krate::__private));
+    let (config, argument) = (config_type(header), config_argument(header));
+    let name = ident.unraw().to_string();
+    let (impl_generics, _, where_clause) = generics.split_for_impl();
+    let (_, ty_generics, _) = header.generics.split_for_impl();
+    quote! {
+        #attributes
+        impl #impl_generics #krate::HyperTarget for #ident #ty_generics #where_clause {
+            type Config = #config;
+
+            const NAME: &'static #private::str = #name;
+
+            fn build(
+                #argument: &Self::Config,
+                __source: &mut dyn #private::ParamSource,
+            ) -> #private::Result<Self> {
+                #body
+            }
+        }
+    }
+}
+
+fn parameters(header: &Header, generics: &Generics, body: &TokenStream) -> TokenStream {
+    let Header { ident, krate, .. } = header;
+    let (attributes, private) = (attributes(), quote!(#krate::__private));
+    let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
+    quote! {
+        #attributes
+        impl #impl_generics #krate::Parameters for #ident #ty_generics #where_clause {
+            fn visit(&self, __visitor: &mut #private::Visitor<'_>) -> #private::Result<()> {
+                #body
+            }
+        }
+    }
+}
+
+/// A target is also a layer, so that it can be a field of another.
+fn hyper_layer(header: &Header, generics: &Generics) -> TokenStream {
+    let Header { ident, krate, .. } = header;
+    let (attributes, private, config) =
+        (attributes(), quote!(#krate::__private), config_type(header));
+    let mut with_config = generics.clone();
+    with_config.params.push(parse_quote!(__B: #private::Configures<#config>));
+    let (impl_generics, _, _) = with_config.split_for_impl();
+    let (_, ty_generics, where_clause) = generics.split_for_impl();
+    quote! {
+        #attributes
+        impl #impl_generics #krate::HyperLayer<#private::NestedSpec<__B>> for #ident #ty_generics
+        #where_clause
+        {
+            fn build(
+                __spec: &#private::NestedSpec<__B>,
+                __source: &mut dyn #private::ParamSource,
+            ) -> #private::Result<Self> {
+                let __config = <__B as #private::Configures<#config>>::config(&__spec.0);
+                <Self as #krate::HyperTarget>::build(__config, __source)
+            }
+        }
+    }
+}
+
+fn fixed_target(header: &Header, generics: &Generics, count: &TokenStream) -> TokenStream {
+    let Header { ident, krate, .. } = header;
+    let (attributes, private) = (attributes(), quote!(#krate::__private));
+    let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
+    quote! {
+        #attributes
+        impl #impl_generics #krate::FixedTarget for #ident #ty_generics #where_clause {
+            const NUM_PARAMS: #private::usize = #count;
+        }
+
+        #attributes
+        impl #impl_generics #ident #ty_generics #where_clause {
+            /// The number of parameters: the length of the flat vector.
+            pub const NUM_PARAMS: #private::usize = <Self as #krate::FixedTarget>::NUM_PARAMS;
+        }
+    }
+}
+
+fn forwards(header: &Header, generics: &Generics) -> TokenStream {
+    let ident = &header.ident;
+    let functions: Vec<_> =
+        header.forwards.iter().map(|forward| functional(header, forward)).collect();
+    if functions.is_empty() {
+        return TokenStream::new();
+    }
+    let attributes = attributes();
+    let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
+    quote! {
+        #attributes
+        impl #impl_generics #ident #ty_generics #where_clause {
+            #(#functions)*
+        }
+    }
+}
+
+/// A method as a function of the flat parameters.
+fn functional(header: &Header, forward: &Forward) -> TokenStream {
+    let Header { krate, vis, .. } = header;
+    let Forward { name, args, output } = forward;
+    let function = format_ident!("functional_{}", name.unraw(), span = name.span());
+    let doc = format!("`unpack(flat)?.{}(…)`.", name.unraw());
+    let (names, types): (Vec<_>, Vec<_>) = args.iter().cloned().unzip();
+    let flat = Ident::new("flat", Span::mixed_site());
+    let config = Ident::new("config", Span::mixed_site());
+    let (argument, unpack) = match &header.config {
+        Some(ty) => (quote!(#config: &#ty,), quote!(unpack_with(#config, #flat))),
+        None => (TokenStream::new(), quote!(unpack(#flat))),
+    };
+    quote! {
+        #[doc = #doc]
+        ///
+        /// # Errors
+        /// The vector's length or rank is not the target's, or the method's own.
+        #vis fn #function(
+            #argument
+            #flat: &#krate::__private::Tensor,
+            #(#names: #types),*
+        ) -> #output {
+            <Self as #krate::HyperTarget>::#unpack?.#name(#(#names),*)
+        }
+    }
+}
+
+/// The variable that holds a field while the target is built.
+fn local(member: &Member) -> Ident {
+    format_ident!("__field_{}", member_name(member), span = Span::mixed_site())
+}
+
+/// The body of `build`: a statement per field, in order.
+fn build(target: &Target) -> TokenStream {
+    let krate = &target.header.krate;
+    let checks = is_generic(target).then(|| generic_checks(target));
+    let fields = target.fields.iter().map(|field| build_field(field, target));
+    let members = target.fields.iter().map(|field| {
+        let (member, built) = (&field.member, local(&field.member));
+        quote!(#member: #built)
+    });
+    quote! {
+        #checks
+        #(#fields)*
+        #krate::__private::StdResult::Ok(Self { #(#members),* })
+    }
+}
+
+fn build_field(field: &Field, target: &Target) -> TokenStream {
+    let (built, ty) = (local(&field.member), &field.ty);
+    match &field.kind {
+        FieldKind::Value(value) => quote!(let #built: #ty = #value;),
+        FieldKind::Layer { layer, tie } => {
+            let krate = &target.header.krate;
+            let (configs, spec) = (spec::configs(layer, krate), spec::spec(layer, krate));
+            let made = make(field, tie.as_ref(), target);
+            quote! {
+                #(let _ = || #configs;)*
+                let __spec = #spec;
+                let #built = #made?;
+            }
+        }
+    }
+}
+
+/// The field's type brought together with its `__spec`. The same tokens stand wherever they are
+/// needed, so that a type without such a spec is one error.
+fn typed_spec(field: &Field, krate: &Path) -> TokenStream {
+    let (ty, span) = (&field.ty, spec::shown_at(field.ty.span()));
+    let private = spec::private_at(krate, span);
+    quote_spanned!(span=> #private::Spec(&__spec).of::<#ty>())
+}
+
+fn make(field: &Field, tie: Option<&Tie>, target: &Target) -> TokenStream {
+    let (krate, name) = (&target.header.krate, &field.name);
+    let spec = typed_spec(field, krate);
+    let Some(Tie { param, field: source, source: parameter }) = tie else {
+        return quote!(#spec.build(#name, __source));
+    };
+    let (private, from) = (quote!(#krate::__private), local(source));
+    let (param, parameter) = (param.unraw().to_string(), parameter.unraw().to_string());
+    let source = member_name(source);
+    quote! {
+        {
+            #[allow(unused_imports)]
+            use #private::NoParameters as _;
+            let __tied = #private::FieldRef(&#from).parameter(#source, #parameter)?;
+            #spec.build_tied(#name, __source, (#param, __tied))
+        }
+    }
+}
+
+/// The body of `visit`.
+fn visit(target: &Target) -> TokenStream {
+    let krate = &target.header.krate;
+    let private = quote!(#krate::__private);
+    let visits = target.fields.iter().filter_map(|field| visit_field(field, &private));
+    quote! {
+        #[allow(unused_imports)]
+        use #private::NoParameters as _;
+        #(#visits)*
+        #private::StdResult::Ok(())
+    }
+}
+
+fn visit_field(field: &Field, private: &TokenStream) -> Option<TokenStream> {
+    let (member, FieldKind::Layer { tie, .. }) = (&field.member, &field.kind) else { return None };
+    let field = quote!(#private::FieldRef(&self.#member));
+    Some(match tie {
+        None => quote!(#field.visit(__visitor)?;),
+        Some(tie) => {
+            let param = tie.param.unraw().to_string();
+            quote!(#field.visit_untied(#param, __visitor)?;)
+        }
+    })
+}
+
+fn layers(target: &Target) -> impl Iterator<Item = (&Field, &Layer, Option<&Tie>)> {
+    target.fields.iter().filter_map(|field| match &field.kind {
+        FieldKind::Layer { layer, tie } => Some((field, layer, tie.as_ref())),
+        FieldKind::Value(_) => None,
+    })
+}
+
+fn is_generic(target: &Target) -> bool {
+    !target.header.generics.params.is_empty()
+}
+
+/// Whether all sizes are constants.
+fn is_fixed(target: &Target) -> bool {
+    target.header.config.is_none()
+        && !layers(target).any(|(_, layer, _)| spec::passes_config(layer))
+}
+
+fn num_params(target: &Target) -> TokenStream {
+    let krate = &target.header.krate;
+    let counts = layers(target).map(|(field, layer, tie)| {
+        let ty = field.ty.to_token_stream();
+        spec::count(layer, &ty, tie.is_some(), krate)
+    });
+    quote!(0 #(+ #counts)*)
+}
+
+/// Constant expressions that fail to evaluate where a field's sizes or its type won't do.
+fn checks(target: &Target) -> Vec<TokenStream> {
+    if target.header.config.is_some() {
+        return Vec::new();
+    }
+    let with_calls = layers(target)
+        .filter(|(_, layer, _)| spec::has_calls(layer) && !spec::passes_config(layer));
+    with_calls.flat_map(|(field, layer, _)| field_checks(field, layer, target)).collect()
+}
+
+fn field_checks(field: &Field, layer: &Layer, target: &Target) -> Vec<TokenStream> {
+    let krate = &target.header.krate;
+    let (name, spec, span) =
+        (member_name(&field.member), spec::spec(layer, krate), spec::shown_at(field.ty.span()));
+    let (typed, private) = (typed_spec(field, krate), spec::private_at(krate, span));
+    let end = last_span(field.ty.to_token_stream()).map_or(span, spec::shown_at);
+    let refused = quote_spanned!(end=> (#typed.refused(#name)));
+    let refused = quote_spanned! {span=>
+        let __spec = #spec;
+        #private::deny #refused;
+    };
+    let mut checks = spec::checks(layer, krate);
+    checks.push(refused);
+    checks
+}
+
+/// Where tokens end.
+fn last_span(tokens: TokenStream) -> Option<Span> {
+    tokens.into_iter().last().map(|tree| match tree {
+        TokenTree::Group(group) => group.span_close(),
+        tree => tree.span(),
+    })
+}
+
+/// The checks of a generic target, evaluated for each of its types.
+fn generic_checks(target: &Target) -> TokenStream {
+    let checks = checks(target);
+    quote!(#(const { #checks })*)
+}
+
+/// The checks of a target without generics, evaluated at once.
+fn constants(target: &Target) -> TokenStream {
+    if is_generic(target) {
+        return TokenStream::new();
+    }
+    let ident = &target.header.ident;
+    let checks = checks(target).into_iter().map(|check| name_self(check, ident));
+    quote! {
+        #(
+            #[allow(unused_parens, clippy::all, clippy::pedantic)]
+            const _: () = { #checks };
+        )*
+    }
+}
+
+/// Outside of an impl, `Self` goes by its name.
+fn name_self(tokens: TokenStream, ident: &Ident) -> TokenStream {
+    let trees = tokens.into_iter().map(|tree| match tree {
+        TokenTree::Ident(word) if word == "Self" => {
+            TokenTree::Ident(Ident::new(&ident.to_string(), word.span()))
+        }
+        TokenTree::Group(group) => {
+            let inner = name_self(group.stream(), ident);
+            let mut named = Group::new(group.delimiter(), inner);
+            named.set_span(group.span());
+            TokenTree::Group(named)
+        }
+        tree => tree,
+    });
+    trees.collect()
+}

@@ -1,0 +1,148 @@
+//! The expressions that a field's layer becomes: its spec, its count, its checks.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::Path;
+use syn::spanned::Spanned;
+
+use super::call;
+use super::parse::{Call, Layer};
+
+/// The layer's spec as an expression.
+pub(crate) fn spec(layer: &Layer, krate: &Path) -> TokenStream {
+    match layer {
+        Layer::Call(call) => call_spec(call, krate),
+        Layer::Target(_, None) => quote!(#krate::__private::NestedSpec(())),
+        Layer::Target(_, Some(config)) => quote!(#krate::__private::NestedSpec(#config)),
+        Layer::Repeat(layer, count) => {
+            let spec = spec(layer, krate);
+            quote!(#krate::__private::Repeat { spec: #spec, count: #count })
+        }
+        Layer::List(layers) => {
+            let specs = layers.iter().map(|layer| spec(layer, krate));
+            quote!([#(#specs),*])
+        }
+        Layer::When(condition, layer) => {
+            let (spec, option) = (spec(layer, krate), quote!(#krate::__private::Option));
+            quote!(if #condition { #option::Some(#spec) } else { #option::None })
+        }
+    }
+}
+
+/// A block whose glob import makes the constructors' names mean specs, whatever is imported around.
+fn call_spec(call: &Call, krate: &Path) -> TokenStream {
+    let (spec, private) = (call::lower(call, krate).spec, private_at(krate, span(call)));
+    quote_spanned!(span(call)=> {
+        #[allow(unused_imports)]
+        use #private::spec::*;
+        #spec
+    })
+}
+
+/// The path of `__private`, placed at `span`: an expression that starts with it is shown there.
+pub(crate) fn private_at(krate: &Path, span: Span) -> TokenStream {
+    let path = quote!(#krate::__private).into_iter().map(|mut tree| {
+        tree.set_span(tree.span().located_at(span));
+        tree
+    });
+    path.collect()
+}
+
+/// Generated code that is shown at `span`. Its names still resolve as all generated code's do, even
+/// where the tokens at `span` come out of a macro of the user's.
+pub(crate) fn shown_at(span: Span) -> Span {
+    Span::call_site().located_at(span)
+}
+
+/// Where a call begins.
+fn span(call: &Call) -> Span {
+    shown_at(call.func.span())
+}
+
+/// The candle configurations in the layer, as they were written.
+pub(crate) fn configs(layer: &Layer, krate: &Path) -> Vec<TokenStream> {
+    let calls = calls(layer);
+    calls.into_iter().filter_map(|call| call::lower(call, krate).config).collect()
+}
+
+fn calls(layer: &Layer) -> Vec<&Call> {
+    match layer {
+        Layer::Call(call) => vec![call],
+        Layer::Target(..) => Vec::new(),
+        Layer::Repeat(layer, _) | Layer::When(_, layer) => calls(layer),
+        Layer::List(layers) => layers.iter().flat_map(calls).collect(),
+    }
+}
+
+/// Whether the layer is built of calls.
+pub(crate) fn has_calls(layer: &Layer) -> bool {
+    !calls(layer).is_empty()
+}
+
+/// Whether the layer's number of parameters depends on the value of a nested configuration.
+pub(crate) fn passes_config(layer: &Layer) -> bool {
+    match layer {
+        Layer::Call(_) => false,
+        Layer::Target(_, config) => config.is_some(),
+        Layer::Repeat(layer, _) | Layer::When(_, layer) => passes_config(layer),
+        Layer::List(layers) => layers.iter().any(passes_config),
+    }
+}
+
+/// What a container of type `ty` holds.
+pub(crate) fn item(ty: &TokenStream, krate: &Path) -> TokenStream {
+    quote!(#krate::__private::ItemOf<#ty>)
+}
+
+/// The number of parameters of a layer of type `ty`, as a constant expression.
+pub(crate) fn count(layer: &Layer, ty: &TokenStream, tied: bool, krate: &Path) -> TokenStream {
+    let count_item = |layer| count(layer, &item(ty, krate), false, krate);
+    match layer {
+        Layer::Call(call) => count_call(call, tied, krate),
+        Layer::Target(..) => quote!(<#ty as #krate::FixedTarget>::NUM_PARAMS),
+        Layer::Repeat(layer, n) => {
+            let each = count_item(layer);
+            quote!((#n) * #each)
+        }
+        Layer::List(layers) => {
+            let counts = layers.iter().map(count_item);
+            quote!((0 #(+ #counts)*))
+        }
+        Layer::When(condition, layer) => {
+            let count = count_item(layer);
+            quote!((if #condition { #count } else { 0 }))
+        }
+    }
+}
+
+fn count_call(call: &Call, tied: bool, krate: &Path) -> TokenStream {
+    let spec = call_spec(call, krate);
+    let minus = tied.then(|| quote_spanned!(span(call)=> - __spec.num_weights()));
+    quote_spanned!(span(call)=> {
+        let __spec = #spec;
+        __spec.num_params() #minus
+    })
+}
+
+/// Statements that fail to evaluate where a size is invalid.
+pub(crate) fn checks(layer: &Layer, krate: &Path) -> Vec<TokenStream> {
+    match layer {
+        Layer::Call(call) => vec![check_call(call, krate)],
+        Layer::Target(..) => Vec::new(),
+        Layer::Repeat(layer, _) => checks(layer, krate),
+        Layer::List(layers) => layers.iter().flat_map(|layer| checks(layer, krate)).collect(),
+        Layer::When(condition, layer) => {
+            let checks = checks(layer, krate);
+            checks.into_iter().map(|check| quote!(if #condition { #check })).collect()
+        }
+    }
+}
+
+fn check_call(call: &Call, krate: &Path) -> TokenStream {
+    let (spec, private) = (call_spec(call, krate), private_at(krate, span(call)));
+    let checked = quote_spanned!(shown_at(call.paren.span.close())=> (__spec.check()));
+    quote_spanned!(span(call)=> {
+        let __spec = #spec;
+        #private::deny #checked;
+    })
+}

@@ -1,0 +1,37 @@
+//! Embeddings: what a weight generator starts from.
+
+mod table;
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::init::InitScheme;
+pub use table::{Table, TableSpec};
+
+/// The embeddings as they are written after `embedding:`.
+pub mod spec {
+    pub use super::table::table;
+}
+
+/// Embeddings that come from learned variables alone: `N` rows of width `E`.
+pub trait Embedding: std::fmt::Debug + Send + Sync {
+    /// The embeddings, `[N, E]`.
+    ///
+    /// # Errors
+    /// candle's own.
+    fn forward(&self) -> Result<Tensor>;
+}
+
+/// What is written after `embedding:`, a plain value that builds an [`Embedding`].
+///
+/// The type also has three inherent functions, which the macro evaluates at compile time:
+/// `const fn num_embeddings(&self) -> usize`, `const fn embedding_dim(&self) -> usize` and
+/// `const fn num_params(&self) -> usize`. See [`generator`](crate::generator) for an example of
+/// both parts written by hand.
+pub trait EmbeddingSpec: std::fmt::Display {
+    /// Builds the embedding, with its variables below `vb`.
+    ///
+    /// # Errors
+    /// A size is zero, or the builder's own.
+    fn build(&self, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<Box<dyn Embedding>>;
+}

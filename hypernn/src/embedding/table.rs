@@ -1,0 +1,79 @@
+//! A learned table of embeddings.
+
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+
+use super::{Embedding, EmbeddingSpec};
+use crate::check::{Problem, ensure, first, zero};
+use crate::init::{InitScheme, unit_rows};
+
+/// `embedding: table(num_embeddings, embedding_dim)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSpec {
+    num_embeddings: usize,
+    embedding_dim: usize,
+}
+
+/// `embedding: table(num_embeddings, embedding_dim)`: a learned table.
+pub const fn table(num_embeddings: usize, embedding_dim: usize) -> TableSpec {
+    TableSpec { num_embeddings, embedding_dim }
+}
+
+impl TableSpec {
+    /// `N`, the number of rows.
+    pub const fn num_embeddings(&self) -> usize {
+        self.num_embeddings
+    }
+
+    /// `E`, the width of a row.
+    pub const fn embedding_dim(&self) -> usize {
+        self.embedding_dim
+    }
+
+    /// The number of its variables' values.
+    pub const fn num_params(&self) -> usize {
+        self.num_embeddings * self.embedding_dim
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        first(&[
+            zero("table", "num_embeddings", self.num_embeddings),
+            zero("table", "embedding_dim", self.embedding_dim),
+        ])
+    }
+}
+
+impl std::fmt::Display for TableSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "table({}, {})", self.num_embeddings, self.embedding_dim)
+    }
+}
+
+impl EmbeddingSpec for TableSpec {
+    /// One variable, `weight` `[N, E]`: normal rows of mean square exactly one; standard normal as
+    /// drawn under [`InitScheme::HyperNn`].
+    fn build(&self, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<Box<dyn Embedding>> {
+        ensure(self.check())?;
+        let dims = (self.num_embeddings, self.embedding_dim);
+        let weight = match scheme {
+            InitScheme::Exact => unit_rows(&vb, dims, "weight")?,
+            InitScheme::HyperNn => {
+                vb.get_with_hints(dims, "weight", Init::Randn { mean: 0., stdev: 1. })?
+            }
+        };
+        Ok(Box::new(Table { weight }))
+    }
+}
+
+/// A learned table, `[N, E]`.
+#[derive(Clone, Debug)]
+pub struct Table {
+    weight: Tensor,
+}
+
+impl Embedding for Table {
+    fn forward(&self) -> Result<Tensor> {
+        Ok(self.weight.clone())
+    }
+}

@@ -1,0 +1,61 @@
+//! A linear head per target tensor, without chunks.
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::linear::Linear;
+use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
+use crate::init::InitScheme;
+use crate::plan::ChunkPlan;
+
+/// `generator: heads`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadsSpec;
+
+/// `generator: heads`: each target tensor has a linear head of its own, which reads all embeddings.
+///
+/// The heads lie one below the other in one matrix `[P, N × E]`, in the order of the layout, so
+/// that all are one product. This has `N × E + 1` variables per generated value: more than the
+/// target; use it for few embeddings of small width.
+#[allow(non_upper_case_globals)]
+pub const heads: HeadsSpec = HeadsSpec;
+
+impl HeadsSpec {
+    /// One row of all parameters.
+    pub const fn plan(&self, num_params: usize, _num_embeddings: usize) -> ChunkPlan {
+        ChunkPlan::whole(num_params)
+    }
+
+    /// The number of its variables' values.
+    pub const fn num_params(&self, shape: GeneratorShape) -> usize {
+        (shape.num_embeddings * shape.embedding_dim + 1) * shape.plan.num_params()
+    }
+}
+
+impl std::fmt::Display for HeadsSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("heads")
+    }
+}
+
+impl GeneratorSpec for HeadsSpec {
+    /// Variables `weight` `[P, N × E]` and `bias` `[P]`.
+    fn build(
+        &self,
+        shape: GeneratorShape,
+        scheme: InitScheme,
+        vb: VarBuilder<'_>,
+    ) -> Result<Box<dyn WeightGenerator>> {
+        let inputs = shape.num_embeddings * shape.embedding_dim;
+        Ok(Box::new(Heads(Linear::new(inputs, shape.plan.num_params(), 1., scheme, &vb)?)))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Heads(Linear);
+
+impl WeightGenerator for Heads {
+    fn forward(&self, embedding: &Tensor) -> Result<GeneratorOutput> {
+        self.0.forward(&embedding.flatten_all()?.unsqueeze(0)?)
+    }
+}

@@ -1,0 +1,148 @@
+//! Weight generators: from embeddings to generated parameters.
+//!
+//! Both parts of a hypernetwork can be written by hand. A spec is a plain value that the macro
+//! evaluates at compile time and `new` builds at run time:
+//!
+//! ```
+//! use candle_core::{DType, Device, Result, Tensor};
+//! use hypernn::generator::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
+//! use hypernn::init::InitScheme;
+//! use hypernn::nn::{Init, Linear, VarBuilder, VarMap};
+//! use hypernn::{ChunkPlan, HyperTarget, hypernetwork};
+//!
+//! /// A generator whose output is bounded: `sin(x W)`.
+//! #[derive(Clone, Copy)]
+//! pub struct Bounded;
+//!
+//! impl Bounded {
+//!     const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
+//!         ChunkPlan::new(num_params, num_embeddings)
+//!     }
+//!
+//!     const fn num_params(&self, shape: GeneratorShape) -> usize {
+//!         shape.embedding_dim * shape.plan.chunk()
+//!     }
+//! }
+//!
+//! impl std::fmt::Display for Bounded {
+//!     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+//!         f.write_str("Bounded")
+//!     }
+//! }
+//!
+//! impl GeneratorSpec for Bounded {
+//!     fn build(
+//!         &self,
+//!         shape: GeneratorShape,
+//!         scheme: InitScheme,
+//!         vb: VarBuilder<'_>,
+//!     ) -> Result<Box<dyn WeightGenerator>> {
+//!         let dims = (shape.embedding_dim, shape.plan.chunk());
+//!         let weight = vb.get_with_hints(dims, "weight", scheme.weight(shape.embedding_dim, 1.))?;
+//!         Ok(Box::new(BoundedGenerator { weight }))
+//!     }
+//! }
+//!
+//! #[derive(Debug)]
+//! struct BoundedGenerator {
+//!     weight: Tensor,
+//! }
+//!
+//! impl WeightGenerator for BoundedGenerator {
+//!     fn forward(&self, embedding: &Tensor) -> Result<GeneratorOutput> {
+//!         Ok(embedding.matmul(&self.weight)?.sin()?.into())
+//!     }
+//! }
+//!
+//! #[derive(HyperTarget)]
+//! struct Net {
+//!     #[hyper(linear(4, 2))]
+//!     fc: Linear,
+//! }
+//!
+//! hypernetwork! {
+//!     struct HyperNet for Net {
+//!         embedding: table(5, 3),
+//!         generator: Bounded,
+//!         mode: static,
+//!     }
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! let vars = VarMap::new();
+//! let hyper = HyperNet::new(VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+//! assert_eq!(HyperNet::NUM_PARAMS, 5 * 3 + 3 * 2);
+//! assert_eq!(hyper.generate_params()?.flat()?.dims(), [10]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod heads;
+mod linear;
+mod mlp;
+mod output;
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::check::{Problem, first, zero};
+use crate::init::InitScheme;
+use crate::plan::ChunkPlan;
+pub use heads::HeadsSpec;
+pub use linear::LinearSpec;
+pub use mlp::{Activation, MlpSpec};
+pub use output::GeneratorOutput;
+pub(crate) use output::Rows;
+
+/// The generators and their activations as they are written after `generator:`.
+pub mod spec {
+    pub use super::heads::heads;
+    pub use super::linear::linear;
+    pub use super::mlp::{gelu, identity, mlp, relu, sigmoid, silu, tanh};
+}
+
+/// What a weight generator takes and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GeneratorShape {
+    /// `N`, the number of embeddings.
+    pub num_embeddings: usize,
+    /// `E`, the width of an embedding.
+    pub embedding_dim: usize,
+    /// The rows and their width.
+    pub plan: ChunkPlan,
+}
+
+impl GeneratorShape {
+    /// What is wrong with the sizes, if anything: a width of zero, rows that feed nothing.
+    pub const fn check(&self) -> Option<Problem> {
+        first(&[zero("embedding", "the width", self.embedding_dim), self.plan.check()])
+    }
+}
+
+/// A network from embeddings to generated parameters.
+pub trait WeightGenerator: std::fmt::Debug + Send + Sync {
+    /// `[N, E]` to `[rows, chunk]`.
+    ///
+    /// # Errors
+    /// candle's own.
+    fn forward(&self, embedding: &Tensor) -> Result<GeneratorOutput>;
+}
+
+/// What is written after `generator:`, a plain value that builds a [`WeightGenerator`].
+///
+/// The type also has two inherent functions, which the macro evaluates at compile time:
+/// `const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan` and
+/// `const fn num_params(&self, shape: GeneratorShape) -> usize`.
+pub trait GeneratorSpec: std::fmt::Display {
+    /// Builds the generator, with its variables below `vb`. Under [`InitScheme::Exact`] its output
+    /// starts with mean 0 and variance 1.
+    ///
+    /// # Errors
+    /// A size is zero, or the builder's own.
+    fn build(
+        &self,
+        shape: GeneratorShape,
+        scheme: InitScheme,
+        vb: VarBuilder<'_>,
+    ) -> Result<Box<dyn WeightGenerator>>;
+}

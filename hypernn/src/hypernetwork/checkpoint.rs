@@ -1,0 +1,227 @@
+//! Files: a hypernetwork's own checkpoint, and the generated weights as the target's.
+//!
+//! Both are safetensors. A hypernetwork's carries in its metadata the target's layout, line by
+//! line, and a SHA-256 over all tensors, so that a file of another target, or an altered one, is
+//! refused with the first difference, before anything is changed.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Result, Tensor, Var, bail};
+use safetensors::SafeTensors;
+use sha2::{Digest, Sha256};
+
+use super::StaticHyperNetwork;
+use crate::target::HyperTarget;
+use crate::target::layout::{Layout, hex};
+
+const NETWORK: &str = "hypernn.network";
+const TARGET: &str = "hypernn.target";
+const VERSION: &str = "hypernn.version";
+const LAYOUT: &str = "hypernn.layout";
+const LAYOUT_HASH: &str = "hypernn.layout_sha256";
+const TENSORS_HASH: &str = "hypernn.tensors_sha256";
+
+type Metadata = HashMap<String, String>;
+
+impl<T: HyperTarget> StaticHyperNetwork<T> {
+    /// Writes the hypernetwork's variables, bases and buffers.
+    ///
+    /// The file is written beside `path` under another name and then renamed, so that `path` never
+    /// holds half a checkpoint.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let tensors: Vec<_> =
+            self.named_tensors().map(|(name, t)| (name.to_owned(), t.clone())).collect();
+        let mut metadata = self.metadata();
+        metadata.insert(TENSORS_HASH.to_owned(), hash(&tensors)?);
+        write(path.as_ref(), &tensors, metadata)
+    }
+
+    /// Reads what [`save`](Self::save) wrote, into the variables of this hypernetwork.
+    ///
+    /// # Errors
+    /// The file is not a whole checkpoint of this target with these parts, or its tensors were
+    /// altered; the first difference is named, and nothing has changed.
+    pub fn load(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let found = Checkpoint::read(path).map_err(|err| context(path, err))?;
+        let checked = self.checked(&found).map_err(|err| context(path, err))?;
+        for (var, value) in checked {
+            var.set(&value)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the generated weights as an ordinary checkpoint of the target: its own names, its
+    /// buffers included, no trace of the hypernetwork but a line of metadata.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn bake(&self, path: impl AsRef<Path>) -> Result<()> {
+        let params = self.generate_params()?;
+        let named = params.tensors().map(|(param, tensor)| (param.name.clone(), tensor.clone()));
+        let buffers = self.layout().buffers().iter().zip(self.buffers.iter());
+        let buffers = buffers.map(|(buffer, tensor)| (buffer.name.clone(), tensor.clone()));
+        write(path.as_ref(), &named.chain(buffers).collect::<Vec<_>>(), self.metadata())
+    }
+
+    fn metadata(&self) -> Metadata {
+        let entries = [
+            (NETWORK, self.name.to_owned()),
+            (TARGET, T::NAME.to_owned()),
+            (VERSION, env!("CARGO_PKG_VERSION").to_owned()),
+            (LAYOUT, self.layout().to_string()),
+            (LAYOUT_HASH, self.layout().hash().to_owned()),
+        ];
+        entries.map(|(key, value)| (key.to_owned(), value)).into()
+    }
+
+    /// Each variable with its new value, after every check has passed.
+    fn checked(&self, found: &Checkpoint) -> Result<Vec<(Var, Tensor)>> {
+        found.check_layout::<T>(self.layout())?;
+        let pairs = self.named_tensors().map(|(name, var)| {
+            let value = found.tensor(name, var)?;
+            if !var.is_variable() {
+                bail!("`{name}` is not a variable of this hypernetwork: build it from a VarMap to load into it");
+            }
+            Ok((Var::from_tensor(var)?, value.to_device(var.device())?))
+        });
+        let pairs = pairs.collect::<Result<Vec<_>>>()?;
+        found.check_names(self.named_tensors().map(|(name, _)| name))?;
+        found.check_hash(self.named_tensors().map(|(name, _)| name))?;
+        Ok(pairs)
+    }
+}
+
+/// A checkpoint in memory.
+struct Checkpoint {
+    metadata: Metadata,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Checkpoint {
+    fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes)?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
+        Ok(Self { metadata, tensors })
+    }
+
+    fn entry(&self, key: &str) -> Result<&str> {
+        match self.metadata.get(key) {
+            Some(value) => Ok(value),
+            None => {
+                bail!("no `{key}` in its metadata: it was not written by `save` of a hypernetwork")
+            }
+        }
+    }
+
+    fn check_layout<T: HyperTarget>(&self, layout: &Layout) -> Result<()> {
+        let found = self.entry(LAYOUT)?;
+        if self.entry(LAYOUT_HASH)? == layout.hash() {
+            return Ok(());
+        }
+        let expected = layout.to_string();
+        let (mut found_lines, mut expected_lines) = (found.lines(), expected.lines());
+        let line = |line: Option<&str>| line.map_or("nothing".to_owned(), squeeze);
+        loop {
+            let (found, expected) = (found_lines.next(), expected_lines.next());
+            if found.map(squeeze) != expected.map(squeeze) || found.is_none() {
+                bail!(
+                    "it is a checkpoint for target {}; the first difference in layout: the file has `{}`, {} has `{}`",
+                    self.entry(TARGET)?,
+                    line(found),
+                    T::NAME,
+                    line(expected)
+                );
+            }
+        }
+    }
+
+    fn tensor(&self, name: &str, var: &Tensor) -> Result<Tensor> {
+        let Some(tensor) = self.tensors.get(name) else {
+            bail!("no tensor `{name}`, expected {:?} of shape {:?}", var.dtype(), var.dims());
+        };
+        if tensor.dims() != var.dims() || tensor.dtype() != var.dtype() {
+            bail!(
+                "tensor `{name}` is {:?} of shape {:?}, expected {:?} of shape {:?}",
+                tensor.dtype(),
+                tensor.dims(),
+                var.dtype(),
+                var.dims()
+            );
+        }
+        Ok(tensor.clone())
+    }
+
+    fn check_names<'a>(&self, known: impl Iterator<Item = &'a str>) -> Result<()> {
+        let known: Vec<_> = known.collect();
+        let unknown = self.tensors.keys().filter(|name| !known.contains(&name.as_str())).min();
+        unknown.map_or(Ok(()), |name| bail!("tensor `{name}` is none of this hypernetwork's"))
+    }
+
+    fn check_hash<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
+        let tensors: Vec<_> =
+            names.map(|name| (name.to_owned(), self.tensors[name].clone())).collect();
+        let (expected, found) = (self.entry(TENSORS_HASH)?, hash(&tensors)?);
+        if found != expected {
+            bail!(
+                "its tensors were altered after it was saved: SHA-256 {found}, expected {expected}"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A line of a layout with single spaces.
+fn squeeze(line: &str) -> String {
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn context(path: &Path, err: candle_core::Error) -> candle_core::Error {
+    candle_core::Error::msg(format!("can't load {}: {err}", path.display()))
+}
+
+/// SHA-256 over names, dtypes, shapes and values.
+fn hash(tensors: &[(String, Tensor)]) -> Result<String> {
+    let mut hasher = Sha256::new();
+    for (name, tensor) in tensors {
+        hasher.update(format!("{name} {:?} {:?}\n", tensor.dtype(), tensor.dims()));
+        let mut bytes = Vec::new();
+        tensor.write_bytes(&mut bytes)?;
+        hasher.update(&bytes);
+    }
+    Ok(hex(&hasher.finalize()))
+}
+
+/// Writes beside `path`, then renames.
+fn write(path: &Path, tensors: &[(String, Tensor)], metadata: Metadata) -> Result<()> {
+    let partial = partial(path)?;
+    let views = tensors.iter().map(|(name, tensor)| (name, tensor));
+    let written = safetensors::tensor::serialize_to_file(views, Some(metadata), &partial)
+        .map_err(candle_core::Error::from)
+        .and_then(|()| Ok(std::fs::rename(&partial, path)?));
+    if let Err(err) = written {
+        // The error of the write is the one to report, whatever becomes of the partial file.
+        let _ = std::fs::remove_file(&partial);
+        bail!("can't write {}: {err}", path.display());
+    }
+    Ok(())
+}
+
+/// A name beside `path` that no other write of this or another process uses.
+fn partial(path: &Path) -> Result<PathBuf> {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let Some(name) = path.file_name() else {
+        bail!("can't write {}: it names no file", path.display());
+    };
+    let mut partial = name.to_owned();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    partial.push(format!(".partial-{}-{count}", std::process::id()));
+    Ok(path.with_file_name(partial))
+}

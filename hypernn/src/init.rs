@@ -1,0 +1,96 @@
+//! How a hypernetwork's own variables start.
+
+use candle_core::{Result, Tensor, Var};
+use candle_nn::{Init, VarBuilder};
+
+/// How a hypernetwork starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum InitScheme {
+    /// The generator's output has unit variance, and each tensor of the target is scaled to the
+    /// mean and standard deviation of candle's own init, whatever the chunking.
+    #[default]
+    Exact,
+    /// As hyper-nn: PyTorch's default init of embedding and linear layers, and generated values
+    /// used as they are. The target then starts far from any useful scale; this is for comparison
+    /// and for hyper-nn's checkpoints.
+    HyperNn,
+}
+
+/// The schemes as they are written after `init:`.
+#[allow(non_upper_case_globals)]
+pub mod spec {
+    use super::InitScheme;
+
+    /// `init: exact`, the default.
+    pub const exact: InitScheme = InitScheme::Exact;
+
+    /// `init: hyper_nn`.
+    pub const hyper_nn: InitScheme = InitScheme::HyperNn;
+}
+
+impl InitScheme {
+    /// The init of a linear layer's weight that takes `fan_in` values of mean square `second_moment`.
+    pub fn weight(self, fan_in: usize, second_moment: f64) -> Init {
+        match self {
+            Self::Exact => {
+                Init::Randn { mean: 0., stdev: (fan_in as f64 * second_moment).sqrt().recip() }
+            }
+            Self::HyperNn => pytorch(fan_in),
+        }
+    }
+
+    /// The init of a linear layer's bias.
+    pub fn bias(self, fan_in: usize) -> Init {
+        match self {
+            Self::Exact => Init::Const(0.),
+            Self::HyperNn => pytorch(fan_in),
+        }
+    }
+}
+
+/// PyTorch's default for the weight and bias of `nn.Linear`.
+fn pytorch(fan_in: usize) -> Init {
+    let bound = (fan_in as f64).sqrt().recip();
+    Init::Uniform { lo: -bound, up: bound }
+}
+
+/// A variable that starts at a value computed here, unless the builder has it already.
+///
+/// # Errors
+/// The builder's own, or those of `value`, which is given what the builder's init drew.
+pub(crate) fn computed(
+    vb: &VarBuilder<'_>,
+    dims: &[usize],
+    name: &str,
+    init: Init,
+    value: impl FnOnce(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let fresh = !vb.contains_tensor(name);
+    let tensor = vb.get_with_hints(dims, name, init)?;
+    if !fresh {
+        return Ok(tensor);
+    }
+    let value = value(&tensor.detach())?;
+    if !tensor.is_variable() {
+        return Ok(value);
+    }
+    Var::from_tensor(&tensor)?.set(&value)?;
+    Ok(tensor)
+}
+
+/// Normal rows of mean square exactly one, so that what a linear layer makes of each row has the
+/// same variance.
+///
+/// # Errors
+/// The builder's own.
+pub(crate) fn unit_rows(
+    vb: &VarBuilder<'_>,
+    (rows, width): (usize, usize),
+    name: &str,
+) -> Result<Tensor> {
+    computed(vb, &[rows, width], name, Init::Randn { mean: 0., stdev: 1. }, |drawn| {
+        let mean_square = (drawn.sqr()?.sum_keepdim(1)? / width as f64)?;
+        drawn.broadcast_div(&mean_square.sqrt()?)
+    })
+}

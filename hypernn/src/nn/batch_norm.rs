@@ -1,0 +1,435 @@
+//! Batch normalisation.
+
+use std::collections::HashMap;
+
+use candle_core::{ModuleT, Result, Tensor, Var};
+use candle_nn::{BatchNormConfig, Init, VarBuilder};
+
+use super::{norm, sets};
+use crate::check::{Problem, first, zero};
+use crate::target::layer::{HyperLayer, Parameters, Visitor};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+
+/// What a batch norm is made of: `batch_norm(num_features)` or `batch_norm(num_features, config)`
+/// in an attribute.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNormSpec {
+    num_features: usize,
+    config: BatchNormConfig,
+}
+
+/// The tensors of a batch norm.
+struct Parts {
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight_and_bias: Option<(Tensor, Tensor)>,
+}
+
+impl BatchNormSpec {
+    /// What is added to the variance.
+    #[must_use]
+    pub const fn eps(mut self, eps: f64) -> Self {
+        self.config.eps = eps;
+        self
+    }
+
+    /// Whether the mean is removed in training.
+    #[must_use]
+    pub const fn remove_mean(mut self, remove_mean: bool) -> Self {
+        self.config.remove_mean = remove_mean;
+        self
+    }
+
+    /// Whether there are a weight and a bias.
+    #[must_use]
+    pub const fn affine(mut self, affine: bool) -> Self {
+        self.config.affine = affine;
+        self
+    }
+
+    /// The share of the new batch in the running statistics.
+    #[must_use]
+    pub const fn momentum(mut self, momentum: f64) -> Self {
+        self.config.momentum = momentum;
+        self
+    }
+
+    /// All of these at once.
+    #[must_use]
+    pub const fn config(mut self, config: BatchNormConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The number of its parameters; running statistics are none.
+    pub const fn num_params(&self) -> usize {
+        2 * self.num_weights()
+    }
+
+    /// The number of values in `weight`.
+    pub const fn num_weights(&self) -> usize {
+        if self.config.affine { self.num_features } else { 0 }
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        first(&[
+            zero("batch_norm", "num_features", self.num_features),
+            norm::negative("batch_norm", self.config.eps),
+            momentum(self.config.momentum),
+        ])
+    }
+
+    /// Running statistics, then weight 1 and bias 0.
+    fn parts(&self, source: &mut dyn ParamSource) -> Result<Parts> {
+        crate::check::ensure(self.check())?;
+        let spec = |name, kind, value| ParamSpec {
+            name,
+            dims: std::slice::from_ref(&self.num_features),
+            kind,
+            init: Init::Const(value),
+        };
+        let running_mean = source.buffer(&spec("running_mean", ParamKind::Tensor, 0.))?;
+        let running_var = source.buffer(&spec("running_var", ParamKind::Tensor, 1.))?;
+        let mut affine = || -> Result<_> {
+            let weight = source.param(&spec("weight", ParamKind::Gain, 1.))?;
+            Ok((weight, source.param(&spec("bias", ParamKind::Bias, 0.))?))
+        };
+        let weight_and_bias = if self.config.affine { Some(affine()?) } else { None };
+        Ok(Parts { running_mean, running_var, weight_and_bias })
+    }
+}
+
+const fn momentum(momentum: f64) -> Option<Problem> {
+    if momentum >= 0. && momentum <= 1. {
+        return None;
+    }
+    Some(Problem::new("batch_norm: momentum is outside 0..=1"))
+}
+
+/// The attribute's constructors.
+pub mod spec {
+    use super::{BatchNormConfig, BatchNormSpec};
+
+    /// `#[hyper(batch_norm(num_features))]`.
+    pub const fn batch_norm(num_features: usize) -> BatchNormSpec {
+        let config = BatchNormConfig { eps: 1e-5, remove_mean: true, affine: true, momentum: 0.1 };
+        BatchNormSpec { num_features, config }
+    }
+}
+
+/// Batch normalisation, as `candle_nn::BatchNorm`.
+///
+/// `weight` and `bias` are `[features]`, or `[G, features]` for `G` sets; each set then has the
+/// statistics of its own rows. The running statistics are `[G, features]`, or `[features]`: there
+/// all sets share them, and they follow the mean over the sets. They are variables and change in
+/// training; a running statistic that is a variable already is shared with its other holders.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use hypernn::nn::{BatchNorm, ModuleT};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// let zeros = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
+/// let layer = BatchNorm::new_no_bias(1, zeros.clone(), zeros.ones_like()?, 0.)?;
+/// let xs = Tensor::new(&[[-3f32], [3.]], &Device::Cpu)?;
+/// assert_eq!(layer.forward_t(&xs, true)?.to_vec2::<f32>()?, [[-1.], [1.]]);
+/// // 0.9 × 1 + 0.1 × the variance of the batch, which is 18 with one degree of freedom less.
+/// assert!((layer.running_var().to_vec1::<f32>()?[0] - 2.7).abs() < 1e-6);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    num_features: usize,
+    running_mean: Var,
+    running_var: Var,
+    weight_and_bias: Option<(Tensor, Tensor)>,
+    config: BatchNormConfig,
+}
+
+impl BatchNorm {
+    fn from_parts(num_features: usize, parts: Parts, config: BatchNormConfig) -> Result<Self> {
+        crate::check::ensure(BatchNormSpec { num_features, config }.check())?;
+        let layer = Self {
+            num_features,
+            running_mean: Var::from_tensor(&parts.running_mean)?,
+            running_var: Var::from_tensor(&parts.running_var)?,
+            weight_and_bias: parts.weight_and_bias,
+            config,
+        };
+        layer.check_shapes()?;
+        Ok(layer)
+    }
+
+    fn check_shapes(&self) -> Result<()> {
+        for (name, tensor) in self.named() {
+            let (dims, expected) = (tensor.dims(), self.num_features);
+            if dims != [expected] && dims.get(1..) != Some(&[expected]) {
+                candle_core::bail!(
+                    "batch_norm: {name} has shape {dims:?}, expected [{expected}], or the number of sets in front"
+                );
+            }
+        }
+        self.sets().map(|_| ())
+    }
+
+    fn named(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
+        let running = [
+            ("running_mean", self.running_mean.as_tensor()),
+            ("running_var", self.running_var.as_tensor()),
+        ];
+        let affine = self.weight_and_bias.iter();
+        running.into_iter().chain(affine.flat_map(|(w, b)| [("weight", w), ("bias", b)]))
+    }
+
+    fn sets(&self) -> Result<usize> {
+        sets::among("batch_norm", &self.named().map(|(_, w)| (w, 1)).collect::<Vec<_>>())
+    }
+
+    /// A layer over existing tensors.
+    ///
+    /// # Errors
+    /// A tensor has another shape, or the epsilon is negative.
+    pub fn new(
+        num_features: usize,
+        running_mean: Tensor,
+        running_var: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        eps: f64,
+    ) -> Result<Self> {
+        let parts = Parts { running_mean, running_var, weight_and_bias: Some((weight, bias)) };
+        Self::from_parts(num_features, parts, eps.into())
+    }
+
+    /// A layer without weight and bias.
+    ///
+    /// # Errors
+    /// A tensor has another shape, or the epsilon is negative.
+    pub fn new_no_bias(
+        num_features: usize,
+        running_mean: Tensor,
+        running_var: Tensor,
+        eps: f64,
+    ) -> Result<Self> {
+        let parts = Parts { running_mean, running_var, weight_and_bias: None };
+        Self::from_parts(num_features, parts, eps.into())
+    }
+
+    /// A layer over existing tensors, with the share of the new batch in the running statistics.
+    ///
+    /// # Errors
+    /// A tensor has another shape, the epsilon is negative, or the momentum outside 0 to 1.
+    pub fn new_with_momentum(
+        num_features: usize,
+        running_mean: Tensor,
+        running_var: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        eps: f64,
+        momentum: f64,
+    ) -> Result<Self> {
+        let parts = Parts { running_mean, running_var, weight_and_bias: Some((weight, bias)) };
+        Self::from_parts(num_features, parts, BatchNormConfig { momentum, ..eps.into() })
+    }
+
+    /// A layer without weight and bias, with the share of the new batch in the running statistics.
+    ///
+    /// # Errors
+    /// A tensor has another shape, the epsilon is negative, or the momentum outside 0 to 1.
+    pub fn new_no_bias_with_momentum(
+        num_features: usize,
+        running_mean: Tensor,
+        running_var: Tensor,
+        eps: f64,
+        momentum: f64,
+    ) -> Result<Self> {
+        let parts = Parts { running_mean, running_var, weight_and_bias: None };
+        Self::from_parts(num_features, parts, BatchNormConfig { momentum, ..eps.into() })
+    }
+
+    /// The running mean.
+    pub fn running_mean(&self) -> &Tensor {
+        self.running_mean.as_tensor()
+    }
+
+    /// The running variance.
+    pub fn running_var(&self) -> &Tensor {
+        self.running_var.as_tensor()
+    }
+
+    /// What is added to the variance.
+    pub fn eps(&self) -> f64 {
+        self.config.eps
+    }
+
+    /// Weight and bias.
+    pub fn weight_and_bias(&self) -> Option<(&Tensor, &Tensor)> {
+        self.weight_and_bias.as_ref().map(|(weight, bias)| (weight, bias))
+    }
+
+    /// The share of the new batch in the running statistics.
+    pub fn momentum(&self) -> f64 {
+        self.config.momentum
+    }
+
+    /// The forward in training: `[B, features, …]` to the same, with the batch's own statistics,
+    /// which also go into the running ones.
+    ///
+    /// # Errors
+    /// The input has less than 2 dimensions, another number of features or one value per feature,
+    /// or the batch is not a multiple of the number of sets.
+    pub fn forward_train(&self, xs: &Tensor) -> Result<Tensor> {
+        let sets = self.check_input(xs)?;
+        let lines = self.lines(xs, sets)?;
+        let count = lines.dim(1)?;
+        if count < 2 {
+            candle_core::bail!(
+                "batch_norm: {count} value per feature to train on (shape {:?}), expected at least 2",
+                xs.dims()
+            );
+        }
+        let lines = if self.config.remove_mean {
+            let mean = lines.mean_keepdim(1)?;
+            self.follow(&self.running_mean, &mean, 1.)?;
+            lines.broadcast_sub(&mean)?
+        } else {
+            lines
+        };
+        let var = lines.sqr()?.mean_keepdim(1)?;
+        self.follow(&self.running_var, &var, count as f64 / (count as f64 - 1.))?;
+        self.finish(xs, &lines.broadcast_div(&(var + self.config.eps)?.sqrt()?)?, sets)
+    }
+
+    fn forward_eval(&self, xs: &Tensor) -> Result<Tensor> {
+        let sets = self.check_input(xs)?;
+        let lines = self.lines(xs, sets)?;
+        let by_line = |running: &Var| {
+            let running = running.as_detached_tensor().to_dtype(lines.dtype())?;
+            sets::spread(&running, 1, sets)?.reshape((sets * self.num_features, 1))
+        };
+        let std = (by_line(&self.running_var)? + self.config.eps)?.sqrt()?;
+        let lines = lines.broadcast_sub(&by_line(&self.running_mean)?)?.broadcast_div(&std)?;
+        self.finish(xs, &lines, sets)
+    }
+
+    fn check_input(&self, xs: &Tensor) -> Result<usize> {
+        if xs.rank() < 2 {
+            candle_core::bail!(
+                "batch_norm: the input has shape {:?}, expected at least 2 dimensions",
+                xs.dims()
+            );
+        }
+        if xs.dim(1)? != self.num_features {
+            candle_core::bail!(
+                "batch_norm: the input has {} features (shape {:?}), the layer takes {}",
+                xs.dim(1)?,
+                xs.dims(),
+                self.num_features
+            );
+        }
+        let sets = self.sets()?;
+        sets::rows_per_set("batch_norm", xs.dim(0)?, sets)?;
+        Ok(sets)
+    }
+
+    /// All values of one feature in one set as a line: `[sets × features, values]`.
+    fn lines(&self, xs: &Tensor, sets: usize) -> Result<Tensor> {
+        let rows = xs.dim(0)? / sets;
+        let values = xs.elem_count() / (sets * self.num_features);
+        let xs = xs.to_dtype(norm::internal(xs.dtype()))?;
+        xs.reshape((sets, rows, self.num_features, values / rows.max(1)))?
+            .transpose(1, 2)?
+            .reshape((sets * self.num_features, values))
+    }
+
+    /// Weight and bias, and back to the shape and dtype of the input.
+    fn finish(&self, xs: &Tensor, lines: &Tensor, sets: usize) -> Result<Tensor> {
+        let lines = lines.to_dtype(xs.dtype())?;
+        let lines = match &self.weight_and_bias {
+            None => lines,
+            Some((weight, bias)) => {
+                let weight = norm::per_channel(&sets::spread(weight, 1, sets)?, sets)?;
+                let bias = norm::per_channel(&sets::spread(bias, 1, sets)?, sets)?;
+                lines.broadcast_mul(&weight)?.broadcast_add(&bias)?
+            }
+        };
+        let (rows, values) = (xs.dim(0)? / sets, lines.dim(1)?);
+        lines
+            .reshape((sets, self.num_features, rows, values / rows.max(1)))?
+            .transpose(1, 2)?
+            .reshape(xs.shape())
+    }
+
+    /// Moves a running statistic towards `scale` times that of the batch, `[sets × features, 1]`.
+    fn follow(&self, running: &Var, batch: &Tensor, scale: f64) -> Result<()> {
+        let momentum = self.config.momentum;
+        let batch = batch.detach().reshape(((), self.num_features))?;
+        let batch = if running.rank() == 1 { batch.mean(0)? } else { batch };
+        let batch = (batch * (momentum * scale))?.to_dtype(running.dtype())?;
+        running.set(&((running.as_detached_tensor() * (1. - momentum))? + batch)?)
+    }
+}
+
+impl ModuleT for BatchNorm {
+    /// `[B, features, …]` to the same, in training or evaluation.
+    ///
+    /// # Errors
+    /// The input has less than 2 dimensions or another number of features, the batch is not a
+    /// multiple of the number of sets, or training has one value per feature.
+    fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
+        if train { self.forward_train(xs) } else { self.forward_eval(xs) }
+    }
+}
+
+impl HyperLayer<BatchNormSpec> for BatchNorm {
+    fn build(spec: &BatchNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        Self::from_parts(spec.num_features, spec.parts(source)?, spec.config)
+    }
+}
+
+impl Parameters for BatchNorm {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        let Some((weight, bias)) = &self.weight_and_bias else { return Ok(()) };
+        visitor("weight", weight)?;
+        visitor("bias", bias)
+    }
+}
+
+impl HyperLayer<BatchNormSpec> for candle_nn::BatchNorm {
+    fn build(spec: &BatchNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let Parts { running_mean, running_var, weight_and_bias } = spec.parts(source)?;
+        let (dtype, device) = (running_mean.dtype(), running_mean.device().clone());
+        // A builder is candle's only way to keep the mean.
+        let mut tensors =
+            HashMap::from([("running_mean", running_mean), ("running_var", running_var)]);
+        if let Some((weight, bias)) = weight_and_bias {
+            tensors.extend([("weight", weight), ("bias", bias)]);
+        }
+        let tensors = tensors.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
+        let vb = VarBuilder::from_tensors(tensors, dtype, &device);
+        candle_nn::batch_norm(spec.num_features, spec.config, vb)
+    }
+}
+
+impl Parameters for candle_nn::BatchNorm {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        let Some((weight, bias)) = self.weight_and_bias() else { return Ok(()) };
+        visitor("weight", weight)?;
+        visitor("bias", bias)
+    }
+}
+
+/// A batch norm; variables `running_mean`, `running_var`, `weight` and `bias`.
+///
+/// # Errors
+/// The size is zero, the configuration out of range, or the builder's tensors have another shape.
+pub fn batch_norm<C: Into<BatchNormConfig>>(
+    num_features: usize,
+    config: C,
+    vb: VarBuilder<'_>,
+) -> Result<BatchNorm> {
+    let spec = BatchNormSpec { num_features, config: config.into() };
+    BatchNorm::build(&spec, &mut VarBuilderSource::new(vb))
+}

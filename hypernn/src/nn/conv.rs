@@ -1,0 +1,218 @@
+//! What the four convolutions share.
+
+use candle_core::{Result, Tensor};
+
+use super::{norm, sets};
+use crate::check::{Problem, first, zero};
+use crate::ops::product::{product, product_transposed};
+use crate::ops::unfold::{Axis, Windows, fold, unfold};
+
+/// What is wrong with the sizes of a convolution, if anything.
+pub(super) const fn check(
+    layer: &str,
+    channels: [(&str, usize); 2],
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    groups: usize,
+) -> Option<Problem> {
+    first(&[
+        zero(layer, channels[0].0, channels[0].1),
+        zero(layer, channels[1].0, channels[1].1),
+        zero(layer, "kernel_size", kernel),
+        zero(layer, "stride", stride),
+        zero(layer, "dilation", dilation),
+        zero(layer, "groups", groups),
+        divides(layer, groups, channels[0].0, channels[0].1),
+        divides(layer, groups, channels[1].0, channels[1].1),
+    ])
+}
+
+/// The problem of groups that do not share out the channels evenly.
+pub(super) const fn divides(
+    layer: &str,
+    groups: usize,
+    name: &str,
+    channels: usize,
+) -> Option<Problem> {
+    if groups == 0 || channels.is_multiple_of(groups) {
+        return None;
+    }
+    let problem = Problem::new(layer).text(": groups ").number(groups);
+    Some(problem.text(" does not divide ").text(name).text(" ").number(channels))
+}
+
+/// A convolution of 1 or 2 axes, ready to run.
+#[derive(Clone, Copy)]
+pub(super) struct Convolution<'a> {
+    pub(super) layer: &'static str,
+    pub(super) axes: usize,
+    pub(super) weight: &'a Tensor,
+    pub(super) bias: Option<&'a Tensor>,
+    pub(super) stride: usize,
+    pub(super) padding: usize,
+    pub(super) output_padding: usize,
+    pub(super) dilation: usize,
+    pub(super) groups: usize,
+}
+
+/// The weights of all sets: `[G, a, b, height, width]` and `[G, out]`.
+struct Weights {
+    sets: usize,
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Weights {
+    /// A matrix per set and group: `[G × groups, a / groups, b × height × width]`.
+    fn matrices(&self, groups: usize) -> Result<Tensor> {
+        let (sets, a, b, height, width) = self.weight.dims5()?;
+        self.weight.reshape((sets * groups, a / groups, b * height * width))
+    }
+}
+
+impl Convolution<'_> {
+    /// `[B, in, …]` to `[B, out, …]`.
+    pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let weights = self.weights()?;
+        let (_, out_channels, per_group, ..) = weights.weight.dims5()?;
+        let images = self.images(xs, &weights, [per_group * self.groups, out_channels])?;
+        let windows = self.windows(&weights, &images, Self::axis)?;
+        let ys = product(&weights.matrices(self.groups)?, &unfold(&images, windows)?)?;
+        let ys = match &weights.bias {
+            None => ys,
+            Some(bias) => {
+                let per_line = (weights.sets * self.groups, out_channels / self.groups, 1);
+                ys.broadcast_add(&bias.reshape(per_line)?)?
+            }
+        };
+        let (batch, height, width) =
+            (images.dim(0)?, windows.height.positions, windows.width.positions);
+        let ys = ys
+            .reshape((weights.sets, out_channels, batch / weights.sets, height * width))?
+            .transpose(1, 2)?
+            .reshape((batch, out_channels, height, width))?;
+        if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
+    }
+
+    /// `[B, in, …]` to `[B, out, …]`, the transpose of a convolution from `out` to `in`.
+    pub(super) fn forward_transposed(&self, xs: &Tensor) -> Result<Tensor> {
+        let weights = self.weights()?;
+        let (_, in_channels, per_group, ..) = weights.weight.dims5()?;
+        let images = self.images(xs, &weights, [in_channels, per_group * self.groups])?;
+        let windows = self.windows(&weights, &images, Self::axis_transposed)?;
+        let (batch, _, height, width) = images.dims4()?;
+        let (matrices, rows) = (weights.sets * self.groups, batch / weights.sets);
+        let lines = images
+            .reshape((weights.sets, rows, in_channels, height * width))?
+            .transpose(1, 2)?
+            .reshape((matrices, in_channels / self.groups, rows * height * width))?;
+        let columns = product_transposed(&weights.matrices(self.groups)?, &lines)?;
+        let ys = add_bias(&fold(&columns, windows)?, weights.bias.as_ref())?;
+        if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
+    }
+
+    /// The windows over images, along each axis as `axis` says.
+    fn windows(
+        &self,
+        weights: &Weights,
+        images: &Tensor,
+        axis: impl Fn(&Self, usize, usize, bool) -> Result<Axis>,
+    ) -> Result<Windows> {
+        let (_, _, _, kernel_h, kernel_w) = weights.weight.dims5()?;
+        let (_, _, height, width) = images.dims4()?;
+        Ok(Windows {
+            sets: weights.sets,
+            groups: self.groups,
+            height: axis(self, height, kernel_h, self.axes < 2)?,
+            width: axis(self, width, kernel_w, false)?,
+        })
+    }
+
+    fn weights(&self) -> Result<Weights> {
+        let rank = self.axes + 2;
+        let bias = self.bias.map(|bias| (bias, 1));
+        let all: Vec<_> = std::iter::once((self.weight, rank)).chain(bias).collect();
+        let sets = sets::among(self.layer, &all)?;
+        let weight = sets::spread(self.weight, rank, sets)?;
+        let weight = if self.axes < 2 { weight.unsqueeze(3)? } else { weight };
+        let bias = self.bias.map(|bias| sets::spread(bias, 1, sets)).transpose()?;
+        Ok(Weights { sets, weight, bias })
+    }
+
+    /// The input as images, of height 1 where there is one axis; checks what fits together.
+    fn images(&self, xs: &Tensor, weights: &Weights, channels: [usize; 2]) -> Result<Tensor> {
+        let [in_channels, out_channels] = channels;
+        self.check_input(xs, in_channels)?;
+        let named = [("in_channels", in_channels), ("out_channels", out_channels)];
+        let (kernel, Self { layer, stride, dilation, groups, .. }) =
+            (weights.weight.dim(4)?, *self);
+        crate::check::ensure(check(layer, named, kernel, stride, dilation, groups))?;
+        sets::rows_per_set(layer, xs.dim(0)?, weights.sets)?;
+        if self.axes < 2 { xs.unsqueeze(2) } else { Ok(xs.clone()) }
+    }
+
+    fn check_input(&self, xs: &Tensor, channels: usize) -> Result<()> {
+        let (layer, shape) = (self.layer, xs.dims());
+        if xs.rank() != self.axes + 2 {
+            let axes = if self.axes < 2 { "length" } else { "height, width" };
+            candle_core::bail!(
+                "{layer}: the input has shape {shape:?}, expected [batch, channels, {axes}]"
+            );
+        }
+        if shape[1] != channels {
+            candle_core::bail!(
+                "{layer}: the input has {} channels (shape {shape:?}), the layer takes {channels}",
+                shape[1]
+            );
+        }
+        Ok(())
+    }
+
+    /// The window along one axis; along the height that stands in for none, it does not slide.
+    fn axis(&self, pixels: usize, taps: usize, none: bool) -> Result<Axis> {
+        if none {
+            return Ok(STILL);
+        }
+        let Self { stride, padding, dilation, .. } = *self;
+        let (padded, span) = (pixels + 2 * padding, dilation * (taps - 1) + 1);
+        if pixels == 0 || span > padded {
+            candle_core::bail!(
+                "{}: the kernel spans {span} with dilation, the input only {padded} with padding",
+                self.layer
+            );
+        }
+        let positions = (padded - span) / stride + 1;
+        Ok(Axis { pixels, positions, taps, stride, padding, dilation })
+    }
+
+    fn axis_transposed(&self, positions: usize, taps: usize, none: bool) -> Result<Axis> {
+        if none {
+            return Ok(STILL);
+        }
+        let Self { stride, padding, dilation, output_padding, .. } = *self;
+        let span = positions.saturating_sub(1) * stride + dilation * (taps - 1) + 1;
+        let span = span + output_padding;
+        if positions == 0 || span <= 2 * padding {
+            candle_core::bail!(
+                "{}: the output spans {span}, padding {padding} on both sides leaves nothing of it",
+                self.layer
+            );
+        }
+        let pixels = span - 2 * padding;
+        Ok(Axis { pixels, positions, taps, stride, padding, dilation })
+    }
+}
+
+const STILL: Axis = Axis { pixels: 1, positions: 1, taps: 1, stride: 1, padding: 0, dilation: 1 };
+
+/// Adds `[G, C]` to images `[B, C, H, W]`.
+fn add_bias(images: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let Some(bias) = bias else { return Ok(images.clone()) };
+    let (batch, channels, height, width) = images.dims4()?;
+    let by_line = norm::per_channel(bias, batch)?;
+    images
+        .reshape((batch * channels, height * width))?
+        .broadcast_add(&by_line)?
+        .reshape((batch, channels, height, width))
+}

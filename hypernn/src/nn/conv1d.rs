@@ -1,0 +1,255 @@
+//! The one-dimensional convolution.
+
+use candle_core::{Module, Result, Tensor};
+use candle_nn::{Conv1dConfig, Init, VarBuilder};
+
+use super::conv;
+use crate::check::Problem;
+use crate::target::layer::{HyperLayer, Parameters, Visitor};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+
+/// What a one-dimensional convolution is made of: `conv1d(in_channels, out_channels, kernel_size)`
+/// in an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv1dSpec {
+    in_channels: usize,
+    out_channels: usize,
+    kernel_size: usize,
+    bias: bool,
+    config: Conv1dConfig,
+}
+
+impl Conv1dSpec {
+    /// The stride.
+    #[must_use]
+    pub const fn stride(mut self, stride: usize) -> Self {
+        self.config.stride = stride;
+        self
+    }
+
+    /// The zeros on both sides.
+    #[must_use]
+    pub const fn padding(mut self, padding: usize) -> Self {
+        self.config.padding = padding;
+        self
+    }
+
+    /// The distance between neighbouring values of the kernel.
+    #[must_use]
+    pub const fn dilation(mut self, dilation: usize) -> Self {
+        self.config.dilation = dilation;
+        self
+    }
+
+    /// The number of groups that see only their own channels.
+    #[must_use]
+    pub const fn groups(mut self, groups: usize) -> Self {
+        self.config.groups = groups;
+        self
+    }
+
+    /// All of these at once.
+    #[must_use]
+    pub const fn config(mut self, config: Conv1dConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The number of its parameters.
+    pub const fn num_params(&self) -> usize {
+        self.num_weights() + if self.bias { self.out_channels } else { 0 }
+    }
+
+    /// The number of values in `weight`.
+    pub const fn num_weights(&self) -> usize {
+        let [a, b, c] = self.dims();
+        a * b * c
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        let channels = [("in_channels", self.in_channels), ("out_channels", self.out_channels)];
+        let Conv1dConfig { stride, dilation, groups, .. } = self.config;
+        conv::check("conv1d", channels, self.kernel_size, stride, dilation, groups)
+    }
+
+    const fn dims(&self) -> [usize; 3] {
+        // Zero groups are caught by the check, which may come later.
+        let groups = if self.config.groups == 0 { 1 } else { self.config.groups };
+        [self.out_channels, self.in_channels / groups, self.kernel_size]
+    }
+
+    /// Weight and bias, as candle's constructors initialise them.
+    fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
+        crate::check::ensure(self.check())?;
+        let weight = source.param(&ParamSpec {
+            name: "weight",
+            dims: &self.dims(),
+            kind: ParamKind::Weight,
+            init: candle_nn::init::DEFAULT_KAIMING_NORMAL,
+        })?;
+        let bound = 1. / (self.in_channels as f64).sqrt();
+        let bias = ParamSpec {
+            name: "bias",
+            dims: &[self.out_channels],
+            kind: ParamKind::Bias,
+            init: Init::Uniform { lo: -bound, up: bound },
+        };
+        Ok((weight, self.bias.then(|| source.param(&bias)).transpose()?))
+    }
+}
+
+/// The attribute's constructors.
+pub mod spec {
+    use super::{Conv1dConfig, Conv1dSpec};
+
+    pub(super) const DEFAULT: Conv1dConfig =
+        Conv1dConfig { padding: 0, stride: 1, dilation: 1, groups: 1, cudnn_fwd_algo: None };
+
+    /// `#[hyper(conv1d(in_channels, out_channels, kernel_size))]`.
+    pub const fn conv1d(in_channels: usize, out_channels: usize, kernel_size: usize) -> Conv1dSpec {
+        Conv1dSpec { in_channels, out_channels, kernel_size, bias: true, config: DEFAULT }
+    }
+
+    /// `#[hyper(conv1d_no_bias(in_channels, out_channels, kernel_size))]`.
+    pub const fn conv1d_no_bias(
+        in_channels: usize,
+        out_channels: usize,
+        kernel_size: usize,
+    ) -> Conv1dSpec {
+        Conv1dSpec { in_channels, out_channels, kernel_size, bias: false, config: DEFAULT }
+    }
+}
+
+/// A one-dimensional convolution, as `candle_nn::Conv1d`.
+///
+/// `weight` is `[out, in / groups, k]`, or `[G, out, in / groups, k]` for `G` sets; `bias`
+/// `[out]` or `[G, out]`. The configuration's `cudnn_fwd_algo` is kept and not used.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use hypernn::nn::{Conv1d, Conv1dConfig, Module};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// // Two sets of weights, two rows: each uses its own set.
+/// let weight = Tensor::new(&[1f32, 10.], &Device::Cpu)?.reshape((2, 1, 1, 1))?;
+/// let layer = Conv1d::new(weight, None, Conv1dConfig::default());
+/// let ys = layer.forward(&Tensor::ones((2, 1, 3), DType::F32, &Device::Cpu)?)?;
+/// assert_eq!(ys.flatten_all()?.to_vec1::<f32>()?, [1., 1., 1., 10., 10., 10.]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Conv1d {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    config: Conv1dConfig,
+}
+
+impl Conv1d {
+    /// A layer over existing tensors.
+    pub fn new(weight: Tensor, bias: Option<Tensor>, config: Conv1dConfig) -> Self {
+        Self { weight, bias, config }
+    }
+
+    /// Stride, padding, dilation and groups.
+    pub fn config(&self) -> &Conv1dConfig {
+        &self.config
+    }
+
+    /// The weight.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// The bias.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+}
+
+impl Module for Conv1d {
+    /// `[B, in, L]` to `[B, out, L']`, where
+    /// `L' = (L + 2 padding - dilation (k - 1) - 1) / stride + 1`.
+    ///
+    /// # Errors
+    /// The input has another rank or number of channels, the kernel is larger than the padded
+    /// input, or the batch is not a multiple of the number of sets.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let Conv1dConfig { padding, stride, dilation, groups, .. } = self.config;
+        let (weight, bias) = (&self.weight, self.bias.as_ref());
+        conv::Convolution {
+            layer: "conv1d",
+            axes: 1,
+            weight,
+            bias,
+            stride,
+            padding,
+            output_padding: 0,
+            dilation,
+            groups,
+        }
+        .forward(xs)
+    }
+}
+
+impl HyperLayer<Conv1dSpec> for Conv1d {
+    fn build(spec: &Conv1dSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let (weight, bias) = spec.params(source)?;
+        Ok(Self::new(weight, bias, spec.config))
+    }
+}
+
+impl Parameters for Conv1d {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", &self.weight)?;
+        self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
+    }
+}
+
+impl HyperLayer<Conv1dSpec> for candle_nn::Conv1d {
+    const REFUSED: Option<&'static str> =
+        Some("candle_nn::Conv1d computes a wrong gradient of its weight: use hypernn::nn::Conv1d");
+
+    fn build(spec: &Conv1dSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let (weight, bias) = spec.params(source)?;
+        Ok(Self::new(weight, bias, spec.config))
+    }
+}
+
+impl Parameters for candle_nn::Conv1d {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", self.weight())?;
+        self.bias().map_or(Ok(()), |bias| visitor("bias", bias))
+    }
+}
+
+/// A one-dimensional convolution with bias; variables `weight` and `bias`.
+///
+/// # Errors
+/// The sizes are invalid, or the builder's tensors have another shape.
+pub fn conv1d(
+    in_channels: usize,
+    out_channels: usize,
+    kernel_size: usize,
+    cfg: Conv1dConfig,
+    vb: VarBuilder<'_>,
+) -> Result<Conv1d> {
+    let spec = spec::conv1d(in_channels, out_channels, kernel_size).config(cfg);
+    Conv1d::build(&spec, &mut VarBuilderSource::new(vb))
+}
+
+/// A one-dimensional convolution without bias; variable `weight`.
+///
+/// # Errors
+/// The sizes are invalid, or the builder's tensor has another shape.
+pub fn conv1d_no_bias(
+    in_channels: usize,
+    out_channels: usize,
+    kernel_size: usize,
+    cfg: Conv1dConfig,
+    vb: VarBuilder<'_>,
+) -> Result<Conv1d> {
+    let spec = spec::conv1d_no_bias(in_channels, out_channels, kernel_size).config(cfg);
+    Conv1d::build(&spec, &mut VarBuilderSource::new(vb))
+}

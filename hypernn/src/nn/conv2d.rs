@@ -1,0 +1,274 @@
+//! The two-dimensional convolution.
+
+use candle_core::{Module, Result, Tensor};
+use candle_nn::{Conv2dConfig, Init, VarBuilder};
+
+use super::{BatchNorm, conv};
+use crate::check::Problem;
+use crate::target::layer::{HyperLayer, Parameters, Visitor};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+
+/// What a two-dimensional convolution is made of: `conv2d(in_channels, out_channels, kernel_size)`
+/// in an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2dSpec {
+    in_channels: usize,
+    out_channels: usize,
+    kernel_size: usize,
+    bias: bool,
+    config: Conv2dConfig,
+}
+
+impl Conv2dSpec {
+    /// The stride along both axes.
+    #[must_use]
+    pub const fn stride(mut self, stride: usize) -> Self {
+        self.config.stride = stride;
+        self
+    }
+
+    /// The zeros on all four sides.
+    #[must_use]
+    pub const fn padding(mut self, padding: usize) -> Self {
+        self.config.padding = padding;
+        self
+    }
+
+    /// The distance between neighbouring values of the kernel.
+    #[must_use]
+    pub const fn dilation(mut self, dilation: usize) -> Self {
+        self.config.dilation = dilation;
+        self
+    }
+
+    /// The number of groups that see only their own channels.
+    #[must_use]
+    pub const fn groups(mut self, groups: usize) -> Self {
+        self.config.groups = groups;
+        self
+    }
+
+    /// All of these at once.
+    #[must_use]
+    pub const fn config(mut self, config: Conv2dConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The number of its parameters.
+    pub const fn num_params(&self) -> usize {
+        self.num_weights() + if self.bias { self.out_channels } else { 0 }
+    }
+
+    /// The number of values in `weight`.
+    pub const fn num_weights(&self) -> usize {
+        let [a, b, c, d] = self.dims();
+        a * b * c * d
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        let channels = [("in_channels", self.in_channels), ("out_channels", self.out_channels)];
+        let Conv2dConfig { stride, dilation, groups, .. } = self.config;
+        conv::check("conv2d", channels, self.kernel_size, stride, dilation, groups)
+    }
+
+    const fn dims(&self) -> [usize; 4] {
+        // Zero groups are caught by the check, which may come later.
+        let groups = if self.config.groups == 0 { 1 } else { self.config.groups };
+        [self.out_channels, self.in_channels / groups, self.kernel_size, self.kernel_size]
+    }
+
+    /// Weight and bias, as candle's constructors initialise them.
+    fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
+        crate::check::ensure(self.check())?;
+        let weight = source.param(&ParamSpec {
+            name: "weight",
+            dims: &self.dims(),
+            kind: ParamKind::Weight,
+            init: candle_nn::init::DEFAULT_KAIMING_NORMAL,
+        })?;
+        let bound = 1. / (self.in_channels as f64).sqrt();
+        let bias = ParamSpec {
+            name: "bias",
+            dims: &[self.out_channels],
+            kind: ParamKind::Bias,
+            init: Init::Uniform { lo: -bound, up: bound },
+        };
+        Ok((weight, self.bias.then(|| source.param(&bias)).transpose()?))
+    }
+}
+
+/// The attribute's constructors.
+pub mod spec {
+    use super::{Conv2dConfig, Conv2dSpec};
+
+    pub(super) const DEFAULT: Conv2dConfig =
+        Conv2dConfig { padding: 0, stride: 1, dilation: 1, groups: 1, cudnn_fwd_algo: None };
+
+    /// `#[hyper(conv2d(in_channels, out_channels, kernel_size))]`.
+    pub const fn conv2d(in_channels: usize, out_channels: usize, kernel_size: usize) -> Conv2dSpec {
+        Conv2dSpec { in_channels, out_channels, kernel_size, bias: true, config: DEFAULT }
+    }
+
+    /// `#[hyper(conv2d_no_bias(in_channels, out_channels, kernel_size))]`.
+    pub const fn conv2d_no_bias(
+        in_channels: usize,
+        out_channels: usize,
+        kernel_size: usize,
+    ) -> Conv2dSpec {
+        Conv2dSpec { in_channels, out_channels, kernel_size, bias: false, config: DEFAULT }
+    }
+}
+
+/// A two-dimensional convolution, as `candle_nn::Conv2d`.
+///
+/// `weight` is `[out, in / groups, k, k]`, or `[G, out, in / groups, k, k]` for `G` sets; `bias`
+/// `[out]` or `[G, out]`. The configuration's `cudnn_fwd_algo` is kept and not used.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use hypernn::nn::{Conv2d, Conv2dConfig, Module};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// // Two sets of weights, two images: each image uses its own set.
+/// let weight = Tensor::new(&[1f32, 10.], &Device::Cpu)?.reshape((2, 1, 1, 1, 1))?;
+/// let layer = Conv2d::new(weight, None, Conv2dConfig::default());
+/// let ys = layer.forward(&Tensor::ones((2, 1, 1, 3), DType::F32, &Device::Cpu)?)?;
+/// assert_eq!(ys.flatten_all()?.to_vec1::<f32>()?, [1., 1., 1., 10., 10., 10.]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    config: Conv2dConfig,
+}
+
+impl Conv2d {
+    /// A layer over existing tensors.
+    pub fn new(weight: Tensor, bias: Option<Tensor>, config: Conv2dConfig) -> Self {
+        Self { weight, bias, config }
+    }
+
+    /// Stride, padding, dilation and groups.
+    pub fn config(&self) -> &Conv2dConfig {
+        &self.config
+    }
+
+    /// The weight.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// The bias.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// This layer and the evaluation of the batch norm behind it, as one layer.
+    ///
+    /// # Errors
+    /// The batch norm has no weight and bias, or another number of features or sets.
+    pub fn absorb_bn(&self, bn: &BatchNorm) -> Result<Self> {
+        let Some((bn_weight, bn_bias)) = bn.weight_and_bias() else {
+            candle_core::bail!("conv2d: the batch norm to absorb has no weight and bias");
+        };
+        let scale = (bn.running_var() + bn.eps())?.sqrt()?.recip()?.broadcast_mul(bn_weight)?;
+        let mean = match &self.bias {
+            None => bn.running_mean().neg()?,
+            Some(bias) => bias.broadcast_sub(bn.running_mean())?,
+        };
+        let bias = bn_bias.broadcast_add(&mean.broadcast_mul(&scale)?)?;
+        let mut dims = scale.dims().to_vec();
+        dims.extend([1, 1, 1]);
+        let weight = self.weight.broadcast_mul(&scale.reshape(dims)?)?;
+        Ok(Self { weight, bias: Some(bias), config: self.config })
+    }
+}
+
+impl Module for Conv2d {
+    /// `[B, in, H, W]` to `[B, out, H', W']`, where
+    /// `H' = (H + 2 padding - dilation (k - 1) - 1) / stride + 1`, and `W'` likewise.
+    ///
+    /// # Errors
+    /// The input has another rank or number of channels, the kernel is larger than the padded
+    /// input, or the batch is not a multiple of the number of sets.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let Conv2dConfig { padding, stride, dilation, groups, .. } = self.config;
+        let (weight, bias) = (&self.weight, self.bias.as_ref());
+        conv::Convolution {
+            layer: "conv2d",
+            axes: 2,
+            weight,
+            bias,
+            stride,
+            padding,
+            output_padding: 0,
+            dilation,
+            groups,
+        }
+        .forward(xs)
+    }
+}
+
+impl HyperLayer<Conv2dSpec> for Conv2d {
+    fn build(spec: &Conv2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let (weight, bias) = spec.params(source)?;
+        Ok(Self::new(weight, bias, spec.config))
+    }
+}
+
+impl Parameters for Conv2d {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", &self.weight)?;
+        self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
+    }
+}
+
+/// Candle's own layer can't be differentiated where the stride leaves different remainders of an
+/// image's height and width: its backward then returns an error about shapes.
+impl HyperLayer<Conv2dSpec> for candle_nn::Conv2d {
+    fn build(spec: &Conv2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let (weight, bias) = spec.params(source)?;
+        Ok(Self::new(weight, bias, spec.config))
+    }
+}
+
+impl Parameters for candle_nn::Conv2d {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", self.weight())?;
+        self.bias().map_or(Ok(()), |bias| visitor("bias", bias))
+    }
+}
+
+/// A two-dimensional convolution with bias; variables `weight` and `bias`.
+///
+/// # Errors
+/// The sizes are invalid, or the builder's tensors have another shape.
+pub fn conv2d(
+    in_channels: usize,
+    out_channels: usize,
+    kernel_size: usize,
+    cfg: Conv2dConfig,
+    vb: VarBuilder<'_>,
+) -> Result<Conv2d> {
+    let spec = spec::conv2d(in_channels, out_channels, kernel_size).config(cfg);
+    Conv2d::build(&spec, &mut VarBuilderSource::new(vb))
+}
+
+/// A two-dimensional convolution without bias; variable `weight`.
+///
+/// # Errors
+/// The sizes are invalid, or the builder's tensor has another shape.
+pub fn conv2d_no_bias(
+    in_channels: usize,
+    out_channels: usize,
+    kernel_size: usize,
+    cfg: Conv2dConfig,
+    vb: VarBuilder<'_>,
+) -> Result<Conv2d> {
+    let spec = spec::conv2d_no_bias(in_channels, out_channels, kernel_size).config(cfg);
+    Conv2d::build(&spec, &mut VarBuilderSource::new(vb))
+}

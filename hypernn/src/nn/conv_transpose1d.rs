@@ -1,0 +1,269 @@
+//! The one-dimensional transposed convolution.
+
+use candle_core::{Module, Result, Tensor};
+use candle_nn::{ConvTranspose1dConfig, Init, VarBuilder};
+
+use super::conv;
+use crate::check::Problem;
+use crate::target::layer::{HyperLayer, Parameters, Visitor};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+
+/// What a one-dimensional transposed convolution is made of: `conv_transpose1d(in_channels, out_channels, kernel_size)`
+/// in an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvTranspose1dSpec {
+    in_channels: usize,
+    out_channels: usize,
+    kernel_size: usize,
+    bias: bool,
+    config: ConvTranspose1dConfig,
+}
+
+impl ConvTranspose1dSpec {
+    /// The stride.
+    #[must_use]
+    pub const fn stride(mut self, stride: usize) -> Self {
+        self.config.stride = stride;
+        self
+    }
+
+    /// What is cut off on both sides.
+    #[must_use]
+    pub const fn padding(mut self, padding: usize) -> Self {
+        self.config.padding = padding;
+        self
+    }
+
+    /// What is added to the output's size at its end.
+    #[must_use]
+    pub const fn output_padding(mut self, output_padding: usize) -> Self {
+        self.config.output_padding = output_padding;
+        self
+    }
+
+    /// The distance between neighbouring values of the kernel.
+    #[must_use]
+    pub const fn dilation(mut self, dilation: usize) -> Self {
+        self.config.dilation = dilation;
+        self
+    }
+
+    /// The number of groups that see only their own channels.
+    #[must_use]
+    pub const fn groups(mut self, groups: usize) -> Self {
+        self.config.groups = groups;
+        self
+    }
+
+    /// All of these at once.
+    #[must_use]
+    pub const fn config(mut self, config: ConvTranspose1dConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The number of its parameters.
+    pub const fn num_params(&self) -> usize {
+        self.num_weights() + if self.bias { self.out_channels } else { 0 }
+    }
+
+    /// The number of values in `weight`.
+    pub const fn num_weights(&self) -> usize {
+        let [a, b, c] = self.dims();
+        a * b * c
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        let channels = [("in_channels", self.in_channels), ("out_channels", self.out_channels)];
+        let ConvTranspose1dConfig { stride, dilation, groups, .. } = self.config;
+        conv::check("conv_transpose1d", channels, self.kernel_size, stride, dilation, groups)
+    }
+
+    const fn dims(&self) -> [usize; 3] {
+        // Zero groups are caught by the check, which may come later.
+        let groups = if self.config.groups == 0 { 1 } else { self.config.groups };
+        [self.in_channels, self.out_channels / groups, self.kernel_size]
+    }
+
+    /// Candle's, the same for weight and bias.
+    fn init(&self) -> Init {
+        let bound = 1. / (self.out_channels as f64 * self.kernel_size as f64).sqrt();
+        Init::Uniform { lo: -bound, up: bound }
+    }
+
+    /// Weight and bias, as candle's constructors initialise them.
+    fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
+        crate::check::ensure(self.check())?;
+        let init = self.init();
+        let weight = source.param(&ParamSpec {
+            name: "weight",
+            dims: &self.dims(),
+            kind: ParamKind::Weight,
+            init,
+        })?;
+        let bias =
+            ParamSpec { name: "bias", dims: &[self.out_channels], kind: ParamKind::Bias, init };
+        Ok((weight, self.bias.then(|| source.param(&bias)).transpose()?))
+    }
+}
+
+/// The attribute's constructors.
+pub mod spec {
+    use super::{ConvTranspose1dConfig, ConvTranspose1dSpec};
+
+    pub(super) const DEFAULT: ConvTranspose1dConfig =
+        ConvTranspose1dConfig { padding: 0, stride: 1, dilation: 1, groups: 1, output_padding: 0 };
+
+    /// `#[hyper(conv_transpose1d(in_channels, out_channels, kernel_size))]`.
+    pub const fn conv_transpose1d(
+        in_channels: usize,
+        out_channels: usize,
+        kernel_size: usize,
+    ) -> ConvTranspose1dSpec {
+        ConvTranspose1dSpec { in_channels, out_channels, kernel_size, bias: true, config: DEFAULT }
+    }
+
+    /// `#[hyper(conv_transpose1d_no_bias(in_channels, out_channels, kernel_size))]`.
+    pub const fn conv_transpose1d_no_bias(
+        in_channels: usize,
+        out_channels: usize,
+        kernel_size: usize,
+    ) -> ConvTranspose1dSpec {
+        ConvTranspose1dSpec { in_channels, out_channels, kernel_size, bias: false, config: DEFAULT }
+    }
+}
+
+/// A one-dimensional transposed convolution, as `candle_nn::ConvTranspose1d`.
+///
+/// `weight` is `[in, out / groups, k]`, or `[G, in, out / groups, k]` for `G` sets; `bias`
+/// `[out]` or `[G, out]`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use hypernn::nn::{ConvTranspose1d, ConvTranspose1dConfig, Module};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// // Two sets of weights, two rows: each uses its own set.
+/// let weight = Tensor::new(&[1f32, 10.], &Device::Cpu)?.reshape((2, 1, 1, 1))?;
+/// let layer = ConvTranspose1d::new(weight, None, ConvTranspose1dConfig::default());
+/// let ys = layer.forward(&Tensor::ones((2, 1, 3), DType::F32, &Device::Cpu)?)?;
+/// assert_eq!(ys.flatten_all()?.to_vec1::<f32>()?, [1., 1., 1., 10., 10., 10.]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ConvTranspose1d {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    config: ConvTranspose1dConfig,
+}
+
+impl ConvTranspose1d {
+    /// A layer over existing tensors.
+    pub fn new(weight: Tensor, bias: Option<Tensor>, config: ConvTranspose1dConfig) -> Self {
+        Self { weight, bias, config }
+    }
+
+    /// Stride, padding, dilation and groups.
+    pub fn config(&self) -> &ConvTranspose1dConfig {
+        &self.config
+    }
+
+    /// The weight.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// The bias.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+}
+
+impl Module for ConvTranspose1d {
+    /// `[B, in, L]` to `[B, out, L']`, where
+    /// `L' = (L - 1) stride - 2 padding + dilation (k - 1) + output_padding + 1`.
+    ///
+    /// # Errors
+    /// The input has another rank or number of channels, the padding leaves nothing of the
+    /// output, or the batch is not a multiple of the number of sets.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let ConvTranspose1dConfig { padding, output_padding, stride, dilation, groups } =
+            self.config;
+        let (weight, bias) = (&self.weight, self.bias.as_ref());
+        conv::Convolution {
+            layer: "conv_transpose1d",
+            axes: 1,
+            weight,
+            bias,
+            stride,
+            padding,
+            output_padding,
+            dilation,
+            groups,
+        }
+        .forward_transposed(xs)
+    }
+}
+
+impl HyperLayer<ConvTranspose1dSpec> for ConvTranspose1d {
+    fn build(spec: &ConvTranspose1dSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let (weight, bias) = spec.params(source)?;
+        Ok(Self::new(weight, bias, spec.config))
+    }
+}
+
+impl Parameters for ConvTranspose1d {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", &self.weight)?;
+        self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
+    }
+}
+
+impl HyperLayer<ConvTranspose1dSpec> for candle_nn::ConvTranspose1d {
+    const REFUSED: Option<&'static str> =
+        Some("candle_nn::ConvTranspose1d has no gradients: use hypernn::nn::ConvTranspose1d");
+
+    fn build(spec: &ConvTranspose1dSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let (weight, bias) = spec.params(source)?;
+        Ok(Self::new(weight, bias, spec.config))
+    }
+}
+
+impl Parameters for candle_nn::ConvTranspose1d {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", self.weight())?;
+        self.bias().map_or(Ok(()), |bias| visitor("bias", bias))
+    }
+}
+
+/// A one-dimensional transposed convolution with bias; variables `weight` and `bias`.
+///
+/// # Errors
+/// The sizes are invalid, or the builder's tensors have another shape.
+pub fn conv_transpose1d(
+    in_channels: usize,
+    out_channels: usize,
+    kernel_size: usize,
+    cfg: ConvTranspose1dConfig,
+    vb: VarBuilder<'_>,
+) -> Result<ConvTranspose1d> {
+    let spec = spec::conv_transpose1d(in_channels, out_channels, kernel_size).config(cfg);
+    ConvTranspose1d::build(&spec, &mut VarBuilderSource::new(vb))
+}
+
+/// A one-dimensional transposed convolution without bias; variable `weight`.
+///
+/// # Errors
+/// The sizes are invalid, or the builder's tensor has another shape.
+pub fn conv_transpose1d_no_bias(
+    in_channels: usize,
+    out_channels: usize,
+    kernel_size: usize,
+    cfg: ConvTranspose1dConfig,
+    vb: VarBuilder<'_>,
+) -> Result<ConvTranspose1d> {
+    let spec = spec::conv_transpose1d_no_bias(in_channels, out_channels, kernel_size).config(cfg);
+    ConvTranspose1d::build(&spec, &mut VarBuilderSource::new(vb))
+}

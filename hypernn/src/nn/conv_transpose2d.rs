@@ -1,0 +1,256 @@
+//! The two-dimensional transposed convolution.
+
+use candle_core::{Module, Result, Tensor};
+use candle_nn::{ConvTranspose2dConfig, Init, VarBuilder};
+
+use super::conv;
+use crate::check::Problem;
+use crate::target::layer::{HyperLayer, Parameters, Visitor};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+
+/// What a two-dimensional transposed convolution is made of: `conv_transpose2d(in_channels, out_channels, kernel_size)`
+/// in an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvTranspose2dSpec {
+    in_channels: usize,
+    out_channels: usize,
+    kernel_size: usize,
+    bias: bool,
+    config: ConvTranspose2dConfig,
+}
+
+impl ConvTranspose2dSpec {
+    /// The stride along both axes.
+    #[must_use]
+    pub const fn stride(mut self, stride: usize) -> Self {
+        self.config.stride = stride;
+        self
+    }
+
+    /// What is cut off on all four sides.
+    #[must_use]
+    pub const fn padding(mut self, padding: usize) -> Self {
+        self.config.padding = padding;
+        self
+    }
+
+    /// What is added to the output's size at its end.
+    #[must_use]
+    pub const fn output_padding(mut self, output_padding: usize) -> Self {
+        self.config.output_padding = output_padding;
+        self
+    }
+
+    /// The distance between neighbouring values of the kernel.
+    #[must_use]
+    pub const fn dilation(mut self, dilation: usize) -> Self {
+        self.config.dilation = dilation;
+        self
+    }
+
+    /// All of these at once.
+    #[must_use]
+    pub const fn config(mut self, config: ConvTranspose2dConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The number of its parameters.
+    pub const fn num_params(&self) -> usize {
+        self.num_weights() + if self.bias { self.out_channels } else { 0 }
+    }
+
+    /// The number of values in `weight`.
+    pub const fn num_weights(&self) -> usize {
+        let [a, b, c, d] = self.dims();
+        a * b * c * d
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        let channels = [("in_channels", self.in_channels), ("out_channels", self.out_channels)];
+        let ConvTranspose2dConfig { stride, dilation, .. } = self.config;
+        conv::check("conv_transpose2d", channels, self.kernel_size, stride, dilation, 1)
+    }
+
+    const fn dims(&self) -> [usize; 4] {
+        [self.in_channels, self.out_channels, self.kernel_size, self.kernel_size]
+    }
+
+    /// Candle's, the same for weight and bias.
+    fn init(&self) -> Init {
+        let bound = 1. / (self.out_channels as f64).sqrt() / self.kernel_size as f64;
+        Init::Uniform { lo: -bound, up: bound }
+    }
+
+    /// Weight and bias, as candle's constructors initialise them.
+    fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
+        crate::check::ensure(self.check())?;
+        let init = self.init();
+        let weight = source.param(&ParamSpec {
+            name: "weight",
+            dims: &self.dims(),
+            kind: ParamKind::Weight,
+            init,
+        })?;
+        let bias =
+            ParamSpec { name: "bias", dims: &[self.out_channels], kind: ParamKind::Bias, init };
+        Ok((weight, self.bias.then(|| source.param(&bias)).transpose()?))
+    }
+}
+
+/// The attribute's constructors.
+pub mod spec {
+    use super::{ConvTranspose2dConfig, ConvTranspose2dSpec};
+
+    pub(super) const DEFAULT: ConvTranspose2dConfig =
+        ConvTranspose2dConfig { padding: 0, stride: 1, dilation: 1, output_padding: 0 };
+
+    /// `#[hyper(conv_transpose2d(in_channels, out_channels, kernel_size))]`.
+    pub const fn conv_transpose2d(
+        in_channels: usize,
+        out_channels: usize,
+        kernel_size: usize,
+    ) -> ConvTranspose2dSpec {
+        ConvTranspose2dSpec { in_channels, out_channels, kernel_size, bias: true, config: DEFAULT }
+    }
+
+    /// `#[hyper(conv_transpose2d_no_bias(in_channels, out_channels, kernel_size))]`.
+    pub const fn conv_transpose2d_no_bias(
+        in_channels: usize,
+        out_channels: usize,
+        kernel_size: usize,
+    ) -> ConvTranspose2dSpec {
+        ConvTranspose2dSpec { in_channels, out_channels, kernel_size, bias: false, config: DEFAULT }
+    }
+}
+
+/// A two-dimensional transposed convolution, as `candle_nn::ConvTranspose2d`.
+///
+/// `weight` is `[in, out, k, k]`, or `[G, in, out, k, k]` for `G` sets; `bias`
+/// `[out]` or `[G, out]`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use hypernn::nn::{ConvTranspose2d, ConvTranspose2dConfig, Module};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// // Two sets of weights, two images: each image uses its own set.
+/// let weight = Tensor::new(&[1f32, 10.], &Device::Cpu)?.reshape((2, 1, 1, 1, 1))?;
+/// let layer = ConvTranspose2d::new(weight, None, ConvTranspose2dConfig::default());
+/// let ys = layer.forward(&Tensor::ones((2, 1, 1, 3), DType::F32, &Device::Cpu)?)?;
+/// assert_eq!(ys.flatten_all()?.to_vec1::<f32>()?, [1., 1., 1., 10., 10., 10.]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ConvTranspose2d {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    config: ConvTranspose2dConfig,
+}
+
+impl ConvTranspose2d {
+    /// A layer over existing tensors.
+    pub fn new(weight: Tensor, bias: Option<Tensor>, config: ConvTranspose2dConfig) -> Self {
+        Self { weight, bias, config }
+    }
+
+    /// Stride, paddings and dilation.
+    pub fn config(&self) -> &ConvTranspose2dConfig {
+        &self.config
+    }
+
+    /// The weight.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// The bias.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+}
+
+impl Module for ConvTranspose2d {
+    /// `[B, in, H, W]` to `[B, out, H', W']`, where
+    /// `H' = (H - 1) stride - 2 padding + dilation (k - 1) + output_padding + 1`, and `W'` likewise.
+    ///
+    /// # Errors
+    /// The input has another rank or number of channels, the padding leaves nothing of the
+    /// output, or the batch is not a multiple of the number of sets.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let ConvTranspose2dConfig { padding, output_padding, stride, dilation } = self.config;
+        let (weight, bias) = (&self.weight, self.bias.as_ref());
+        conv::Convolution {
+            layer: "conv_transpose2d",
+            axes: 2,
+            weight,
+            bias,
+            stride,
+            padding,
+            output_padding,
+            dilation,
+            groups: 1,
+        }
+        .forward_transposed(xs)
+    }
+}
+
+impl HyperLayer<ConvTranspose2dSpec> for ConvTranspose2d {
+    fn build(spec: &ConvTranspose2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let (weight, bias) = spec.params(source)?;
+        Ok(Self::new(weight, bias, spec.config))
+    }
+}
+
+impl Parameters for ConvTranspose2d {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", &self.weight)?;
+        self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
+    }
+}
+
+impl HyperLayer<ConvTranspose2dSpec> for candle_nn::ConvTranspose2d {
+    fn build(spec: &ConvTranspose2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let (weight, bias) = spec.params(source)?;
+        Ok(Self::new(weight, bias, spec.config))
+    }
+}
+
+impl Parameters for candle_nn::ConvTranspose2d {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", self.weight())?;
+        self.bias().map_or(Ok(()), |bias| visitor("bias", bias))
+    }
+}
+
+/// A two-dimensional transposed convolution with bias; variables `weight` and `bias`.
+///
+/// # Errors
+/// The sizes are invalid, or the builder's tensors have another shape.
+pub fn conv_transpose2d(
+    in_channels: usize,
+    out_channels: usize,
+    kernel_size: usize,
+    cfg: ConvTranspose2dConfig,
+    vb: VarBuilder<'_>,
+) -> Result<ConvTranspose2d> {
+    let spec = spec::conv_transpose2d(in_channels, out_channels, kernel_size).config(cfg);
+    ConvTranspose2d::build(&spec, &mut VarBuilderSource::new(vb))
+}
+
+/// A two-dimensional transposed convolution without bias; variable `weight`.
+///
+/// # Errors
+/// The sizes are invalid, or the builder's tensor has another shape.
+pub fn conv_transpose2d_no_bias(
+    in_channels: usize,
+    out_channels: usize,
+    kernel_size: usize,
+    cfg: ConvTranspose2dConfig,
+    vb: VarBuilder<'_>,
+) -> Result<ConvTranspose2d> {
+    let spec = spec::conv_transpose2d_no_bias(in_channels, out_channels, kernel_size).config(cfg);
+    ConvTranspose2d::build(&spec, &mut VarBuilderSource::new(vb))
+}

@@ -1,0 +1,181 @@
+//! The embedding: a table whose rows are looked up.
+
+use candle_core::{DType, Module, Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+
+use super::sets;
+use crate::check::{Problem, first, zero};
+use crate::target::layer::{HyperLayer, Parameters, Visitor};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+
+/// What an embedding is made of: `embedding(in_size, out_size)` in an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmbeddingSpec {
+    in_size: usize,
+    out_size: usize,
+}
+
+impl EmbeddingSpec {
+    /// The number of its parameters.
+    pub const fn num_params(&self) -> usize {
+        self.in_size * self.out_size
+    }
+
+    /// The number of values in `weight`.
+    pub const fn num_weights(&self) -> usize {
+        self.num_params()
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        first(&[
+            zero("embedding", "in_size", self.in_size),
+            zero("embedding", "out_size", self.out_size),
+        ])
+    }
+
+    /// The table `[in, out]`, standard normal.
+    fn table(&self, source: &mut dyn ParamSource) -> Result<Tensor> {
+        crate::check::ensure(self.check())?;
+        source.param(&ParamSpec {
+            name: "weight",
+            dims: &[self.in_size, self.out_size],
+            kind: ParamKind::Table,
+            init: Init::Randn { mean: 0., stdev: 1. },
+        })
+    }
+}
+
+/// The attribute's constructors.
+pub mod spec {
+    use super::EmbeddingSpec;
+
+    /// `#[hyper(embedding(in_size, out_size))]`.
+    pub const fn embedding(in_size: usize, out_size: usize) -> EmbeddingSpec {
+        EmbeddingSpec { in_size, out_size }
+    }
+}
+
+/// A table whose rows are looked up, as `candle_nn::Embedding`.
+///
+/// The table is `[in, out]`, or `[G, in, out]` for `G` sets.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use hypernn::nn::{Embedding, Module};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// // Two tables of two rows, two rows of indices: each looks into its own table.
+/// let table = Tensor::new(&[[[1f32], [2.]], [[10.], [20.]]], &Device::Cpu)?;
+/// let indices = Tensor::new(&[[0u32, 1], [0, 1]], &Device::Cpu)?;
+/// let ys = Embedding::new(table, 1).forward(&indices)?;
+/// assert_eq!(ys.flatten_all()?.to_vec1::<f32>()?, [1., 2., 10., 20.]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    embeddings: Tensor,
+    hidden_size: usize,
+}
+
+impl Embedding {
+    /// A layer over an existing table, whose rows hold `hidden_size` values.
+    pub fn new(embeddings: Tensor, hidden_size: usize) -> Self {
+        Self { embeddings, hidden_size }
+    }
+
+    /// The table.
+    pub fn embeddings(&self) -> &Tensor {
+        &self.embeddings
+    }
+
+    /// The number of values in a row of the table.
+    pub fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+}
+
+impl Module for Embedding {
+    /// Indices `[…]` of dtype u8, u32 or i64 to `[…, out]`.
+    ///
+    /// # Errors
+    /// An index is not below `in` (found on the CPU only), or the first dimension is not a multiple
+    /// of the number of sets.
+    fn forward(&self, indexes: &Tensor) -> Result<Tensor> {
+        let mut dims = indexes.dims().to_vec();
+        dims.push(self.hidden_size);
+        let values = match sets::count("embedding", &self.embeddings, 2)? {
+            None => self.embeddings.index_select(&indexes.flatten_all()?, 0)?,
+            Some(sets) => {
+                let (_, rows, _) = self.embeddings.dims3()?;
+                let indexes = in_one_table(indexes, sets, rows)?;
+                self.embeddings.flatten_to(1)?.index_select(&indexes, 0)?
+            }
+        };
+        values.reshape(dims)
+    }
+}
+
+/// Indices into the tables of all sets, one after the other.
+fn in_one_table(indexes: &Tensor, sets: usize, rows: usize) -> Result<Tensor> {
+    let batch = indexes.dims().first().copied().unwrap_or(1);
+    sets::rows_per_set("embedding", batch, sets)?;
+    if indexes.device().is_cpu() {
+        check_range(indexes, rows)?;
+    }
+    // A table of all sets can have more rows than an index of one set can count.
+    let dtype = if indexes.dtype() == DType::U8 { DType::U32 } else { indexes.dtype() };
+    let by_set = indexes.to_dtype(dtype)?.reshape((sets, indexes.elem_count() / sets))?;
+    let device = indexes.device();
+    let end = (sets * rows) as u32;
+    let starts = Tensor::arange_step(0u32, end, rows as u32, device)?.to_dtype(dtype)?;
+    let shifted = by_set.broadcast_add(&starts.unsqueeze(1)?)?;
+    // What is out of range must not fall into the next set's table.
+    let outside = Tensor::new(end, device)?.to_dtype(dtype)?.broadcast_as(shifted.shape())?;
+    by_set.lt(rows as u32)?.where_cond(&shifted, &outside)?.flatten_all()
+}
+
+fn check_range(indexes: &Tensor, rows: usize) -> Result<()> {
+    let indexes = indexes.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+    match indexes.iter().find(|index| !(0..rows as i64).contains(index)) {
+        None => Ok(()),
+        Some(index) => {
+            candle_core::bail!(
+                "embedding: index {index} is out of range, the table has {rows} rows"
+            )
+        }
+    }
+}
+
+impl HyperLayer<EmbeddingSpec> for Embedding {
+    fn build(spec: &EmbeddingSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        Ok(Self::new(spec.table(source)?, spec.out_size))
+    }
+}
+
+impl Parameters for Embedding {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", &self.embeddings)
+    }
+}
+
+impl HyperLayer<EmbeddingSpec> for candle_nn::Embedding {
+    fn build(spec: &EmbeddingSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        Ok(Self::new(spec.table(source)?, spec.out_size))
+    }
+}
+
+impl Parameters for candle_nn::Embedding {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", self.embeddings())
+    }
+}
+
+/// An embedding; variable `weight`.
+///
+/// # Errors
+/// A size is zero, or the builder's tensor has another shape.
+pub fn embedding(in_size: usize, out_size: usize, vb: VarBuilder<'_>) -> Result<Embedding> {
+    Embedding::build(&EmbeddingSpec { in_size, out_size }, &mut VarBuilderSource::new(vb))
+}

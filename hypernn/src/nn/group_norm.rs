@@ -1,0 +1,192 @@
+//! Group normalisation.
+
+use candle_core::{Module, Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+
+use super::{norm, sets};
+use crate::check::{Problem, first, zero};
+use crate::target::layer::{HyperLayer, Parameters, Visitor};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+
+/// What a group norm is made of: `group_norm(num_groups, num_channels, eps)` in an attribute.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GroupNormSpec {
+    num_groups: usize,
+    num_channels: usize,
+    eps: f64,
+}
+
+impl GroupNormSpec {
+    /// The number of its parameters.
+    pub const fn num_params(&self) -> usize {
+        2 * self.num_channels
+    }
+
+    /// The number of values in `weight`.
+    pub const fn num_weights(&self) -> usize {
+        self.num_channels
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        first(&[
+            zero("group_norm", "num_groups", self.num_groups),
+            zero("group_norm", "num_channels", self.num_channels),
+            groups(self.num_groups, self.num_channels),
+            norm::negative("group_norm", self.eps),
+        ])
+    }
+
+    /// Weight 1 and bias 0.
+    fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Tensor)> {
+        crate::check::ensure(self.check())?;
+        let dims = &[self.num_channels];
+        let weight =
+            ParamSpec { name: "weight", dims, kind: ParamKind::Gain, init: Init::Const(1.) };
+        let bias = ParamSpec { name: "bias", dims, kind: ParamKind::Bias, init: Init::Const(0.) };
+        Ok((source.param(&weight)?, source.param(&bias)?))
+    }
+}
+
+const fn groups(num_groups: usize, num_channels: usize) -> Option<Problem> {
+    if num_channels.is_multiple_of(num_groups) {
+        return None;
+    }
+    let problem = Problem::new("group_norm: num_groups ").number(num_groups);
+    Some(problem.text(" does not divide num_channels ").number(num_channels))
+}
+
+/// The attribute's constructors.
+pub mod spec {
+    use super::GroupNormSpec;
+
+    /// `#[hyper(group_norm(num_groups, num_channels, eps))]`.
+    pub const fn group_norm(num_groups: usize, num_channels: usize, eps: f64) -> GroupNormSpec {
+        GroupNormSpec { num_groups, num_channels, eps }
+    }
+}
+
+/// Normalisation over groups of channels, as `candle_nn::GroupNorm`.
+///
+/// `weight` and `bias` are `[channels]`, or `[G, channels]` for `G` sets.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use hypernn::nn::{GroupNorm, Module};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// let weight = Tensor::new(&[1f32, 2.], &Device::Cpu)?;
+/// let layer = GroupNorm::new(weight, Tensor::new(&[0f32, 5.], &Device::Cpu)?, 2, 2, 0.)?;
+/// let ys = layer.forward(&Tensor::new(&[[[-3f32, 3.], [-4., 4.]]], &Device::Cpu)?)?;
+/// assert_eq!(ys.to_vec3::<f32>()?, [[[-1., 1.], [3., 7.]]]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+    num_channels: usize,
+    num_groups: usize,
+}
+
+impl GroupNorm {
+    /// A layer over existing tensors.
+    ///
+    /// # Errors
+    /// The groups do not divide the channels.
+    pub fn new(
+        weight: Tensor,
+        bias: Tensor,
+        num_channels: usize,
+        num_groups: usize,
+        eps: f64,
+    ) -> Result<Self> {
+        crate::check::ensure(spec::group_norm(num_groups, num_channels, eps).check())?;
+        Ok(Self { weight, bias, eps, num_channels, num_groups })
+    }
+
+    fn check_input(&self, xs: &Tensor) -> Result<()> {
+        if xs.rank() < 3 {
+            candle_core::bail!(
+                "group_norm: the input has shape {:?}, expected at least 3 dimensions",
+                xs.dims()
+            );
+        }
+        if xs.dim(1)? != self.num_channels {
+            candle_core::bail!(
+                "group_norm: the input has {} channels (shape {:?}), the layer takes {}",
+                xs.dim(1)?,
+                xs.dims(),
+                self.num_channels
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Module for GroupNorm {
+    /// `[B, channels, …]` to the same.
+    ///
+    /// # Errors
+    /// The input has less than 3 dimensions or another number of channels, or the batch is not a
+    /// multiple of the number of sets.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.check_input(xs)?;
+        let sets = sets::among("group_norm", &[(&self.weight, 1), (&self.bias, 1)])?;
+        let batch = xs.dim(0)?;
+        sets::rows_per_set("group_norm", batch, sets)?;
+        let lines = batch * self.num_channels;
+        let per_line = xs.elem_count() / lines.max(1);
+        let group = self.num_channels / self.num_groups * per_line;
+        let groups = xs.reshape((batch * self.num_groups, group))?;
+        let ys = norm::standardise(&groups, true, self.eps)?.reshape((lines, per_line))?;
+        let weight = norm::per_channel(&sets::spread(&self.weight, 1, sets)?, batch)?;
+        let bias = norm::per_channel(&sets::spread(&self.bias, 1, sets)?, batch)?;
+        ys.broadcast_mul(&weight)?.broadcast_add(&bias)?.reshape(xs.shape())
+    }
+}
+
+impl HyperLayer<GroupNormSpec> for GroupNorm {
+    fn build(spec: &GroupNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let (weight, bias) = spec.params(source)?;
+        Self::new(weight, bias, spec.num_channels, spec.num_groups, spec.eps)
+    }
+}
+
+impl Parameters for GroupNorm {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", &self.weight)?;
+        visitor("bias", &self.bias)
+    }
+}
+
+impl HyperLayer<GroupNormSpec> for candle_nn::GroupNorm {
+    fn build(spec: &GroupNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let (weight, bias) = spec.params(source)?;
+        Self::new(weight, bias, spec.num_channels, spec.num_groups, spec.eps)
+    }
+}
+
+impl Parameters for candle_nn::GroupNorm {
+    fn visit(&self, _: &mut Visitor<'_>) -> Result<()> {
+        candle_core::bail!(
+            "candle_nn::GroupNorm gives no access to its tensors: use hypernn::nn::GroupNorm"
+        )
+    }
+}
+
+/// A group norm; variables `weight` and `bias`.
+///
+/// # Errors
+/// The groups do not divide the channels, or the builder's tensors have another shape.
+pub fn group_norm(
+    num_groups: usize,
+    num_channels: usize,
+    eps: f64,
+    vb: VarBuilder<'_>,
+) -> Result<GroupNorm> {
+    let spec = spec::group_norm(num_groups, num_channels, eps);
+    GroupNorm::build(&spec, &mut VarBuilderSource::new(vb))
+}

@@ -1,0 +1,256 @@
+//! Layer normalisation.
+
+use candle_core::{D, Module, Result, Tensor};
+use candle_nn::{Init, LayerNormConfig, VarBuilder};
+
+use super::{norm, sets};
+use crate::check::{Problem, first, zero};
+use crate::target::layer::{HyperLayer, Parameters, Visitor};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec};
+
+/// What a layer norm is made of: `layer_norm(size)` or `layer_norm(size, config)` in an attribute.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerNormSpec {
+    size: usize,
+    config: LayerNormConfig,
+}
+
+impl LayerNormSpec {
+    /// What is added to the variance.
+    #[must_use]
+    pub const fn eps(mut self, eps: f64) -> Self {
+        self.config.eps = eps;
+        self
+    }
+
+    /// Whether the mean is removed.
+    #[must_use]
+    pub const fn remove_mean(mut self, remove_mean: bool) -> Self {
+        self.config.remove_mean = remove_mean;
+        self
+    }
+
+    /// Whether there is a bias; a weight there is in any case.
+    #[must_use]
+    pub const fn affine(mut self, affine: bool) -> Self {
+        self.config.affine = affine;
+        self
+    }
+
+    /// All of these at once.
+    #[must_use]
+    pub const fn config(mut self, config: LayerNormConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The number of its parameters.
+    pub const fn num_params(&self) -> usize {
+        self.size + if self.config.affine { self.size } else { 0 }
+    }
+
+    /// The number of values in `weight`.
+    pub const fn num_weights(&self) -> usize {
+        self.size
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        first(&[
+            zero("layer_norm", "size", self.size),
+            norm::negative("layer_norm", self.config.eps),
+        ])
+    }
+
+    /// Weight 1 and bias 0.
+    fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
+        crate::check::ensure(self.check())?;
+        let dims = &[self.size];
+        let weight =
+            ParamSpec { name: "weight", dims, kind: ParamKind::Gain, init: Init::Const(1.) };
+        let bias = ParamSpec { name: "bias", dims, kind: ParamKind::Bias, init: Init::Const(0.) };
+        let weight = source.param(&weight)?;
+        Ok((weight, self.config.affine.then(|| source.param(&bias)).transpose()?))
+    }
+}
+
+/// The attribute's constructors.
+pub mod spec {
+    use super::{LayerNormConfig, LayerNormSpec};
+
+    /// `#[hyper(layer_norm(size))]`.
+    pub const fn layer_norm(size: usize) -> LayerNormSpec {
+        let config = LayerNormConfig { eps: 1e-5, remove_mean: true, affine: true };
+        LayerNormSpec { size, config }
+    }
+
+    /// `#[hyper(layer_norm_no_bias(size, eps))]`.
+    pub const fn layer_norm_no_bias(size: usize, eps: f64) -> LayerNormSpec {
+        layer_norm(size).eps(eps).affine(false)
+    }
+}
+
+/// Layer normalisation over the last dimension, as `candle_nn::LayerNorm`.
+///
+/// `weight` and `bias` are `[size]`, or `[G, size]` for `G` sets.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use hypernn::nn::{LayerNorm, Module};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// // Two sets of weights, two rows: each row uses its own set.
+/// let weight = Tensor::new(&[[1f32, 1.], [10., 10.]], &Device::Cpu)?;
+/// let xs = Tensor::new(&[[-3f32, 3.], [-3., 3.]], &Device::Cpu)?;
+/// let ys = LayerNorm::new_no_bias(weight, 0.).forward(&xs)?;
+/// assert_eq!(ys.to_vec2::<f32>()?, [[-1., 1.], [-10., 10.]]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    remove_mean: bool,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// A layer over existing tensors.
+    pub fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
+        Self { weight, bias: Some(bias), remove_mean: true, eps }
+    }
+
+    /// A layer without bias.
+    pub fn new_no_bias(weight: Tensor, eps: f64) -> Self {
+        Self { weight, bias: None, remove_mean: true, eps }
+    }
+
+    /// A layer without bias that does not remove the mean.
+    pub fn rms_norm(weight: Tensor, eps: f64) -> Self {
+        Self { weight, bias: None, remove_mean: false, eps }
+    }
+
+    /// The weight.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// The bias.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// What is added to the variance.
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
+    /// Whether the mean is removed.
+    pub fn remove_mean(&self) -> bool {
+        self.remove_mean
+    }
+
+    /// The forward of the layer named `layer` in errors.
+    pub(super) fn forward_as(&self, layer: &str, xs: &Tensor) -> Result<Tensor> {
+        let bias = self.bias.as_ref();
+        let all: Vec<_> =
+            [Some(&self.weight), bias].into_iter().flatten().map(|w| (w, 1)).collect();
+        let sets = sets::among(layer, &all)?;
+        let size = self.weight.dim(D::Minus1)?;
+        let found = xs.dims().last().copied().unwrap_or(0);
+        if found != size {
+            candle_core::bail!(
+                "{layer}: the input has width {found} (shape {:?}), the layer takes {size}",
+                xs.dims()
+            );
+        }
+        if xs.rank() > 1 || sets > 1 {
+            sets::rows_per_set(layer, if xs.rank() > 1 { xs.dim(0)? } else { 1 }, sets)?;
+        }
+        let by_set = xs.reshape((sets, xs.elem_count() / size / sets, size))?;
+        let ys = norm::standardise(&by_set, self.remove_mean, self.eps)?;
+        let bias = bias.map(|bias| sets::spread(bias, 1, sets)).transpose()?;
+        let weight = sets::spread(&self.weight, 1, sets)?;
+        norm::scale_rows(&ys, &weight, bias.as_ref())?.reshape(xs.shape())
+    }
+}
+
+impl Module for LayerNorm {
+    /// `[…, size]` to `[…, size]`.
+    ///
+    /// # Errors
+    /// The input's last dimension is not `size`, or its first not a multiple of the number of sets.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.forward_as("layer_norm", xs)
+    }
+}
+
+impl HyperLayer<LayerNormSpec> for LayerNorm {
+    fn build(spec: &LayerNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let (weight, bias) = spec.params(source)?;
+        let LayerNormConfig { eps, remove_mean, .. } = spec.config;
+        Ok(Self { weight, bias, remove_mean, eps })
+    }
+}
+
+impl Parameters for LayerNorm {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", &self.weight)?;
+        self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
+    }
+}
+
+impl HyperLayer<LayerNormSpec> for candle_nn::LayerNorm {
+    const REFUSED: Option<&'static str> = Some(
+        "candle_nn::LayerNorm drops the gradient of its weight and bias: use hypernn::nn::LayerNorm",
+    );
+
+    fn build(spec: &LayerNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        let (weight, bias) = spec.params(source)?;
+        let LayerNormConfig { eps, remove_mean, .. } = spec.config;
+        match (bias, remove_mean) {
+            (Some(bias), true) => Ok(Self::new(weight, bias, eps)),
+            (None, true) => Ok(Self::new_no_bias(weight, eps)),
+            (None, false) => Ok(Self::rms_norm(weight, eps)),
+            (Some(_), false) => candle_core::bail!(
+                "candle_nn::LayerNorm can't be made with a bias and its mean kept: use hypernn::nn::LayerNorm"
+            ),
+        }
+    }
+}
+
+impl Parameters for candle_nn::LayerNorm {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", self.weight())?;
+        self.bias().map_or(Ok(()), |bias| visitor("bias", bias))
+    }
+}
+
+/// A layer norm; variables `weight` (or `gamma`, where the builder has one) and `bias` (or `beta`).
+///
+/// # Errors
+/// The size is zero, the epsilon negative, or the builder's tensors have another shape.
+pub fn layer_norm<C: Into<LayerNormConfig>>(
+    size: usize,
+    config: C,
+    vb: VarBuilder<'_>,
+) -> Result<LayerNorm> {
+    let config = config.into();
+    crate::check::ensure(LayerNormSpec { size, config }.check())?;
+    let named = |names: [&'static str; 2], value| {
+        let name = names.into_iter().find(|name| vb.contains_tensor(name)).unwrap_or(names[0]);
+        vb.get_with_hints(size, name, Init::Const(value))
+    };
+    let weight = named(["weight", "gamma"], 1.)?;
+    let bias = config.affine.then(|| named(["bias", "beta"], 0.)).transpose()?;
+    Ok(LayerNorm { weight, bias, remove_mean: config.remove_mean, eps: config.eps })
+}
+
+/// A layer norm without bias; variable `weight` (or `gamma`, where the builder has one).
+///
+/// # Errors
+/// The size is zero, the epsilon negative, or the builder's tensor has another shape.
+pub fn layer_norm_no_bias(size: usize, eps: f64, vb: VarBuilder<'_>) -> Result<LayerNorm> {
+    layer_norm(size, LayerNormConfig { eps, remove_mean: true, affine: false }, vb)
+}

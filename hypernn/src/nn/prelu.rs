@@ -1,0 +1,178 @@
+//! The parametric rectifier.
+
+use candle_core::{Module, Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+
+use super::{norm, sets};
+use crate::check::{Problem, zero};
+use crate::target::layer::{HyperLayer, Parameters, Visitor};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+
+/// What a parametric rectifier is made of: `prelu(num_channels)` in an attribute, with `None` for
+/// one slope for all channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PReLUSpec {
+    num_channels: Option<usize>,
+}
+
+impl PReLUSpec {
+    /// The number of its parameters.
+    pub const fn num_params(&self) -> usize {
+        match self.num_channels {
+            Some(num_channels) => num_channels,
+            None => 1,
+        }
+    }
+
+    /// The number of values in `weight`.
+    pub const fn num_weights(&self) -> usize {
+        self.num_params()
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        zero("prelu", "num_channels", self.num_params())
+    }
+
+    /// The slopes, 0.25.
+    fn slopes(&self, source: &mut dyn ParamSource) -> Result<Tensor> {
+        crate::check::ensure(self.check())?;
+        source.param(&ParamSpec {
+            name: "weight",
+            dims: &[self.num_params()],
+            kind: ParamKind::Slope,
+            init: Init::Const(0.25),
+        })
+    }
+}
+
+/// The attribute's constructors.
+pub mod spec {
+    use super::PReLUSpec;
+
+    /// `#[hyper(prelu(num_channels))]`.
+    pub const fn prelu(num_channels: Option<usize>) -> PReLUSpec {
+        PReLUSpec { num_channels }
+    }
+}
+
+/// `x` where it is positive, a learnt slope times `x` elsewhere, as `candle_nn::PReLU`.
+///
+/// `weight` is `[1]` or `[channels]`, or `[G, 1]` or `[G, channels]` for `G` sets. At 0 the
+/// derivative is the slope, as in PyTorch.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use hypernn::nn::{Module, PReLU};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// let layer = PReLU::new(Tensor::new(&[0.5f32], &Device::Cpu)?, true);
+/// let ys = layer.forward(&Tensor::new(&[[-2f32, 2.]], &Device::Cpu)?)?;
+/// assert_eq!(ys.to_vec2::<f32>()?, [[-1., 2.]]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct PReLU {
+    weight: Tensor,
+    is_scalar: bool,
+}
+
+impl PReLU {
+    /// A layer over an existing tensor, with one slope for all channels where `is_scalar`.
+    pub fn new(weight: Tensor, is_scalar: bool) -> Self {
+        Self { weight, is_scalar }
+    }
+
+    /// The slopes.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// Whether all channels share one slope.
+    pub fn is_scalar(&self) -> bool {
+        self.is_scalar
+    }
+
+    /// The slopes `[G, channels]`, with 1 channel where all share one.
+    fn slopes(&self) -> Result<Tensor> {
+        let shared = self.weight.rank() == 0;
+        let weight = if shared { self.weight.reshape(1)? } else { self.weight.clone() };
+        let slopes = sets::spread(&weight, 1, sets::among("prelu", &[(&weight, 1)])?)?;
+        if self.is_scalar && slopes.dim(1)? != 1 {
+            candle_core::bail!(
+                "prelu: the weight has shape {:?}, expected one slope per set",
+                self.weight.dims()
+            );
+        }
+        Ok(slopes)
+    }
+
+    /// The batch and the channels of an input; one dimension is channels where they have slopes.
+    fn sizes(&self, xs: &Tensor, channels: usize) -> Result<(usize, usize)> {
+        let (batch, found) = match *xs.dims() {
+            [] => (1, 1),
+            [batch, ..] if self.is_scalar => (batch, 1),
+            [found] => (1, found),
+            [batch, found, ..] => (batch, found),
+        };
+        if found != channels {
+            candle_core::bail!(
+                "prelu: the input has {found} channels (shape {:?}), the layer takes {channels}",
+                xs.dims()
+            );
+        }
+        Ok((batch, channels))
+    }
+}
+
+impl Module for PReLU {
+    /// `[B, channels, …]` to the same; `[channels]` to the same without sets.
+    ///
+    /// # Errors
+    /// The input has another number of channels, or the batch is not a multiple of the number of
+    /// sets.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let slopes = self.slopes()?;
+        let (sets, channels) = slopes.dims2()?;
+        let (batch, channels) = self.sizes(xs, channels)?;
+        sets::rows_per_set("prelu", batch, sets)?;
+        let lines = batch * channels;
+        let values = xs.reshape((lines, xs.elem_count() / lines.max(1)))?;
+        let below = values.broadcast_mul(&norm::per_channel(&slopes, batch)?)?;
+        // Candle's own maximum and minimum share the gradient at 0 half and half.
+        values.gt(&values.zeros_like()?)?.where_cond(&values, &below)?.reshape(xs.shape())
+    }
+}
+
+impl HyperLayer<PReLUSpec> for PReLU {
+    fn build(spec: &PReLUSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        Ok(Self::new(spec.slopes(source)?, spec.num_channels.is_none()))
+    }
+}
+
+impl Parameters for PReLU {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", &self.weight)
+    }
+}
+
+impl HyperLayer<PReLUSpec> for candle_nn::PReLU {
+    fn build(spec: &PReLUSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        Ok(Self::new(spec.slopes(source)?, spec.num_channels.is_none()))
+    }
+}
+
+impl Parameters for candle_nn::PReLU {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", self.weight())
+    }
+}
+
+/// A parametric rectifier, with one slope where `num_channels` is `None`; variable `weight`.
+///
+/// # Errors
+/// There are zero channels, or the builder's tensor has another shape.
+pub fn prelu(num_channels: Option<usize>, vs: VarBuilder<'_>) -> Result<PReLU> {
+    PReLU::build(&PReLUSpec { num_channels }, &mut VarBuilderSource::new(vs))
+}

@@ -1,0 +1,159 @@
+//! What the recurrent layers share.
+
+use std::collections::HashMap;
+
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+
+use super::sets;
+use crate::target::layer::Visitor;
+use crate::target::source::{ParamKind, ParamSource, ParamSpec};
+
+/// The weights of a recurrent layer; `gates` blocks of `hidden_dim` rows.
+#[derive(Clone, Debug)]
+pub(super) struct Cell {
+    pub(super) layer: &'static str,
+    /// What follows `weight_ih` and the like in names.
+    pub(super) suffix: String,
+    pub(super) w_ih: Tensor,
+    pub(super) w_hh: Tensor,
+    pub(super) b_ih: Option<Tensor>,
+    pub(super) b_hh: Option<Tensor>,
+    pub(super) hidden_dim: usize,
+}
+
+/// Sizes and initialisation of a recurrent layer.
+pub(super) struct CellSpec {
+    pub(super) layer: &'static str,
+    pub(super) suffix: String,
+    pub(super) in_dim: usize,
+    pub(super) hidden_dim: usize,
+    pub(super) gates: usize,
+    pub(super) weights: [Init; 2],
+    pub(super) biases: [Option<Init>; 2],
+}
+
+/// The number of values of a recurrent layer.
+pub(super) const fn num_params(
+    gates: usize,
+    in_dim: usize,
+    hidden_dim: usize,
+    biases: [bool; 2],
+) -> usize {
+    let biases = biases[0] as usize + biases[1] as usize;
+    gates * hidden_dim * (in_dim + hidden_dim + biases)
+}
+
+impl CellSpec {
+    pub(super) fn build(self, source: &mut dyn ParamSource) -> Result<Cell> {
+        let Self { layer, suffix, in_dim, hidden_dim, gates, weights, biases } = self;
+        let rows = gates * hidden_dim;
+        let mut param = |name: &str, dims: &[usize], kind, init| {
+            let name = &format!("{name}{suffix}");
+            source.param(&ParamSpec { name, dims, kind, init })
+        };
+        let w_ih = param("weight_ih", &[rows, in_dim], ParamKind::Weight, weights[0])?;
+        let w_hh = param("weight_hh", &[rows, hidden_dim], ParamKind::Weight, weights[1])?;
+        let mut bias = |name, init: Option<Init>| {
+            init.map(|init| param(name, &[rows], ParamKind::Bias, init)).transpose()
+        };
+        let (b_ih, b_hh) = (bias("bias_ih", biases[0])?, bias("bias_hh", biases[1])?);
+        Ok(Cell { layer, suffix, w_ih, w_hh, b_ih, b_hh, hidden_dim })
+    }
+}
+
+impl Cell {
+    /// Checks the shapes of tensors that no spec has asked for.
+    ///
+    /// # Errors
+    /// They do not fit together.
+    pub(super) fn checked(self, gates: usize) -> Result<Self> {
+        sets::among(self.layer, &self.ranked())?;
+        let rows = gates * self.hidden_dim;
+        for (name, tensor, rank) in self.named() {
+            let expected = if name == "weight_hh" { &[rows, self.hidden_dim][..] } else { &[rows] };
+            let shape = &tensor.dims()[tensor.rank() - rank..];
+            if !shape.starts_with(expected) {
+                candle_core::bail!(
+                    "{}: {name} has shape {:?}, expected {rows} rows for {gates} gates of width {}",
+                    self.layer,
+                    tensor.dims(),
+                    self.hidden_dim
+                );
+            }
+        }
+        Ok(self)
+    }
+
+    fn named(&self) -> impl Iterator<Item = (&'static str, &Tensor, usize)> {
+        let weights = [("weight_ih", &self.w_ih, 2), ("weight_hh", &self.w_hh, 2)];
+        let biases = [("bias_ih", &self.b_ih), ("bias_hh", &self.b_hh)];
+        let biases = biases.into_iter().filter_map(|(name, b)| b.as_ref().map(|b| (name, b, 1)));
+        weights.into_iter().chain(biases)
+    }
+
+    fn ranked(&self) -> Vec<(&Tensor, usize)> {
+        self.named().map(|(_, tensor, rank)| (tensor, rank)).collect()
+    }
+
+    pub(super) fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        self.named()
+            .try_for_each(|(name, tensor, _)| visitor(&format!("{name}{}", self.suffix), tensor))
+    }
+
+    /// Zeros `[B, hidden]`.
+    pub(super) fn zeros(&self, batch: usize) -> Result<Tensor> {
+        Tensor::zeros((batch, self.hidden_dim), self.w_ih.dtype(), self.w_ih.device())
+    }
+
+    /// What the input `[B, in]` and the state `[B, hidden]` give to the gates, each
+    /// `[B, gates × hidden]`.
+    pub(super) fn gates(&self, xs: &Tensor, h: &Tensor) -> Result<(Tensor, Tensor)> {
+        let sets = sets::among(self.layer, &self.ranked())?;
+        let from_input = self.project("input", xs, &self.w_ih, self.b_ih.as_ref(), sets)?;
+        Ok((from_input, self.project("state", h, &self.w_hh, self.b_hh.as_ref(), sets)?))
+    }
+
+    fn project(
+        &self,
+        what: &str,
+        xs: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        sets: usize,
+    ) -> Result<Tensor> {
+        let weight = sets::spread(weight, 2, sets)?;
+        let (_, rows, width) = weight.dims3()?;
+        let batch = match *xs.dims() {
+            [batch, found] if found == width => batch,
+            _ => candle_core::bail!(
+                "{}: the {what} has shape {:?}, expected [batch, {width}]",
+                self.layer,
+                xs.dims()
+            ),
+        };
+        let per_set = sets::rows_per_set(self.layer, batch, sets)?;
+        let bias = bias.map(|bias| sets::spread(bias, 1, sets)).transpose()?;
+        let xs = xs.reshape((sets, per_set, width))?;
+        crate::ops::linear::linear(&xs, &weight, bias.as_ref())?.reshape((batch, rows))
+    }
+
+    /// The tensors as a builder, the only way into candle's own layers.
+    ///
+    /// # Errors
+    /// The weights come in several sets, which candle's own layers can't hold.
+    pub(super) fn builder(&self, named: &str) -> Result<VarBuilder<'static>> {
+        if self.w_ih.rank() > 2 {
+            candle_core::bail!(
+                "candle_nn::{named} holds one set of weights, found shape {:?}: use hypernn::nn::{named}",
+                self.w_ih.dims()
+            );
+        }
+        let mut tensors = HashMap::new();
+        self.visit(&mut |name, tensor| {
+            tensors.insert(name.to_owned(), tensor.clone());
+            Ok(())
+        })?;
+        Ok(VarBuilder::from_tensors(tensors, self.w_ih.dtype(), self.w_ih.device()))
+    }
+}

@@ -1,0 +1,149 @@
+//! Normalisation by the root of the mean square.
+
+use candle_core::{Module, Result, Tensor};
+use candle_nn::{Init, LayerNormConfig, VarBuilder};
+
+use super::{LayerNorm, layer_norm, norm};
+use crate::check::{Problem, first, zero};
+use crate::target::layer::{HyperLayer, Parameters, Visitor};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec};
+
+/// What an RMS norm is made of: `rms_norm(size, eps)` in an attribute.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RmsNormSpec {
+    size: usize,
+    eps: f64,
+}
+
+impl RmsNormSpec {
+    /// The number of its parameters.
+    pub const fn num_params(&self) -> usize {
+        self.size
+    }
+
+    /// The number of values in `weight`.
+    pub const fn num_weights(&self) -> usize {
+        self.size
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        first(&[zero("rms_norm", "size", self.size), norm::negative("rms_norm", self.eps)])
+    }
+
+    /// Weight 1.
+    fn weight(&self, source: &mut dyn ParamSource) -> Result<Tensor> {
+        crate::check::ensure(self.check())?;
+        source.param(&ParamSpec {
+            name: "weight",
+            dims: &[self.size],
+            kind: ParamKind::Gain,
+            init: Init::Const(1.),
+        })
+    }
+}
+
+/// The attribute's constructors.
+pub mod spec {
+    use super::RmsNormSpec;
+
+    /// `#[hyper(rms_norm(size, eps))]`.
+    pub const fn rms_norm(size: usize, eps: f64) -> RmsNormSpec {
+        RmsNormSpec { size, eps }
+    }
+}
+
+/// Normalisation of the last dimension by the root of its mean square, as `candle_nn::RmsNorm`.
+///
+/// `weight` is `[size]`, or `[G, size]` for `G` sets.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use hypernn::nn::{Module, RmsNorm};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// let layer = RmsNorm::new(Tensor::new(&[1f32, 2.], &Device::Cpu)?, 0.);
+/// let ys = layer.forward(&Tensor::new(&[[4f32, 4.]], &Device::Cpu)?)?;
+/// assert_eq!(ys.to_vec2::<f32>()?, [[1., 2.]]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RmsNorm(LayerNorm);
+
+impl RmsNorm {
+    /// A layer over an existing tensor.
+    pub fn new(weight: Tensor, eps: f64) -> Self {
+        Self(LayerNorm::rms_norm(weight, eps))
+    }
+
+    /// The layer norm that it is a case of.
+    pub fn into_inner(self) -> LayerNorm {
+        self.0
+    }
+
+    /// The weight.
+    pub fn weight(&self) -> &Tensor {
+        self.0.weight()
+    }
+
+    /// What is added to the mean square.
+    pub fn eps(&self) -> f64 {
+        self.0.eps()
+    }
+
+    /// The same as `forward`, which is differentiable here as well.
+    ///
+    /// # Errors
+    /// As `forward`.
+    pub fn forward_diff(&self, xs: &Tensor) -> Result<Tensor> {
+        self.forward(xs)
+    }
+}
+
+impl Module for RmsNorm {
+    /// `[…, size]` to `[…, size]`.
+    ///
+    /// # Errors
+    /// The input's last dimension is not `size`, or its first not a multiple of the number of sets.
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.0.forward_as("rms_norm", xs)
+    }
+}
+
+impl HyperLayer<RmsNormSpec> for RmsNorm {
+    fn build(spec: &RmsNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        Ok(Self::new(spec.weight(source)?, spec.eps))
+    }
+}
+
+impl Parameters for RmsNorm {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        self.0.visit(visitor)
+    }
+}
+
+impl HyperLayer<RmsNormSpec> for candle_nn::RmsNorm {
+    const REFUSED: Option<&'static str> =
+        Some("candle_nn::RmsNorm drops the gradient of its weight: use hypernn::nn::RmsNorm");
+
+    fn build(spec: &RmsNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
+        Ok(Self::new(spec.weight(source)?, spec.eps))
+    }
+}
+
+impl Parameters for candle_nn::RmsNorm {
+    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", self.weight())
+    }
+}
+
+/// An RMS norm; variable `weight` (or `gamma`, where the builder has one).
+///
+/// # Errors
+/// The size is zero, the epsilon negative, or the builder's tensor has another shape.
+pub fn rms_norm(size: usize, eps: f64, vb: VarBuilder<'_>) -> Result<RmsNorm> {
+    crate::check::ensure(RmsNormSpec { size, eps }.check())?;
+    let config = LayerNormConfig { eps, remove_mean: false, affine: false };
+    layer_norm(size, config, vb).map(RmsNorm)
+}

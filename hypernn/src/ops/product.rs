@@ -1,0 +1,105 @@
+//! Batched matrix products whose gradients are computed only where something asks for them.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp2, Layout, MetalStorage, Result, Shape, Tensor,
+};
+
+/// `lhs [B, M, K]` times `rhs [B, K, N]`.
+///
+/// Candle's own product computes both gradients, also that of an input that nothing trains.
+pub(crate) fn product(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
+    lhs.contiguous()?.apply_op2(&rhs.contiguous()?, Product { transposed: false })
+}
+
+/// `lhs [B, K, M]`, transposed, times `rhs [B, K, N]`.
+pub(crate) fn product_transposed(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
+    lhs.contiguous()?.apply_op2(&rhs.contiguous()?, Product { transposed: true })
+}
+
+/// `values [G, S]` repeated as `rows` rows: `[G, rows, S]`.
+///
+/// As a product, because candle's backward of a broadcast is slow on the CPU where it sums over any
+/// dimension but the last.
+pub(crate) fn repeat_rows(values: &Tensor, rows: usize) -> Result<Tensor> {
+    let (sets, _) = values.dims2()?;
+    let ones = Tensor::ones((sets, rows, 1), values.dtype(), values.device())?;
+    product(&ones, &values.unsqueeze(1)?)
+}
+
+struct Product {
+    transposed: bool,
+}
+
+impl Product {
+    fn run<S: BackendStorage>(
+        &self,
+        lhs: &S,
+        ll: &Layout,
+        rhs: &S,
+        rl: &Layout,
+    ) -> Result<(S, Shape)> {
+        let ll = if self.transposed { ll.transpose(1, 2)? } else { ll.clone() };
+        let (batch, m, k) = ll.shape().dims3()?;
+        let (_, _, n) = rl.shape().dims3()?;
+        Ok((lhs.matmul(rhs, (batch, m, n, k), &ll, rl)?, Shape::from((batch, m, n))))
+    }
+
+    /// Row-major, like `lhs` itself.
+    fn lhs_grad(&self, rhs: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        if self.transposed { rhs.matmul(&grad.t()?) } else { grad.matmul(&rhs.t()?) }
+    }
+
+    fn rhs_grad(&self, lhs: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        if self.transposed { lhs.matmul(grad) } else { lhs.t()?.matmul(grad) }
+    }
+}
+
+impl CustomOp2 for Product {
+    fn name(&self) -> &'static str {
+        "product"
+    }
+
+    fn cpu_fwd(
+        &self,
+        lhs: &CpuStorage,
+        ll: &Layout,
+        rhs: &CpuStorage,
+        rl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.run(lhs, ll, rhs, rl)
+    }
+
+    fn cuda_fwd(
+        &self,
+        lhs: &CudaStorage,
+        ll: &Layout,
+        rhs: &CudaStorage,
+        rl: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.run(lhs, ll, rhs, rl)
+    }
+
+    fn metal_fwd(
+        &self,
+        lhs: &MetalStorage,
+        ll: &Layout,
+        rhs: &MetalStorage,
+        rl: &Layout,
+    ) -> Result<(MetalStorage, Shape)> {
+        self.run(lhs, ll, rhs, rl)
+    }
+
+    fn bwd(
+        &self,
+        lhs: &Tensor,
+        rhs: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let lhs_grad = lhs.track_op().then(|| self.lhs_grad(&rhs.detach(), &grad)).transpose()?;
+        let rhs_grad = rhs.track_op().then(|| self.rhs_grad(&lhs.detach(), &grad)).transpose()?;
+        Ok((lhs_grad, rhs_grad))
+    }
+}
