@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
+use hypernn::HyperTarget;
 use hypernn::nn::{Module, VarBuilder, VarMap};
 use hypernn_examples::plot;
 use hypernn_examples::report::{commas, percent, table, write_json};

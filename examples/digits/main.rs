@@ -7,24 +7,17 @@
 
 mod finish;
 mod run;
-mod standin; // SWITCH: without this line
 
 use anyhow::Result;
-#[cfg(any())] // SWITCH: without this line
 use candle_core::Tensor;
 use clap::Parser;
-use hypernn::nn::{AdamW, Module, Optimizer, VarMap, loss};
-#[cfg(any())] // SWITCH: without this line
-use hypernn::nn::{Conv2d, Linear};
-#[cfg(any())] // SWITCH: without this line
+use hypernn::nn::{AdamW, Conv2d, Linear, Module, Optimizer, VarMap, loss};
 use hypernn::{HyperTarget, hypernetwork};
 use hypernn_examples::progress::Progress;
 use hypernn_examples::train::{History, accuracy};
 use run::{Args, Run};
-use standin::{DigitNet, HyperDigitNet}; // SWITCH: without this line
 
 /// The target: a candle network, whose attributes say what each layer is made of.
-#[cfg(any())] // SWITCH: without this line
 #[derive(HyperTarget)]
 pub struct DigitNet {
     #[hyper(conv2d(1, 8, 3))]
@@ -35,7 +28,6 @@ pub struct DigitNet {
     fc2: Linear,
 }
 
-#[cfg(any())] // SWITCH: without this line
 impl Module for DigitNet {
     fn forward(&self, images: &Tensor) -> candle_core::Result<Tensor> {
         let features = self.conv.forward(images)?.relu()?.flatten_from(1)?;
@@ -43,7 +35,6 @@ impl Module for DigitNet {
     }
 }
 
-#[cfg(any())] // SWITCH: without this line
 hypernetwork! {
     /// The hypernetwork: a table of 128 embeddings, and one linear layer that turns each of them
     /// into a chunk of the target's parameters.

@@ -77,7 +77,6 @@ impl Run {
 
     /// New variables, drawn from the seed.
     pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
-        // SWITCH: hypernn::seeded::var_builder
-        crate::standin::seeded::var_builder(vars, self.args.common.seed, DType::F32, &self.device)
+        hypernn::seeded::var_builder(vars, self.args.common.seed, DType::F32, &self.device)
     }
 }
