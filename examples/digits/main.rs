@@ -1,4 +1,4 @@
-//! Handwritten digits: a hypernetwork with an eighth of the parameters of the network it generates.
+//! Handwritten digits: a hypernetwork with a seventh of the parameters of the network it generates.
 //!
 //! `cargo run --release --example digits`
 //!
@@ -36,10 +36,10 @@ impl Module for DigitNet {
 }
 
 hypernetwork! {
-    /// The hypernetwork: a table of 128 embeddings, and one linear layer that turns each of them
+    /// The hypernetwork: a table of 136 embeddings, and one linear layer that turns each of them
     /// into a chunk of the target's parameters.
     pub struct HyperDigitNet for DigitNet {
-        embedding: table(128, 8),
+        embedding: table(136, 9),
         generator: linear,
         mode: static,
     }

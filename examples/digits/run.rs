@@ -20,7 +20,7 @@ pub struct Args {
     pub learning_rate: f64,
 
     /// Highest learning rate of the plain network
-    #[arg(long, default_value_t = 0.02, value_parser = positive, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 0.03, value_parser = positive, allow_negative_numbers = true)]
     pub plain_learning_rate: f64,
 
     /// Images in each training step
