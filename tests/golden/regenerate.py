@@ -4,6 +4,7 @@ Weights and inputs are read from each file and everything else is computed anew;
 are drawn anew as well.
 """
 
+import importlib.metadata
 import json
 import pathlib
 import sys
@@ -197,7 +198,8 @@ def metadata(name, target, net):
     params = [[n, list(p.shape)] for n, p in target.named_parameters()]
     sizes = {k: getattr(net, k) for k in ("num_embeddings", "embedding_dim", "weight_chunk_dim")}
     entries = {"target_params": json.dumps(params), "P": sum(p.numel() for p in target.parameters())}
-    return {k: str(v) for k, v in ({"case": name} | entries | sizes).items()}
+    versions = {"torch": torch.__version__, "hyper_nn": importlib.metadata.version("hyper-nn")}
+    return {k: str(v) for k, v in ({"case": name} | entries | sizes | versions).items()}
 
 
 def regenerate(name, fresh):
