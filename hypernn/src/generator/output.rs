@@ -1,15 +1,14 @@
-//! What a weight generator gives: values, or a last linear layer that is still to be computed.
+//! What a weight generator gives: values, or what is left to compute them from.
 
-use candle_core::{Result, Tensor};
+use candle_core::{D, Result, Tensor};
 
 use crate::ops::linear::linear;
 
-/// Generated rows, `[rows, chunk]`.
+/// Generated rows, `[rows, chunk]`, or `[G, rows, chunk]` for `G` sets.
 ///
 /// A generator that computes its values returns them: `Ok(values.into())`. One that ends in a
-/// linear layer leaves that layer to the split into the target's tensors
-/// ([`linear`](Self::linear)), which then needs one pass less over the gradient of all values, and
-/// keeps no copy of them.
+/// linear layer leaves that layer to the split into the target's tensors, which then needs one pass
+/// less over the gradient of all values, and keeps no copy of them.
 #[derive(Clone, Debug)]
 pub struct GeneratorOutput {
     pub(crate) rows: Rows,
@@ -17,10 +16,12 @@ pub struct GeneratorOutput {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Rows {
-    /// `[rows, chunk]`, of any shape with that many values.
+    /// Of any shape with that many values.
     Values(Tensor),
-    /// `inputs [rows, in]`, `weight [chunk, in]`, `bias [chunk]`.
+    /// `inputs [rows, in]`, or `[G × rows, in]`; `weight [chunk, in]`; `bias [chunk]`.
     Linear { inputs: Tensor, weight: Tensor, bias: Tensor },
+    /// `shared [rows, chunk]`; `gains [G, rows]`; `bias [chunk]`.
+    Scaled { shared: Tensor, gains: Tensor, bias: Tensor },
 }
 
 impl From<Tensor> for GeneratorOutput {
@@ -30,45 +31,72 @@ impl From<Tensor> for GeneratorOutput {
 }
 
 impl GeneratorOutput {
-    /// `inputs weightᵀ + bias`, with inputs `[rows, in]`, weight `[chunk, in]` and bias `[chunk]`.
+    /// `inputs weightᵀ + bias`, with inputs `[rows, in]` (or `[G × rows, in]`), weight `[chunk, in]`
+    /// and bias `[chunk]`.
     pub fn linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Self {
         Self { rows: Rows::Linear { inputs, weight, bias } }
     }
 
-    /// The values, `[rows, chunk]`.
+    /// `gains[g, n] × shared[n] + bias`, with shared rows `[rows, chunk]`, gains `[G, rows]` and bias
+    /// `[chunk]`.
+    pub fn scaled(shared: Tensor, gains: Tensor, bias: Tensor) -> Self {
+        Self { rows: Rows::Scaled { shared, gains, bias } }
+    }
+
+    /// The values.
     ///
     /// # Errors
     /// candle's own.
     pub fn values(&self) -> Result<Tensor> {
-        match &self.rows {
-            Rows::Values(values) => Ok(values.clone()),
-            Rows::Linear { inputs, weight, bias } => {
-                let (weight, bias) = (weight.unsqueeze(0)?, bias.unsqueeze(0)?);
-                linear(&inputs.unsqueeze(0)?, &weight, Some(&bias))?.squeeze(0)
-            }
-        }
+        self.rows.values()
     }
 
     /// The same, cut off from its graph.
     pub(crate) fn detach(&self) -> Self {
-        let rows = match &self.rows {
-            Rows::Values(values) => Rows::Values(values.detach()),
-            Rows::Linear { inputs, weight, bias } => Rows::Linear {
-                inputs: inputs.detach(),
-                weight: weight.detach(),
-                bias: bias.detach(),
-            },
-        };
-        Self { rows }
+        Self { rows: self.rows.detach() }
+    }
+}
+
+impl Rows {
+    pub(crate) fn values(&self) -> Result<Tensor> {
+        match self {
+            Self::Values(values) => Ok(values.clone()),
+            Self::Linear { inputs, weight, bias } => {
+                let (weight, bias) = (weight.unsqueeze(0)?, bias.unsqueeze(0)?);
+                linear(&inputs.unsqueeze(0)?, &weight, Some(&bias))?.squeeze(0)
+            }
+            Self::Scaled { shared, gains, bias } => {
+                let scaled = shared.unsqueeze(0)?.broadcast_mul(&gains.unsqueeze(D::Minus1)?)?;
+                scaled.broadcast_add(bias)
+            }
+        }
+    }
+
+    /// The tensors that it is computed from.
+    fn tensors(&self) -> Vec<&Tensor> {
+        match self {
+            Self::Values(values) => vec![values],
+            Self::Linear { inputs, weight, bias } => vec![inputs, weight, bias],
+            Self::Scaled { shared, gains, bias } => vec![shared, gains, bias],
+        }
     }
 
     /// Whether a gradient can flow back from it.
     pub(crate) fn track_op(&self) -> bool {
-        match &self.rows {
-            Rows::Values(values) => values.track_op(),
-            Rows::Linear { inputs, weight, bias } => {
-                inputs.track_op() || weight.track_op() || bias.track_op()
+        self.tensors().iter().any(|tensor| tensor.track_op())
+    }
+
+    pub(crate) fn detach(&self) -> Self {
+        let mut detached = self.clone();
+        match &mut detached {
+            Self::Values(values) => *values = values.detach(),
+            Self::Linear { inputs: a, weight: b, bias: c }
+            | Self::Scaled { shared: a, gains: b, bias: c } => {
+                for tensor in [a, b, c] {
+                    *tensor = tensor.detach();
+                }
             }
         }
+        detached
     }
 }

@@ -43,6 +43,7 @@ pub(super) const fn divides(
 }
 
 /// A convolution of 1 or 2 axes, ready to run.
+#[derive(Clone, Copy)]
 pub(super) struct Convolution<'a> {
     pub(super) layer: &'static str,
     pub(super) axes: usize,
@@ -55,73 +56,77 @@ pub(super) struct Convolution<'a> {
     pub(super) groups: usize,
 }
 
-/// The weights of all sets: `[G, rows, columns, height, width]` and `[G, out]`.
+/// The weights of all sets: `[G, a, b, height, width]` and `[G, out]`.
 struct Weights {
     sets: usize,
     weight: Tensor,
     bias: Option<Tensor>,
 }
 
+impl Weights {
+    /// A matrix per set and group: `[G × groups, a / groups, b × height × width]`.
+    fn matrices(&self, groups: usize) -> Result<Tensor> {
+        let (sets, a, b, height, width) = self.weight.dims5()?;
+        self.weight.reshape((sets * groups, a / groups, b * height * width))
+    }
+}
+
 impl Convolution<'_> {
     /// `[B, in, …]` to `[B, out, …]`.
     pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let Weights { sets, weight, bias } = self.weights()?;
-        let (_, out_channels, per_group, kernel_h, kernel_w) = weight.dims5()?;
-        let images = self.images(xs, per_group * self.groups)?;
-        let (batch, _, height, width) = images.dims4()?;
-        self.check(per_group * self.groups, out_channels, kernel_w)?;
-        let rows = sets::rows_per_set(self.layer, batch, sets)?;
-        let windows = Windows {
-            sets,
-            groups: self.groups,
-            height: self.axis(height, kernel_h, self.axes < 2)?,
-            width: self.axis(width, kernel_w, false)?,
-        };
-        let (matrices, out_per_group) = (sets * self.groups, out_channels / self.groups);
-        let weight = weight.reshape((matrices, out_per_group, per_group * kernel_h * kernel_w))?;
-        let ys = product(&weight, &unfold(&images, windows)?)?;
-        let ys = match bias {
+        let weights = self.weights()?;
+        let (_, out_channels, per_group, ..) = weights.weight.dims5()?;
+        let images = self.images(xs, &weights, [per_group * self.groups, out_channels])?;
+        let windows = self.windows(&weights, &images, Self::axis)?;
+        let ys = product(&weights.matrices(self.groups)?, &unfold(&images, windows)?)?;
+        let ys = match &weights.bias {
             None => ys,
-            Some(bias) => ys.broadcast_add(&bias.reshape((matrices, out_per_group, 1))?)?,
+            Some(bias) => {
+                let per_line = (weights.sets * self.groups, out_channels / self.groups, 1);
+                ys.broadcast_add(&bias.reshape(per_line)?)?
+            }
         };
-        let (ys_h, ys_w) = (windows.height.positions, windows.width.positions);
+        let (batch, height, width) =
+            (images.dim(0)?, windows.height.positions, windows.width.positions);
         let ys = ys
-            .reshape((sets, out_channels, rows, ys_h * ys_w))?
+            .reshape((weights.sets, out_channels, batch / weights.sets, height * width))?
             .transpose(1, 2)?
-            .reshape((batch, out_channels, ys_h, ys_w))?;
+            .reshape((batch, out_channels, height, width))?;
         if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
     }
 
     /// `[B, in, …]` to `[B, out, …]`, the transpose of a convolution from `out` to `in`.
     pub(super) fn forward_transposed(&self, xs: &Tensor) -> Result<Tensor> {
-        let Weights { sets, weight, bias } = self.weights()?;
-        let (_, in_channels, out_per_group, kernel_h, kernel_w) = weight.dims5()?;
-        let images = self.images(xs, in_channels)?;
+        let weights = self.weights()?;
+        let (_, in_channels, per_group, ..) = weights.weight.dims5()?;
+        let images = self.images(xs, &weights, [in_channels, per_group * self.groups])?;
+        let windows = self.windows(&weights, &images, Self::axis_transposed)?;
         let (batch, _, height, width) = images.dims4()?;
-        let out_channels = out_per_group * self.groups;
-        self.check(in_channels, out_channels, kernel_w)?;
-        let rows = sets::rows_per_set(self.layer, batch, sets)?;
-        let windows = Windows {
-            sets,
-            groups: self.groups,
-            height: self.axis_transposed(height, kernel_h, self.axes < 2)?,
-            width: self.axis_transposed(width, kernel_w, false)?,
-        };
-        let (matrices, per_group) = (sets * self.groups, in_channels / self.groups);
-        let weight = weight.reshape((matrices, per_group, out_per_group * kernel_h * kernel_w))?;
+        let (matrices, rows) = (weights.sets * self.groups, batch / weights.sets);
         let lines = images
-            .reshape((sets, rows, in_channels, height * width))?
+            .reshape((weights.sets, rows, in_channels, height * width))?
             .transpose(1, 2)?
-            .reshape((matrices, per_group, rows * height * width))?;
-        let ys = fold(&product_transposed(&weight, &lines)?, windows)?;
-        let ys = add_bias(&ys, bias.as_ref())?;
+            .reshape((matrices, in_channels / self.groups, rows * height * width))?;
+        let columns = product_transposed(&weights.matrices(self.groups)?, &lines)?;
+        let ys = add_bias(&fold(&columns, windows)?, weights.bias.as_ref())?;
         if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
     }
 
-    fn check(&self, in_channels: usize, out_channels: usize, kernel: usize) -> Result<()> {
-        let channels = [("in_channels", in_channels), ("out_channels", out_channels)];
-        let problem = check(self.layer, channels, kernel, self.stride, self.dilation, self.groups);
-        crate::check::ensure(problem)
+    /// The windows over images, along each axis as `axis` says.
+    fn windows(
+        &self,
+        weights: &Weights,
+        images: &Tensor,
+        axis: impl Fn(&Self, usize, usize, bool) -> Result<Axis>,
+    ) -> Result<Windows> {
+        let (_, _, _, kernel_h, kernel_w) = weights.weight.dims5()?;
+        let (_, _, height, width) = images.dims4()?;
+        Ok(Windows {
+            sets: weights.sets,
+            groups: self.groups,
+            height: axis(self, height, kernel_h, self.axes < 2)?,
+            width: axis(self, width, kernel_w, false)?,
+        })
     }
 
     fn weights(&self) -> Result<Weights> {
@@ -135,25 +140,33 @@ impl Convolution<'_> {
         Ok(Weights { sets, weight, bias })
     }
 
-    /// The input as images, of height 1 where there is one axis.
-    fn images(&self, xs: &Tensor, channels: usize) -> Result<Tensor> {
-        let expected = if self.axes < 2 { "length" } else { "height, width" };
-        if xs.rank() != self.axes + 2 {
-            candle_core::bail!(
-                "{}: the input has shape {:?}, expected [batch, channels, {expected}]",
-                self.layer,
-                xs.dims()
-            );
-        }
-        if xs.dim(1)? != channels {
-            candle_core::bail!(
-                "{}: the input has {} channels (shape {:?}), the layer takes {channels}",
-                self.layer,
-                xs.dim(1)?,
-                xs.dims()
-            );
-        }
+    /// The input as images, of height 1 where there is one axis; checks what fits together.
+    fn images(&self, xs: &Tensor, weights: &Weights, channels: [usize; 2]) -> Result<Tensor> {
+        let [in_channels, out_channels] = channels;
+        self.check_input(xs, in_channels)?;
+        let named = [("in_channels", in_channels), ("out_channels", out_channels)];
+        let (kernel, Self { layer, stride, dilation, groups, .. }) =
+            (weights.weight.dim(4)?, *self);
+        crate::check::ensure(check(layer, named, kernel, stride, dilation, groups))?;
+        sets::rows_per_set(layer, xs.dim(0)?, weights.sets)?;
         if self.axes < 2 { xs.unsqueeze(2) } else { Ok(xs.clone()) }
+    }
+
+    fn check_input(&self, xs: &Tensor, channels: usize) -> Result<()> {
+        let (layer, shape) = (self.layer, xs.dims());
+        if xs.rank() != self.axes + 2 {
+            let axes = if self.axes < 2 { "length" } else { "height, width" };
+            candle_core::bail!(
+                "{layer}: the input has shape {shape:?}, expected [batch, channels, {axes}]"
+            );
+        }
+        if shape[1] != channels {
+            candle_core::bail!(
+                "{layer}: the input has {} channels (shape {shape:?}), the layer takes {channels}",
+                shape[1]
+            );
+        }
+        Ok(())
     }
 
     /// The window along one axis; along the height that stands in for none, it does not slide.

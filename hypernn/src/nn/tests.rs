@@ -11,8 +11,8 @@ use candle_nn::RNN;
 
 use super::testing::{Case, candle_error, distance, gradient_errors, sets_error};
 use super::{
-    BatchNormConfig, Conv1dConfig, Conv2dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig,
-    Direction, GRUConfig, LSTMConfig, VarBuilder,
+    Conv1dConfig, Conv2dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig, GRUConfig,
+    LSTMConfig, VarBuilder,
 };
 
 fn same(x: f64) -> f64 {
@@ -31,7 +31,7 @@ fn index(x: f64) -> f64 {
 
 /// A case whose two layers have the same constructors.
 macro_rules! case {
-    ($name:expr, $weights:expr, $xs:expr, $input:expr, $type:ident, |$w:ident, $x:ident| $forward:expr) => {
+    ($name:expr, $weights:expr, $xs:expr, $input:expr, $type:ident, |$w:ident, $x:ident| $forward:block) => {
         Case {
             name: format!("{} {}", stringify!($type), $name),
             weights: $weights,

@@ -8,54 +8,97 @@ use candle_core::{
 };
 
 use super::ledger::Ledger;
-use crate::generator::GeneratorOutput;
-use crate::generator::Rows;
+use super::scaled::Parts;
 use crate::ops::linear;
 
-/// A zero that depends on all that the output was computed from.
-pub(super) fn below(output: &GeneratorOutput, ledger: &Arc<Ledger>) -> Result<Tensor> {
-    let node = Below { ledger: ledger.clone() };
-    match &output.rows {
-        Rows::Values(values) => values.apply_op1(node),
-        Rows::Linear { inputs, weight, bias } => inputs.apply_op3(weight, bias, node),
-    }
+/// Below values, `[…]`: their gradient is what the ledger holds.
+pub(super) fn below_values(values: &Tensor, ledger: &Arc<Ledger>) -> Result<Tensor> {
+    values.apply_op1(BelowValues { ledger: ledger.clone() })
 }
 
-struct Below {
+/// Below a linear layer: the gradients of its inputs, weight and bias.
+pub(super) fn below_linear(
+    [inputs, weight, bias]: [&Tensor; 3],
+    ledger: &Arc<Ledger>,
+) -> Result<Tensor> {
+    inputs.apply_op3(weight, bias, Below { kind: Kind::Linear, ledger: ledger.clone() })
+}
+
+/// Below shared rows and the gains of each set: the gradients of rows, gains and bias.
+pub(super) fn below_scaled(
+    [shared, gains, bias]: [&Tensor; 3],
+    parts: &Parts,
+    ledger: &Arc<Ledger>,
+) -> Result<Tensor> {
+    let kind = Kind::Scaled(parts.clone());
+    shared.apply_op3(gains, bias, Below { kind, ledger: ledger.clone() })
+}
+
+/// One zero, of the storage's dtype and on its device.
+pub(super) fn zero<S: BackendStorage>(storage: &S, layout: &Layout) -> Result<(S, Shape)> {
+    let first = Layout::contiguous_with_offset((), layout.start_offset());
+    Ok((storage.affine(&first, 0., 0.)?, Shape::from(())))
+}
+
+struct BelowValues {
     ledger: Arc<Ledger>,
 }
 
-impl Below {
-    fn zero<S: BackendStorage>(storage: &S, layout: &Layout) -> Result<(S, Shape)> {
-        let first = Layout::contiguous_with_offset((), layout.start_offset());
-        Ok((storage.affine(&first, 0., 0.)?, Shape::from(())))
-    }
-}
-
-/// Below values: their gradient is what the ledger holds.
-impl CustomOp1 for Below {
+impl CustomOp1 for BelowValues {
     fn name(&self) -> &'static str {
         "split"
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Self::zero(storage, layout)
+        zero(storage, layout)
     }
 
     fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        Self::zero(storage, layout)
+        zero(storage, layout)
     }
 
     fn metal_fwd(&self, storage: &MetalStorage, layout: &Layout) -> Result<(MetalStorage, Shape)> {
-        Self::zero(storage, layout)
+        zero(storage, layout)
     }
 
     fn bwd(&self, values: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
-        self.ledger.settle()?.map(|grad| grad.reshape(values.shape())).transpose()
+        let whole = self.ledger.whole(&self.ledger.settle())?;
+        whole.map(|grad| grad.reshape(values.shape())).transpose()
     }
 }
 
-/// Below a linear layer: the gradients of its inputs, weight and bias.
+/// How the three tensors below become values.
+enum Kind {
+    Linear,
+    Scaled(Parts),
+}
+
+struct Below {
+    kind: Kind,
+    ledger: Arc<Ledger>,
+}
+
+type Grads = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
+
+impl Below {
+    fn linear_bwd(&self, [inputs, weight, bias]: [&Tensor; 3]) -> Result<Grads> {
+        let Some(grad) = self.ledger.whole(&self.ledger.settle())? else {
+            return Ok((None, None, None));
+        };
+        let grad = grad.reshape((1, inputs.dim(0)?, weight.dim(0)?))?;
+        let (inputs, weight) = (inputs.unsqueeze(0)?, weight.unsqueeze(0)?);
+        let (inputs_grad, weight_grad) = linear::backward(&inputs, &weight, &grad)?;
+        let bias_grad = linear::bias_backward(bias, &grad)?;
+        let squeeze = |grad: Option<Tensor>| grad.map(|grad| grad.squeeze(0)).transpose();
+        Ok((squeeze(inputs_grad)?, squeeze(weight_grad)?, squeeze(bias_grad)?))
+    }
+
+    fn scaled_bwd(&self, parts: &Parts) -> Result<Grads> {
+        let grads = parts.gradients(&self.ledger.segments, &self.ledger.settle())?;
+        Ok((Some(grads.shared), Some(grads.gains), Some(grads.bias)))
+    }
+}
+
 impl CustomOp3 for Below {
     fn name(&self) -> &'static str {
         "split"
@@ -63,54 +106,44 @@ impl CustomOp3 for Below {
 
     fn cpu_fwd(
         &self,
-        inputs: &CpuStorage,
+        first: &CpuStorage,
         layout: &Layout,
         _: &CpuStorage,
         _: &Layout,
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        Self::zero(inputs, layout)
+        zero(first, layout)
     }
 
     fn cuda_fwd(
         &self,
-        inputs: &CudaStorage,
+        first: &CudaStorage,
         layout: &Layout,
         _: &CudaStorage,
         _: &Layout,
         _: &CudaStorage,
         _: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        Self::zero(inputs, layout)
+        zero(first, layout)
     }
 
     fn metal_fwd(
         &self,
-        inputs: &MetalStorage,
+        first: &MetalStorage,
         layout: &Layout,
         _: &MetalStorage,
         _: &Layout,
         _: &MetalStorage,
         _: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
-        Self::zero(inputs, layout)
+        zero(first, layout)
     }
 
-    fn bwd(
-        &self,
-        inputs: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let Some(grad) = self.ledger.settle()? else { return Ok((None, None, None)) };
-        let grad = grad.reshape((1, inputs.dim(0)?, weight.dim(0)?))?;
-        let (inputs_grad, weight_grad) =
-            linear::backward(&inputs.unsqueeze(0)?, &weight.unsqueeze(0)?, &grad)?;
-        let bias_grad = linear::bias_backward(bias, &grad)?;
-        let squeeze = |grad: Option<Tensor>| grad.map(|grad| grad.squeeze(0)).transpose();
-        Ok((squeeze(inputs_grad)?, squeeze(weight_grad)?, squeeze(bias_grad)?))
+    fn bwd(&self, a: &Tensor, b: &Tensor, c: &Tensor, _: &Tensor, _: &Tensor) -> Result<Grads> {
+        match &self.kind {
+            Kind::Linear => self.linear_bwd([a, b, c]),
+            Kind::Scaled(parts) => self.scaled_bwd(parts),
+        }
     }
 }

@@ -17,14 +17,17 @@
 mod below;
 mod ledger;
 mod scalar;
+mod scaled;
 mod slice;
 
 use std::sync::Arc;
 
 use candle_core::{D, Result, Shape, Tensor};
 
-use crate::generator::GeneratorOutput;
+use crate::generator::{GeneratorOutput, Rows};
+use below::{below_linear, below_scaled, below_values};
 use ledger::Ledger;
+use scaled::Parts;
 
 /// One tensor of the target: `shift + scale × generated[offset..offset + len]`.
 #[derive(Clone, Debug)]
@@ -58,26 +61,55 @@ pub(crate) fn split(
     sets: Option<usize>,
     segments: Arc<[Segment]>,
 ) -> Result<Vec<Tensor>> {
-    let values = output.detach().values()?.contiguous()?;
+    match &output.rows {
+        Rows::Scaled { shared, gains, bias } if scaled::is_direct(shared) => {
+            split_scaled([shared, gains, bias], sets, segments)
+        }
+        Rows::Scaled { .. } => split_rows(&Rows::Values(output.values()?), sets, segments),
+        rows => split_rows(rows, sets, segments),
+    }
+}
+
+fn split_rows(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Result<Vec<Tensor>> {
+    let values = rows.detach().values()?.contiguous()?;
     let values = match sets {
         None => values.flatten_all()?,
         Some(sets) => values.reshape((sets, ()))?,
     };
-    check_width(&values, &segments)?;
-    if !output.track_op() {
+    let width = values.dim(D::Minus1)?;
+    check_width(width, &segments)?;
+    if !rows.track_op() {
         return segments.iter().map(|segment| view(&values, sets, segment)).collect();
     }
-    let ledger = Arc::new(Ledger::new(sets.unwrap_or(1), values.dim(D::Minus1)?, segments));
-    let below = below::below(output, &ledger)?;
-    (0..ledger.segments.len())
-        .map(|index| slice::slice(&values, &below, &ledger, index, sets))
-        .collect()
+    let ledger = Arc::new(Ledger::new(sets.unwrap_or(1), width, segments));
+    let below = match rows {
+        Rows::Linear { inputs, weight, bias } => below_linear([inputs, weight, bias], &ledger)?,
+        rows => below_values(&rows.values()?, &ledger)?,
+    };
+    let indices = 0..ledger.segments.len();
+    indices.map(|index| slice::slice(&values, &below, &ledger, index, sets)).collect()
+}
+
+fn split_scaled(
+    tensors: [&Tensor; 3],
+    sets: Option<usize>,
+    segments: Arc<[Segment]>,
+) -> Result<Vec<Tensor>> {
+    let [shared, gains, bias] = tensors;
+    let parts = Parts::new(shared, gains, bias)?;
+    check_width(parts.width(), &segments)?;
+    if !tensors.iter().any(|tensor| tensor.track_op()) {
+        return segments.iter().map(|segment| parts.view(sets, segment)).collect();
+    }
+    let ledger = Arc::new(Ledger::new(sets.unwrap_or(1), parts.width(), segments));
+    let below = below_scaled(tensors, &parts, &ledger)?;
+    let indices = 0..ledger.segments.len();
+    indices.map(|index| parts.slice(&below, &ledger, index, sets)).collect()
 }
 
 /// A user's generator may give too few values.
-fn check_width(values: &Tensor, segments: &[Segment]) -> Result<()> {
-    let (found, needed) =
-        (values.dim(D::Minus1)?, segments.last().map_or(0, |s| s.offset + s.len()));
+fn check_width(found: usize, segments: &[Segment]) -> Result<()> {
+    let needed = segments.last().map_or(0, |segment| segment.offset + segment.len());
     if found < needed {
         candle_core::bail!("the generator gave {found} values, expected at least {needed}");
     }
@@ -92,4 +124,128 @@ fn view(values: &Tensor, sets: Option<usize>, segment: &Segment) -> Result<Tenso
         return Ok(window);
     }
     window.affine(segment.scale, segment.shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    fn segments() -> Arc<[Segment]> {
+        let segment = |offset, dims: &[usize], scale, shift| Segment {
+            offset,
+            dims: dims.to_vec(),
+            scale,
+            shift,
+        };
+        Arc::new([
+            segment(0, &[2, 3], 0.5, 0.),
+            segment(6, &[1], 1., 0.),
+            segment(7, &[4, 2], 2., -1.),
+        ])
+    }
+
+    /// A loss that tells tensors and values apart.
+    fn loss(tensors: &[Tensor]) -> Result<Tensor> {
+        let terms = tensors
+            .iter()
+            .enumerate()
+            .map(|(i, tensor)| tensor.sqr()?.affine(1. + i as f64, 0.)?.add(tensor)?.sum_all());
+        terms.reduce(|a, b| a? + b?).unwrap_or_else(|| Tensor::new(0., &Device::Cpu))
+    }
+
+    fn assert_same(output: &GeneratorOutput, sets: Option<usize>, vars: &[&Var]) -> Result<()> {
+        let whole = output.values()?.reshape((sets.unwrap_or(1), ()))?;
+        let narrowed: Vec<_> = segments()
+            .iter()
+            .map(|segment| {
+                let window = whole.narrow(1, segment.offset, segment.len())?;
+                window.affine(segment.scale, segment.shift)?.reshape(segment.shape(sets))
+            })
+            .collect::<Result<_>>()?;
+        let cut = split(output, sets, segments())?;
+        let (expected, found) = (loss(&narrowed)?.backward()?, loss(&cut)?.backward()?);
+        for (expected, found) in narrowed.iter().zip(&cut) {
+            assert_close(expected, found)?;
+        }
+        for var in vars {
+            match (expected.get(var), found.get(var)) {
+                (Some(expected), Some(found)) => assert_close(expected, found)?,
+                (expected, found) => assert_eq!(expected.is_some(), found.is_some()),
+            }
+        }
+        Ok(())
+    }
+
+    fn assert_close(expected: &Tensor, found: &Tensor) -> Result<()> {
+        assert_eq!(expected.dims(), found.dims());
+        let distance = (expected - found)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?;
+        assert!(distance < 1e-12, "{distance}: {expected}, {found}");
+        Ok(())
+    }
+
+    fn random(dims: &[usize]) -> Result<Var> {
+        Var::randn_f64(0., 1., dims, candle_core::DType::F64, &Device::Cpu)
+    }
+
+    /// Four rows of four hold 16 values for 15: rows cut tensors, one value is surplus.
+    #[test]
+    fn values_and_linear_layers_are_split_as_narrow_does() -> Result<()> {
+        for sets in [None, Some(1), Some(3)] {
+            let rows = 4 * sets.unwrap_or(1);
+            let values = random(&[rows, 4])?;
+            assert_same(&values.as_tensor().clone().into(), sets, &[&values])?;
+            let (inputs, weight, bias) = (random(&[rows, 5])?, random(&[4, 5])?, random(&[4])?);
+            let tensor = |var: &Var| var.as_tensor().clone();
+            let output = GeneratorOutput::linear(tensor(&inputs), tensor(&weight), tensor(&bias));
+            assert_same(&output, sets, &[&inputs, &weight, &bias])?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn scaled_rows_are_split_as_narrow_does() -> Result<()> {
+        for sets in [None, Some(1), Some(3)] {
+            let (shared, gains) = (random(&[4, 4])?, random(&[sets.unwrap_or(1), 4])?);
+            let bias = random(&[4])?;
+            let tensor = |var: &Var| var.as_tensor().clone();
+            let output = GeneratorOutput::scaled(tensor(&shared), tensor(&gains), tensor(&bias));
+            assert_same(&output, sets, &[&shared, &gains, &bias])?;
+            let detached = split(&output.detach(), sets, segments())?;
+            for (expected, found) in split(&output, sets, segments())?.iter().zip(&detached) {
+                assert_close(expected, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn too_few_values_are_an_error() -> Result<()> {
+        let values = random(&[2, 7])?.as_tensor().clone();
+        let message = split(&values.into(), None, segments()).map_err(|err| err.to_string()).err();
+        // A backtrace may follow.
+        let line = message.as_deref().and_then(|message| message.lines().next());
+        assert_eq!(line, Some("the generator gave 14 values, expected at least 15"));
+        Ok(())
+    }
+
+    /// A pass that fails, before or after some slices have filed, leaves nothing for the next.
+    #[test]
+    fn a_failed_pass_leaves_nothing() -> Result<()> {
+        let values = random(&[4, 4])?;
+        let tensors = split(&values.as_tensor().clone().into(), None, segments())?;
+        let reached = (tensors[0].sum_all()? + tensors[2].sum_all()?)?;
+        // candle has no backward for this factor.
+        let failing = values.as_tensor().reshape((1, 1, 4, 4))?.interpolate2d(6, 6)?.sum_all()?;
+        for loss in [(&reached + &failing)?, (&failing + &reached)?] {
+            assert!(loss.backward().is_err());
+            let grads = tensors[1].sum_all()?.backward()?;
+            let grad = grads.get(&values).map(|grad| grad.flatten_all()?.to_vec1::<f64>());
+            let mut expected = vec![0.; 16];
+            expected[6] = 1.;
+            assert_eq!(grad.transpose()?, Some(expected));
+        }
+        Ok(())
+    }
 }

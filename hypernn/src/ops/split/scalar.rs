@@ -1,36 +1,54 @@
-//! Passes over values on the CPU, written directly.
+//! Passes over values on the CPU, written directly: candle's general map is several times slower.
 
-use candle_core::{CpuStorage, Layout, WithDType};
+use std::ops::{Add, AddAssign, Mul};
+
+use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
 
 use super::Segment;
 
-/// A number with passes of its own; candle's general map is several times slower here.
-pub(super) trait Scalar: WithDType + Default {
+/// A number with passes of its own.
+pub(super) trait Scalar:
+    WithDType + Default + Add<Output = Self> + Mul<Output = Self> + AddAssign
+{
+    /// The nearest value.
+    fn of(value: f64) -> Self;
+
     /// `out = scale × values`.
-    fn scale(out: &mut [Self], values: &[Self], scale: f64);
+    fn scale(out: &mut [Self], values: &[Self], scale: f64) {
+        let scale = Self::of(scale);
+        out.iter_mut().zip(values).for_each(|(out, &value)| *out = value * scale);
+    }
 
     /// `shift + scale × values`, appended to `out`.
-    fn affine(out: &mut Vec<Self>, values: &[Self], scale: f64, shift: f64);
+    fn affine(out: &mut Vec<Self>, values: &[Self], scale: f64, shift: f64) {
+        let (scale, shift) = (Self::of(scale), Self::of(shift));
+        out.extend(values.iter().map(|&value| value * scale + shift));
+    }
 }
 
-macro_rules! scalar {
-    ($number:ty) => {
-        impl Scalar for $number {
-            fn scale(out: &mut [Self], values: &[Self], scale: f64) {
-                let scale = scale as $number;
-                out.iter_mut().zip(values).for_each(|(out, value)| *out = value * scale);
-            }
+impl Scalar for f32 {
+    fn of(value: f64) -> Self {
+        value as Self
+    }
+}
 
-            fn affine(out: &mut Vec<Self>, values: &[Self], scale: f64, shift: f64) {
-                let (scale, shift) = (scale as $number, shift as $number);
-                out.extend(values.iter().map(|value| value * scale + shift));
-            }
-        }
+impl Scalar for f64 {
+    fn of(value: f64) -> Self {
+        value
+    }
+}
+
+/// Looks at the values of a contiguous tensor on the CPU.
+pub(super) fn values<T: Scalar, R>(tensor: &Tensor, look: impl FnOnce(&[T]) -> R) -> Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        bail!("split: the values moved to another device");
     };
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("split: the values are not contiguous");
+    };
+    Ok(look(&storage.as_slice::<T>()?[start..end]))
 }
-
-scalar!(f32);
-scalar!(f64);
 
 /// A segment's values in the window `[len]` or `[sets, len]`; `None` for a dtype without passes of
 /// its own.

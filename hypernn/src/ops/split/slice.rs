@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp2, D, Layout, MetalStorage, Result, Shape, Tensor,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, D, Layout, MetalStorage, Result, Shape, Tensor,
+    Var,
 };
 
+use super::below::zero;
 use super::ledger::Ledger;
 use super::scalar;
 
@@ -85,6 +87,39 @@ impl CustomOp2 for Slice {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let first = self.ledger.file(self.index, grad.clone());
-        Ok((None, first.then(|| below.zeros_like()).transpose()?))
+        Ok((None, pass_token(first, below)?))
+    }
+}
+
+/// The gradient that a slice gives the node below: a zero from the first of a pass, so that candle
+/// reaches that node, and none from the others.
+///
+/// The zero carries `alive` in its graph. candle keeps it among the pass's gradients, and drops it
+/// where the pass fails; so the ledger can tell a new pass from an old one that never ended.
+pub(super) fn pass_token(alive: Option<Arc<()>>, below: &Tensor) -> Result<Option<Tensor>> {
+    let Some(alive) = alive else { return Ok(None) };
+    let zero = Var::zeros((), below.dtype(), below.device())?;
+    zero.as_tensor().apply_op1(PassToken { _alive: alive }).map(Some)
+}
+
+struct PassToken {
+    _alive: Arc<()>,
+}
+
+impl CustomOp1 for PassToken {
+    fn name(&self) -> &'static str {
+        "split"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        zero(storage, layout)
+    }
+
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        zero(storage, layout)
+    }
+
+    fn metal_fwd(&self, storage: &MetalStorage, layout: &Layout) -> Result<(MetalStorage, Shape)> {
+        zero(storage, layout)
     }
 }

@@ -1,0 +1,232 @@
+//! Rows that are a shared row times a gain of each set: `gain[g, n] × shared[n] + bias`.
+//!
+//! The product of embeddings and weights is computed once for all sets, and no set's values are
+//! held but in the target's own tensors. hyper-nn's dynamic embedding has this form.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
+
+use super::Segment;
+use super::ledger::Ledger;
+use super::scalar::{Scalar, values};
+use super::slice::pass_token;
+
+/// What the values of all sets are made of, cut off from its graph.
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
+    /// `[rows, chunk]`, the same for all sets.
+    pub(super) shared: Tensor,
+    /// `[sets, rows]`.
+    pub(super) gains: Tensor,
+    /// `[chunk]`.
+    pub(super) bias: Tensor,
+}
+
+/// Whether the passes below serve these parts; elsewhere candle's own operations do.
+pub(super) fn is_direct(shared: &Tensor) -> bool {
+    shared.device().is_cpu() && matches!(shared.dtype(), DType::F32 | DType::F64)
+}
+
+impl Parts {
+    pub(super) fn new(shared: &Tensor, gains: &Tensor, bias: &Tensor) -> Result<Self> {
+        let part = |tensor: &Tensor| tensor.detach().contiguous();
+        Ok(Self { shared: part(shared)?, gains: part(gains)?, bias: part(bias)? })
+    }
+
+    /// Values per set, surplus included.
+    pub(super) fn width(&self) -> usize {
+        self.shared.elem_count()
+    }
+
+    /// A segment of every set.
+    pub(super) fn view(&self, sets: Option<usize>, segment: &Segment) -> Result<Tensor> {
+        let shape = segment.shape(sets);
+        match self.shared.dtype() {
+            DType::F64 => Tensor::from_vec(self.cut::<f64>(segment)?, shape, &Device::Cpu),
+            _ => Tensor::from_vec(self.cut::<f32>(segment)?, shape, &Device::Cpu),
+        }
+    }
+
+    /// A segment of every set; its gradient goes to the ledger.
+    pub(super) fn slice(
+        &self,
+        below: &Tensor,
+        ledger: &Arc<Ledger>,
+        index: usize,
+        sets: Option<usize>,
+    ) -> Result<Tensor> {
+        below.apply_op1(ScaledSlice { parts: self.clone(), ledger: ledger.clone(), index, sets })
+    }
+
+    fn cut<T: Scalar>(&self, segment: &Segment) -> Result<Vec<T>> {
+        let (sets, rows) = self.gains.dims2()?;
+        let mut out = Vec::with_capacity(sets * segment.len());
+        self.with_values(|shared: &[T], gains, bias| {
+            for gains in gains.chunks_exact(rows) {
+                for piece in pieces(segment, bias.len()) {
+                    piece.cut(&mut out, shared, bias, gains[piece.row], segment);
+                }
+            }
+        })?;
+        Ok(out)
+    }
+
+    fn with_values<T: Scalar, R>(&self, look: impl FnOnce(&[T], &[T], &[T]) -> R) -> Result<R> {
+        values(&self.shared, |shared| {
+            values(&self.gains, |gains| values(&self.bias, |bias| look(shared, gains, bias)))
+        })??
+    }
+
+    /// The gradients of the parts, in one pass over those of the segments.
+    pub(super) fn gradients(&self, segments: &[Segment], grads: &[Option<Tensor>]) -> Result<Self> {
+        match self.shared.dtype() {
+            DType::F64 => self.gradients_of::<f64>(segments, grads),
+            _ => self.gradients_of::<f32>(segments, grads),
+        }
+    }
+
+    fn gradients_of<T: Scalar>(
+        &self,
+        segments: &[Segment],
+        grads: &[Option<Tensor>],
+    ) -> Result<Self> {
+        let zeros = |tensor: &Tensor| vec![T::default(); tensor.elem_count()];
+        let (mut shared, mut gains, mut bias) =
+            (zeros(&self.shared), zeros(&self.gains), zeros(&self.bias));
+        for (segment, grad) in segments.iter().zip(grads) {
+            let Some(grad) = grad else { continue };
+            let sums = (&mut shared[..], &mut gains[..], &mut bias[..]);
+            self.add_gradients(segment, &grad.contiguous()?, sums)?;
+        }
+        Ok(Self {
+            shared: Tensor::from_vec(shared, self.shared.shape(), &Device::Cpu)?,
+            gains: Tensor::from_vec(gains, self.gains.shape(), &Device::Cpu)?,
+            bias: Tensor::from_vec(bias, self.bias.shape(), &Device::Cpu)?,
+        })
+    }
+
+    fn add_gradients<T: Scalar>(
+        &self,
+        segment: &Segment,
+        grad: &Tensor,
+        (shared_grad, gains_grad, bias_grad): (&mut [T], &mut [T], &mut [T]),
+    ) -> Result<()> {
+        let rows = self.gains.dim(1)?;
+        self.with_values(|shared: &[T], gains, bias| {
+            values(grad, |grad: &[T]| {
+                for (set, grad) in grad.chunks_exact(segment.len()).enumerate() {
+                    for piece in pieces(segment, bias.len()) {
+                        let at = set * rows + piece.row;
+                        let sums =
+                            (&mut shared_grad[piece.flat()], &mut bias_grad[piece.columns()]);
+                        let grad = &grad[piece.of_segment(segment)];
+                        gains_grad[at] +=
+                            piece.add(grad, &shared[piece.flat()], gains[at], sums, segment);
+                    }
+                }
+            })
+        })?
+    }
+}
+
+/// The part of a segment that lies in one row.
+#[derive(Clone, Copy)]
+struct Piece {
+    start: usize,
+    len: usize,
+    row: usize,
+    column: usize,
+}
+
+/// A segment, cut at the ends of rows of `chunk` values.
+fn pieces(segment: &Segment, chunk: usize) -> impl Iterator<Item = Piece> {
+    let end = segment.offset + segment.len();
+    let mut start = segment.offset;
+    std::iter::from_fn(move || {
+        let (row, column) = (start / chunk, start % chunk);
+        let len = (chunk - column).min(end - start);
+        let piece = Piece { start, len, row, column };
+        start += len;
+        (len > 0).then_some(piece)
+    })
+}
+
+impl Piece {
+    fn flat(self) -> std::ops::Range<usize> {
+        self.start..self.start + self.len
+    }
+
+    fn columns(self) -> std::ops::Range<usize> {
+        self.column..self.column + self.len
+    }
+
+    fn of_segment(self, segment: &Segment) -> std::ops::Range<usize> {
+        let start = self.start - segment.offset;
+        start..start + self.len
+    }
+
+    /// `shift + scale × (gain × shared + bias)`, appended to `out`.
+    fn cut<T: Scalar>(
+        self,
+        out: &mut Vec<T>,
+        shared: &[T],
+        bias: &[T],
+        gain: T,
+        segment: &Segment,
+    ) {
+        let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
+        let gain = gain * scale;
+        let pairs = shared[self.flat()].iter().zip(&bias[self.columns()]);
+        out.extend(pairs.map(|(&shared, &bias)| gain * shared + (bias * scale + shift)));
+    }
+
+    /// Adds to the gradients of the shared row and the bias; returns that of the gain.
+    fn add<T: Scalar>(
+        self,
+        grad: &[T],
+        shared: &[T],
+        gain: T,
+        (shared_grad, bias_grad): (&mut [T], &mut [T]),
+        segment: &Segment,
+    ) -> T {
+        let scale = T::of(segment.scale);
+        let mut dot = T::default();
+        let sums = shared_grad.iter_mut().zip(bias_grad);
+        for ((&grad, &shared), (shared_grad, bias_grad)) in grad.iter().zip(shared).zip(sums) {
+            let grad = grad * scale;
+            dot += grad * shared;
+            *shared_grad += grad * gain;
+            *bias_grad += grad;
+        }
+        dot
+    }
+}
+
+/// One tensor of the target for every set, computed where it lies.
+struct ScaledSlice {
+    parts: Parts,
+    ledger: Arc<Ledger>,
+    index: usize,
+    sets: Option<usize>,
+}
+
+impl CustomOp1 for ScaledSlice {
+    fn name(&self) -> &'static str {
+        "split"
+    }
+
+    /// Reached on the CPU alone: [`is_direct`] decides.
+    fn cpu_fwd(&self, below: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let segment = &self.ledger.segments[self.index];
+        let cut = match below {
+            CpuStorage::F64(_) => CpuStorage::F64(self.parts.cut(segment)?),
+            _ => CpuStorage::F32(self.parts.cut(segment)?),
+        };
+        Ok((cut, segment.shape(self.sets)))
+    }
+
+    fn bwd(&self, below: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        pass_token(self.ledger.file(self.index, grad.clone()), below)
+    }
+}
