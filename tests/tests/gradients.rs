@@ -9,7 +9,7 @@ use hypernn::nn::{
     BatchNorm, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, Embedding, GRU, GroupNorm, LSTM,
     LayerNorm, Linear, PReLU, RNN, RmsNorm,
 };
-use hypernn::{FixedTarget as _, GeneratedParams, HyperTarget, hypernetwork};
+use hypernn::{GeneratedParams, HyperTarget, hypernetwork};
 use hypernn_tests::{
     gradient_error, gradients, input, message, relative_error, values, variables, weighted_sum,
 };
