@@ -191,17 +191,18 @@ fn a_truncated_file() -> Result<()> {
     let ((_dir, path), (_vars, hyper)) = (place(), trained(1, DType::F32)?);
     let (bytes, data) = bytes(&hyper, &path)?;
     let cases = [
-        (0, ""),
-        (7, ""),
-        (8, ""),
-        (data / 2, ""),
-        (data, ""),
-        (data + 1, ""),
-        (bytes.len() - 1, ""),
+        (0, "header too small"),
+        (7, "header too small"),
+        (8, "invalid header length"),
+        (data / 2, "invalid header length"),
+        (data, "incomplete metadata, file not fully covered"),
+        (data + 1, "incomplete metadata, file not fully covered"),
+        (bytes.len() - 1, "incomplete metadata, file not fully covered"),
     ];
     for (len, reason) in cases {
         std::fs::write(&path, &bytes[..len]).unwrap();
-        assert_eq!(refused!(HyperNet, DType::F32, &path), format!("can't load FILE: {reason}"));
+        let expected = format!("can't load FILE: it is not a whole safetensors file: {reason}");
+        assert_eq!(refused!(HyperNet, DType::F32, &path), expected, "{len} bytes");
     }
     Ok(())
 }

@@ -134,7 +134,7 @@ fn forward_aux_gives_parameters_and_embeddings() -> Result<()> {
     assert_eq!(values(&ys)?, values(&hyper.forward(&xs)?)?);
     let flat = hyper.generate_params()?.flat()?;
     assert_eq!(values(&aux.params.flat()?)?, values(&flat)?);
-    assert_eq!(values(&aux.embedding)?, values(&variable(&vars, "embedding.weight")?.as_tensor())?);
+    assert_eq!(values(&aux.embedding)?, values(variable(&vars, "embedding.weight")?.as_tensor())?);
     assert_eq!(aux.params.num_sets(), None);
     Ok(())
 }
