@@ -4,11 +4,11 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Module, Result, Tensor, Var};
+use candle_core::{D, DType, Device, Module, Result, Tensor, Var};
 use candle_nn::VarMap;
-use hypernn::nn::{Conv2d, Conv2dConfig, Linear};
+use hypernn::nn::{Conv2d, Conv2dConfig, GRU, GRUState, Linear, RNN, ops};
 use hypernn::{HyperTarget, hypernetwork};
-use hypernn_tests::{relative_error, variable, variables};
+use hypernn_tests::{relative_error, values, variable, variables};
 
 /// A file of reference values.
 struct Golden(HashMap<String, Tensor>);
@@ -25,6 +25,10 @@ impl Golden {
 
     fn as_dtype(&self, name: &str, dtype: DType) -> Result<Tensor> {
         self.get(name).to_dtype(dtype)
+    }
+
+    fn input(&self, name: &str, dtype: DType) -> Result<Var> {
+        Var::from_tensor(&self.as_dtype(&format!("input.{name}"), dtype)?)
     }
 
     /// Asserts that `found` is the tensor `name`: the float64 one, where the file has it.
@@ -55,23 +59,26 @@ fn set(vars: &VarMap, golden: &Golden, names: Names<'_>) -> Result<()> {
     Ok(())
 }
 
+/// What we computed, and the inputs it depends on.
+struct Found<'a> {
+    generated: Tensor,
+    output: Tensor,
+    inputs: &'a [(&'a str, &'a Var)],
+}
+
 /// The whole case: generated values, output, loss and every gradient.
-fn check_case(
-    golden: &Golden,
-    (vars, dtype): (&VarMap, DType),
-    names: Names<'_>,
-    generated: &Tensor,
-    forward: impl Fn(&Tensor) -> Result<Tensor>,
-) -> Result<()> {
-    let expected = golden.get("generated").narrow(0, 0, generated.dim(0)?)?;
-    assert!(relative_error(generated, &expected)? <= 2e-6);
-    let xs = Var::from_tensor(&golden.as_dtype("input.x", dtype)?)?;
-    let ys = forward(&xs)?;
-    golden.check("output", &ys)?;
-    let loss = sum_of_squares(&ys)?;
+fn check_case(golden: &Golden, vars: &VarMap, names: Names<'_>, found: Found<'_>) -> Result<()> {
+    let Found { generated, output, inputs } = found;
+    let used = generated.dim(D::Minus1)?;
+    let expected = golden.get("generated").narrow(D::Minus1, 0, used)?;
+    assert!(relative_error(&generated, &expected)? <= 2e-6);
+    golden.check("output", &output)?;
+    let loss = sum_of_squares(&output)?;
     golden.check("loss", &loss)?;
     let grads = loss.backward()?;
-    golden.check("grad.input.x", grads.get(&xs).unwrap())?;
+    for (name, input) in inputs {
+        golden.check(&format!("grad.input.{name}"), grads.get(input).unwrap())?;
+    }
     for (ours, theirs) in names {
         check_rows(golden, theirs, grads.get(variable(vars, ours)?.as_tensor()).unwrap())?;
     }
@@ -87,37 +94,37 @@ fn check_rows(golden: &Golden, theirs: &str, grad: &Tensor) -> Result<()> {
     golden.check(&name, &grad.pad_with_zeros(0, 0, rows - found)?)
 }
 
-/// The gradient of the flat vector, from the functional forward.
-fn check_functional<T>(golden: &Golden, dtype: DType) -> Result<()>
+/// The gradient of the flat vector or vectors, from the functional forward.
+fn check_functional<T>(golden: &Golden, dtype: DType, xs: &Tensor) -> Result<()>
 where
     T: HyperTarget<Config = ()> + Module + hypernn::FixedTarget,
 {
-    let flat = golden.as_dtype("generated", dtype)?.narrow(0, 0, T::NUM_PARAMS)?;
+    let flat = golden.as_dtype("generated", dtype)?.narrow(D::Minus1, 0, T::NUM_PARAMS)?;
     let flat = Var::from_tensor(&flat)?;
-    let ys = T::functional_forward(&flat, &golden.as_dtype("input.x", dtype)?)?;
+    let ys = T::functional_forward(&flat, xs)?.reshape(golden.get("output").shape())?;
     // What was generated is in float32, so no output from it is exact in float64.
     assert!(relative_error(&ys, golden.get("f64.output"))? <= 2e-6);
     let grad = sum_of_squares(&ys)?.backward()?.get(&flat).unwrap().clone();
-    let surplus = golden.get("grad.generated").dim(0)? - T::NUM_PARAMS;
-    golden.check("grad.generated", &grad.pad_with_zeros(0, 0, surplus)?)
+    let surplus = golden.get("grad.generated").dim(D::Minus1)? - T::NUM_PARAMS;
+    golden.check("grad.generated", &grad.pad_with_zeros(D::Minus1, 0, surplus)?)
 }
 
 #[derive(HyperTarget)]
-struct Mlp {
-    #[hyper(linear(32, 64))]
+struct Mlp<const IN: usize, const HIDDEN: usize> {
+    #[hyper(linear(IN, HIDDEN))]
     first: Linear,
-    #[hyper(linear(64, 32))]
+    #[hyper(linear(HIDDEN, 32))]
     second: Linear,
 }
 
-impl Module for Mlp {
+impl<const IN: usize, const HIDDEN: usize> Module for Mlp<IN, HIDDEN> {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         self.second.forward(&self.first.forward(xs)?.relu()?)
     }
 }
 
 hypernetwork! {
-    struct HyperMlp for Mlp {
+    struct HyperMlp for Mlp<32, 64> {
         embedding: table(32, 4),
         generator: linear,
         mode: static,
@@ -137,9 +144,11 @@ fn a_static_mlp() -> Result<()> {
         let (vars, vb) = variables(0, dtype);
         let hyper = HyperMlp::new(vb)?;
         set(&vars, &golden, &names)?;
-        let generated = hyper.generate_params()?.flat()?;
-        check_case(&golden, (&vars, dtype), &names, &generated, |xs| hyper.forward(xs))?;
-        check_functional::<Mlp>(&golden, dtype)?;
+        let xs = golden.input("x", dtype)?;
+        let (generated, output) = (hyper.generate_params()?.flat()?, hyper.forward(&xs)?);
+        let found = Found { generated, output, inputs: &[("x", &xs)] };
+        check_case(&golden, &vars, &names, found)?;
+        check_functional::<Mlp<32, 64>>(&golden, dtype, &xs)?;
     }
     Ok(())
 }
@@ -189,9 +198,11 @@ fn a_static_cnn() -> Result<()> {
         let (vars, vb) = variables(0, dtype);
         let hyper = HyperCnn::new(vb)?;
         set(&vars, &golden, &names)?;
-        let generated = hyper.generate_params()?.flat()?;
-        check_case(&golden, (&vars, dtype), &names, &generated, |xs| hyper.forward(xs))?;
-        check_functional::<Cnn>(&golden, dtype)?;
+        let xs = golden.input("x", dtype)?;
+        let (generated, output) = (hyper.generate_params()?.flat()?, hyper.forward(&xs)?);
+        let found = Found { generated, output, inputs: &[("x", &xs)] };
+        check_case(&golden, &vars, &names, found)?;
+        check_functional::<Cnn>(&golden, dtype, &xs)?;
     }
     Ok(())
 }
@@ -210,6 +221,108 @@ fn a_convolution_of_six_samples_with_weights_of_their_own() -> Result<()> {
         for (name, var) in [("grad.w", &weight), ("grad.b", &bias), ("grad.input.x", &xs)] {
             golden.check(name, grads.get(var).unwrap())?;
         }
+    }
+    Ok(())
+}
+
+hypernetwork! {
+    struct HyperSamples for Mlp<8, 256> {
+        embedding: rnn(8, 32, 4),
+        generator: linear,
+        mode: dynamic,
+        init: hyper_nn,
+    }
+}
+
+/// The names of both dynamic cases.
+const DYNAMIC: [(&str, &str); 7] = [
+    ("embedding.weight", "embedding_module.embedding.weight"),
+    ("embedding.cell.weight_ih", "embedding_module.rnn_cell.weight_ih"),
+    ("embedding.cell.weight_hh", "embedding_module.rnn_cell.weight_hh"),
+    ("embedding.cell.bias_ih", "embedding_module.rnn_cell.bias_ih"),
+    ("embedding.cell.bias_hh", "embedding_module.rnn_cell.bias_hh"),
+    ("generator.weight", "weight_generator.weight"),
+    ("generator.bias", "weight_generator.bias"),
+];
+
+#[test]
+fn ten_samples_with_weights_of_their_own() -> Result<()> {
+    let golden = Golden::open("f_dynamic_vmap_b10")?;
+    for dtype in [DType::F32, DType::F64] {
+        let (vars, vb) = variables(0, dtype);
+        let hyper = HyperSamples::new(vb)?;
+        set(&vars, &golden, &DYNAMIC)?;
+        let xs = golden.input("x", dtype)?;
+        let rows = xs.squeeze(1)?;
+        let params = hyper.generate_params(&rows)?;
+        let output = params.forward(&rows)?;
+        assert_eq!(values(&output)?, values(&hyper.forward(&rows)?)?);
+        let (generated, output) = (params.flat()?, output.unsqueeze(1)?);
+        let found = Found { generated, output, inputs: &[("x", &xs)] };
+        check_case(&golden, &vars, &DYNAMIC, found)?;
+        check_functional::<Mlp<8, 256>>(&golden, dtype, &rows)?;
+    }
+    Ok(())
+}
+
+#[derive(HyperTarget)]
+struct Recurrent {
+    #[hyper(gru(15, 16))]
+    rnn: GRU,
+    #[hyper([linear(16, 24), linear(24, 24)])]
+    hidden: [Linear; 2],
+    #[hyper(linear(24, 12))]
+    last: Linear,
+}
+
+impl Recurrent {
+    fn step(&self, xs: &Tensor, state: &GRUState) -> Result<(Tensor, GRUState)> {
+        let state = self.rnn.step(xs, state)?;
+        let hidden = self.hidden.iter().try_fold(state.h.clone(), |h, l| l.forward(&h)?.relu())?;
+        Ok((ops::log_softmax(&self.last.forward(&hidden)?, D::Minus1)?, state))
+    }
+}
+
+hypernetwork! {
+    struct HyperRecurrent for Recurrent {
+        embedding: rnn(15, 8, 4),
+        generator: linear,
+        mode: dynamic,
+        init: hyper_nn,
+    }
+}
+
+/// The generated vectors, outputs and states of the target, of each step.
+fn steps(hyper: &HyperRecurrent, category: &Tensor, xs: &Tensor) -> Result<[Tensor; 3]> {
+    let (mut generated, mut outputs, mut hiddens) = (Vec::new(), Vec::new(), Vec::new());
+    let mut state = hyper.zero_state(1)?;
+    let mut hidden = GRUState { h: Tensor::zeros((1, 16), xs.dtype(), xs.device())? };
+    for step in 0..xs.dim(0)? {
+        let condition = Tensor::cat(&[category, &xs.get(step)?], 1)?;
+        let (params, next) = hyper.generate_step(&condition, &state)?;
+        let (output, next_hidden) = params.unpack()?.step(&condition, &hidden)?;
+        generated.push(params.flat()?.squeeze(0)?);
+        outputs.push(output);
+        hiddens.push(next_hidden.h.clone());
+        (state, hidden) = (next, next_hidden);
+    }
+    let stack = |tensors: Vec<Tensor>| Tensor::stack(&tensors, 0);
+    Ok([stack(generated)?, stack(outputs)?, stack(hiddens)?])
+}
+
+/// Three steps: the hypernetwork's state and the target's are both carried on.
+#[test]
+fn a_recurrent_target_with_new_weights_at_each_step() -> Result<()> {
+    let golden = Golden::open("g_dynamic_grucell")?;
+    for dtype in [DType::F32, DType::F64] {
+        let (vars, vb) = variables(0, dtype);
+        let hyper = HyperRecurrent::new(vb)?;
+        set(&vars, &golden, &DYNAMIC)?;
+        let (category, xs) = (golden.input("category", dtype)?, golden.input("xs", dtype)?);
+        let [generated, output, hiddens] = steps(&hyper, &category, &xs)?;
+        golden.check("target_hidden", &hiddens)?;
+        let inputs = &[("category", &category), ("xs", &xs)];
+        check_case(&golden, &vars, &DYNAMIC, Found { generated, output, inputs })?;
     }
     Ok(())
 }
