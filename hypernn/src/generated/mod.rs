@@ -177,6 +177,11 @@ fn check_flat<T: HyperTarget>(layout: &Layout, flat: &Tensor) -> Result<Option<u
     let expected = layout.num_params();
     let (sets, found) = match *flat.dims() {
         [found] => (None, found),
+        [0, _] => candle_core::bail!(
+            "the flat vector of {} has shape {:?}, expected at least one set",
+            T::NAME,
+            flat.dims()
+        ),
         [sets, found] => (Some(sets), found),
         _ => candle_core::bail!(
             "the flat vector of {} has shape {:?}, expected [{expected}], or [G, {expected}] for G sets",

@@ -87,7 +87,9 @@ struct Checkpoint {
 impl Checkpoint {
     fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path)?;
-        let (_, header) = SafeTensors::read_metadata(&bytes)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|err| {
+            candle_core::Error::msg(format!("it is not a whole safetensors file: {err}"))
+        })?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
         Ok(Self { metadata, tensors })
