@@ -1,1 +1,8 @@
-//! Shared by the examples.
+//! What the examples share: data, training helpers, progress bars, pictures and reports.
+
+pub mod args;
+pub mod data;
+pub mod plot;
+pub mod progress;
+pub mod report;
+pub mod train;

@@ -5,12 +5,14 @@ use std::marker::PhantomData;
 pub use candle_core::{Result, Tensor};
 pub use std::convert::AsRef;
 pub use std::fmt::{Debug, Formatter, Result as FmtResult};
+pub use std::ops::FnMut;
 pub use std::path::Path;
 pub use std::{option::Option, primitive::*, result::Result as StdResult};
 
 pub use crate::check::Problem;
+use crate::condition::Condition;
 use crate::generator::GeneratorShape;
-pub use crate::hypernetwork::{Declaration, StaticHyperNetwork};
+pub use crate::hypernetwork::{Declared, DynamicHyperNetwork, StaticHyperNetwork};
 pub use crate::target::NestedSpec;
 pub use crate::target::layer::{Container, Parameters, Repeat, Visitor};
 pub use crate::target::source::{ParamSource, TiedSource, scoped};
@@ -222,11 +224,24 @@ pub struct Sizes {
     pub shape: GeneratorShape,
     /// The number of the hypernetwork's own parameters.
     pub num_params: usize,
+    /// What embedding and generator are conditioned on, where the hypernetwork is dynamic.
+    pub conditions: Option<(Condition, Condition)>,
 }
 
 impl Sizes {
     /// What is wrong with them, if anything.
     pub const fn check(&self) -> Option<Problem> {
-        self.shape.check()
+        match (self.shape.check(), self.conditions) {
+            (None, Some((embedding, generator))) => Condition::check(embedding, generator),
+            (problem, _) => problem,
+        }
+    }
+
+    /// The conditions of a dynamic hypernetwork.
+    pub const fn conditions(&self) -> (Condition, Condition) {
+        match self.conditions {
+            Some(conditions) => conditions,
+            None => (Condition::None, Condition::None),
+        }
     }
 }

@@ -18,11 +18,19 @@ pub(super) struct Checked {
     pub(super) target: Type,
     pub(super) embedding: Expr,
     pub(super) generator: Expr,
+    pub(super) mode: Mode,
     pub(super) init: Expr,
     /// The type of the target's configuration, where its sizes are known only at run time.
     pub(super) config: Option<Type>,
     /// The path of the hypernn crate.
     pub(super) krate: Path,
+}
+
+/// Whether the input takes part in generating the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    Static,
+    Dynamic,
 }
 
 /// Where the report then holds an error, what is missing is a placeholder.
@@ -33,11 +41,11 @@ pub(super) fn check(declaration: Declaration, report: &mut Report) -> Checked {
     let keys = Keys { entries: &entries, name: &name };
     let embedding = keys.required("embedding", "embedding: table(64, 8)", report);
     let generator = keys.required("generator", "generator: linear", report);
-    check_mode(&keys, report);
+    let mode = mode(&keys, report).unwrap_or(Mode::Static);
     let init = keys.parsed("init", report).unwrap_or_else(|| parse_quote!(exact));
     let config = keys.parsed("config", report);
     let krate = keys.parsed("crate", report).unwrap_or_else(|| parse_quote!(::hypernn));
-    Checked { attrs, vis, name, target, embedding, generator, init, config, krate }
+    Checked { attrs, vis, name, target, embedding, generator, mode, init, config, krate }
 }
 
 /// Unknown keys, and each key but the first of its name.
@@ -52,13 +60,19 @@ fn check_keys(entries: &[Entry], report: &mut Report) {
     }
 }
 
-fn check_mode(keys: &Keys<'_>, report: &mut Report) {
-    let Some(mode) = keys.value("mode") else {
-        return keys.missing("mode", "mode: static", report);
+fn mode(keys: &Keys<'_>, report: &mut Report) -> Option<Mode> {
+    let Some(written) = keys.value("mode") else {
+        keys.missing("mode", "mode: static", report);
+        return None;
     };
-    let written = mode.to_string();
-    if written != "static" {
-        report.error(mode, format!("unknown mode `{written}`: write `mode: static`"));
+    match written.to_string().as_str() {
+        "static" => Some(Mode::Static),
+        "dynamic" => Some(Mode::Dynamic),
+        other => {
+            let form = "write `mode: static`, or `mode: dynamic` where the input takes part";
+            report.error(written, format!("unknown mode `{other}`: {form}"));
+            None
+        }
     }
 }
 
@@ -128,7 +142,7 @@ mod tests {
                 "unknown key `embeding`; did you mean `embedding`? (known here: `embedding`, `generator`, `mode`, `init`, `config`, `crate`)",
                 "`generator` is given twice",
                 "`H` has no `embedding`: write `embedding: table(64, 8)`",
-                "unknown mode `statik`: write `mode: static`",
+                "unknown mode `statik`: write `mode: static`, or `mode: dynamic` where the input takes part",
             ]
         );
     }

@@ -4,7 +4,8 @@ use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 
-use super::check::Checked;
+use super::check::{Checked, Mode};
+use super::methods::methods;
 
 /// The whole type.
 pub(super) fn expand(checked: &Checked) -> TokenStream {
@@ -32,12 +33,21 @@ pub(super) fn stub(checked: &Checked) -> TokenStream {
     [definition(checked), stub, methods(checked), traits(checked)].into_iter().collect()
 }
 
+/// The type of the runtime crate that is wrapped.
+pub(super) fn network(checked: &Checked) -> TokenStream {
+    let Checked { target, krate, .. } = checked;
+    match checked.mode {
+        Mode::Static => quote!(#krate::__private::StaticHyperNetwork<#target>),
+        Mode::Dynamic => quote!(#krate::__private::DynamicHyperNetwork<#target>),
+    }
+}
+
 fn definition(checked: &Checked) -> TokenStream {
-    let Checked { attrs, vis, name, target, krate, .. } = checked;
+    let (Checked { attrs, vis, name, .. }, network) = (checked, network(checked));
     quote! {
         #(#attrs)*
         #vis struct #name {
-            inner: #krate::__private::StaticHyperNetwork<#target>,
+            inner: #network,
         }
     }
 }
@@ -46,6 +56,12 @@ fn definition(checked: &Checked) -> TokenStream {
 /// time alike.
 fn sizes(checked: &Checked) -> TokenStream {
     let Checked { name, embedding, generator, krate, .. } = checked;
+    let conditions = match checked.mode {
+        Mode::Static => quote!(#krate::__private::Option::None),
+        Mode::Dynamic => quote! {
+            #krate::__private::Option::Some((embedding.condition(), generator.condition()))
+        },
+    };
     quote! {
         impl #name {
             #[doc(hidden)]
@@ -58,7 +74,7 @@ fn sizes(checked: &Checked) -> TokenStream {
                     plan: generator.plan(num_target_params, embedding.num_embeddings()),
                 };
                 let num_params = embedding.num_params() + generator.num_params(shape);
-                #krate::__private::Sizes { shape, num_params }
+                #krate::__private::Sizes { shape, num_params, conditions: #conditions }
             }
         }
     }
@@ -66,20 +82,8 @@ fn sizes(checked: &Checked) -> TokenStream {
 
 /// `new`, with constants and their checks where the target's sizes are constants.
 fn construction(checked: &Checked) -> TokenStream {
-    let Checked { name, target, embedding, generator, init, krate, .. } = checked;
-    let declaration = quote! {
-        #krate::__private::Declaration {
-            name: ::core::stringify!(#name),
-            embedding: &{ #[allow(unused_imports)] use #krate::embedding::spec::*; #embedding },
-            generator: &{ #[allow(unused_imports)] use #krate::generator::spec::*; #generator },
-            shape: sizes.shape,
-            scheme: { #[allow(unused_imports)] use #krate::init::spec::*; #init },
-        }
-    };
-    let new = quote! {
-        let inner = #krate::__private::StaticHyperNetwork::new(config, &#declaration, vb)?;
-        #krate::__private::StdResult::Ok(Self { inner })
-    };
+    let Checked { name, target, embedding, krate, .. } = checked;
+    let new = new_body(checked);
     if let Some(config) = &checked.config {
         return quote! {
             #[allow(dead_code)]
@@ -139,109 +143,24 @@ fn construction(checked: &Checked) -> TokenStream {
     }
 }
 
-fn methods(checked: &Checked) -> TokenStream {
-    let Checked { name, target, krate, .. } = checked;
-    let private = quote!(#krate::__private);
-    let result = quote!(#private::Result);
-    let tensor = quote!(#private::Tensor);
-    let params = quote!(#krate::GeneratedParams<#target>);
-    // The quantified lifetime keeps rustc from refusing the method where the bound does not hold.
-    let module = quote!(where for<'__a> #target: #krate::nn::Module);
-    let module_t = quote!(where for<'__a> #target: #krate::nn::ModuleT);
+/// With `config`, `sizes` and `vb` in scope.
+fn new_body(checked: &Checked) -> TokenStream {
+    let Checked { name, embedding, generator, init, krate, .. } = checked;
+    let network = network(checked);
+    let conditions = match checked.mode {
+        Mode::Static => TokenStream::new(),
+        Mode::Dynamic => quote!(sizes.conditions(),),
+    };
     quote! {
-        #[allow(dead_code)]
-        impl #name {
-            /// Generates the target's parameters.
-            ///
-            /// # Errors
-            /// candle's own.
-            pub fn generate_params(&self) -> #result<#params> {
-                self.inner.generate_params()
-            }
-
-            /// An ordinary target over freshly generated parameters.
-            ///
-            /// # Errors
-            /// candle's own.
-            pub fn target(&self) -> #result<#target> {
-                self.inner.target()
-            }
-
-            /// Generates the parameters and applies the target.
-            ///
-            /// # Errors
-            /// The target's own.
-            pub fn forward(&self, xs: &#tensor) -> #result<#tensor> #module {
-                self.inner.forward(xs)
-            }
-
-            /// Applies the target with parameters generated before.
-            ///
-            /// # Errors
-            /// The target's own.
-            pub fn forward_with(&self, params: &#params, xs: &#tensor) -> #result<#tensor> #module {
-                self.inner.forward_with(params, xs)
-            }
-
-            /// Generates the parameters and applies the target, in training or not.
-            ///
-            /// # Errors
-            /// The target's own.
-            pub fn forward_t(&self, xs: &#tensor, train: #private::bool) -> #result<#tensor> #module_t {
-                self.inner.forward_t(xs, train)
-            }
-
-            /// Applies the target with parameters generated before, in training or not.
-            ///
-            /// # Errors
-            /// The target's own.
-            pub fn forward_t_with(
-                &self,
-                params: &#params,
-                xs: &#tensor,
-                train: #private::bool,
-            ) -> #result<#tensor> #module_t {
-                self.inner.forward_t_with(params, xs, train)
-            }
-
-            /// Generates the parameters and applies the target; also returns the parameters and the
-            /// embeddings.
-            ///
-            /// # Errors
-            /// The target's own.
-            pub fn forward_aux(&self, xs: &#tensor) -> #result<(#tensor, #krate::Aux<#target>)> #module {
-                self.inner.forward_aux(xs)
-            }
-
-            /// The hypernetwork itself, with all its methods.
-            pub fn as_network(&self) -> &#private::StaticHyperNetwork<#target> {
-                &self.inner
-            }
-
-            /// Writes the hypernetwork's checkpoint.
-            ///
-            /// # Errors
-            /// The file can't be written.
-            pub fn save(&self, path: impl #private::AsRef<#private::Path>) -> #result<()> {
-                self.inner.save(path)
-            }
-
-            /// Reads what `save` wrote.
-            ///
-            /// # Errors
-            /// The file is not a whole checkpoint of this hypernetwork; nothing has changed.
-            pub fn load(&self, path: impl #private::AsRef<#private::Path>) -> #result<()> {
-                self.inner.load(path)
-            }
-
-            /// Writes the generated weights as an ordinary checkpoint of the target.
-            ///
-            /// # Errors
-            /// The file can't be written.
-            pub fn bake(&self, path: impl #private::AsRef<#private::Path>) -> #result<()> {
-                self.inner.bake(path)
-            }
-        }
+        let embedding = &{ #[allow(unused_imports)] use #krate::embedding::spec::*; #embedding };
+        let generator = &{ #[allow(unused_imports)] use #krate::generator::spec::*; #generator };
+        let declared = #krate::__private::Declared {
+            name: ::core::stringify!(#name),
+            shape: sizes.shape,
+            scheme: { #[allow(unused_imports)] use #krate::init::spec::*; #init },
+        };
+        let inner = <#network>::new(config, &declared, #conditions (embedding, generator), vb)?;
+        #krate::__private::StdResult::Ok(Self { inner })
     }
 }
 

@@ -1,16 +1,29 @@
 //! Embeddings: what a weight generator starts from.
 
+mod conditioned;
+mod encoder;
+mod recurrent;
 mod table;
+mod tasks;
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::init::InitScheme;
+pub use conditioned::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
+pub use encoder::EncoderSpec;
+pub use recurrent::RecurrentSpec;
 pub use table::{Table, TableSpec};
+pub use tasks::TasksSpec;
 
 /// The embeddings as they are written after `embedding:`.
 pub mod spec {
+    pub use super::encoder::encoder;
+    pub use super::recurrent::{gru, lstm, rnn};
     pub use super::table::table;
+    pub use super::tasks::tasks;
+    pub use crate::condition::{cos_sin, raw};
+    pub use crate::mlp::{gelu, identity, relu, sigmoid, silu, tanh};
 }
 
 /// Embeddings that come from learned variables alone: `N` rows of width `E`.
@@ -28,6 +41,12 @@ pub trait Embedding: std::fmt::Debug + Send + Sync {
 /// `const fn num_embeddings(&self) -> usize`, `const fn embedding_dim(&self) -> usize` and
 /// `const fn num_params(&self) -> usize`. See [`generator`](crate::generator) for an example of
 /// both parts written by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be the embedding of a static hypernetwork",
+    label = "not an embedding without a condition",
+    note = "write `table(64, 8)`, or a value whose type implements `hypernn::embedding::EmbeddingSpec`",
+    note = "an embedding that takes the input needs `mode: dynamic`"
+)]
 pub trait EmbeddingSpec: std::fmt::Display {
     /// Builds the embedding, with its variables below `vb`.
     ///

@@ -5,6 +5,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::{Embedding, EmbeddingSpec};
 use crate::check::{Problem, ensure, first, zero};
+use crate::condition::Condition;
 use crate::init::{InitScheme, unit_rows};
 
 /// `embedding: table(num_embeddings, embedding_dim)`.
@@ -28,6 +29,11 @@ impl TableSpec {
     /// `E`, the width of a row.
     pub const fn embedding_dim(&self) -> usize {
         self.embedding_dim
+    }
+
+    /// Nothing: it comes from its variables alone.
+    pub const fn condition(&self) -> Condition {
+        Condition::None
     }
 
     /// The number of its variables' values.

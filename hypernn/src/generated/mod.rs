@@ -4,7 +4,7 @@ pub(crate) mod scale;
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
 
 use crate::generator::GeneratorOutput;
 use crate::ops::split::split;
@@ -114,6 +114,28 @@ impl<T: HyperTarget> GeneratedParams<T> {
     pub fn unpack(&self) -> Result<T> {
         let mut source = GeneratedSource::new(self);
         T::build(&self.plan.config, &mut source)
+    }
+
+    /// Applies the target; the input's rows are shared out among the sets.
+    ///
+    /// # Errors
+    /// Rows that are not a multiple of the number of sets, or the target's own.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
+    where
+        T: Module,
+    {
+        self.unpack()?.forward(xs)
+    }
+
+    /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
+    where
+        T: ModuleT,
+    {
+        self.unpack()?.forward_t(xs, train)
     }
 
     /// The same values, cut off from the hypernetwork: no gradient flows back.

@@ -51,29 +51,22 @@ impl Scales {
         Self { segments: segments.collect(), bases: Vec::new() }
     }
 
-    /// Each tensor starts with the statistics of candle's own init. `generated` is the first that
-    /// the generator gave; bases are kept below `vb`.
+    /// Each tensor starts with the statistics of candle's own init.
+    ///
+    /// `first` is the first output of a static generator; bases are kept below `vb`. Where there is
+    /// none, a tensor that candle starts at a constant starts near it.
     pub(crate) fn exact(
         layout: &Layout,
-        generated: &GeneratorOutput,
+        first: Option<&GeneratorOutput>,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
-        let mut scales = Self {
-            segments: layout.params().iter().map(exact_segment).collect(),
-            bases: Vec::new(),
+        let segment = |param| exact_segment(param, first.is_some());
+        let segments: Arc<[Segment]> = layout.params().iter().map(segment).collect();
+        let bases = match first {
+            Some(first) => bases(layout, &split(&first.detach(), None, segments.clone())?, vb)?,
+            None => Vec::new(),
         };
-        let constants = layout
-            .params()
-            .iter()
-            .enumerate()
-            .filter_map(|(i, param)| Some((i, param, constant(param)?)));
-        let first = split(&generated.detach(), None, scales.segments())?;
-        for (index, param, value) in constants {
-            let start = |_: &Tensor| first[index].affine(-1., value);
-            let base = computed(vb, param.shape.dims(), &param.name, Init::Const(value), start)?;
-            scales.bases.push((index, base.detach()));
-        }
-        Ok(scales)
+        Ok(Self { segments, bases })
     }
 
     pub(crate) fn segments(&self) -> Arc<[Segment]> {
@@ -93,11 +86,25 @@ fn segment(param: &ParamInfo, shift: f64, scale: f64) -> Segment {
     Segment { offset: param.offset, dims: param.shape.dims().to_vec(), scale, shift }
 }
 
-fn exact_segment(param: &ParamInfo) -> Segment {
+/// A base takes the place of the shift.
+fn exact_segment(param: &ParamInfo, has_base: bool) -> Segment {
     match moments(param.init, &param.shape) {
-        (_, 0.) => segment(param, 0., CONSTANT_SCALE),
+        (_, 0.) if has_base => segment(param, 0., CONSTANT_SCALE),
+        (mean, 0.) => segment(param, mean, CONSTANT_SCALE),
         (mean, std) => segment(param, mean, std),
     }
+}
+
+/// What makes each tensor that candle starts at a constant start there.
+fn bases(layout: &Layout, first: &[Tensor], vb: &VarBuilder<'_>) -> Result<Vec<(usize, Tensor)>> {
+    let mut bases = Vec::new();
+    for (index, param) in layout.params().iter().enumerate() {
+        let Some(value) = constant(param) else { continue };
+        let start = |_: &Tensor| first[index].affine(-1., value);
+        let base = computed(vb, param.shape.dims(), &param.name, Init::Const(value), start)?;
+        bases.push((index, base.detach()));
+    }
+    Ok(bases)
 }
 
 /// The constant at which candle starts a tensor, if it does.

@@ -3,9 +3,9 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::linear::Linear;
 use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
 use crate::init::InitScheme;
+use crate::mlp::Dense;
 use crate::plan::ChunkPlan;
 
 /// `generator: heads`.
@@ -47,15 +47,20 @@ impl GeneratorSpec for HeadsSpec {
         vb: VarBuilder<'_>,
     ) -> Result<Box<dyn WeightGenerator>> {
         let inputs = shape.num_embeddings * shape.embedding_dim;
-        Ok(Box::new(Heads(Linear::new(inputs, shape.plan.num_params(), 1., scheme, &vb)?)))
+        Ok(Box::new(Heads(Dense::new(inputs, shape.plan.num_params(), 1., scheme, &vb)?)))
     }
 }
 
 #[derive(Clone, Debug)]
-struct Heads(Linear);
+struct Heads(Dense);
 
 impl WeightGenerator for Heads {
     fn forward(&self, embedding: &Tensor) -> Result<GeneratorOutput> {
-        self.0.forward(&embedding.flatten_all()?.unsqueeze(0)?)
+        self.forward_sets(&embedding.unsqueeze(0)?)
+    }
+
+    fn forward_sets(&self, embeddings: &Tensor) -> Result<GeneratorOutput> {
+        let Dense { weight, bias } = self.0.clone();
+        Ok(GeneratorOutput::linear(embeddings.flatten_from(1)?, weight, bias))
     }
 }

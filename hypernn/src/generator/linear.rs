@@ -5,6 +5,7 @@ use candle_nn::VarBuilder;
 
 use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
 use crate::init::InitScheme;
+use crate::mlp::Dense;
 use crate::plan::ChunkPlan;
 
 /// `generator: linear`.
@@ -42,36 +43,24 @@ impl GeneratorSpec for LinearSpec {
         scheme: InitScheme,
         vb: VarBuilder<'_>,
     ) -> Result<Box<dyn WeightGenerator>> {
-        Ok(Box::new(Linear::new(shape.embedding_dim, shape.plan.chunk(), 1., scheme, &vb)?))
+        let layer = Dense::new(shape.embedding_dim, shape.plan.chunk(), 1., scheme, &vb)?;
+        Ok(Box::new(Linear(layer)))
     }
 }
 
-/// `y = x wᵀ + b`, the part that all generators share.
 #[derive(Clone, Debug)]
-pub(super) struct Linear {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Linear {
-    /// A layer whose output starts with unit variance where its input's mean square is
-    /// `second_moment`.
-    pub(super) fn new(
-        in_dim: usize,
-        out_dim: usize,
-        second_moment: f64,
-        scheme: InitScheme,
-        vb: &VarBuilder<'_>,
-    ) -> Result<Self> {
-        let weight =
-            vb.get_with_hints((out_dim, in_dim), "weight", scheme.weight(in_dim, second_moment))?;
-        let bias = vb.get_with_hints(out_dim, "bias", scheme.bias(in_dim))?;
-        Ok(Self { weight, bias })
-    }
-}
+struct Linear(Dense);
 
 impl WeightGenerator for Linear {
-    fn forward(&self, xs: &Tensor) -> Result<GeneratorOutput> {
-        Ok(GeneratorOutput::linear(xs.clone(), self.weight.clone(), self.bias.clone()))
+    fn forward(&self, embedding: &Tensor) -> Result<GeneratorOutput> {
+        let Dense { weight, bias } = self.0.clone();
+        Ok(GeneratorOutput::linear(embedding.clone(), weight, bias))
+    }
+
+    /// The table goes through the layer once, whatever the number of sets.
+    fn forward_scaled(&self, table: &Tensor, gains: &Tensor) -> Result<GeneratorOutput> {
+        let Dense { weight, bias } = self.0.clone();
+        let rows = crate::ops::linear::linear(&table.unsqueeze(0)?, &weight.unsqueeze(0)?, None)?;
+        Ok(GeneratorOutput::scaled(rows.squeeze(0)?, gains.clone(), bias))
     }
 }

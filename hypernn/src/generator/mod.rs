@@ -77,6 +77,7 @@
 //! # }
 //! ```
 
+mod conditioned;
 mod heads;
 mod linear;
 mod mlp;
@@ -87,10 +88,12 @@ use candle_nn::VarBuilder;
 
 use crate::check::{Problem, first, zero};
 use crate::init::InitScheme;
+pub use crate::mlp::Activation;
 use crate::plan::ChunkPlan;
+pub use conditioned::{Conditioned, ConditionedGenerator, ConditionedGeneratorSpec};
 pub use heads::HeadsSpec;
 pub use linear::LinearSpec;
-pub use mlp::{Activation, MlpSpec};
+pub use mlp::MlpSpec;
 pub use output::GeneratorOutput;
 pub(crate) use output::Rows;
 
@@ -98,7 +101,9 @@ pub(crate) use output::Rows;
 pub mod spec {
     pub use super::heads::heads;
     pub use super::linear::linear;
-    pub use super::mlp::{gelu, identity, mlp, relu, sigmoid, silu, tanh};
+    pub use super::mlp::{low_rank, mlp};
+    pub use crate::condition::{cos_sin, raw};
+    pub use crate::mlp::{gelu, identity, relu, sigmoid, silu, tanh};
 }
 
 /// What a weight generator takes and gives.
@@ -126,6 +131,26 @@ pub trait WeightGenerator: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// candle's own.
     fn forward(&self, embedding: &Tensor) -> Result<GeneratorOutput>;
+
+    /// `G` sets of embeddings `[G, N, E]` to `[G × rows, chunk]`.
+    ///
+    /// A generator that treats each row by itself need not write this one.
+    ///
+    /// # Errors
+    /// candle's own.
+    fn forward_sets(&self, embeddings: &Tensor) -> Result<GeneratorOutput> {
+        self.forward(&embeddings.flatten(0, 1)?)
+    }
+
+    /// A table `[N, E]` whose rows are scaled by gains `[G, N]`, to `[G × rows, chunk]`.
+    ///
+    /// A generator that is linear in its embedding can do better than to scale first.
+    ///
+    /// # Errors
+    /// candle's own.
+    fn forward_scaled(&self, table: &Tensor, gains: &Tensor) -> Result<GeneratorOutput> {
+        self.forward_sets(&table.unsqueeze(0)?.broadcast_mul(&gains.unsqueeze(2)?)?)
+    }
 }
 
 /// What is written after `generator:`, a plain value that builds a [`WeightGenerator`].
@@ -133,6 +158,12 @@ pub trait WeightGenerator: std::fmt::Debug + Send + Sync {
 /// The type also has two inherent functions, which the macro evaluates at compile time:
 /// `const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan` and
 /// `const fn num_params(&self, shape: GeneratorShape) -> usize`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be the generator of a static hypernetwork",
+    label = "not a generator without a condition",
+    note = "write `linear`, `mlp([32], tanh)`, `low_rank(8)` or `heads`, or a value whose type implements `hypernn::generator::GeneratorSpec`",
+    note = "a generator that takes the input needs `mode: dynamic`"
+)]
 pub trait GeneratorSpec: std::fmt::Display {
     /// Builds the generator, with its variables below `vb`. Under [`InitScheme::Exact`] its output
     /// starts with mean 0 and variance 1.

@@ -11,7 +11,8 @@ use candle_core::{Device, Result, Tensor, Var, bail};
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
-use super::StaticHyperNetwork;
+use super::core::Core;
+use crate::generated::GeneratedParams;
 use crate::target::HyperTarget;
 use crate::target::layout::{Layout, hex};
 
@@ -24,29 +25,16 @@ const TENSORS_HASH: &str = "hypernn.tensors_sha256";
 
 type Metadata = HashMap<String, String>;
 
-impl<T: HyperTarget> StaticHyperNetwork<T> {
-    /// Writes the hypernetwork's variables, bases and buffers.
-    ///
-    /// The file is written beside `path` under another name and then renamed, so that `path` never
-    /// holds half a checkpoint.
-    ///
-    /// # Errors
-    /// The file can't be written.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let tensors: Vec<_> =
-            self.named_tensors().map(|(name, t)| (name.to_owned(), t.clone())).collect();
+impl<T: HyperTarget> Core<T> {
+    pub(super) fn save(&self, path: &Path) -> Result<()> {
+        let tensors = self.named_tensors().map(|(name, tensor)| (name.to_owned(), tensor.clone()));
+        let tensors: Vec<_> = tensors.collect();
         let mut metadata = self.metadata();
         metadata.insert(TENSORS_HASH.to_owned(), hash(&tensors)?);
-        write(path.as_ref(), &tensors, metadata)
+        write(path, &tensors, metadata)
     }
 
-    /// Reads what [`save`](Self::save) wrote, into the variables of this hypernetwork.
-    ///
-    /// # Errors
-    /// The file is not a whole checkpoint of this target with these parts, or its tensors were
-    /// altered; the first difference is named, and nothing has changed.
-    pub fn load(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
+    pub(super) fn load(&self, path: &Path) -> Result<()> {
         let found = Checkpoint::read(path).map_err(|err| context(path, err))?;
         let checked = self.checked(&found).map_err(|err| context(path, err))?;
         for (var, value) in checked {
@@ -55,17 +43,11 @@ impl<T: HyperTarget> StaticHyperNetwork<T> {
         Ok(())
     }
 
-    /// Writes the generated weights as an ordinary checkpoint of the target: its own names, its
-    /// buffers included, no trace of the hypernetwork but a line of metadata.
-    ///
-    /// # Errors
-    /// The file can't be written.
-    pub fn bake(&self, path: impl AsRef<Path>) -> Result<()> {
-        let params = self.generate_params()?;
+    pub(super) fn bake(&self, params: &GeneratedParams<T>, path: &Path) -> Result<()> {
         let named = params.tensors().map(|(param, tensor)| (param.name.clone(), tensor.clone()));
         let buffers = self.layout().buffers().iter().zip(self.buffers.iter());
         let buffers = buffers.map(|(buffer, tensor)| (buffer.name.clone(), tensor.clone()));
-        write(path.as_ref(), &named.chain(buffers).collect::<Vec<_>>(), self.metadata())
+        write(path, &named.chain(buffers).collect::<Vec<_>>(), self.metadata())
     }
 
     fn metadata(&self) -> Metadata {

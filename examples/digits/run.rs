@@ -1,0 +1,82 @@
+//! The options of the run, and what follows from them.
+
+use anyhow::Result;
+use candle_core::{DType, Device};
+use hypernn::nn::{VarBuilder, VarMap};
+use hypernn_examples::args::{Common, positive};
+use hypernn_examples::data::{Batches, Digits};
+use hypernn_examples::report::{commas, percent};
+
+/// Trains a hypernetwork that generates a digit classifier, and the same classifier with weights
+/// of its own.
+#[derive(clap::Parser, Clone, Debug)]
+pub struct Args {
+    /// Passes over the training images
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub epochs: u32,
+
+    /// Highest learning rate of the hypernetwork
+    #[arg(long, default_value_t = 0.03, value_parser = positive, allow_negative_numbers = true)]
+    pub learning_rate: f64,
+
+    /// Highest learning rate of the plain network
+    #[arg(long, default_value_t = 0.03, value_parser = positive, allow_negative_numbers = true)]
+    pub plain_learning_rate: f64,
+
+    /// Images in each training step
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+
+    /// Options that every example has.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What both networks are trained with.
+pub struct Run {
+    /// The options.
+    pub args: Args,
+    /// Where to compute.
+    pub device: Device,
+    /// The data, on the device.
+    pub digits: Digits,
+}
+
+impl Run {
+    /// Opens the device and loads the data.
+    pub fn new(args: Args) -> Result<Self> {
+        let device = args.common.device.open()?;
+        let digits = Digits::load(&device)?;
+        Ok(Self { args, device, digits })
+    }
+
+    /// What is about to happen.
+    pub fn introduction(&self, params: usize, target_params: usize) -> String {
+        format!(
+            "{} images to train on, {} to test on, on {}.\n\
+             A hypernetwork of {} parameters generates a network of {}: {}.",
+            commas(self.digits.train.len()),
+            commas(self.digits.test.len()),
+            self.args.common.device,
+            commas(params),
+            commas(target_params),
+            percent(params as f64 / target_params as f64)
+        )
+    }
+
+    /// The number of epochs; three in a quick run.
+    pub fn epochs(&self) -> usize {
+        let epochs = self.args.epochs as usize;
+        if self.args.common.quick { epochs.min(3) } else { epochs }
+    }
+
+    /// The training batches; both networks see the same, in the same order.
+    pub fn batches(&self) -> Result<Batches<'_>> {
+        Batches::new(&self.digits.train, self.args.batch_size as usize, self.args.common.seed)
+    }
+
+    /// New variables, drawn from the seed.
+    pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
+        hypernn::seeded::var_builder(vars, self.args.common.seed, DType::F32, &self.device)
+    }
+}

@@ -1,0 +1,89 @@
+//! What training loops share.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use candle_core::{D, DType, Module, Tensor};
+use serde::Serialize;
+
+use crate::data::Split;
+
+/// The share of a split that a classifier gets right.
+///
+/// # Errors
+/// The network's own.
+pub fn accuracy(net: &impl Module, split: &Split) -> Result<f64> {
+    let found = net.forward(&split.images)?.argmax(D::Minus1)?;
+    let right = found.eq(&split.labels)?.to_dtype(DType::F32)?;
+    Ok(f64::from(right.sum_all()?.to_scalar::<f32>()?) / split.len() as f64)
+}
+
+/// A loss as a number.
+///
+/// # Errors
+/// It is not a scalar, or it is not finite: the training has diverged.
+pub fn loss_value(loss: &Tensor) -> Result<f64> {
+    let value = loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    ensure!(value.is_finite(), "the loss is {value}: try a smaller learning rate");
+    Ok(value)
+}
+
+/// A learning rate that rises over the first twentieth of the steps, then falls from `peak` to zero
+/// along half a cosine.
+pub fn cosine(peak: f64, step: usize, steps: usize) -> f64 {
+    let rise = (steps / 20).max(1) as f64;
+    let step = step as f64;
+    if step < rise {
+        return peak * (step + 1.) / rise;
+    }
+    let done = ((step - rise) / (steps as f64 - rise).max(1.)).min(1.);
+    peak * 0.5 * (1. + (std::f64::consts::PI * done).cos())
+}
+
+/// The course of one training run.
+#[derive(Clone, Debug, Serialize)]
+pub struct History {
+    /// What was trained.
+    pub name: String,
+    /// The mean loss of each epoch.
+    pub loss: Vec<f64>,
+    /// The test accuracy after each epoch.
+    pub accuracy: Vec<f64>,
+    /// How long it took.
+    pub seconds: f64,
+    #[serde(skip)]
+    start: Instant,
+}
+
+impl History {
+    /// Starts the clock.
+    pub fn start(name: &str) -> Self {
+        let (loss, accuracy) = (Vec::new(), Vec::new());
+        Self { name: name.to_owned(), loss, accuracy, seconds: 0., start: Instant::now() }
+    }
+
+    /// Adds an epoch.
+    pub fn push(&mut self, loss: f64, accuracy: f64) {
+        self.loss.push(loss);
+        self.accuracy.push(accuracy);
+        self.seconds = self.start.elapsed().as_secs_f64();
+    }
+
+    /// The accuracy after the last epoch.
+    pub fn final_accuracy(&self) -> f64 {
+        self.accuracy.last().copied().unwrap_or(0.)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_learning_rate_rises_and_falls() {
+        let rate = |step| cosine(2., step, 100);
+        assert_eq!(rate(4), 2.);
+        assert!(rate(0) < rate(3) && rate(10) > rate(90));
+        assert!(rate(99) > 0. && rate(99) < 0.01 && rate(100) < 1e-9);
+    }
+}

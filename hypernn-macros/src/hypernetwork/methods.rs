@@ -1,0 +1,274 @@
+//! The methods of the emitted type: the network's own, under the user's name.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use super::check::{Checked, Mode};
+
+pub(super) fn methods(checked: &Checked) -> TokenStream {
+    let paths = Paths::new(checked);
+    let own = match checked.mode {
+        Mode::Static => static_methods(&paths),
+        Mode::Dynamic => dynamic_methods(&paths),
+    };
+    let (name, shared) = (&checked.name, shared_methods(&paths));
+    quote! {
+        #[allow(dead_code)]
+        impl #name {
+            #own
+            #shared
+        }
+    }
+}
+
+/// What the signatures name.
+struct Paths {
+    private: TokenStream,
+    result: TokenStream,
+    tensor: TokenStream,
+    vb: TokenStream,
+    state: TokenStream,
+    target: TokenStream,
+    params: TokenStream,
+    aux: TokenStream,
+    network: TokenStream,
+    /// The quantified lifetime keeps rustc from refusing a method where the bound does not hold.
+    module: TokenStream,
+    module_t: TokenStream,
+}
+
+impl Paths {
+    fn new(checked: &Checked) -> Self {
+        let Checked { target, krate, mode, .. } = checked;
+        let aux = match mode {
+            Mode::Static => quote!(#krate::Aux<#target>),
+            Mode::Dynamic => quote!(#krate::DynamicAux<#target>),
+        };
+        Self {
+            private: quote!(#krate::__private),
+            result: quote!(#krate::__private::Result),
+            tensor: quote!(#krate::__private::Tensor),
+            vb: quote!(#krate::nn::VarBuilder<'_>),
+            state: quote!(#krate::State),
+            target: quote!(#target),
+            params: quote!(#krate::GeneratedParams<#target>),
+            aux,
+            network: super::expand::network(checked),
+            module: quote!(where for<'__a> #target: #krate::nn::Module),
+            module_t: quote!(where for<'__a> #target: #krate::nn::ModuleT),
+        }
+    }
+}
+
+fn static_methods(paths: &Paths) -> TokenStream {
+    let Paths { private, result, target, params, .. } = paths;
+    quote! {
+        /// Generates the target's parameters.
+        ///
+        /// # Errors
+        /// candle's own.
+        pub fn generate_params(&self) -> #result<#params> {
+            self.inner.generate_params()
+        }
+
+        /// An ordinary target over freshly generated parameters.
+        ///
+        /// # Errors
+        /// candle's own.
+        pub fn target(&self) -> #result<#target> {
+            self.inner.target()
+        }
+
+        /// Writes the generated weights as an ordinary checkpoint of the target.
+        ///
+        /// # Errors
+        /// The file can't be written.
+        pub fn bake(&self, path: impl #private::AsRef<#private::Path>) -> #result<()> {
+            self.inner.bake(path)
+        }
+    }
+}
+
+fn dynamic_methods(paths: &Paths) -> TokenStream {
+    let (stateful, sequences) = (generation(paths), sequences(paths));
+    let Paths { private, result, tensor, vb, .. } = paths;
+    quote! {
+        #stateful
+        #sequences
+
+        /// Adds `count` tasks to an embedding of `tasks`, with variables below `vb`, the builder
+        /// that `new` was given; the tasks that are there stay as they are.
+        ///
+        /// # Errors
+        /// The embedding has no tasks, or the builder's own.
+        pub fn grow(&mut self, count: #private::usize, vb: #vb) -> #result<()> {
+            self.inner.grow(count, vb)
+        }
+
+        /// Writes the weights for one condition as an ordinary checkpoint of the target.
+        ///
+        /// # Errors
+        /// A condition of several sets, or the file can't be written.
+        pub fn bake(
+            &self,
+            condition: &#tensor,
+            path: impl #private::AsRef<#private::Path>,
+        ) -> #result<()> {
+            self.inner.bake(condition, path)
+        }
+    }
+}
+
+fn generation(paths: &Paths) -> TokenStream {
+    let Paths { private, result, tensor, state, params, .. } = paths;
+    quote! {
+        /// What the first step of a recurrent embedding starts from, for `sets` sets.
+        ///
+        /// # Errors
+        /// candle's own.
+        pub fn zero_state(&self, sets: #private::usize) -> #result<#state> {
+            self.inner.zero_state(sets)
+        }
+
+        /// Generates the target's parameters for a condition: one set for `[width]` (or one task),
+        /// `G` sets for `[G, width]` (or `G` tasks).
+        ///
+        /// # Errors
+        /// A condition of another width, rank or dtype, or an unknown task.
+        pub fn generate_params(&self, condition: &#tensor) -> #result<#params> {
+            self.inner.generate_params(condition)
+        }
+
+        /// As `generate_params`, from a state; also gives the next state.
+        ///
+        /// # Errors
+        /// As there, or a state of another number of sets.
+        pub fn generate_step(
+            &self,
+            condition: &#tensor,
+            state: &#state,
+        ) -> #result<(#params, #state)> {
+            self.inner.generate_step(condition, state)
+        }
+    }
+}
+
+fn sequences(paths: &Paths) -> TokenStream {
+    let Paths { private, result, tensor, state, target, module, .. } = paths;
+    quote! {
+        /// One step of a sequence: the input conditions its own weights, from a state; also gives
+        /// the next state.
+        ///
+        /// # Errors
+        /// The input's width is not the condition's, a state of another number of rows, or the
+        /// target's own.
+        pub fn step(&self, xs: &#tensor, state: &#state) -> #result<(#tensor, #state)> #module {
+            self.inner.step(xs, state)
+        }
+
+        /// A whole sequence `[B, T, …]` from a state: outputs `[B, T, …]` and the last state.
+        ///
+        /// # Errors
+        /// As `step`, or no steps.
+        pub fn run(&self, xs: &#tensor, state: &#state) -> #result<(#tensor, #state)> #module {
+            self.inner.run(xs, state)
+        }
+
+        /// A sequence of conditions over a target of any signature, such as a recurrent one:
+        /// `step(target, at, carried)` gives an output and what it carries on.
+        ///
+        /// # Errors
+        /// As `generate_step`, no steps, or `step`'s own.
+        pub fn scan<__C>(
+            &self,
+            conditions: &#tensor,
+            state: &#state,
+            carried: __C,
+            step: impl #private::FnMut(&#target, #private::usize, __C) -> #result<(#tensor, __C)>,
+        ) -> #result<(#tensor, #state, __C)> {
+            self.inner.scan(conditions, state, carried, step)
+        }
+    }
+}
+
+fn shared_methods(paths: &Paths) -> TokenStream {
+    let (forward, files) = (forward_methods(paths), file_methods(paths));
+    quote!(#forward #files)
+}
+
+fn forward_methods(paths: &Paths) -> TokenStream {
+    let Paths { private, result, tensor, params, aux, module, module_t, .. } = paths;
+    quote! {
+        /// Generates the parameters and applies the target.
+        ///
+        /// # Errors
+        /// The target's own.
+        pub fn forward(&self, xs: &#tensor) -> #result<#tensor> #module {
+            self.inner.forward(xs)
+        }
+
+        /// Applies the target with parameters generated before.
+        ///
+        /// # Errors
+        /// The target's own.
+        pub fn forward_with(&self, params: &#params, xs: &#tensor) -> #result<#tensor> #module {
+            params.forward(xs)
+        }
+
+        /// Generates the parameters and applies the target, in training or not.
+        ///
+        /// # Errors
+        /// The target's own.
+        pub fn forward_t(&self, xs: &#tensor, train: #private::bool) -> #result<#tensor> #module_t {
+            self.inner.forward_t(xs, train)
+        }
+
+        /// Applies the target with parameters generated before, in training or not.
+        ///
+        /// # Errors
+        /// The target's own.
+        pub fn forward_t_with(
+            &self,
+            params: &#params,
+            xs: &#tensor,
+            train: #private::bool,
+        ) -> #result<#tensor> #module_t {
+            params.forward_t(xs, train)
+        }
+
+        /// Generates the parameters and applies the target; also returns what was computed on the
+        /// way.
+        ///
+        /// # Errors
+        /// The target's own.
+        pub fn forward_aux(&self, xs: &#tensor) -> #result<(#tensor, #aux)> #module {
+            self.inner.forward_aux(xs)
+        }
+    }
+}
+
+fn file_methods(paths: &Paths) -> TokenStream {
+    let Paths { private, result, network, .. } = paths;
+    quote! {
+        /// The hypernetwork itself, with all its methods.
+        pub fn as_network(&self) -> &#network {
+            &self.inner
+        }
+
+        /// Writes the hypernetwork's checkpoint.
+        ///
+        /// # Errors
+        /// The file can't be written.
+        pub fn save(&self, path: impl #private::AsRef<#private::Path>) -> #result<()> {
+            self.inner.save(path)
+        }
+
+        /// Reads what `save` wrote.
+        ///
+        /// # Errors
+        /// The file is not a whole checkpoint of this hypernetwork; nothing has changed.
+        pub fn load(&self, path: impl #private::AsRef<#private::Path>) -> #result<()> {
+            self.inner.load(path)
+        }
+    }
+}

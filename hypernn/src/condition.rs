@@ -1,0 +1,125 @@
+//! The condition: what a dynamic hypernetwork's weights depend on.
+
+use std::f64::consts::{FRAC_PI_2, SQRT_2};
+
+use candle_core::{D, DType, Result, Tensor, bail};
+
+use crate::check::Problem;
+
+/// What an embedding or a generator takes as its condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing: it comes from its variables alone.
+    None,
+    /// A vector of this width: `[G, width]`, or `[width]` for one set.
+    Vector(usize),
+    /// The number of a task: integers `[G]`, or one integer for one set.
+    Task,
+}
+
+impl Condition {
+    /// What both parts of a hypernetwork take together.
+    pub const fn join(self, other: Self) -> Self {
+        match self {
+            Self::None => other,
+            taken => taken,
+        }
+    }
+
+    /// What is wrong with the conditions of an embedding and a generator, if anything.
+    pub const fn check(embedding: Self, generator: Self) -> Option<Problem> {
+        match (embedding, generator) {
+            (Self::None, Self::None) => Some(Problem::new(
+                "neither the embedding nor the generator takes the input: write `mode: static`, \
+                 or condition one of them, as in `generator: linear.conditioned(8)`",
+            )),
+            (Self::Vector(a), Self::Vector(b)) if a != b => Some(
+                Problem::new("the embedding takes a condition of width ")
+                    .number(a)
+                    .text(", but the generator one of width ")
+                    .number(b),
+            ),
+            (Self::Task, Self::Vector(_)) | (Self::Vector(_), Self::Task) => {
+                Some(Problem::new("one part takes a task, but the other a vector"))
+            }
+            _ => None,
+        }
+    }
+
+    /// The condition as `[G, width]` or `[G]`, and `G`; `None` where one set is meant.
+    ///
+    /// # Errors
+    /// A wrong width, rank or dtype, or no rows.
+    pub(crate) fn rows(self, condition: &Tensor, dtype: DType) -> Result<(Tensor, Option<usize>)> {
+        let (rank, form) = match self {
+            Self::Vector(width) => (1, format!("[G, {width}], or [{width}] for one set")),
+            _ => (0, "integers [G], or one integer for one set".to_owned()),
+        };
+        let rows = match condition.rank().checked_sub(rank) {
+            Some(0) => condition.unsqueeze(0)?,
+            Some(1) => condition.clone(),
+            _ => bail!("the condition has shape {:?}, expected {form}", condition.dims()),
+        };
+        self.check_rows(&rows, dtype, &form)?;
+        let sets = (condition.rank() > rank).then(|| rows.dim(0)).transpose()?;
+        Ok((rows, sets))
+    }
+
+    fn check_rows(self, rows: &Tensor, dtype: DType, form: &str) -> Result<()> {
+        if rows.dim(0)? == 0 {
+            bail!("the condition has no rows, expected {form}");
+        }
+        match self {
+            Self::Vector(width) if rows.dim(1)? != width => {
+                bail!("the condition has width {}, expected {width}", rows.dim(1)?)
+            }
+            Self::Vector(_) if rows.dtype() != dtype => {
+                bail!("the condition is {:?}, but the hypernetwork {dtype:?}", rows.dtype())
+            }
+            Self::Task if !rows.dtype().is_int() => {
+                bail!("the condition is {:?}, expected {form}", rows.dtype())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How a vector condition enters a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Encoding {
+    /// As it is; a mean square of one suits the exact init.
+    #[default]
+    Raw,
+    /// `√2 cos(πx/2)` and `√2 sin(πx/2)` of each value, for values from 0 to 1: twice the width, and
+    /// a mean square of one whatever the values (Ortiz et al. 2023, "Magnitude Invariant
+    /// Parametrizations Improve Hypernetwork Learning", section 4).
+    CosSin,
+}
+
+/// `.encoding(raw)`.
+#[allow(non_upper_case_globals)]
+pub const raw: Encoding = Encoding::Raw;
+/// `.encoding(cos_sin)`.
+#[allow(non_upper_case_globals)]
+pub const cos_sin: Encoding = Encoding::CosSin;
+
+impl Encoding {
+    /// The width of an encoded vector.
+    pub const fn width(self, width: usize) -> usize {
+        match self {
+            Self::Raw => width,
+            Self::CosSin => 2 * width,
+        }
+    }
+
+    /// `[G, width]` to `[G, encoded width]`.
+    pub(crate) fn encode(self, condition: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Raw => Ok(condition.clone()),
+            Self::CosSin => {
+                let angle = condition.affine(FRAC_PI_2, 0.)?;
+                Tensor::cat(&[angle.cos()?, angle.sin()?], D::Minus1)? * SQRT_2
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Embeddings that take the condition.
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_nn::VarBuilder;
+
+use super::{Embedding, EmbeddingSpec};
+use crate::init::InitScheme;
+
+/// What a conditioned embedding gives to the generator.
+#[derive(Clone, Debug)]
+pub enum Embedded {
+    /// `[N, E]`, the same for every set.
+    Shared(Tensor),
+    /// `[G, N, E]`.
+    PerSet(Tensor),
+    /// A table `[N, E]` whose rows are scaled by the gains `[G, N]` of each set.
+    Scaled {
+        /// `[N, E]`.
+        table: Tensor,
+        /// `[G, N]`.
+        gains: Tensor,
+    },
+}
+
+impl Embedded {
+    /// The embeddings of `sets` sets, `[G, N, E]`.
+    ///
+    /// # Errors
+    /// candle's own.
+    pub fn per_set(&self, sets: usize) -> Result<Tensor> {
+        match self {
+            Self::Shared(table) => table.broadcast_left(sets),
+            Self::PerSet(embeddings) => Ok(embeddings.clone()),
+            Self::Scaled { table, gains } => {
+                table.unsqueeze(0)?.broadcast_mul(&gains.unsqueeze(2)?)
+            }
+        }
+    }
+}
+
+/// What a recurrent embedding carries from one step to the next; nothing for other embeddings.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    tensors: Vec<Tensor>,
+}
+
+impl State {
+    /// A state of tensors `[G, …]`.
+    pub fn new(tensors: Vec<Tensor>) -> Self {
+        Self { tensors }
+    }
+
+    /// Zeros, `[sets, width]` each.
+    ///
+    /// # Errors
+    /// candle's own.
+    pub fn zeros(
+        count: usize,
+        (sets, width): (usize, usize),
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let zeros = (0..count).map(|_| Tensor::zeros((sets, width), dtype, device));
+        Ok(Self { tensors: zeros.collect::<Result<_>>()? })
+    }
+
+    /// Its tensors, `[G, …]` each: the hidden state, and the cell state of an LSTM.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// The same values, cut off from the steps before.
+    #[must_use]
+    pub fn detach(&self) -> Self {
+        Self { tensors: self.tensors.iter().map(Tensor::detach).collect() }
+    }
+
+    /// Whether it serves `sets` sets, `width` values each.
+    pub(crate) fn check(&self, count: usize, (sets, width): (usize, usize)) -> Result<()> {
+        if self.tensors.len() != count {
+            bail!("the state has {} tensors, expected {count}", self.tensors.len());
+        }
+        for tensor in &self.tensors {
+            if tensor.dims() != [sets, width] {
+                bail!(
+                    "the state has shape {:?}, but the condition has {sets} rows: expected [{sets}, {width}]",
+                    tensor.dims()
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An embedding of a dynamic hypernetwork.
+pub trait ConditionedEmbedding: std::fmt::Debug + Send + Sync {
+    /// What the first step starts from, for `sets` sets.
+    ///
+    /// # Errors
+    /// candle's own.
+    fn zero_state(&self, sets: usize) -> Result<State> {
+        let _ = sets;
+        Ok(State::default())
+    }
+
+    /// The embeddings for a condition `[G, width]` or `[G]`, and the state of the next step.
+    ///
+    /// # Errors
+    /// A state of another number of sets, an unknown task, or candle's own.
+    fn forward(&self, condition: &Tensor, state: &State) -> Result<(Embedded, State)>;
+
+    /// Adds `count` tasks, with variables below `vb`; what is there stays as it is.
+    ///
+    /// # Errors
+    /// The embedding has no tasks, or the builder's own.
+    fn grow(&mut self, count: usize, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<()> {
+        let _ = (count, scheme, vb);
+        bail!("only an embedding of `tasks` can grow")
+    }
+}
+
+/// What is written after `embedding:` where `mode: dynamic`; every [`EmbeddingSpec`] is one too.
+///
+/// Beside the functions of [`EmbeddingSpec`], the type has an inherent
+/// `const fn condition(&self) -> Condition`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be the embedding of a hypernetwork",
+    label = "not an embedding",
+    note = "write `rnn(width, 32, 4)`, `gru(…)`, `lstm(…)`, `encoder(width, [64], tanh, 32, 4)`, `tasks(10, 32, 4)` or `table(64, 8)`, or a value whose type implements `hypernn::embedding::ConditionedEmbeddingSpec`"
+)]
+pub trait ConditionedEmbeddingSpec: std::fmt::Display {
+    /// Builds the embedding, with its variables below `vb`.
+    ///
+    /// # Errors
+    /// A size is zero, or the builder's own.
+    fn build(
+        &self,
+        scheme: InitScheme,
+        vb: VarBuilder<'_>,
+    ) -> Result<Box<dyn ConditionedEmbedding>>;
+}
+
+impl<S: EmbeddingSpec> ConditionedEmbeddingSpec for S {
+    fn build(
+        &self,
+        scheme: InitScheme,
+        vb: VarBuilder<'_>,
+    ) -> Result<Box<dyn ConditionedEmbedding>> {
+        Ok(Box::new(Unconditioned(EmbeddingSpec::build(self, scheme, vb)?)))
+    }
+}
+
+/// An embedding that leaves the condition to the generator.
+#[derive(Debug)]
+struct Unconditioned(Box<dyn Embedding>);
+
+impl ConditionedEmbedding for Unconditioned {
+    fn forward(&self, _condition: &Tensor, state: &State) -> Result<(Embedded, State)> {
+        Ok((Embedded::Shared(self.0.forward()?), state.clone()))
+    }
+}

@@ -1,0 +1,266 @@
+//! A learned table whose rows are scaled by the hidden state of a recurrent cell, one value per row:
+//! hyper-nn's dynamic embedding.
+
+use candle_core::{D, Result, Tensor};
+use candle_nn::rnn::{GRUState, LSTMState, RNN};
+use candle_nn::{GRUConfig, Init, LSTMConfig, VarBuilder};
+
+use super::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
+use crate::check::{Problem, ensure, first, zero};
+use crate::condition::{Condition, Encoding};
+use crate::init::{InitScheme, unit_rows};
+use crate::mlp::Dense;
+use crate::nn::{GRU, LSTM};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CellKind {
+    Rnn,
+    Gru,
+    Lstm,
+}
+
+impl CellKind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Rnn => "rnn",
+            Self::Gru => "gru",
+            Self::Lstm => "lstm",
+        }
+    }
+
+    const fn gates(self) -> usize {
+        match self {
+            Self::Rnn => 1,
+            Self::Gru => 3,
+            Self::Lstm => 4,
+        }
+    }
+}
+
+/// `embedding: rnn(width, num_embeddings, embedding_dim)`, and likewise `gru` and `lstm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecurrentSpec {
+    cell: CellKind,
+    width: usize,
+    num_embeddings: usize,
+    embedding_dim: usize,
+    encoding: Encoding,
+}
+
+/// `embedding: rnn(width, num_embeddings, embedding_dim)`: a table of embeddings, scaled row by row
+/// by the hidden state `h' = tanh(W x + b + U h + c)`, whose width is the number of embeddings.
+///
+/// Under the exact init the hidden state is divided by its root mean square, so that the weights'
+/// scale does not depend on the condition's; under `hyper_nn` it is taken as it is.
+pub const fn rnn(width: usize, num_embeddings: usize, embedding_dim: usize) -> RecurrentSpec {
+    RecurrentSpec::new(CellKind::Rnn, [width, num_embeddings, embedding_dim])
+}
+
+/// `embedding: gru(width, num_embeddings, embedding_dim)`: as [`rnn`], with a gated recurrent unit.
+pub const fn gru(width: usize, num_embeddings: usize, embedding_dim: usize) -> RecurrentSpec {
+    RecurrentSpec::new(CellKind::Gru, [width, num_embeddings, embedding_dim])
+}
+
+/// `embedding: lstm(width, num_embeddings, embedding_dim)`: as [`rnn`], with a long short-term
+/// memory.
+pub const fn lstm(width: usize, num_embeddings: usize, embedding_dim: usize) -> RecurrentSpec {
+    RecurrentSpec::new(CellKind::Lstm, [width, num_embeddings, embedding_dim])
+}
+
+impl RecurrentSpec {
+    const fn new(cell: CellKind, [width, num_embeddings, embedding_dim]: [usize; 3]) -> Self {
+        Self { cell, width, num_embeddings, embedding_dim, encoding: Encoding::Raw }
+    }
+
+    /// How the condition enters.
+    #[must_use]
+    pub const fn encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// `N`, the number of rows, and the width of the hidden state.
+    pub const fn num_embeddings(&self) -> usize {
+        self.num_embeddings
+    }
+
+    /// `E`, the width of a row.
+    pub const fn embedding_dim(&self) -> usize {
+        self.embedding_dim
+    }
+
+    /// A vector.
+    pub const fn condition(&self) -> Condition {
+        Condition::Vector(self.width)
+    }
+
+    /// The number of its variables' values.
+    pub const fn num_params(&self) -> usize {
+        let inputs = self.encoding.width(self.width) + self.num_embeddings + 2;
+        self.num_embeddings * (self.embedding_dim + self.cell.gates() * inputs)
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        let name = self.cell.name();
+        first(&[
+            zero(name, "width", self.width),
+            zero(name, "num_embeddings", self.num_embeddings),
+            zero(name, "embedding_dim", self.embedding_dim),
+        ])
+    }
+
+    fn cell(&self, scheme: InitScheme, vb: &VarBuilder<'_>) -> Result<Cell> {
+        let (inputs, hidden) = (self.encoding.width(self.width), self.num_embeddings);
+        // PyTorch draws all of a cell's weights by the hidden width.
+        let (w_ih_init, w_hh_init, bias) = match scheme {
+            InitScheme::Exact => {
+                (scheme.weight(inputs, 1.), scheme.weight(hidden, 1.), scheme.bias(hidden))
+            }
+            InitScheme::HyperNn => (scheme.bias(hidden), scheme.bias(hidden), scheme.bias(hidden)),
+        };
+        let (b_ih_init, b_hh_init) = (Some(bias), Some(bias));
+        match self.cell {
+            CellKind::Rnn => {
+                Rnn::new((inputs, hidden), [w_ih_init, w_hh_init, bias], vb).map(Cell::Rnn)
+            }
+            CellKind::Gru => {
+                let config = GRUConfig { w_ih_init, w_hh_init, b_ih_init, b_hh_init };
+                GRU::new(inputs, hidden, config, vb.clone()).map(Cell::Gru)
+            }
+            CellKind::Lstm => {
+                let config = LSTMConfig {
+                    w_ih_init,
+                    w_hh_init,
+                    b_ih_init,
+                    b_hh_init,
+                    ..LSTMConfig::default()
+                };
+                LSTM::new(inputs, hidden, config, vb.clone()).map(Cell::Lstm)
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for RecurrentSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { cell, width, num_embeddings, embedding_dim, encoding } = self;
+        write!(f, "{}({width}, {num_embeddings}, {embedding_dim})", cell.name())?;
+        match encoding {
+            Encoding::Raw => Ok(()),
+            Encoding::CosSin => f.write_str(".encoding(cos_sin)"),
+        }
+    }
+}
+
+impl ConditionedEmbeddingSpec for RecurrentSpec {
+    /// Variables `weight` `[N, E]`, and those of the cell below `cell`.
+    fn build(
+        &self,
+        scheme: InitScheme,
+        vb: VarBuilder<'_>,
+    ) -> Result<Box<dyn ConditionedEmbedding>> {
+        ensure(self.check())?;
+        let dims = (self.num_embeddings, self.embedding_dim);
+        let table = match scheme {
+            InitScheme::Exact => unit_rows(&vb, dims, "weight")?,
+            InitScheme::HyperNn => {
+                vb.get_with_hints(dims, "weight", Init::Randn { mean: 0., stdev: 1. })?
+            }
+        };
+        let cell = self.cell(scheme, &vb.pp("cell"))?;
+        let normalised = scheme == InitScheme::Exact;
+        Ok(Box::new(Recurrent { table, cell, encoding: self.encoding, normalised }))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Recurrent {
+    table: Tensor,
+    cell: Cell,
+    encoding: Encoding,
+    normalised: bool,
+}
+
+impl ConditionedEmbedding for Recurrent {
+    fn zero_state(&self, sets: usize) -> Result<State> {
+        let hidden = self.table.dim(0)?;
+        State::zeros(self.cell.states(), (sets, hidden), self.table.dtype(), self.table.device())
+    }
+
+    fn forward(&self, condition: &Tensor, state: &State) -> Result<(Embedded, State)> {
+        state.check(self.cell.states(), (condition.dim(0)?, self.table.dim(0)?))?;
+        let state = self.cell.step(&self.encoding.encode(condition)?, state)?;
+        let gains = if self.normalised {
+            unit_rms(&state.tensors()[0])?
+        } else {
+            state.tensors()[0].clone()
+        };
+        Ok((Embedded::Scaled { table: self.table.clone(), gains }, state))
+    }
+}
+
+/// Each row divided by its root mean square.
+pub(super) fn unit_rms(rows: &Tensor) -> Result<Tensor> {
+    let mean_square = rows.sqr()?.mean_keepdim(D::Minus1)?;
+    rows.broadcast_div(&(mean_square + 1e-8)?.sqrt()?)
+}
+
+#[derive(Clone, Debug)]
+enum Cell {
+    Rnn(Rnn),
+    Gru(GRU),
+    Lstm(LSTM),
+}
+
+impl Cell {
+    /// How many tensors it carries.
+    fn states(&self) -> usize {
+        match self {
+            Self::Rnn(_) | Self::Gru(_) => 1,
+            Self::Lstm(_) => 2,
+        }
+    }
+
+    fn step(&self, xs: &Tensor, state: &State) -> Result<State> {
+        let tensors = state.tensors();
+        Ok(State::new(match self {
+            Self::Rnn(cell) => vec![cell.step(xs, &tensors[0])?],
+            Self::Gru(cell) => vec![cell.step(xs, &GRUState { h: tensors[0].clone() })?.h],
+            Self::Lstm(cell) => {
+                let state = LSTMState::new(tensors[0].clone(), tensors[1].clone());
+                let LSTMState { h, c } = cell.step(xs, &state)?;
+                vec![h, c]
+            }
+        }))
+    }
+}
+
+/// `h' = tanh(W x + b + U h + c)`, with PyTorch's names.
+#[derive(Clone, Debug)]
+struct Rnn {
+    inputs: Dense,
+    hidden: Dense,
+}
+
+impl Rnn {
+    fn new(
+        (inputs, hidden): (usize, usize),
+        [w_ih, w_hh, bias]: [Init; 3],
+        vb: &VarBuilder<'_>,
+    ) -> Result<Self> {
+        let get = |dims: &[usize], name, init| vb.get_with_hints(dims, name, init);
+        let weights = [
+            get(&[hidden, inputs], "weight_ih", w_ih)?,
+            get(&[hidden, hidden], "weight_hh", w_hh)?,
+        ];
+        let [w_ih, w_hh] = weights;
+        let (b_ih, b_hh) = (get(&[hidden], "bias_ih", bias)?, get(&[hidden], "bias_hh", bias)?);
+        let dense = |weight, bias| Dense { weight, bias };
+        Ok(Self { inputs: dense(w_ih, b_ih), hidden: dense(w_hh, b_hh) })
+    }
+
+    fn step(&self, xs: &Tensor, h: &Tensor) -> Result<Tensor> {
+        (self.inputs.forward(xs)? + self.hidden.forward(h)?)?.tanh()
+    }
+}

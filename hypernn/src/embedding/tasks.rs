@@ -1,0 +1,119 @@
+//! A learned table of embeddings for each task.
+
+use candle_core::{DType, Result, Tensor, bail};
+use candle_nn::{Init, VarBuilder};
+
+use super::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
+use crate::check::{Problem, ensure, first, zero};
+use crate::condition::Condition;
+use crate::init::{InitScheme, unit_rows};
+
+/// `embedding: tasks(num_tasks, num_embeddings, embedding_dim)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TasksSpec {
+    num_tasks: usize,
+    num_embeddings: usize,
+    embedding_dim: usize,
+}
+
+/// `embedding: tasks(num_tasks, num_embeddings, embedding_dim)`: a learned table for each task; the
+/// condition is the task's number.
+///
+/// Each task's table is a variable of its own, so that tasks can be added after training while the
+/// others stay as they are, bit for bit.
+pub const fn tasks(num_tasks: usize, num_embeddings: usize, embedding_dim: usize) -> TasksSpec {
+    TasksSpec { num_tasks, num_embeddings, embedding_dim }
+}
+
+impl TasksSpec {
+    /// `N`, the number of rows of a task.
+    pub const fn num_embeddings(&self) -> usize {
+        self.num_embeddings
+    }
+
+    /// `E`, the width of a row.
+    pub const fn embedding_dim(&self) -> usize {
+        self.embedding_dim
+    }
+
+    /// The number of a task.
+    pub const fn condition(&self) -> Condition {
+        Condition::Task
+    }
+
+    /// The number of its variables' values.
+    pub const fn num_params(&self) -> usize {
+        self.num_tasks * self.num_embeddings * self.embedding_dim
+    }
+
+    /// What is wrong with the sizes, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        first(&[
+            zero("tasks", "num_tasks", self.num_tasks),
+            zero("tasks", "num_embeddings", self.num_embeddings),
+            zero("tasks", "embedding_dim", self.embedding_dim),
+        ])
+    }
+}
+
+impl std::fmt::Display for TasksSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { num_tasks, num_embeddings, embedding_dim } = self;
+        write!(f, "tasks({num_tasks}, {num_embeddings}, {embedding_dim})")
+    }
+}
+
+impl ConditionedEmbeddingSpec for TasksSpec {
+    /// Variables `0.weight`, `1.weight`, …, one `[N, E]` per task.
+    fn build(
+        &self,
+        scheme: InitScheme,
+        vb: VarBuilder<'_>,
+    ) -> Result<Box<dyn ConditionedEmbedding>> {
+        ensure(self.check())?;
+        let mut tasks =
+            Tasks { dims: (self.num_embeddings, self.embedding_dim), tables: Vec::new() };
+        tasks.grow(self.num_tasks, scheme, vb)?;
+        Ok(Box::new(tasks))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Tasks {
+    dims: (usize, usize),
+    tables: Vec<Tensor>,
+}
+
+impl Tasks {
+    fn table(&self, task: i64) -> Result<&Tensor> {
+        let table = usize::try_from(task).ok().and_then(|task| self.tables.get(task));
+        match table {
+            Some(table) => Ok(table),
+            None => bail!(
+                "there is no task {task}, expected one of the {} from 0 on",
+                self.tables.len()
+            ),
+        }
+    }
+}
+
+impl ConditionedEmbedding for Tasks {
+    fn forward(&self, condition: &Tensor, state: &State) -> Result<(Embedded, State)> {
+        let ids = condition.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+        let tables = ids.into_iter().map(|task| self.table(task)).collect::<Result<Vec<_>>>()?;
+        Ok((Embedded::PerSet(Tensor::stack(&tables, 0)?), state.clone()))
+    }
+
+    fn grow(&mut self, count: usize, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<()> {
+        for _ in 0..count {
+            let vb = vb.pp(self.tables.len());
+            self.tables.push(match scheme {
+                InitScheme::Exact => unit_rows(&vb, self.dims, "weight")?,
+                InitScheme::HyperNn => {
+                    vb.get_with_hints(self.dims, "weight", Init::Randn { mean: 0., stdev: 1. })?
+                }
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! Generators that take the condition.
+
+use candle_core::{D, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::heads::HeadsSpec;
+use super::linear::LinearSpec;
+use super::mlp::MlpSpec;
+use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
+use crate::condition::{Condition, Encoding};
+use crate::embedding::Embedded;
+use crate::init::InitScheme;
+use crate::plan::ChunkPlan;
+
+/// A weight generator of a dynamic hypernetwork.
+pub trait ConditionedGenerator: std::fmt::Debug + Send + Sync {
+    /// Embeddings and the condition, `[G, width]` or `[G]`, to `[G × rows, chunk]`.
+    ///
+    /// # Errors
+    /// candle's own.
+    fn forward(&self, embedded: &Embedded, condition: &Tensor) -> Result<GeneratorOutput>;
+}
+
+/// What is written after `generator:` where `mode: dynamic`; every [`GeneratorSpec`] is one too.
+///
+/// Beside the functions of [`GeneratorSpec`], the type has an inherent
+/// `const fn condition(&self) -> Condition`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be the generator of a hypernetwork",
+    label = "not a generator",
+    note = "write `linear`, `mlp([32], tanh)`, `low_rank(8)` or `heads`, each also `.conditioned(width)`, or a value whose type implements `hypernn::generator::GeneratorSpec`"
+)]
+pub trait ConditionedGeneratorSpec: std::fmt::Display {
+    /// Builds the generator, with its variables below `vb`.
+    ///
+    /// # Errors
+    /// A size is zero, or the builder's own.
+    fn build(
+        &self,
+        shape: GeneratorShape,
+        scheme: InitScheme,
+        vb: VarBuilder<'_>,
+    ) -> Result<Box<dyn ConditionedGenerator>>;
+}
+
+impl<S: GeneratorSpec> ConditionedGeneratorSpec for S {
+    fn build(
+        &self,
+        shape: GeneratorShape,
+        scheme: InitScheme,
+        vb: VarBuilder<'_>,
+    ) -> Result<Box<dyn ConditionedGenerator>> {
+        Ok(Box::new(Unconditioned(GeneratorSpec::build(self, shape, scheme, vb)?)))
+    }
+}
+
+/// A generator that sees the condition through the embedding alone.
+#[derive(Debug)]
+struct Unconditioned(Box<dyn WeightGenerator>);
+
+impl ConditionedGenerator for Unconditioned {
+    fn forward(&self, embedded: &Embedded, condition: &Tensor) -> Result<GeneratorOutput> {
+        match embedded {
+            Embedded::Scaled { table, gains } => self.0.forward_scaled(table, gains),
+            embedded => self.0.forward_sets(&embedded.per_set(condition.dim(0)?)?),
+        }
+    }
+}
+
+/// `generator: linear.conditioned(width)`: the condition is appended to every embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conditioned<S> {
+    spec: S,
+    width: usize,
+    encoding: Encoding,
+}
+
+impl<S: Copy> Conditioned<S> {
+    /// How the condition enters.
+    #[must_use]
+    pub const fn encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// A vector.
+    pub const fn condition(&self) -> Condition {
+        Condition::Vector(self.width)
+    }
+
+    /// What the generator inside takes: wider embeddings.
+    const fn widened(&self, mut shape: GeneratorShape) -> GeneratorShape {
+        shape.embedding_dim += self.encoding.width(self.width);
+        shape
+    }
+}
+
+macro_rules! conditioned {
+    ($(($($generics:tt)*) $spec:ty),*) => {$(
+        impl $($generics)* $spec {
+            /// Appends a condition of this width to every embedding.
+            pub const fn conditioned(self, width: usize) -> Conditioned<Self> {
+                Conditioned { spec: self, width, encoding: Encoding::Raw }
+            }
+
+            /// Nothing: it sees the condition through the embedding alone.
+            pub const fn condition(&self) -> Condition {
+                Condition::None
+            }
+        }
+
+        impl $($generics)* Conditioned<$spec> {
+            /// The rows and their width.
+            pub const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
+                self.spec.plan(num_params, num_embeddings)
+            }
+
+            /// The number of its variables' values.
+            pub const fn num_params(&self, shape: GeneratorShape) -> usize {
+                self.spec.num_params(self.widened(shape))
+            }
+        }
+    )*};
+}
+
+conditioned!(() LinearSpec, () HeadsSpec, (<const L: usize>) MlpSpec<L>);
+
+impl<S: std::fmt::Display> std::fmt::Display for Conditioned<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.conditioned({})", self.spec, self.width)?;
+        match self.encoding {
+            Encoding::Raw => Ok(()),
+            Encoding::CosSin => f.write_str(".encoding(cos_sin)"),
+        }
+    }
+}
+
+impl<S: GeneratorSpec + Copy> ConditionedGeneratorSpec for Conditioned<S> {
+    fn build(
+        &self,
+        shape: GeneratorShape,
+        scheme: InitScheme,
+        vb: VarBuilder<'_>,
+    ) -> Result<Box<dyn ConditionedGenerator>> {
+        let inner = GeneratorSpec::build(&self.spec, self.widened(shape), scheme, vb)?;
+        Ok(Box::new(Appended { inner, encoding: self.encoding }))
+    }
+}
+
+#[derive(Debug)]
+struct Appended {
+    inner: Box<dyn WeightGenerator>,
+    encoding: Encoding,
+}
+
+impl ConditionedGenerator for Appended {
+    fn forward(&self, embedded: &Embedded, condition: &Tensor) -> Result<GeneratorOutput> {
+        let embeddings = embedded.per_set(condition.dim(0)?)?;
+        let (sets, rows, _) = embeddings.dims3()?;
+        let condition = self.encoding.encode(condition)?.unsqueeze(1)?;
+        let condition = condition.broadcast_as((sets, rows, condition.dim(2)?))?;
+        self.inner.forward_sets(&Tensor::cat(&[embeddings, condition], D::Minus1)?)
+    }
+}

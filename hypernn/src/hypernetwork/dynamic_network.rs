@@ -1,0 +1,294 @@
+//! Hypernetworks whose weights depend on a condition, which may be the target's own input.
+
+use std::path::Path;
+
+use candle_core::{Module, ModuleT, Result, Tensor, bail};
+use candle_nn::VarBuilder;
+
+use super::core::{Building, Core, Declared};
+use crate::check::ensure;
+use crate::condition::Condition;
+use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
+use crate::generated::GeneratedParams;
+use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
+use crate::plan::ChunkPlan;
+use crate::target::HyperTarget;
+use crate::target::layout::Layout;
+
+/// What a dynamic hypernetwork computed on the way to the target's output.
+#[derive(Clone, Debug)]
+pub struct DynamicAux<T: HyperTarget> {
+    /// The generated parameters, a set per row.
+    pub params: GeneratedParams<T>,
+    /// The embeddings.
+    pub embedding: Embedded,
+    /// The state of the next step.
+    pub state: State,
+}
+
+/// A hypernetwork whose weights depend on a condition.
+///
+/// `hypernetwork!` with `mode: dynamic` wraps it in a type of the user's own. A condition `[width]`
+/// (or one task) gives one set of weights for all rows of the target's input; a condition of `G`
+/// rows gives `G` sets, and the target's input then has `G × n` rows: each run of `n` rows uses its
+/// own set. With `n = 1` that is a set per sample, with more a set per task.
+pub struct DynamicHyperNetwork<T: HyperTarget> {
+    core: Core<T>,
+    condition: Condition,
+    embedding: Box<dyn ConditionedEmbedding>,
+    generator: Box<dyn ConditionedGenerator>,
+}
+
+impl<T: HyperTarget> DynamicHyperNetwork<T> {
+    /// Builds the parts, with variables below `vb`: `embedding.…`, `generator.…`, and `buffers.…`
+    /// for what is kept but not trained.
+    ///
+    /// # Errors
+    /// An invalid size, conditions that do not fit together, or the builder's own.
+    pub fn new(
+        config: &T::Config,
+        declared: &Declared,
+        conditions: (Condition, Condition),
+        (embedding, generator): (&dyn ConditionedEmbeddingSpec, &dyn ConditionedGeneratorSpec),
+        vb: VarBuilder<'_>,
+    ) -> Result<Self> {
+        ensure(Condition::check(conditions.0, conditions.1))?;
+        let parts = [embedding.to_string(), generator.to_string(), "dynamic".to_owned()];
+        let building = Building::<T>::new(config, declared, parts, vb)?;
+        let Declared { shape, scheme, .. } = *declared;
+        let embedding = embedding.build(scheme, building.part("embedding"))?;
+        let generator = generator.build(shape, scheme, building.part("generator"))?;
+        let condition = conditions.0.join(conditions.1);
+        Ok(Self { core: building.finish(None)?, condition, embedding, generator })
+    }
+
+    /// What the first step of a recurrent embedding starts from, for `sets` sets.
+    ///
+    /// # Errors
+    /// candle's own.
+    pub fn zero_state(&self, sets: usize) -> Result<State> {
+        self.embedding.zero_state(sets)
+    }
+
+    /// Generates the target's parameters for a condition: one set for `[width]` (or one task), `G`
+    /// sets for `[G, width]` (or `G` tasks).
+    ///
+    /// # Errors
+    /// A condition of another width, rank or dtype, or an unknown task.
+    pub fn generate_params(&self, condition: &Tensor) -> Result<GeneratedParams<T>> {
+        let (rows, _) = self.condition.rows(condition, self.core.kind().0)?;
+        let state = self.zero_state(rows.dim(0)?)?;
+        Ok(self.generate_step(condition, &state)?.0)
+    }
+
+    /// As [`generate_params`](Self::generate_params), from a state; also gives the next state.
+    ///
+    /// # Errors
+    /// As there, or a state of another number of sets.
+    pub fn generate_step(
+        &self,
+        condition: &Tensor,
+        state: &State,
+    ) -> Result<(GeneratedParams<T>, State)> {
+        let aux = self.generate_aux(condition, state)?;
+        Ok((aux.params, aux.state))
+    }
+
+    fn generate_aux(&self, condition: &Tensor, state: &State) -> Result<DynamicAux<T>> {
+        let (rows, sets) = self.condition.rows(condition, self.core.kind().0)?;
+        let (embedding, state) = self.embedding.forward(&rows, state)?;
+        let output = self.generator.forward(&embedding, &rows)?;
+        Ok(DynamicAux { params: self.core.generate(&output, sets)?, embedding, state })
+    }
+
+    /// The target's input as its own condition: a vector per row.
+    fn own_condition(&self, xs: &Tensor) -> Result<Tensor> {
+        let Condition::Vector(width) = self.condition else {
+            bail!(
+                "the input can't be its own condition, which is the number of a task: use `generate_params(&tasks)` and `forward_with`"
+            );
+        };
+        let rows = if xs.rank() > 2 { xs.flatten_from(1)? } else { xs.clone() };
+        match rows.dims() {
+            &[_, found] if found == width => Ok(rows),
+            _ => bail!(
+                "an input of shape {:?} can't be its own condition of width {width}: use `generate_params(&condition)` and `forward_with`",
+                xs.dims()
+            ),
+        }
+    }
+
+    /// The input `[B, …]` conditions its own weights, a set per row, from a zero state.
+    ///
+    /// # Errors
+    /// The input's width is not the condition's, or the target's own.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
+    where
+        T: Module,
+    {
+        self.generate_params(&self.own_condition(xs)?)?.forward(xs)
+    }
+
+    /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
+    where
+        T: ModuleT,
+    {
+        self.generate_params(&self.own_condition(xs)?)?.forward_t(xs, train)
+    }
+
+    /// As [`forward`](Self::forward), and what was computed on the way.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forward_aux(&self, xs: &Tensor) -> Result<(Tensor, DynamicAux<T>)>
+    where
+        T: Module,
+    {
+        let condition = self.own_condition(xs)?;
+        let aux = self.generate_aux(&condition, &self.zero_state(condition.dim(0)?)?)?;
+        Ok((aux.params.forward(xs)?, aux))
+    }
+
+    /// One step of a sequence: the input `[B, …]` conditions its own weights, from a state; also
+    /// gives the next state.
+    ///
+    /// # Errors
+    /// The input's width is not the condition's, a state of another number of rows, or the target's
+    /// own.
+    pub fn step(&self, xs: &Tensor, state: &State) -> Result<(Tensor, State)>
+    where
+        T: Module,
+    {
+        let (params, state) = self.generate_step(&self.own_condition(xs)?, state)?;
+        Ok((params.forward(xs)?, state))
+    }
+
+    /// A whole sequence `[B, T, …]`, step by step from a state: outputs `[B, T, …]` and the last
+    /// state.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step), or no steps.
+    pub fn run(&self, xs: &Tensor, state: &State) -> Result<(Tensor, State)>
+    where
+        T: Module,
+    {
+        let step = |target: &T, at, ()| Ok((target.forward(&step_of(xs, at)?)?, ()));
+        let (outputs, state, ()) = self.scan(xs, state, (), step)?;
+        Ok((outputs, state))
+    }
+
+    /// A sequence of conditions `[B, T, width]` over a target of any signature, such as a recurrent
+    /// one: at each step `at`, `step(target, at, carried)` gives the output and what it carries on.
+    /// Returns the outputs `[B, T, …]`, the last state and what was carried last.
+    ///
+    /// # Errors
+    /// As [`generate_step`](Self::generate_step), no steps, or `step`'s own.
+    pub fn scan<C>(
+        &self,
+        conditions: &Tensor,
+        state: &State,
+        carried: C,
+        mut step: impl FnMut(&T, usize, C) -> Result<(Tensor, C)>,
+    ) -> Result<(Tensor, State, C)> {
+        if conditions.rank() < 2 || conditions.dim(1)? == 0 {
+            bail!("a sequence of shape {:?} has no steps, expected [B, T, …]", conditions.dims());
+        }
+        let (mut state, mut carried) = (state.clone(), carried);
+        let mut outputs = Vec::with_capacity(conditions.dim(1)?);
+        for at in 0..conditions.dim(1)? {
+            let condition = self.own_condition(&step_of(conditions, at)?)?;
+            let (params, next) = self.generate_step(&condition, &state)?;
+            let (output, next_carried) = step(&params.unpack()?, at, carried)?;
+            outputs.push(output);
+            (state, carried) = (next, next_carried);
+        }
+        Ok((Tensor::stack(&outputs, 1)?, state, carried))
+    }
+
+    /// Adds `count` tasks to an embedding of `tasks`, with variables below `vb`, the builder that
+    /// `new` was given. The tasks that are there stay as they are, bit for bit.
+    ///
+    /// # Errors
+    /// The embedding has no tasks, or the builder's own.
+    pub fn grow(&mut self, count: usize, vb: VarBuilder<'_>) -> Result<()> {
+        let embedding = &mut self.embedding;
+        self.core.extend("embedding", vb, |scheme, vb| embedding.grow(count, scheme, vb))
+    }
+
+    /// Which tensor of the target lies where in the flat vector.
+    pub fn layout(&self) -> &Layout {
+        self.core.layout()
+    }
+
+    /// How the generated rows cover the flat vector.
+    pub fn chunks(&self) -> ChunkPlan {
+        self.core.chunks()
+    }
+
+    /// What the condition is.
+    pub fn condition(&self) -> Condition {
+        self.condition
+    }
+
+    /// The name and tensor of all that a checkpoint holds: the variables, then buffers, which are
+    /// not trained.
+    pub fn named_tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.core.named_tensors()
+    }
+
+    /// The number of trained values.
+    pub fn num_params(&self) -> usize {
+        self.core.num_params()
+    }
+
+    /// The number of the target's parameters.
+    pub fn num_target_params(&self) -> usize {
+        self.layout().num_params()
+    }
+
+    /// Writes the hypernetwork's variables and buffers; see
+    /// [`StaticHyperNetwork::save`](super::StaticHyperNetwork::save).
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.core.save(path.as_ref())
+    }
+
+    /// Reads what [`save`](Self::save) wrote, into the variables of this hypernetwork.
+    ///
+    /// # Errors
+    /// The file is not a whole checkpoint of this target with these parts, or its tensors were
+    /// altered; the first difference is named, and nothing has changed.
+    pub fn load(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.core.load(path.as_ref())
+    }
+
+    /// Writes the weights for one condition, `[width]` or one task, as an ordinary checkpoint of the
+    /// target.
+    ///
+    /// # Errors
+    /// A condition of several sets, or the file can't be written.
+    pub fn bake(&self, condition: &Tensor, path: impl AsRef<Path>) -> Result<()> {
+        let params = self.generate_params(condition)?;
+        if let Some(sets) = params.num_sets() {
+            bail!("a checkpoint holds one set of weights, the condition gives {sets}");
+        }
+        self.core.bake(&params, path.as_ref())
+    }
+}
+
+/// Step `at` of a sequence `[B, T, …]`, `[B, …]`.
+fn step_of(xs: &Tensor, at: usize) -> Result<Tensor> {
+    xs.narrow(1, at, 1)?.squeeze(1)?.contiguous()
+}
+
+impl<T: HyperTarget> std::fmt::Debug for DynamicHyperNetwork<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.core.fmt(f)
+    }
+}

@@ -1,0 +1,171 @@
+//! Hypernetworks whose weights come from learned embeddings alone.
+
+use std::path::Path;
+
+use candle_core::{Module, ModuleT, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::core::{Building, Core, Declared};
+use crate::embedding::{Embedding, EmbeddingSpec};
+use crate::generated::GeneratedParams;
+use crate::generator::{GeneratorSpec, WeightGenerator};
+use crate::plan::ChunkPlan;
+use crate::target::HyperTarget;
+use crate::target::layout::Layout;
+
+/// What a static hypernetwork computed on the way to the target's output.
+#[derive(Clone, Debug)]
+pub struct Aux<T: HyperTarget> {
+    /// The generated parameters.
+    pub params: GeneratedParams<T>,
+    /// The embeddings, `[N, E]`.
+    pub embedding: Tensor,
+}
+
+/// A hypernetwork whose weights come from learned embeddings alone.
+///
+/// `hypernetwork!` with `mode: static` wraps it in a type of the user's own.
+pub struct StaticHyperNetwork<T: HyperTarget> {
+    core: Core<T>,
+    embedding: Box<dyn Embedding>,
+    generator: Box<dyn WeightGenerator>,
+}
+
+impl<T: HyperTarget> StaticHyperNetwork<T> {
+    /// Builds the parts, with variables below `vb`: `embedding.…`, `generator.…`; `base.…` and
+    /// `buffers.…` for what is kept but not trained.
+    ///
+    /// # Errors
+    /// An invalid size, or the builder's own.
+    pub fn new(
+        config: &T::Config,
+        declared: &Declared,
+        (embedding, generator): (&dyn EmbeddingSpec, &dyn GeneratorSpec),
+        vb: VarBuilder<'_>,
+    ) -> Result<Self> {
+        let parts = [embedding.to_string(), generator.to_string(), "static".to_owned()];
+        let building = Building::<T>::new(config, declared, parts, vb)?;
+        let Declared { shape, scheme, .. } = *declared;
+        let embedding = embedding.build(scheme, building.part("embedding"))?;
+        let generator = generator.build(shape, scheme, building.part("generator"))?;
+        let first = generator.forward(&embedding.forward()?)?;
+        Ok(Self { core: building.finish(Some(&first))?, embedding, generator })
+    }
+
+    /// Generates the target's parameters: one set, `[P]`.
+    ///
+    /// # Errors
+    /// candle's own.
+    pub fn generate_params(&self) -> Result<GeneratedParams<T>> {
+        self.generate_from(&self.embedding.forward()?)
+    }
+
+    fn generate_from(&self, embedding: &Tensor) -> Result<GeneratedParams<T>> {
+        self.core.generate(&self.generator.forward(embedding)?, None)
+    }
+
+    /// An ordinary target over freshly generated parameters, for any method of its own; gradients
+    /// flow back to the hypernetwork.
+    ///
+    /// # Errors
+    /// candle's own, or the target's.
+    pub fn target(&self) -> Result<T> {
+        self.generate_params()?.unpack()
+    }
+
+    /// Generates the parameters and applies the target.
+    ///
+    /// # Errors
+    /// The target's own.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
+    where
+        T: Module,
+    {
+        self.target()?.forward(xs)
+    }
+
+    /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
+    ///
+    /// # Errors
+    /// The target's own.
+    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
+    where
+        T: ModuleT,
+    {
+        self.target()?.forward_t(xs, train)
+    }
+
+    /// As [`forward`](Self::forward), and what was computed on the way.
+    ///
+    /// # Errors
+    /// The target's own.
+    pub fn forward_aux(&self, xs: &Tensor) -> Result<(Tensor, Aux<T>)>
+    where
+        T: Module,
+    {
+        let embedding = self.embedding.forward()?;
+        let params = self.generate_from(&embedding)?;
+        Ok((params.unpack()?.forward(xs)?, Aux { params, embedding }))
+    }
+
+    /// Which tensor of the target lies where in the flat vector.
+    pub fn layout(&self) -> &Layout {
+        self.core.layout()
+    }
+
+    /// How the generated rows cover the flat vector.
+    pub fn chunks(&self) -> ChunkPlan {
+        self.core.chunks()
+    }
+
+    /// The name and tensor of all that a checkpoint holds: the variables, then bases and buffers,
+    /// which are not trained.
+    pub fn named_tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.core.named_tensors()
+    }
+
+    /// The number of trained values.
+    pub fn num_params(&self) -> usize {
+        self.core.num_params()
+    }
+
+    /// The number of the target's parameters.
+    pub fn num_target_params(&self) -> usize {
+        self.layout().num_params()
+    }
+
+    /// Writes the hypernetwork's variables, bases and buffers.
+    ///
+    /// The file is written beside `path` under another name and then renamed, so that `path` never
+    /// holds half a checkpoint.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.core.save(path.as_ref())
+    }
+
+    /// Reads what [`save`](Self::save) wrote, into the variables of this hypernetwork.
+    ///
+    /// # Errors
+    /// The file is not a whole checkpoint of this target with these parts, or its tensors were
+    /// altered; the first difference is named, and nothing has changed.
+    pub fn load(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.core.load(path.as_ref())
+    }
+
+    /// Writes the generated weights as an ordinary checkpoint of the target: its own names, its
+    /// buffers included, no trace of the hypernetwork but a line of metadata.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn bake(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.core.bake(&self.generate_params()?, path.as_ref())
+    }
+}
+
+impl<T: HyperTarget> std::fmt::Debug for StaticHyperNetwork<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.core.fmt(f)
+    }
+}
