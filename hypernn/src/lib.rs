@@ -62,9 +62,12 @@
 //! 4. The [`target`] is built over these tensors, of the layers in [`nn`], and its own `forward`
 //!    runs. Gradients take the same road back to the hypernetwork's variables.
 //!
-//! [`hypernetwork`](mod@hypernetwork) holds the parts together, with files in
-//! [`hypernetwork::checkpoint`]; [`seeded`] draws variables from a seed; [`check`] words what is
-//! wrong with a declaration, at compile time where sizes are constants.
+//! With a [`condition`], embeddings or chunks depend on an input or a task: each of its rows then
+//! gives a set of weights of its own, and the target's tensors are `[G, …]`.
+//!
+//! [`hypernetwork`](mod@hypernetwork) holds the parts together and keeps its variables in files;
+//! [`seeded`] draws variables from a seed; [`check`] words what is wrong with a declaration, at
+//! compile time where sizes are constants.
 //!
 //! # Features
 //!
