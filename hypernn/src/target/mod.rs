@@ -127,7 +127,7 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: HyperTarget<Config = ()> + Module,
     {
-        Self::unpack(flat)?.forward(xs)
+        GeneratedParams::<Self>::from_flat(&(), flat)?.forward(xs)
     }
 
     /// `unpack(flat)?.forward_t(xs, train)`.
@@ -138,7 +138,7 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: HyperTarget<Config = ()> + ModuleT,
     {
-        Self::unpack(flat)?.forward_t(xs, train)
+        GeneratedParams::<Self>::from_flat(&(), flat)?.forward_t(xs, train)
     }
 }
 
