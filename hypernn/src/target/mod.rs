@@ -138,7 +138,7 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: Module,
     {
-        Self::unpack_with(config, flat)?.forward(xs)
+        GeneratedParams::<Self>::from_flat(config, flat)?.forward(xs)
     }
 
     /// `unpack(flat)?.forward_t(xs, train)`.
@@ -165,7 +165,7 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: ModuleT,
     {
-        Self::unpack_with(config, flat)?.forward_t(xs, train)
+        GeneratedParams::<Self>::from_flat(config, flat)?.forward_t(xs, train)
     }
 }
 
