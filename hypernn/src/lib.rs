@@ -1,4 +1,77 @@
-//! Hypernetworks for candle.
+//! Hypernetworks for [candle](candle_core): annotate a model, declare the network that generates
+//! its weights.
+//!
+//! A *target* is an ordinary candle network: a struct of layers with `#[derive(HyperTarget)]`. A
+//! *hypernetwork*, declared by [`hypernetwork!`], has variables of its own and makes the target's
+//! weights from them, in every forward pass or once for many.
+//!
+//! ```
+//! use candle_core::{DType, Device, Result, Tensor};
+//! use hypernn::nn::{Linear, Module, Optimizer, SGD, VarMap};
+//! use hypernn::{HyperTarget, hypernetwork, seeded};
+//!
+//! #[derive(HyperTarget)]
+//! struct Net {
+//!     #[hyper(linear(4, 8))]
+//!     hidden: Linear,
+//!     #[hyper(linear(8, 2))]
+//!     out: Linear,
+//! }
+//!
+//! impl Module for Net {
+//!     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+//!         self.out.forward(&self.hidden.forward(xs)?.relu()?)
+//!     }
+//! }
+//!
+//! hypernetwork! {
+//!     /// Ten embeddings of width 3, one linear layer that makes six weights of each.
+//!     struct HyperNet for Net {
+//!         embedding: table(10, 3),
+//!         generator: linear,
+//!         mode: static,
+//!     }
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! // Sizes are constants.
+//! assert_eq!((HyperNet::NUM_TARGET_PARAMS, HyperNet::NUM_PARAMS), (58, 54));
+//!
+//! let vars = VarMap::new();
+//! let hyper = HyperNet::new(seeded::var_builder(&vars, 0, DType::F32, &Device::Cpu))?;
+//! let xs = Tensor::ones((5, 4), DType::F32, &Device::Cpu)?;
+//! let loss = || hyper.forward(&xs)?.sqr()?.mean_all();
+//! let before = loss()?.to_scalar::<f32>()?;
+//! SGD::new(vars.all_vars(), 0.01)?.backward_step(&loss()?)?;
+//! assert!(loss()?.to_scalar::<f32>()? < before);
+//!
+//! // An ordinary target over the generated weights.
+//! let net: Net = hyper.target()?;
+//! assert_eq!(net.hidden.weight().dims(), [8, 4]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The road that data takes
+//!
+//! 1. An [`embedding`] gives `N` rows of width `E`, `[N, E]`.
+//! 2. A weight [`generator`] makes a chunk of values of each row, `[N, C]`; the [`ChunkPlan`] says
+//!    how the chunks in a row cover the target's `P` parameters.
+//! 3. The values are scaled as [`init`] says and cut into the target's tensors:
+//!    [`GeneratedParams`], in module [`generated`]. Where each lies is the target's [`Layout`].
+//! 4. The [`target`] is built over these tensors, of the layers in [`nn`], and its own `forward`
+//!    runs. Gradients take the same road back to the hypernetwork's variables.
+//!
+//! With a [`condition`], embeddings or chunks depend on an input or a task: each of its rows then
+//! gives a set of weights of its own, and the target's tensors are `[G, …]`.
+//!
+//! [`hypernetwork`](mod@hypernetwork) holds the parts together and keeps its variables in files;
+//! [`seeded`] draws variables from a seed; [`check`] words what is wrong with a declaration, at
+//! compile time where sizes are constants.
+//!
+//! # Features
+//!
+//! None by default. `cuda`, `cudnn`, `metal`, `mkl` and `accelerate` switch on those of candle.
 
 pub mod check;
 pub mod condition;
@@ -27,3 +100,8 @@ pub use target::{FixedTarget, HyperTarget};
 /// What the macros' output names; not for use by hand.
 #[doc(hidden)]
 pub mod __private;
+
+/// Runs the README's programs as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
