@@ -34,7 +34,8 @@ impl<'a, S> Spec<'a, S> {
     /// Of all that the macros use, only this asks for a layer, so that a type that is none is one
     /// error; and it knows the spec's type by then, so that the error names both.
     pub const fn of<T: HyperLayer<S>>(self) -> Field<'a, T, S> {
-        Field { spec: self.0, refused: T::REFUSED, build: T::build }
+        let (refused, takes_sets) = (T::REFUSED, T::TAKES_SETS);
+        Field { spec: self.0, refused, takes_sets, build: T::build }
     }
 }
 
@@ -43,6 +44,7 @@ impl<'a, S> Spec<'a, S> {
 pub struct Field<'a, T, S> {
     spec: &'a S,
     refused: Option<&'static str>,
+    takes_sets: bool,
     build: fn(&S, &mut dyn ParamSource) -> Result<T>,
 }
 
@@ -60,8 +62,7 @@ impl<T, S> Field<'_, T, S> {
     /// # Errors
     /// The layer's own.
     pub fn build(&self, name: &str, source: &mut dyn ParamSource) -> Result<T> {
-        crate::check::ensure(self.refused(name))?;
-        scoped(source, name, |source| (self.build)(self.spec, source))
+        self.scoped(name, source, |source| (self.build)(self.spec, source))
     }
 
     /// As [`build`](Self::build), with the parameter `tied` taken from elsewhere.
@@ -74,9 +75,23 @@ impl<T, S> Field<'_, T, S> {
         source: &mut dyn ParamSource,
         (tied, tensor): (&str, Tensor),
     ) -> Result<T> {
+        self.scoped(name, source, |source| {
+            (self.build)(self.spec, &mut TiedSource::new(source, tied, tensor))
+        })
+    }
+
+    fn scoped(
+        &self,
+        name: &str,
+        source: &mut dyn ParamSource,
+        build: impl FnOnce(&mut dyn ParamSource) -> Result<T>,
+    ) -> Result<T> {
         crate::check::ensure(self.refused(name))?;
         scoped(source, name, |source| {
-            (self.build)(self.spec, &mut TiedSource::new(source, tied, tensor))
+            if !self.takes_sets {
+                source.takes_one_set();
+            }
+            build(source)
         })
     }
 }

@@ -183,7 +183,7 @@ mod tests {
             let terms = xs.iter().map(density).zip(squares).map(|(d, s)| d * s);
             let sum = terms.sum::<f64>() * 24. / steps as f64;
             let stated = activation.second_moment();
-            assert!((sum - stated).abs() < 1e-6, "{}: {sum}, {stated}", activation.name());
+            assert!((sum - stated).abs() < 1e-9, "{}: {sum}, {stated}", activation.name());
         }
         Ok(())
     }

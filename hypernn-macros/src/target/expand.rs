@@ -115,6 +115,9 @@ fn hyper_layer(header: &Header, generics: &Generics) -> TokenStream {
         impl #impl_generics #krate::HyperLayer<#private::NestedSpec<__B>> for #ident #ty_generics
         #where_clause
         {
+            // Each of its fields tells for itself.
+            const TAKES_SETS: #private::bool = true;
+
             fn build(
                 __spec: &#private::NestedSpec<__B>,
                 __source: &mut dyn #private::ParamSource,

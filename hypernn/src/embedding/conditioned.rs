@@ -76,7 +76,12 @@ impl State {
     }
 
     /// Whether it serves `sets` sets, `width` values each.
-    pub(crate) fn check(&self, count: usize, (sets, width): (usize, usize)) -> Result<()> {
+    pub(crate) fn check(
+        &self,
+        count: usize,
+        (sets, width): (usize, usize),
+        dtype: DType,
+    ) -> Result<()> {
         if self.tensors.len() != count {
             bail!("the state has {} tensors, expected {count}", self.tensors.len());
         }
@@ -86,6 +91,9 @@ impl State {
                     "the state has shape {:?}, but the condition has {sets} rows: expected [{sets}, {width}]",
                     tensor.dims()
                 );
+            }
+            if tensor.dtype() != dtype {
+                bail!("the state is {:?}, but the hypernetwork {dtype:?}", tensor.dtype());
             }
         }
         Ok(())

@@ -105,15 +105,18 @@ impl ConditionedEmbedding for Tasks {
     }
 
     fn grow(&mut self, count: usize, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<()> {
-        for _ in 0..count {
-            let vb = vb.pp(self.tables.len());
-            self.tables.push(match scheme {
-                InitScheme::Exact => unit_rows(&vb, self.dims, "weight")?,
+        let tables = (0..count).map(|i| {
+            let vb = vb.pp(self.tables.len() + i);
+            match scheme {
+                InitScheme::Exact => unit_rows(&vb, self.dims, "weight"),
                 InitScheme::HyperNn => {
-                    vb.get_with_hints(self.dims, "weight", Init::Randn { mean: 0., stdev: 1. })?
+                    vb.get_with_hints(self.dims, "weight", Init::Randn { mean: 0., stdev: 1. })
                 }
-            });
-        }
+            }
+        });
+        // All or none: a builder may lack some of them.
+        let tables = tables.collect::<Result<Vec<_>>>()?;
+        self.tables.extend(tables);
         Ok(())
     }
 }

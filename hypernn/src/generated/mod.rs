@@ -7,7 +7,8 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
 
 use crate::generator::GeneratorOutput;
-use crate::ops::split::split;
+use crate::nn::rows_per_set;
+use crate::ops::split::{split, unstack};
 use crate::target::HyperTarget;
 use crate::target::layout::{Layout, ParamInfo};
 use crate::target::source::{ParamSource, ParamSpec};
@@ -107,13 +108,39 @@ impl<T: HyperTarget> GeneratedParams<T> {
         flatten(&self.tensors, self.sets)
     }
 
+    /// One of several sets, by itself.
+    ///
+    /// # Errors
+    /// There is no such set.
+    pub fn set(&self, index: usize) -> Result<Self> {
+        match self.sets {
+            Some(sets) if index < sets => {}
+            Some(sets) => candle_core::bail!("there is no set {index}, expected one of {sets}"),
+            None => candle_core::bail!("there is no set {index}: one set serves every row"),
+        }
+        let tensors = self.tensors.iter().map(|tensor| tensor.get(index)?.contiguous());
+        let tensors = tensors.collect::<Result<_>>()?;
+        Ok(Self { sets: None, tensors, ..self.clone() })
+    }
+
     /// An ordinary target over the generated tensors; gradients flow through it.
     ///
     /// # Errors
-    /// The target's own.
+    /// Several sets of a target whose layers take one at a time, or the target's own.
     pub fn unpack(&self) -> Result<T> {
-        let mut source = GeneratedSource::new(self);
-        T::build(&self.plan.config, &mut source)
+        match self.sets_in_turn() {
+            Some((1, _)) => self.set(0)?.unpack(),
+            Some((sets, layer)) => candle_core::bail!(
+                "layer `{layer}` of {} computes with one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each, or take the layer from `hypernn::nn`",
+                T::NAME
+            ),
+            None => T::build(&self.plan.config, &mut GeneratedSource::new(self)),
+        }
+    }
+
+    /// The number of sets and the layer that makes them take their turns, where one does.
+    fn sets_in_turn(&self) -> Option<(usize, &str)> {
+        self.sets.zip(self.plan.layout.one_set_layer())
     }
 
     /// Applies the target; the input's rows are shared out among the sets.
@@ -124,7 +151,31 @@ impl<T: HyperTarget> GeneratedParams<T> {
     where
         T: Module,
     {
-        self.unpack()?.forward(xs)
+        self.apply(xs, |target, xs| target.forward(xs))
+    }
+
+    /// At once where all layers take sets, else one set after the other.
+    fn apply(
+        &self,
+        xs: &Tensor,
+        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let Some((sets, _)) = self.sets_in_turn() else { return forward(&self.unpack()?, xs) };
+        let rows = rows_per_set(T::NAME, xs.dim(0)?, sets)?;
+        let outputs = self.each_set(sets)?.into_iter().enumerate().map(|(set, params)| {
+            forward(&params.unpack()?, &xs.narrow(0, set * rows, rows)?.contiguous()?)
+        });
+        Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    fn each_set(&self, sets: usize) -> Result<Vec<Self>> {
+        let mut each = vec![Self { sets: None, tensors: Vec::new(), ..self.clone() }; sets];
+        for tensor in &self.tensors {
+            for (params, tensor) in each.iter_mut().zip(unstack(tensor)?) {
+                params.tensors.push(tensor);
+            }
+        }
+        Ok(each)
     }
 
     /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
@@ -135,7 +186,7 @@ impl<T: HyperTarget> GeneratedParams<T> {
     where
         T: ModuleT,
     {
-        self.unpack()?.forward_t(xs, train)
+        self.apply(xs, |target, xs| target.forward_t(xs, train))
     }
 
     /// The same values, cut off from the hypernetwork: no gradient flows back.
@@ -177,6 +228,11 @@ fn check_flat<T: HyperTarget>(layout: &Layout, flat: &Tensor) -> Result<Option<u
     let expected = layout.num_params();
     let (sets, found) = match *flat.dims() {
         [found] => (None, found),
+        [0, _] => candle_core::bail!(
+            "the flat vector of {} has shape {:?}, expected at least one set",
+            T::NAME,
+            flat.dims()
+        ),
         [sets, found] => (Some(sets), found),
         _ => candle_core::bail!(
             "the flat vector of {} has shape {:?}, expected [{expected}], or [G, {expected}] for G sets",

@@ -5,8 +5,8 @@
 //! Hypernetworks"); taking mean and deviation from the layout makes it exact for any chunking.
 //!
 //! Where candle starts a tensor at a constant (the gain of a norm, say) its deviation is zero, and
-//! a scale of zero would never learn. Such a tensor is `base + 0.1 × generated`, where `base` is
-//! fixed so that the sum starts at the constant exactly.
+//! a scale of zero would never learn. Such a tensor is `(0.1 × generated - base) + constant`, where
+//! `base` keeps what was generated first, so that the tensor starts at the constant exactly.
 
 use std::sync::Arc;
 
@@ -40,8 +40,18 @@ const CONSTANT_SCALE: f64 = 0.1;
 #[derive(Clone, Debug)]
 pub(crate) struct Scales {
     segments: Arc<[Segment]>,
-    /// What is added to some tensors, by index.
-    bases: Vec<(usize, Tensor)>,
+    bases: Vec<Base>,
+}
+
+/// Where a tensor that starts at a constant starts.
+#[derive(Clone, Debug)]
+struct Base {
+    /// Which tensor it is.
+    index: usize,
+    /// What was generated first, and is taken off.
+    first: Tensor,
+    /// The constant, which is put in its place.
+    constant: f64,
 }
 
 impl Scales {
@@ -73,10 +83,13 @@ impl Scales {
         self.segments.clone()
     }
 
-    /// Adds the bases; the other tensors are as they should be already.
+    /// Puts constants in the place of bases; the other tensors are as they should be already.
+    ///
+    /// The base comes off first: what is left is zero at the start, whatever the rounding.
     pub(crate) fn add_bases(&self, mut tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
-        for (index, base) in &self.bases {
-            tensors[*index] = tensors[*index].broadcast_add(base)?;
+        for Base { index, first, constant } in &self.bases {
+            let change = tensors[*index].broadcast_sub(first)?;
+            tensors[*index] = if *constant == 0. { change } else { (change + *constant)? };
         }
         Ok(tensors)
     }
@@ -96,13 +109,13 @@ fn exact_segment(param: &ParamInfo, has_base: bool) -> Segment {
 }
 
 /// What makes each tensor that candle starts at a constant start there.
-fn bases(layout: &Layout, first: &[Tensor], vb: &VarBuilder<'_>) -> Result<Vec<(usize, Tensor)>> {
+fn bases(layout: &Layout, first: &[Tensor], vb: &VarBuilder<'_>) -> Result<Vec<Base>> {
     let mut bases = Vec::new();
     for (index, param) in layout.params().iter().enumerate() {
-        let Some(value) = constant(param) else { continue };
-        let start = |_: &Tensor| first[index].affine(-1., value);
-        let base = computed(vb, param.shape.dims(), &param.name, Init::Const(value), start)?;
-        bases.push((index, base.detach()));
+        let Some(constant) = constant(param) else { continue };
+        let (dims, init) = (param.shape.dims(), Init::Const(constant));
+        let first = computed(vb, dims, &param.name, init, |_| Ok(first[index].clone()))?;
+        bases.push(Base { index, first: first.detach(), constant });
     }
     Ok(bases)
 }

@@ -87,7 +87,9 @@ struct Checkpoint {
 impl Checkpoint {
     fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path)?;
-        let (_, header) = SafeTensors::read_metadata(&bytes)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|err| {
+            candle_core::Error::msg(format!("it is not a whole safetensors file: {err}"))
+        })?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
         Ok(Self { metadata, tensors })
@@ -168,10 +170,13 @@ fn context(path: &Path, err: candle_core::Error) -> candle_core::Error {
     candle_core::Error::msg(format!("can't load {}: {err}", path.display()))
 }
 
-/// SHA-256 over names, dtypes, shapes and values.
+/// SHA-256 over names, dtypes, shapes and values, by name: tasks that were added come last where they
+/// were added, but not where they were declared.
 fn hash(tensors: &[(String, Tensor)]) -> Result<String> {
+    let mut sorted: Vec<_> = tensors.iter().collect();
+    sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut hasher = Sha256::new();
-    for (name, tensor) in tensors {
+    for (name, tensor) in sorted {
         hasher.update(format!("{name} {:?} {:?}\n", tensor.dtype(), tensor.dims()));
         let mut bytes = Vec::new();
         tensor.write_bytes(&mut bytes)?;

@@ -176,14 +176,18 @@ impl<T: HyperTarget> DynamicHyperNetwork<T> {
     where
         T: Module,
     {
-        let step = |target: &T, at, ()| Ok((target.forward(&step_of(xs, at)?)?, ()));
-        let (outputs, state, ()) = self.scan(xs, state, (), step)?;
+        check_steps(xs)?;
+        self.own_condition(&step_of(xs, 0)?)?;
+        let conditions = if xs.rank() > 3 { xs.flatten_from(2)? } else { xs.clone() };
+        let step =
+            |params: &GeneratedParams<T>, at, ()| Ok((params.forward(&step_of(xs, at)?)?, ()));
+        let (outputs, state, ()) = self.scan_params(&conditions, state, (), step)?;
         Ok((outputs, state))
     }
 
-    /// A sequence of conditions `[B, T, width]` over a target of any signature, such as a recurrent
-    /// one: at each step `at`, `step(target, at, carried)` gives the output and what it carries on.
-    /// Returns the outputs `[B, T, …]`, the last state and what was carried last.
+    /// A sequence of conditions `[B, T, width]`, or tasks `[B, T]`, over a target of any signature,
+    /// such as a recurrent one: at each step `at`, `step(target, at, carried)` gives the output and
+    /// what it carries on. Returns the outputs `[B, T, …]`, the last state and what was carried last.
     ///
     /// # Errors
     /// As [`generate_step`](Self::generate_step), no steps, or `step`'s own.
@@ -194,15 +198,23 @@ impl<T: HyperTarget> DynamicHyperNetwork<T> {
         carried: C,
         mut step: impl FnMut(&T, usize, C) -> Result<(Tensor, C)>,
     ) -> Result<(Tensor, State, C)> {
-        if conditions.rank() < 2 || conditions.dim(1)? == 0 {
-            bail!("a sequence of shape {:?} has no steps, expected [B, T, …]", conditions.dims());
-        }
+        let step = |params: &GeneratedParams<T>, at, carried| step(&params.unpack()?, at, carried);
+        self.scan_params(conditions, state, carried, step)
+    }
+
+    fn scan_params<C>(
+        &self,
+        conditions: &Tensor,
+        state: &State,
+        carried: C,
+        mut step: impl FnMut(&GeneratedParams<T>, usize, C) -> Result<(Tensor, C)>,
+    ) -> Result<(Tensor, State, C)> {
+        check_steps(conditions)?;
         let (mut state, mut carried) = (state.clone(), carried);
         let mut outputs = Vec::with_capacity(conditions.dim(1)?);
         for at in 0..conditions.dim(1)? {
-            let condition = self.own_condition(&step_of(conditions, at)?)?;
-            let (params, next) = self.generate_step(&condition, &state)?;
-            let (output, next_carried) = step(&params.unpack()?, at, carried)?;
+            let (params, next) = self.generate_step(&step_of(conditions, at)?, &state)?;
+            let (output, next_carried) = step(&params, at, carried)?;
             outputs.push(output);
             (state, carried) = (next, next_carried);
         }
@@ -280,6 +292,13 @@ impl<T: HyperTarget> DynamicHyperNetwork<T> {
         }
         self.core.bake(&params, path.as_ref())
     }
+}
+
+fn check_steps(xs: &Tensor) -> Result<()> {
+    if xs.rank() < 2 || xs.dim(1)? == 0 {
+        bail!("a sequence of shape {:?} has no steps, expected [B, T, …]", xs.dims());
+    }
+    Ok(())
 }
 
 /// Step `at` of a sequence `[B, T, …]`, `[B, …]`.

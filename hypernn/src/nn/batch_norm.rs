@@ -384,6 +384,8 @@ impl ModuleT for BatchNorm {
 }
 
 impl HyperLayer<BatchNormSpec> for BatchNorm {
+    const TAKES_SETS: bool = true;
+
     fn build(spec: &BatchNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
         Self::from_parts(spec.num_features, spec.parts(source)?, spec.config)
     }

@@ -194,6 +194,8 @@ impl Module for Conv1d {
 }
 
 impl HyperLayer<Conv1dSpec> for Conv1d {
+    const TAKES_SETS: bool = true;
+
     fn build(spec: &Conv1dSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (weight, bias) = spec.params(source)?;
         Ok(Self::new(weight, bias, spec.config))

@@ -214,6 +214,8 @@ impl Module for Conv2d {
 }
 
 impl HyperLayer<Conv2dSpec> for Conv2d {
+    const TAKES_SETS: bool = true;
+
     fn build(spec: &Conv2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (weight, bias) = spec.params(source)?;
         Ok(Self::new(weight, bias, spec.config))

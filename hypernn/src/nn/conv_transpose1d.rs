@@ -208,6 +208,8 @@ impl Module for ConvTranspose1d {
 }
 
 impl HyperLayer<ConvTranspose1dSpec> for ConvTranspose1d {
+    const TAKES_SETS: bool = true;
+
     fn build(spec: &ConvTranspose1dSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (weight, bias) = spec.params(source)?;
         Ok(Self::new(weight, bias, spec.config))

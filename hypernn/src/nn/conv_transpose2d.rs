@@ -198,6 +198,8 @@ impl Module for ConvTranspose2d {
 }
 
 impl HyperLayer<ConvTranspose2dSpec> for ConvTranspose2d {
+    const TAKES_SETS: bool = true;
+
     fn build(spec: &ConvTranspose2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (weight, bias) = spec.params(source)?;
         Ok(Self::new(weight, bias, spec.config))

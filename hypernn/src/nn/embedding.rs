@@ -149,6 +149,8 @@ fn check_range(indexes: &Tensor, rows: usize) -> Result<()> {
 }
 
 impl HyperLayer<EmbeddingSpec> for Embedding {
+    const TAKES_SETS: bool = true;
+
     fn build(spec: &EmbeddingSpec, source: &mut dyn ParamSource) -> Result<Self> {
         Ok(Self::new(spec.table(source)?, spec.out_size))
     }

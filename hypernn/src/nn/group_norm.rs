@@ -149,6 +149,8 @@ impl Module for GroupNorm {
 }
 
 impl HyperLayer<GroupNormSpec> for GroupNorm {
+    const TAKES_SETS: bool = true;
+
     fn build(spec: &GroupNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (weight, bias) = spec.params(source)?;
         Self::new(weight, bias, spec.num_channels, spec.num_groups, spec.eps)

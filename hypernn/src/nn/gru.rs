@@ -192,6 +192,8 @@ impl RNN for GRU {
 }
 
 impl HyperLayer<GRUSpec> for GRU {
+    const TAKES_SETS: bool = true;
+
     fn build(spec: &GRUSpec, source: &mut dyn ParamSource) -> Result<Self> {
         Ok(Self { cell: spec.cell(source)?, config: spec.config })
     }

@@ -187,6 +187,8 @@ impl Module for LayerNorm {
 }
 
 impl HyperLayer<LayerNormSpec> for LayerNorm {
+    const TAKES_SETS: bool = true;
+
     fn build(spec: &LayerNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (weight, bias) = spec.params(source)?;
         let LayerNormConfig { eps, remove_mean, .. } = spec.config;

@@ -148,6 +148,8 @@ impl Module for Linear {
 }
 
 impl HyperLayer<LinearSpec> for Linear {
+    const TAKES_SETS: bool = true;
+
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (weight, bias) = spec.params(source)?;
         Ok(Self::new(weight, bias))

@@ -213,6 +213,8 @@ impl RNN for LSTM {
 }
 
 impl HyperLayer<LSTMSpec> for LSTM {
+    const TAKES_SETS: bool = true;
+
     fn build(spec: &LSTMSpec, source: &mut dyn ParamSource) -> Result<Self> {
         Ok(Self { cell: spec.cell(source)?, config: spec.config })
     }

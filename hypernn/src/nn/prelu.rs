@@ -146,6 +146,8 @@ impl Module for PReLU {
 }
 
 impl HyperLayer<PReLUSpec> for PReLU {
+    const TAKES_SETS: bool = true;
+
     fn build(spec: &PReLUSpec, source: &mut dyn ParamSource) -> Result<Self> {
         Ok(Self::new(spec.slopes(source)?, spec.num_channels.is_none()))
     }

@@ -112,6 +112,8 @@ impl Module for RmsNorm {
 }
 
 impl HyperLayer<RmsNormSpec> for RmsNorm {
+    const TAKES_SETS: bool = true;
+
     fn build(spec: &RmsNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
         Ok(Self::new(spec.weight(source)?, spec.eps))
     }

@@ -5,6 +5,8 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp2, CustomOp3, Layout, MetalStorage, Result, Shape, Tensor, op,
 };
 
+use super::outer::outer;
+
 /// `xs [G, R, in]`, `weight [G, out, in]`, `bias [G, out]` to `[G, R, out]`.
 ///
 /// Beside candle's own matmul and add, the backward gives the weight's gradient row-major (candle's
@@ -88,9 +90,12 @@ pub(crate) fn backward(
     grad: &Tensor,
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let xs_grad = xs.track_op().then(|| grad.matmul(&weight.detach())).transpose()?;
-    let weight_grad =
-        weight.track_op().then(|| grad.transpose(1, 2)?.matmul(&xs.detach())).transpose()?;
+    let weight_grad = weight.track_op().then(|| weight_backward(&xs.detach(), grad)).transpose()?;
     Ok((xs_grad, weight_grad))
+}
+
+fn weight_backward(xs: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    if xs.dim(1)? == 1 { outer(grad, xs) } else { grad.transpose(1, 2)?.matmul(xs) }
 }
 
 /// The gradient of a `bias` of any shape with `sets × outputs` values, as `[sets, outputs]`: the sum
@@ -100,6 +105,9 @@ pub(crate) fn bias_backward(bias: &Tensor, grad: &Tensor) -> Result<Option<Tenso
         return Ok(None);
     }
     let (sets, rows, outputs) = grad.dims3()?;
+    if rows == 1 {
+        return grad.reshape((sets, outputs)).map(Some);
+    }
     let ones = Tensor::ones((sets, 1, rows), grad.dtype(), grad.device())?;
     ones.matmul(grad)?.reshape((sets, outputs)).map(Some)
 }

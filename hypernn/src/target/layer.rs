@@ -34,6 +34,11 @@ pub trait HyperLayer<S>: Parameters + Sized {
     /// The derive turns it into a compile error.
     const REFUSED: Option<&'static str> = None;
 
+    /// Whether the layer computes with several sets of weights at once, `[G, …]`, each for its own
+    /// run of rows, as those of [`nn`](crate::nn) do. A target with a layer that does not is applied
+    /// to one set after the other.
+    const TAKES_SETS: bool = false;
+
     /// Builds the layer, asking `source` for its parameters in flat order.
     ///
     /// # Errors
@@ -95,6 +100,7 @@ fn into_array<T, const N: usize>(layers: Vec<T>) -> Result<[T; N]> {
 
 impl<T: HyperLayer<S>, S> HyperLayer<Repeat<S>> for Vec<T> {
     const REFUSED: Option<&'static str> = T::REFUSED;
+    const TAKES_SETS: bool = T::TAKES_SETS;
 
     fn build(spec: &Repeat<S>, source: &mut dyn ParamSource) -> Result<Self> {
         build_each(std::iter::repeat_n(&spec.spec, spec.count), source)
@@ -103,6 +109,7 @@ impl<T: HyperLayer<S>, S> HyperLayer<Repeat<S>> for Vec<T> {
 
 impl<T: HyperLayer<S>, S, const M: usize> HyperLayer<[S; M]> for Vec<T> {
     const REFUSED: Option<&'static str> = T::REFUSED;
+    const TAKES_SETS: bool = T::TAKES_SETS;
 
     fn build(specs: &[S; M], source: &mut dyn ParamSource) -> Result<Self> {
         build_each(specs.iter(), source)
@@ -111,6 +118,7 @@ impl<T: HyperLayer<S>, S, const M: usize> HyperLayer<[S; M]> for Vec<T> {
 
 impl<T: HyperLayer<S>, S, const N: usize> HyperLayer<Repeat<S>> for [T; N] {
     const REFUSED: Option<&'static str> = T::REFUSED;
+    const TAKES_SETS: bool = T::TAKES_SETS;
 
     fn build(spec: &Repeat<S>, source: &mut dyn ParamSource) -> Result<Self> {
         into_array(build_each(std::iter::repeat_n(&spec.spec, spec.count), source)?)
@@ -119,6 +127,7 @@ impl<T: HyperLayer<S>, S, const N: usize> HyperLayer<Repeat<S>> for [T; N] {
 
 impl<T: HyperLayer<S>, S, const N: usize, const M: usize> HyperLayer<[S; M]> for [T; N] {
     const REFUSED: Option<&'static str> = T::REFUSED;
+    const TAKES_SETS: bool = T::TAKES_SETS;
 
     fn build(specs: &[S; M], source: &mut dyn ParamSource) -> Result<Self> {
         into_array(build_each(specs.iter(), source)?)
@@ -127,6 +136,7 @@ impl<T: HyperLayer<S>, S, const N: usize, const M: usize> HyperLayer<[S; M]> for
 
 impl<T: HyperLayer<S>, S> HyperLayer<Option<S>> for Option<T> {
     const REFUSED: Option<&'static str> = T::REFUSED;
+    const TAKES_SETS: bool = T::TAKES_SETS;
 
     fn build(spec: &Option<S>, source: &mut dyn ParamSource) -> Result<Self> {
         spec.as_ref().map(|spec| T::build(spec, source)).transpose()
@@ -135,6 +145,7 @@ impl<T: HyperLayer<S>, S> HyperLayer<Option<S>> for Option<T> {
 
 impl<T: HyperLayer<S>, S> HyperLayer<S> for Box<T> {
     const REFUSED: Option<&'static str> = T::REFUSED;
+    const TAKES_SETS: bool = T::TAKES_SETS;
 
     fn build(spec: &S, source: &mut dyn ParamSource) -> Result<Self> {
         T::build(spec, source).map(Box::new)

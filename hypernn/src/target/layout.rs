@@ -54,6 +54,7 @@ pub struct Layout {
     buffers: Vec<BufferInfo>,
     num_params: usize,
     hash: String,
+    one_set_layer: Option<String>,
 }
 
 impl Layout {
@@ -88,6 +89,12 @@ impl Layout {
         &self.hash
     }
 
+    /// The path of the first layer that computes with one set of weights at a time, if there is one:
+    /// several sets then take their turns. See [`TAKES_SETS`](crate::HyperLayer::TAKES_SETS).
+    pub fn one_set_layer(&self) -> Option<&str> {
+        self.one_set_layer.as_deref()
+    }
+
     /// The parameter that holds the flat vector's value number `index`, if there is one.
     pub fn param_at(&self, index: usize) -> Option<&ParamInfo> {
         let after = self.params.partition_point(|param| param.offset <= index);
@@ -115,6 +122,7 @@ struct Recorder {
     params: Vec<ParamInfo>,
     buffers: Vec<BufferInfo>,
     num_params: usize,
+    one_set_layer: Option<String>,
 }
 
 impl Recorder {
@@ -131,7 +139,8 @@ impl Recorder {
             candle_core::bail!("two tensors of the target are named `{}`", pair[0]);
         }
         let hash = hash(&self.params);
-        Ok(Layout { params: self.params, buffers: self.buffers, num_params: self.num_params, hash })
+        let Self { params, buffers, num_params, one_set_layer, .. } = self;
+        Ok(Layout { params, buffers, num_params, hash, one_set_layer })
     }
 }
 
@@ -159,6 +168,12 @@ impl ParamSource for Recorder {
         let (name, shape) = (self.name(spec.name), Shape::from(spec.dims));
         self.buffers.push(BufferInfo { name, shape, init: spec.init });
         zeros(spec.dims)
+    }
+
+    fn takes_one_set(&mut self) {
+        if self.one_set_layer.is_none() {
+            self.one_set_layer = Some(self.name(""));
+        }
     }
 }
 

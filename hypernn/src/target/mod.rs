@@ -127,7 +127,18 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: HyperTarget<Config = ()> + Module,
     {
-        Self::unpack(flat)?.forward(xs)
+        Self::functional_forward_with(&(), flat, xs)
+    }
+
+    /// As [`functional_forward`](Self::functional_forward), for sizes known at run time.
+    ///
+    /// # Errors
+    /// As there.
+    fn functional_forward_with(config: &Self::Config, flat: &Tensor, xs: &Tensor) -> Result<Tensor>
+    where
+        Self: Module,
+    {
+        GeneratedParams::<Self>::from_flat(config, flat)?.forward(xs)
     }
 
     /// `unpack(flat)?.forward_t(xs, train)`.
@@ -138,7 +149,23 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: HyperTarget<Config = ()> + ModuleT,
     {
-        Self::unpack(flat)?.forward_t(xs, train)
+        Self::functional_forward_t_with(&(), flat, xs, train)
+    }
+
+    /// As [`functional_forward_t`](Self::functional_forward_t), for sizes known at run time.
+    ///
+    /// # Errors
+    /// As there.
+    fn functional_forward_t_with(
+        config: &Self::Config,
+        flat: &Tensor,
+        xs: &Tensor,
+        train: bool,
+    ) -> Result<Tensor>
+    where
+        Self: ModuleT,
+    {
+        GeneratedParams::<Self>::from_flat(config, flat)?.forward_t(xs, train)
     }
 }
 

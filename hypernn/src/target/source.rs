@@ -71,6 +71,9 @@ pub trait ParamSource {
     /// # Errors
     /// The source has no such tensor, or one of another shape.
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor>;
+
+    /// The layer at this path computes with one set of weights at a time.
+    fn takes_one_set(&mut self) {}
 }
 
 /// Builds what lies below one path component.
@@ -178,5 +181,9 @@ impl ParamSource for TiedSource<'_> {
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
         self.source.buffer(spec)
+    }
+
+    fn takes_one_set(&mut self) {
+        self.source.takes_one_set();
     }
 }

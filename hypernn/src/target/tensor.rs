@@ -52,6 +52,8 @@ impl<const R: usize> TensorSpec<R> {
 }
 
 impl<const R: usize> HyperLayer<TensorSpec<R>> for Tensor {
+    const TAKES_SETS: bool = true;
+
     fn build(spec: &TensorSpec<R>, source: &mut dyn ParamSource) -> Result<Self> {
         crate::check::ensure(spec.check())?;
         source.param(&ParamSpec {

@@ -70,6 +70,14 @@ pub(crate) fn split(
     }
 }
 
+/// Cuts `[sets, dims…]` into a tensor `[dims…]` per set.
+pub(crate) fn unstack(tensor: &Tensor) -> Result<Vec<Tensor>> {
+    let (sets, dims) = (tensor.dim(0)?, tensor.dims()[1..].to_vec());
+    let len: usize = dims.iter().product();
+    let segment = |set| Segment { offset: set * len, dims: dims.clone(), scale: 1., shift: 0. };
+    split(&tensor.clone().into(), None, (0..sets).map(segment).collect())
+}
+
 fn split_rows(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Result<Vec<Tensor>> {
     let values = rows.detach().values()?.contiguous()?;
     let values = match sets {

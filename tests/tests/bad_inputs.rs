@@ -1,0 +1,362 @@
+//! What goes wrong at run time says what was found, where, and what was expected.
+
+#![allow(missing_docs, clippy::panic)]
+
+use candle_core::{DType, Device, Module, Result, Tensor};
+use hypernn::nn::{Conv2d, Linear};
+use hypernn::{ChunkPlan, HyperTarget, hypernetwork};
+use hypernn_tests::{input, message, variable, variables};
+
+#[derive(HyperTarget)]
+struct Net {
+    #[hyper(linear(2, 3))]
+    hidden: Linear,
+    #[hyper(linear(3, 1))]
+    out: Linear,
+}
+
+impl Module for Net {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.out.forward(&self.hidden.forward(xs)?)
+    }
+}
+
+hypernetwork! {
+    struct HyperNet for Net { embedding: table(4, 2), generator: linear, mode: static }
+}
+
+fn zeros(dims: &[usize]) -> Result<Tensor> {
+    Tensor::zeros(dims, DType::F32, &Device::Cpu)
+}
+
+#[test]
+fn flat_vectors_of_a_wrong_length() -> Result<()> {
+    assert_eq!(Net::NUM_PARAMS, 13);
+    let unpacked =
+        |dims: &[usize]| Ok::<_, candle_core::Error>(message(Net::unpack(&zeros(dims)?)));
+    assert_eq!(
+        unpacked(&[12])?,
+        "the flat vector of Net has 12 values, expected 13: `out.bias` runs out of values"
+    );
+    assert_eq!(
+        unpacked(&[7])?,
+        "the flat vector of Net has 7 values, expected 13: `hidden.bias` runs out of values"
+    );
+    assert_eq!(
+        unpacked(&[5, 6])?,
+        "the flat vector of Net has 6 values, expected 13: `hidden.bias` runs out of values"
+    );
+    assert_eq!(
+        unpacked(&[0])?,
+        "the flat vector of Net has 0 values, expected 13: `hidden.weight` runs out of values"
+    );
+    assert_eq!(
+        unpacked(&[15])?,
+        "the flat vector of Net has 15 values, expected 13: the last 2 feed no parameter"
+    );
+    Ok(())
+}
+
+#[test]
+fn flat_vectors_of_a_wrong_rank() -> Result<()> {
+    for (dims, shown) in [(&[][..], "[]"), (&[1, 1, 13], "[1, 1, 13]")] {
+        assert_eq!(
+            message(Net::unpack(&zeros(dims)?)),
+            format!(
+                "the flat vector of Net has shape {shown}, expected [13], or [G, 13] for G sets"
+            )
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn flat_vectors_without_a_set() -> Result<()> {
+    assert_eq!(
+        message(Net::unpack(&zeros(&[0, 13])?)),
+        "the flat vector of Net has shape [0, 13], expected at least one set"
+    );
+    Ok(())
+}
+
+#[test]
+fn flat_vectors_of_integers() -> Result<()> {
+    for dtype in [DType::U8, DType::U32, DType::I64] {
+        assert_eq!(
+            message(Net::unpack(&zeros(&[13])?.to_dtype(dtype)?)),
+            format!("the flat vector of Net has dtype {dtype:?}, expected a floating dtype")
+        );
+    }
+    Ok(())
+}
+
+/// What is not finite in a generated network, by tensor.
+#[test]
+fn values_that_are_not_finite() -> Result<()> {
+    for (bad, shown) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
+        let (vars, vb) = variables(0, DType::F32);
+        let hyper = HyperNet::new(vb)?;
+        hyper.generate_params()?.check_finite()?;
+        // Value 1 of each chunk of 4: values 1 and 5 of the first weight, 9 and 13 after it.
+        let bias = Tensor::new(&[0., bad, 0., 0.], &Device::Cpu)?;
+        variable(&vars, "generator.bias")?.set(&bias)?;
+        assert_eq!(
+            message(hyper.generate_params()?.check_finite()),
+            format!(
+                "generated parameter `hidden.weight` of Net: 2 of 6 values are not finite, \
+                 the first at index 1 is {shown}"
+            )
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn one_infinite_value_in_a_later_tensor() -> Result<()> {
+    let mut values = vec![0f32; 26];
+    values[13 + 12] = f32::INFINITY;
+    let flat = Tensor::from_vec(values, (2, 13), &Device::Cpu)?;
+    let params = hypernn::GeneratedParams::<Net>::from_flat(&(), &flat)?;
+    assert_eq!(
+        message(params.check_finite()),
+        "generated parameter `out.bias` of Net: 1 of 2 values are not finite, \
+         the first at index 1 is inf"
+    );
+    Ok(())
+}
+
+#[derive(Clone)]
+pub struct Sizes {
+    in_dim: usize,
+    layers: usize,
+}
+
+#[derive(HyperTarget)]
+#[hyper(config = Sizes)]
+struct Stack {
+    #[hyper([linear_no_bias(config.in_dim, 3); config.layers])]
+    layers: Vec<Linear>,
+}
+
+impl Module for Stack {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.layers.iter().try_fold(xs.clone(), |xs, layer| layer.forward(&xs))
+    }
+}
+
+hypernetwork! {
+    struct HyperStack for Stack {
+        embedding: table(7, 2),
+        generator: linear,
+        mode: static,
+        config: Sizes,
+    }
+}
+
+hypernetwork! {
+    struct NoRows for Stack {
+        embedding: table(0, 2),
+        generator: linear,
+        mode: static,
+        config: Sizes,
+    }
+}
+
+hypernetwork! {
+    struct NoWidth for Stack {
+        embedding: table(3, 0),
+        generator: linear,
+        mode: static,
+        config: Sizes,
+    }
+}
+
+hypernetwork! {
+    struct NoHidden for Stack {
+        embedding: table(3, 2),
+        generator: mlp([4, 0], relu),
+        mode: static,
+        config: Sizes,
+    }
+}
+
+/// What `new` of a hypernetwork says.
+macro_rules! refused {
+    ($hyper:ident, $sizes:expr) => {
+        message($hyper::new(&$sizes, variables(0, DType::F32).1))
+    };
+}
+
+#[test]
+fn targets_without_parameters() -> Result<()> {
+    let sizes = Sizes { in_dim: 3, layers: 0 };
+    let expected = "target Stack has no parameters, so there is nothing to generate";
+    assert_eq!(message(Stack::layout_with(&sizes)), expected);
+    assert_eq!(message(Stack::unpack_with(&sizes, &zeros(&[0])?)), expected);
+    assert_eq!(refused!(HyperStack, sizes), expected);
+    // Without a hypernetwork it is an ordinary network.
+    let net = Stack::with_config(&sizes, variables(0, DType::F32).1)?;
+    assert_eq!(net.forward(&zeros(&[2, 3])?)?.dims(), [2, 3]);
+    assert_eq!(message(net.pack_with(&sizes)), expected);
+    Ok(())
+}
+
+#[test]
+fn sizes_of_zero() {
+    let sizes = Sizes { in_dim: 0, layers: 1 };
+    let expected = "linear: in_dim is 0, expected at least 1";
+    assert_eq!(message(Stack::layout_with(&sizes)), expected);
+    assert_eq!(message(Stack::with_config(&sizes, variables(0, DType::F32).1)), expected);
+    assert_eq!(refused!(HyperStack, sizes), expected);
+}
+
+#[test]
+fn parts_of_size_zero() {
+    let sizes = Sizes { in_dim: 3, layers: 1 };
+    assert_eq!(refused!(NoRows, sizes), "0 embeddings, expected at least 1");
+    assert_eq!(refused!(NoWidth, sizes), "embedding: the width is 0, expected at least 1");
+    assert_eq!(refused!(NoHidden, sizes), "mlp: a hidden width is 0, expected at least 1");
+}
+
+/// The plan's words are those that the compiler shows where sizes are constants.
+#[test]
+fn rows_that_feed_nothing() -> Result<()> {
+    let found = refused!(HyperStack, Sizes { in_dim: 3, layers: 1 });
+    let expected = "7 embeddings for 9 parameters: chunks of 2 need 5 rows, so 2 rows feed nothing; \
+                    the nearest counts that waste none are 5 and 9";
+    assert_eq!(found, expected);
+    const PLAN: ChunkPlan = ChunkPlan::new(9, 7);
+    assert_eq!(PLAN.check().map(|problem| problem.message().to_owned()), Some(found));
+    HyperStack::new(&Sizes { in_dim: 7, layers: 1 }, variables(0, DType::F32).1)?;
+    Ok(())
+}
+
+#[test]
+fn inputs_of_a_wrong_width() -> Result<()> {
+    let hyper = HyperNet::new(variables(0, DType::F32).1)?;
+    let expected = "linear: the input has width 3 (shape [4, 3]), the layer takes 2";
+    assert_eq!(message(hyper.forward(&zeros(&[4, 3])?)), expected);
+    assert_eq!(message(Net::functional_forward(&zeros(&[13])?, &zeros(&[4, 3])?)), expected);
+    Ok(())
+}
+
+#[test]
+fn rows_that_are_no_multiple_of_the_sets() -> Result<()> {
+    let flat = input(&[3, Net::NUM_PARAMS], 1, DType::F32)?;
+    assert_eq!(
+        message(Net::functional_forward(&flat, &zeros(&[7, 2])?)),
+        "linear: a batch of 7 rows can't be shared out among 3 weight sets, expected a multiple"
+    );
+    assert_eq!(Net::functional_forward(&flat, &zeros(&[6, 2])?)?.dims(), [6, 1]);
+    Ok(())
+}
+
+#[derive(HyperTarget)]
+struct Conv {
+    #[hyper(conv2d(2, 3, 2))]
+    conv: Conv2d,
+}
+
+impl Module for Conv {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.conv.forward(xs)
+    }
+}
+
+#[test]
+fn images_that_a_convolution_does_not_take() -> Result<()> {
+    let flat = zeros(&[Conv::NUM_PARAMS])?;
+    let found = |dims: &[usize]| -> Result<String> {
+        Ok(message(Conv::functional_forward(&flat, &zeros(dims)?)))
+    };
+    assert_eq!(
+        found(&[1, 4, 5, 5])?,
+        "conv2d: the input has 4 channels (shape [1, 4, 5, 5]), the layer takes 2"
+    );
+    let expected =
+        "conv2d: the input has shape [2, 5, 5], expected [batch, channels, height, width]";
+    assert_eq!(found(&[2, 5, 5])?, expected);
+    let expected = "conv2d: the kernel spans 2 with dilation, the input only 1 with padding";
+    assert_eq!(found(&[1, 2, 1, 5])?, expected);
+    Ok(())
+}
+
+#[derive(HyperTarget)]
+#[hyper(config = usize)]
+struct Tied {
+    #[hyper(linear_no_bias(2, *config))]
+    first: Linear,
+    #[hyper(linear(2, 3), tie(weight = first.weight))]
+    second: Linear,
+}
+
+#[test]
+fn tied_tensors_of_different_shapes() -> Result<()> {
+    let expected =
+        "tied weight: the layer takes shape [3, 2], the tensor it reuses has shape [4, 2]";
+    assert_eq!(message(Tied::layout_with(&4)), expected);
+    assert_eq!(message(Tied::with_config(&4, variables(0, DType::F32).1)), expected);
+    let net = Tied::with_config(&3, variables(0, DType::F32).1)?;
+    assert_eq!(net.first.weight().dims(), net.second.weight().dims());
+    Ok(())
+}
+
+/// A generator of the user's own that says more than it gives.
+mod short {
+    use candle_core::{Result, Tensor};
+    use candle_nn::VarBuilder;
+    use hypernn::ChunkPlan;
+    use hypernn::generator::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
+    use hypernn::init::InitScheme;
+
+    #[derive(Clone, Copy)]
+    pub struct Short;
+
+    impl Short {
+        pub const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
+            ChunkPlan::new(num_params, num_embeddings)
+        }
+
+        pub const fn num_params(&self, _: GeneratorShape) -> usize {
+            0
+        }
+    }
+
+    impl std::fmt::Display for Short {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Short")
+        }
+    }
+
+    impl GeneratorSpec for Short {
+        fn build(
+            &self,
+            _: GeneratorShape,
+            _: InitScheme,
+            _: VarBuilder<'_>,
+        ) -> Result<Box<dyn WeightGenerator>> {
+            Ok(Box::new(Nothing))
+        }
+    }
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl WeightGenerator for Nothing {
+        fn forward(&self, embedding: &Tensor) -> Result<GeneratorOutput> {
+            Ok(embedding.clone().into())
+        }
+    }
+}
+
+hypernetwork! {
+    struct HyperShort for Net { embedding: table(4, 2), generator: short::Short, mode: static }
+}
+
+#[test]
+fn generators_that_give_too_few_values() {
+    assert_eq!(
+        message(HyperShort::new(variables(0, DType::F32).1).and_then(|h| h.generate_params())),
+        "the generator gave 8 values, expected at least 13"
+    );
+}
