@@ -10,7 +10,7 @@ use hypernn::nn::{Linear, Module, VarBuilder, VarMap};
 use hypernn::{HyperTarget, hypernetwork, seeded};
 use hypernn_benches::{Case, Times, measure};
 
-const ROUNDS: usize = 41;
+const ROUNDS: usize = 11;
 const WIDTH: usize = 128;
 const ROWS: usize = 8192;
 const BATCH: usize = 64;

@@ -9,7 +9,7 @@ use hypernn::nn::{Linear, Module, VarMap};
 use hypernn::{HyperTarget, hypernetwork, seeded};
 use hypernn_benches::{Case, Times, measure};
 
-const ROUNDS: usize = 201;
+const ROUNDS: usize = 61;
 const LAYERS: usize = 64;
 const WIDTH: usize = 128;
 const BATCH: usize = 64;

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use candle_core::Result;
 
+/// The runs of a case in a round that count.
+const RUNS: u32 = 4;
+
 /// Something to measure.
 pub struct Case<'a>(Box<dyn Fn() -> Result<()> + 'a>);
 
@@ -17,10 +20,15 @@ impl<'a> Case<'a> {
         Self(Box::new(move || run().map(drop)))
     }
 
+    /// One run that does not count, so that memory is where a loop over this case alone would have
+    /// it, then the mean of a few.
     fn time(&self) -> Result<Duration> {
-        let start = Instant::now();
         (self.0)()?;
-        Ok(start.elapsed())
+        let start = Instant::now();
+        for _ in 0..RUNS {
+            (self.0)()?;
+        }
+        Ok(start.elapsed() / RUNS)
     }
 }
 
