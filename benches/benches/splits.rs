@@ -8,9 +8,9 @@
 use candle_core::{DType, Device, Result, Tensor};
 use hypernn::nn::{Linear, Module, VarBuilder, VarMap};
 use hypernn::{HyperTarget, hypernetwork, seeded};
-use hypernn_benches::{Case, medians, ratio};
+use hypernn_benches::{Case, Times, measure};
 
-const ROUNDS: usize = 21;
+const ROUNDS: usize = 11;
 const WIDTH: usize = 128;
 const ROWS: usize = 8192;
 const BATCH: usize = 64;
@@ -85,9 +85,7 @@ fn loss(outputs: impl Iterator<Item = Result<Tensor>>) -> Result<Tensor> {
 }
 
 fn main() -> Result<()> {
-    println!("{} parameters, batch {BATCH}: forward + backward,", ROWS * WIDTH);
-    println!("median of {ROUNDS} rounds, and as a multiple of the target with its own weights");
-    println!("tensors  own weights      hypernetwork        candle's narrow");
+    println!("{} parameters, batch {BATCH}, forward + backward, {ROUNDS} rounds", ROWS * WIDTH);
     for count in [2, 8, 32, 128] {
         line(&Split { count })?;
     }
@@ -106,15 +104,12 @@ fn line(split: &Split) -> Result<()> {
         Case::new(|| hyper.forward(&xs)?.backward()),
         Case::new(|| by_hand.forward(&xs)?.backward()),
     ];
-    let times = medians(&cases, ROUNDS)?;
-    let ms = |i: usize| times[i].as_secs_f64() * 1e3;
-    let (hyper_ratio, narrow_ratio) = (ratio(times[1], times[0]), ratio(times[2], times[0]));
-    println!(
-        "{:7}  {:8.2} ms  {:8.2} ms ({hyper_ratio:5.2})  {:8.2} ms ({narrow_ratio:5.2})",
-        split.count,
-        ms(0),
-        ms(1),
-        ms(2)
-    );
+    let [own, hyper, by_hand] = measure(&cases, ROUNDS)?[..] else {
+        unreachable!("there are three cases")
+    };
+    Times::print_head(&format!("{} tensors", split.count));
+    own.print_line("own weights", own);
+    hyper.print_line("hypernetwork", own);
+    by_hand.print_line("by hand, with candle's narrow", own);
     Ok(())
 }

@@ -7,9 +7,9 @@
 use candle_core::{DType, Device, Result, Tensor};
 use hypernn::nn::{Linear, Module, VarMap};
 use hypernn::{HyperTarget, hypernetwork, seeded};
-use hypernn_benches::{Case, medians, print_line};
+use hypernn_benches::{Case, Times, measure};
 
-const ROUNDS: usize = 101;
+const ROUNDS: usize = 61;
 const LAYERS: usize = 64;
 const WIDTH: usize = 128;
 const BATCH: usize = 64;
@@ -73,23 +73,21 @@ fn main() -> Result<()> {
         Box::new(CandleHyper::new(vb(3))?),
     ];
     let xs = Tensor::randn(0f32, 1., (BATCH, WIDTH), &Device::Cpu)?;
-    println!(
-        "{LAYERS} x (Linear({WIDTH}, {WIDTH}), ReLU), batch {BATCH}; {} parameters from 64 embeddings",
-        Hyper::NUM_TARGET_PARAMS
-    );
-    println!("of width 16. Median of {ROUNDS} rounds, and as a multiple of the own weights'.");
+    let params = Hyper::NUM_TARGET_PARAMS;
+    println!("{LAYERS} x (Linear({WIDTH}, {WIDTH}), ReLU), batch {BATCH}, {ROUNDS} rounds");
+    println!("{params} parameters from 64 embeddings of width 16");
     report("forward", &nets.each_ref().map(|net| Case::new(|| net.forward(&xs))))?;
     report("forward + backward", &nets.each_ref().map(|net| Case::new(|| step(&**net, &xs))))
 }
 
 fn report(title: &str, cases: &[Case<'_>; 4]) -> Result<()> {
-    let [own, hyper, candle_own, candle_hyper] = medians(cases, ROUNDS)?[..] else {
+    let [own, hyper, candle_own, candle_hyper] = measure(cases, ROUNDS)?[..] else {
         unreachable!("there are four cases")
     };
-    println!("{title}");
-    print_line("hypernn::nn::Linear, own weights", own, own);
-    print_line("hypernn::nn::Linear, hypernetwork", hyper, own);
-    print_line("candle_nn::Linear, own weights", candle_own, candle_own);
-    print_line("candle_nn::Linear, hypernetwork", candle_hyper, candle_own);
+    Times::print_head(title);
+    own.print_line("hypernn::nn::Linear, own weights", own);
+    hyper.print_line("hypernn::nn::Linear, hypernetwork", own);
+    candle_own.print_line("candle_nn::Linear, own weights", candle_own);
+    candle_hyper.print_line("candle_nn::Linear, hypernetwork", candle_own);
     Ok(())
 }

@@ -1,12 +1,15 @@
 //! Shared by the benchmarks: cases measured in turn, so that each meets the same machine.
 //!
 //! The harnesses in use measure one case after another, and on a machine with other work the first
-//! minute is not like the second. Here every round runs every case once, and a ratio compares
-//! medians over the same rounds.
+//! minute is not like the second. Here every round runs every case once, and a ratio compares the same
+//! rounds.
 
 use std::time::{Duration, Instant};
 
 use candle_core::Result;
+
+/// The runs of a case in a round that count.
+const RUNS: u32 = 4;
 
 /// Something to measure.
 pub struct Case<'a>(Box<dyn Fn() -> Result<()> + 'a>);
@@ -17,18 +20,58 @@ impl<'a> Case<'a> {
         Self(Box::new(move || run().map(drop)))
     }
 
+    /// One run that does not count, so that memory is where a loop over this case alone would have
+    /// it, then the mean of a few.
     fn time(&self) -> Result<Duration> {
-        let start = Instant::now();
         (self.0)()?;
-        Ok(start.elapsed())
+        let start = Instant::now();
+        for _ in 0..RUNS {
+            (self.0)()?;
+        }
+        Ok(start.elapsed() / RUNS)
     }
 }
 
-/// The median time of each case over `rounds` rounds, after one that does not count.
+/// The times of one case.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// The median over all rounds.
+    pub median: Duration,
+    /// The fastest round: on a machine with other work, the one that met least of it.
+    pub fastest: Duration,
+}
+
+impl Times {
+    fn of(mut rounds: Vec<Duration>) -> Self {
+        rounds.sort_unstable();
+        Self { median: rounds[rounds.len() / 2], fastest: rounds[0] }
+    }
+
+    /// Median and fastest round as multiples of those of `base`.
+    pub fn over(self, base: Self) -> (f64, f64) {
+        let ratio = |time: Duration, base: Duration| time.as_secs_f64() / base.as_secs_f64();
+        (ratio(self.median, base.median), ratio(self.fastest, base.fastest))
+    }
+
+    /// The head of the lines that [`print_line`](Self::print_line) prints.
+    pub fn print_head(title: &str) {
+        println!("{title:36}     median  ratio     fastest  ratio");
+    }
+
+    /// Prints both times, and as multiples of those of `base`.
+    pub fn print_line(self, name: &str, base: Self) {
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        let (median, fastest) = (milliseconds(self.median), milliseconds(self.fastest));
+        let (of_median, of_fastest) = self.over(base);
+        println!("  {name:34} {median:7.2} ms {of_median:6.2}  {fastest:7.2} ms {of_fastest:6.2}");
+    }
+}
+
+/// The times of each case over `rounds` rounds, after one that does not count.
 ///
 /// # Errors
 /// A case's own.
-pub fn medians(cases: &[Case<'_>], rounds: usize) -> Result<Vec<Duration>> {
+pub fn measure(cases: &[Case<'_>], rounds: usize) -> Result<Vec<Times>> {
     let mut times = vec![Vec::with_capacity(rounds); cases.len()];
     for round in 0..=rounds {
         for (case, times) in cases.iter().zip(&mut times) {
@@ -38,21 +81,5 @@ pub fn medians(cases: &[Case<'_>], rounds: usize) -> Result<Vec<Duration>> {
             }
         }
     }
-    Ok(times.iter_mut().map(|times| median(times)).collect())
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-/// Prints a time in milliseconds and as a multiple of `base`.
-pub fn print_line(name: &str, time: Duration, base: Duration) {
-    let milliseconds = time.as_secs_f64() * 1e3;
-    println!("  {name:44} {milliseconds:9.2} ms {:6.2}", ratio(time, base));
-}
-
-/// `time / base`.
-pub fn ratio(time: Duration, base: Duration) -> f64 {
-    time.as_secs_f64() / base.as_secs_f64()
+    Ok(times.into_iter().map(Times::of).collect())
 }
