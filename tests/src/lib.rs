@@ -1,5 +1,6 @@
 //! What the integration tests share: variables from a seed, numbers, distances, finite differences.
 
+pub mod dynamic;
 pub mod golden;
 
 use std::collections::BTreeMap;
