@@ -1,6 +1,6 @@
 //! Dynamic hypernetworks of every kind, with sizes chosen at run time.
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Var};
 use candle_nn::VarBuilder;
 use hypernn::Condition;
 use hypernn::embedding::ConditionedEmbeddingSpec;

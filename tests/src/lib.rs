@@ -136,7 +136,7 @@ fn slopes(var: &Var, loss: &dyn Fn() -> Result<Tensor>) -> Result<Tensor> {
     Tensor::from_vec(slopes, var.shape(), var.device())
 }
 
-/// The message of what must have failed, without a backtrace.
+/// The message of what must have failed, one line, without a backtrace.
 ///
 /// # Panics
 /// It succeeded.
@@ -151,6 +151,6 @@ pub fn message<T>(result: Result<T>) -> String {
 fn plain(err: &Error) -> String {
     match err {
         Error::WithBacktrace { inner, .. } => plain(inner),
-        err => err.to_string(),
+        err => err.to_string().lines().next().unwrap_or_default().to_owned(),
     }
 }
