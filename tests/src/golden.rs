@@ -52,8 +52,7 @@ impl Golden {
             None => self.get(name)?,
         };
         let error = relative_error(&squeezed(found)?, &squeezed(expected)?)?;
-        // Not a number is an error too.
-        if !(error <= bound) {
+        if error.is_nan() || error > bound {
             bail!("{name} in {:?}: {error:e}, allowed {bound:e}", found.dtype());
         }
         Ok(())
