@@ -5,6 +5,7 @@ use proc_macro::TokenStream;
 mod attr;
 mod hypernetwork;
 mod report;
+mod span;
 mod target;
 
 /// Makes a struct a target: a network whose weights can be generated.

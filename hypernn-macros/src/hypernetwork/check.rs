@@ -79,7 +79,7 @@ impl Keys<'_> {
 
     fn parsed<P: syn::parse::Parse>(&self, key: &str, report: &mut Report) -> Option<P> {
         let value = self.value(key)?;
-        report.take(syn::parse2(value.clone()))
+        report.take(syn::parse2(value.clone()).map_err(|error| at_the_end(error, value)))
     }
 
     /// A placeholder where it is missing: the report then fails as a whole.
@@ -90,6 +90,19 @@ impl Keys<'_> {
         self.parsed(key, report).unwrap_or_else(|| Expr::Verbatim(TokenStream::new()))
     }
 }
+
+/// An error where the value ends is one of its last token: behind it there is nothing to show.
+fn at_the_end(error: syn::Error, value: &TokenStream) -> syn::Error {
+    match value.clone().into_iter().last() {
+        Some(last) if error.to_string().starts_with(END) => {
+            syn::Error::new(last.span(), format!("{error} after this"))
+        }
+        _ => error,
+    }
+}
+
+/// How syn begins to say that tokens are missing.
+const END: &str = "unexpected end of input";
 
 #[cfg(test)]
 mod tests {

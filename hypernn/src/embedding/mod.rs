@@ -24,10 +24,16 @@ pub trait Embedding: std::fmt::Debug + Send + Sync {
 
 /// What is written after `embedding:`, a plain value that builds an [`Embedding`].
 ///
-/// The type also has three inherent functions, which the macro evaluates at compile time:
-/// `const fn num_embeddings(&self) -> usize`, `const fn embedding_dim(&self) -> usize` and
-/// `const fn num_params(&self) -> usize`. See [`generator`](crate::generator) for an example of
+/// The type also has four inherent functions, which the macro evaluates at compile time:
+/// `const fn num_embeddings(&self) -> usize`, `const fn embedding_dim(&self) -> usize`,
+/// `const fn num_params(&self) -> usize` and `const fn check(&self) -> Option<Problem>`. See [`generator`](crate::generator) for an example of
 /// both parts written by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be the embedding of a static hypernetwork",
+    label = "not an embedding without a condition",
+    note = "write `table(64, 8)`, or a value whose type implements `hypernn::embedding::EmbeddingSpec`",
+    note = "an embedding that takes the input needs `mode: dynamic`"
+)]
 pub trait EmbeddingSpec: std::fmt::Display {
     /// Builds the embedding, with its variables below `vb`.
     ///

@@ -16,13 +16,12 @@ use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{GeneratorShape, GeneratorSpec, WeightGenerator};
 use crate::init::InitScheme;
 use crate::plan::ChunkPlan;
-use crate::target::HyperTarget;
 use crate::target::layout::Layout;
 use vars::Recorded;
 
 /// What a hypernetwork computed on the way to the target's output.
 #[derive(Clone, Debug)]
-pub struct Aux<T: HyperTarget> {
+pub struct Aux<T> {
     /// The generated parameters.
     pub params: GeneratedParams<T>,
     /// The embeddings, `[N, E]`.
@@ -46,33 +45,33 @@ pub struct Declaration<'a> {
 /// A hypernetwork whose weights come from learned embeddings alone.
 ///
 /// `hypernetwork!` with `mode: static` wraps it in a type of the user's own.
-pub struct StaticHyperNetwork<T: HyperTarget> {
+pub struct StaticHyperNetwork<T> {
     name: &'static str,
     parts: [String; 2],
     embedding: Box<dyn Embedding>,
     generator: Box<dyn WeightGenerator>,
     chunks: ChunkPlan,
     scales: Scales,
-    plan: Arc<TargetPlan<T::Config>>,
+    plan: Arc<TargetPlan<T>>,
     buffers: Arc<[Tensor]>,
     /// Variables and what else a checkpoint holds, in the order of construction.
     vars: Vec<(String, Tensor)>,
 }
 
-impl<T: HyperTarget> StaticHyperNetwork<T> {
+impl<T> StaticHyperNetwork<T> {
     /// Builds the parts, with variables below `vb`: `embedding.…`, `generator.…`; `base.…` and
     /// `buffers.…` for what is kept but not trained.
     ///
     /// # Errors
     /// An invalid size, or the builder's own.
     pub fn new(
-        config: &T::Config,
+        plan: TargetPlan<T>,
         declaration: &Declaration<'_>,
         vb: VarBuilder<'_>,
     ) -> Result<Self> {
-        let plan = Arc::new(TargetPlan::new::<T>(config)?);
+        let plan = Arc::new(plan);
         ensure(declaration.shape.check())?;
-        check_plan::<T>(&plan.layout, &declaration.shape.plan)?;
+        check_plan(&plan, &declaration.shape.plan)?;
         let (recorded, vb) = Recorded::new(vb);
         let scheme = declaration.scheme;
         let embedding = declaration.embedding.build(scheme, vb.pp("embedding"))?;
@@ -212,13 +211,13 @@ fn is_trained(name: &str) -> bool {
 }
 
 /// The plan covers this target.
-fn check_plan<T: HyperTarget>(layout: &Layout, chunks: &ChunkPlan) -> Result<()> {
-    if chunks.num_params() != layout.num_params() {
+fn check_plan<T>(plan: &TargetPlan<T>, chunks: &ChunkPlan) -> Result<()> {
+    if chunks.num_params() != plan.num_params() {
         candle_core::bail!(
             "the plan is for {} parameters, but {} has {}: the const count of one of its specs is wrong",
             chunks.num_params(),
-            T::NAME,
-            layout.num_params()
+            plan.name,
+            plan.num_params()
         );
     }
     Ok(())
@@ -244,7 +243,7 @@ fn buffers(layout: &Layout, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
     layout.buffers().iter().map(buffer).collect()
 }
 
-impl<T: HyperTarget> std::fmt::Debug for StaticHyperNetwork<T> {
+impl<T> std::fmt::Debug for StaticHyperNetwork<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (params, target_params) = (self.num_params(), self.num_target_params());
         let ratio = 100. * params as f64 / target_params as f64;
@@ -255,7 +254,10 @@ impl<T: HyperTarget> std::fmt::Debug for StaticHyperNetwork<T> {
         f.debug_struct(self.name)
             .field(
                 "target",
-                &format_args!("{} ({target_params} parameters in {tensors} tensors)", T::NAME),
+                &format_args!(
+                    "{} ({target_params} parameters in {tensors} tensors)",
+                    self.plan.name
+                ),
             )
             .field("embedding", &format_args!("{embedding}"))
             .field("generator", &format_args!("{generator}"))
