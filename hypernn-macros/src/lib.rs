@@ -3,6 +3,8 @@
 use proc_macro::TokenStream;
 
 mod attr;
+#[cfg(test)]
+mod fuzz;
 mod hypernetwork;
 mod report;
 mod span;
