@@ -43,7 +43,8 @@ fn definition(checked: &Checked) -> TokenStream {
     }
 }
 
-/// A part of the hypernetwork: the user's expression, among the names that it may use.
+/// A part of the hypernetwork: the user's expression, among the names that it may use, and in
+/// parentheses, for it would be parsed otherwise as a statement.
 struct Part {
     key: Ident,
     value: TokenStream,
@@ -59,7 +60,7 @@ impl Part {
         let (span, end) = ends(expr);
         let (local, key) =
             (Ident::new(key, Span::mixed_site().located_at(span)), Ident::new(key, span));
-        let value = quote!(&{ #[allow(unused_imports)] use #krate::#key::spec::*; #expr });
+        let value = quote!(&{ #[allow(unused_imports)] use #krate::#key::spec::*; (#expr) });
         Self { key, value, private: private_at(krate, span), end, local }
     }
 
@@ -114,6 +115,7 @@ fn sizes(checked: &Checked) -> TokenStream {
     quote_spanned! {Span::mixed_site()=>
         impl #name {
             #[doc(hidden)]
+            #[allow(unused_parens)]
             const fn __sizes(num_target_params: #krate::__private::usize) -> #krate::__private::Sizes {
                 #[allow(unused_imports)]
                 use #krate::__private::NoPart as _;
@@ -176,7 +178,7 @@ fn build(checked: &Checked) -> TokenStream {
                 embedding: #embedding,
                 generator: #generator,
                 shape: sizes.shape,
-                scheme: { #[allow(unused_imports)] use #krate::init::spec::*; #init },
+                scheme: { #[allow(unused_imports)] use #krate::init::spec::*; (#init) },
             },
             vb,
         )?;
@@ -197,7 +199,7 @@ fn configured(checked: &Checked, config: &Type) -> TokenStream {
     quote_spanned! {Span::mixed_site()=>
         #is_target
 
-        #[allow(dead_code)]
+        #[allow(dead_code, unused_parens)]
         impl #name {
             /// Builds the hypernetwork for a target of this configuration, with its variables
             /// below `vb`.
@@ -232,7 +234,7 @@ fn fixed(checked: &Checked) -> TokenStream {
         #rows
         #generator
 
-        #[allow(dead_code)]
+        #[allow(dead_code, unused_parens)]
         impl #name {
             #[doc(hidden)]
             const __SIZES: #private::Sizes = Self::__sizes(Self::NUM_TARGET_PARAMS);

@@ -7,11 +7,12 @@
 //! }
 //! ```
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
+use syn::buffer::Cursor;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseBuffer, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Ident, Result, Token, Type, Visibility, braced};
+use syn::{Attribute, Expr, Ident, Result, Token, Type, Visibility, braced};
 
 /// A declaration whose keys have not been looked at.
 pub(super) struct Declaration {
@@ -22,7 +23,7 @@ pub(super) struct Declaration {
     pub(super) entries: Punctuated<Entry, Token![,]>,
 }
 
-/// `key: value`, the value up to the next comma outside brackets.
+/// `key: value`.
 pub(super) struct Entry {
     pub(super) key: Ident,
     pub(super) value: TokenStream,
@@ -52,7 +53,7 @@ fn head(input: ParseStream<'_>) -> Result<(Ident, Type)> {
         return Err(input.error("a hypernetwork has no generics"));
     }
     input.parse::<Token![for]>()?;
-    Ok((name, input.parse()?))
+    Ok((name, input.call(Type::without_plus)?))
 }
 
 fn body(input: ParseStream<'_>) -> Result<ParseBuffer<'_>> {
@@ -69,20 +70,43 @@ impl Parse for Entry {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let key = input.call(Ident::parse_any)?;
         input.parse::<Token![:]>()?;
-        let mut value = TokenStream::new();
-        while !input.is_empty() && !input.peek(Token![,]) {
-            if !value.is_empty()
-                && input.peek(Ident)
-                && input.peek2(Token![:])
-                && !input.peek2(Token![::])
-            {
-                return Err(input.error("expected `,` before the next key"));
-            }
-            value.extend([input.parse::<proc_macro2::TokenTree>()?]);
-        }
+        let end = if key == "config" {
+            end_of(input, Type::without_plus)
+        } else {
+            end_of(input, Expr::parse)
+        };
+        let value = match end {
+            Some(end) => tokens_until(input, |input| input.cursor() == end),
+            None => tokens_until(input, |input| input.peek(Token![,])),
+        }?;
         if value.is_empty() {
             return Err(syn::Error::new(key.span(), format!("`{key}:` has no value")));
         }
         Ok(Self { key, value })
     }
+}
+
+/// Where a value ends that can be parsed: it may have commas of its own, in `A<B, C>`.
+fn end_of<'a, T>(
+    input: ParseStream<'a>,
+    parser: fn(ParseStream<'_>) -> Result<T>,
+) -> Option<Cursor<'a>> {
+    let ahead = input.fork();
+    let whole = parser(&ahead).is_ok() && (ahead.is_empty() || ahead.peek(Token![,]));
+    whole.then(|| ahead.cursor())
+}
+
+fn tokens_until(
+    input: ParseStream<'_>,
+    ends: impl Fn(ParseStream<'_>) -> bool,
+) -> Result<TokenStream> {
+    let mut tokens = TokenStream::new();
+    while !input.is_empty() && !ends(input) {
+        let next_key = input.peek(Ident) && input.peek2(Token![:]) && !input.peek2(Token![::]);
+        if next_key && !tokens.is_empty() {
+            return Err(input.error("expected `,` before the next key"));
+        }
+        tokens.extend([input.parse::<TokenTree>()?]);
+    }
+    Ok(tokens)
 }
