@@ -363,11 +363,8 @@ impl<T: HyperTarget> TargetOf<T> {
     ///
     /// # Errors
     /// An invalid size.
-    pub fn target_plan<C>(config: &C) -> Result<TargetPlan<T>>
-    where
-        T: ConfiguredBy<C>,
-    {
-        TargetPlan::new(T::config(config))
+    pub fn target_plan(config: &T::Config) -> Result<TargetPlan<T>> {
+        TargetPlan::new(config)
     }
 }
 
@@ -407,24 +404,6 @@ pub trait NoTarget<T> {
 }
 
 impl<T> NoTarget<T> for TargetOf<T> {}
-
-/// A target whose configuration is a `C`.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not configured by a `{C}`",
-    label = "not the configuration of the target",
-    note = "`config:` names the type in the target's `#[hyper(config = Type)]`; a target without one needs no `config:`"
-)]
-pub trait ConfiguredBy<C>: HyperTarget {
-    /// The configuration, as the target's.
-    fn config(config: &C) -> &Self::Config;
-}
-
-#[diagnostic::do_not_recommend]
-impl<T: HyperTarget> ConfiguredBy<T::Config> for T {
-    fn config(config: &T::Config) -> &T::Config {
-        config
-    }
-}
 
 /// The sizes of a declared hypernetwork.
 #[derive(Clone, Copy, Debug)]

@@ -43,8 +43,14 @@ fn definition(checked: &Checked) -> TokenStream {
     }
 }
 
-/// A part of the hypernetwork: the user's expression, among the names that it may use, and in
-/// parentheses, for it would be parsed otherwise as a statement.
+/// An expression that is one in the place of a statement too. The parentheses lie at its end, so
+/// that it is shown without them.
+fn closed(expr: &Expr) -> TokenStream {
+    let (_, end) = ends(expr);
+    quote_spanned!(end=> (#expr))
+}
+
+/// A part of the hypernetwork: the user's expression, among the names that it may use.
 struct Part {
     key: Ident,
     value: TokenStream,
@@ -60,7 +66,8 @@ impl Part {
         let (span, end) = ends(expr);
         let (local, key) =
             (Ident::new(key, Span::mixed_site().located_at(span)), Ident::new(key, span));
-        let value = quote!(&{ #[allow(unused_imports)] use #krate::#key::spec::*; (#expr) });
+        let closed = closed(expr);
+        let value = quote!(&{ #[allow(unused_imports)] use #krate::#key::spec::*; #closed });
         Self { key, value, private: private_at(krate, span), end, local }
     }
 
@@ -167,6 +174,7 @@ fn build(checked: &Checked) -> TokenStream {
     let (embedding, generator) = (Part::embedding(checked), Part::generator(checked));
     let (embedding, generator) =
         (embedding.known(&embedding.value), generator.known(&generator.value));
+    let init = closed(init);
     quote_spanned! {Span::mixed_site()=>
         #[allow(unused_imports)]
         use #private::NoPart as _;
@@ -178,7 +186,7 @@ fn build(checked: &Checked) -> TokenStream {
                 embedding: #embedding,
                 generator: #generator,
                 shape: sizes.shape,
-                scheme: { #[allow(unused_imports)] use #krate::init::spec::*; (#init) },
+                scheme: { #[allow(unused_imports)] use #krate::init::spec::*; #init },
             },
             vb,
         )?;

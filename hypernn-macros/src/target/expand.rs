@@ -170,13 +170,16 @@ fn functional(header: &Header, forward: &Forward) -> TokenStream {
     let (names, types): (Vec<_>, Vec<_>) = args.iter().cloned().unzip();
     let flat = Ident::new("flat", Span::mixed_site());
     let config = Ident::new("config", Span::mixed_site());
-    let (argument, unpack) = match &header.config {
-        Some(ty) => (quote!(#config: &#ty,), quote!(unpack_with(#config, #flat))),
-        None => (TokenStream::new(), quote!(unpack(#flat))),
-    };
     let (span, end) = ends(output);
-    let (target, call) =
-        (quote_spanned!(span=> <Self as #krate::HyperTarget>), quote_spanned!(end=> (#(#names),*)));
+    let (argument, unpack) = match &header.config {
+        Some(ty) => (quote!(#config: &#ty,), quote_spanned!(span=> unpack_with(#config, #flat))),
+        None => (TokenStream::new(), quote_spanned!(span=> unpack(#flat))),
+    };
+    // The result is shown at the output's type.
+    let arguments = quote_spanned!(end=> (#(#names),*));
+    let body = quote_spanned! {span=>
+        <Self as #krate::HyperTarget>::#unpack?.#name #arguments
+    };
     quote! {
         #[doc = #doc]
         ///
@@ -187,7 +190,7 @@ fn functional(header: &Header, forward: &Forward) -> TokenStream {
             #flat: &#krate::__private::Tensor,
             #(#names: #types),*
         ) -> #output {
-            #target::#unpack?.#name #call
+            #body
         }
     }
 }
