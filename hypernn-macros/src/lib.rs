@@ -3,8 +3,11 @@
 use proc_macro::TokenStream;
 
 mod attr;
+#[cfg(test)]
+mod fuzz;
 mod hypernetwork;
 mod report;
+mod span;
 mod target;
 
 /// Makes a struct a target: a network whose weights can be generated.

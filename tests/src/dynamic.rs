@@ -5,6 +5,7 @@ use candle_nn::VarBuilder;
 use hypernn::Condition;
 use hypernn::embedding::ConditionedEmbeddingSpec;
 use hypernn::embedding::spec::{cos_sin, encoder, gru, lstm, rnn, table, tasks};
+use hypernn::generated::TargetPlan;
 use hypernn::generator::spec::{gelu, heads, linear, low_rank, mlp, tanh};
 use hypernn::generator::{ConditionedGeneratorSpec, GeneratorShape};
 use hypernn::hypernetwork::{Declared, DynamicHyperNetwork};
@@ -168,7 +169,7 @@ impl Parts {
     ) -> Result<DynamicHyperNetwork<T>> {
         let declared = Declared { name: "Hyper", shape: self.shape, scheme };
         let parts = (&*self.embedding, &*self.generator);
-        DynamicHyperNetwork::new(&(), &declared, self.conditions, parts, vb)
+        DynamicHyperNetwork::new(TargetPlan::new(&())?, &declared, self.conditions, parts, vb)
     }
 }
 

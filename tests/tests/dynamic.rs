@@ -5,6 +5,7 @@
 use candle_core::{DType, Device, Module, Result, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use hypernn::embedding::Embedded;
+use hypernn::generated::TargetPlan;
 use hypernn::hypernetwork::{Declared, DynamicHyperNetwork};
 use hypernn::init::InitScheme;
 use hypernn::nn::{GRU, GRUConfig, GRUState, LSTM, LSTMConfig, LSTMState, Linear, RNN};
@@ -426,7 +427,8 @@ fn parts_that_do_not_fit_together() {
         let declared =
             Declared { name: "Hyper", shape: generator.shape, scheme: InitScheme::Exact };
         let vb = variables(0, DType::F32).1;
-        message(DynamicHyperNetwork::<Policy>::new(&(), &declared, conditions, parts, vb))
+        let plan = TargetPlan::<Policy>::new(&()).unwrap();
+        message(DynamicHyperNetwork::new(plan, &declared, conditions, parts, vb))
     };
     let parts = |kinds, width| Parts::new(kinds, Sizes { width, ..sizes }, Policy::NUM_PARAMS);
     assert_eq!(

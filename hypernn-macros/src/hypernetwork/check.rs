@@ -2,6 +2,7 @@
 //! reported, each at its own tokens.
 
 use proc_macro2::TokenStream;
+use syn::parse::{Parse, ParseStream, Parser};
 use syn::{Attribute, Expr, Ident, Path, Type, Visibility, parse_quote};
 
 use super::parse::{Declaration, Entry};
@@ -43,7 +44,7 @@ pub(super) fn check(declaration: Declaration, report: &mut Report) -> Checked {
     let generator = keys.required("generator", "generator: linear", report);
     let mode = mode(&keys, report).unwrap_or(Mode::Static);
     let init = keys.parsed("init", report).unwrap_or_else(|| parse_quote!(exact));
-    let config = keys.parsed("config", report);
+    let config = keys.parsed_by("config", Type::without_plus, report);
     let krate = keys.parsed("crate", report).unwrap_or_else(|| parse_quote!(::hypernn));
     Checked { attrs, vis, name, target, embedding, generator, mode, init, config, krate }
 }
@@ -91,9 +92,19 @@ impl Keys<'_> {
         report.error(self.name, format!("`{}` has no `{key}`: write `{form}`", self.name));
     }
 
-    fn parsed<P: syn::parse::Parse>(&self, key: &str, report: &mut Report) -> Option<P> {
+    fn parsed<P: Parse>(&self, key: &str, report: &mut Report) -> Option<P> {
+        self.parsed_by(key, P::parse, report)
+    }
+
+    fn parsed_by<P>(
+        &self,
+        key: &str,
+        parser: fn(ParseStream<'_>) -> syn::Result<P>,
+        report: &mut Report,
+    ) -> Option<P> {
         let value = self.value(key)?;
-        report.take(syn::parse2(value.clone()))
+        let parsed = parser.parse2(value.clone());
+        report.take(parsed.map_err(|error| at_the_end(error, value)))
     }
 
     /// A placeholder where it is missing: the report then fails as a whole.
@@ -104,6 +115,19 @@ impl Keys<'_> {
         self.parsed(key, report).unwrap_or_else(|| Expr::Verbatim(TokenStream::new()))
     }
 }
+
+/// An error where the value ends is one of its last token: behind it there is nothing to show.
+fn at_the_end(error: syn::Error, value: &TokenStream) -> syn::Error {
+    match value.clone().into_iter().last() {
+        Some(last) if error.to_string().starts_with(END) => {
+            syn::Error::new(last.span(), format!("{error} after this"))
+        }
+        _ => error,
+    }
+}
+
+/// How syn begins to say that tokens are missing.
+const END: &str = "unexpected end of input";
 
 #[cfg(test)]
 mod tests {
@@ -145,6 +169,36 @@ mod tests {
                 "unknown mode `statik`: write `mode: static`, or `mode: dynamic` where the input takes part",
             ]
         );
+    }
+
+    #[test]
+    fn a_value_may_have_commas_of_its_own() {
+        let tokens = quote! {
+            struct H for Net<3, 4> {
+                embedding: Rows::<1, 2>::new(), generator: a < b, mode: static, config: Sizes<A, B>,
+            }
+        };
+        assert_eq!(errors(tokens), [""; 0]);
+    }
+
+    #[test]
+    fn a_comma_left_out_is_missed_before_the_next_key() {
+        let tokens = quote!(struct H for Net { embedding: table(1, 2) generator: linear });
+        assert_eq!(errors(tokens), ["expected `,` before the next key"]);
+    }
+
+    #[test]
+    fn bounds_are_no_target() {
+        let errors = errors(quote!(struct H for Net + {}));
+        assert!(errors[0].starts_with("expected curly braces; the form is"), "{errors:?}");
+    }
+
+    #[test]
+    fn a_value_that_ends_too_early_is_shown_where_it_ends() {
+        let tokens = quote! {
+            struct H for Net { embedding: table(1, 2), generator: linear +, mode: static }
+        };
+        assert_eq!(errors(tokens), ["unexpected end of input, expected an expression after this"]);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The emitted type: a thin wrapper with the user's name, docs and constants.
 
-use proc_macro2::TokenStream;
-use quote::{quote, quote_spanned};
-use syn::spanned::Spanned;
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::{Expr, Ident, Type};
 
 use super::check::{Checked, Mode};
 use super::methods::methods;
+use crate::span::{ends, private_at};
 
 /// The whole type.
 pub(super) fn expand(checked: &Checked) -> TokenStream {
@@ -52,81 +53,245 @@ fn definition(checked: &Checked) -> TokenStream {
     }
 }
 
+/// An expression that is one in the place of a statement too. The parentheses lie at its end, so
+/// that it is shown without them.
+fn closed(expr: &Expr) -> TokenStream {
+    let (_, end) = ends(expr);
+    quote_spanned!(end=> (#expr))
+}
+
+/// A part of the hypernetwork: the user's expression, among the names that it may use.
+struct Part {
+    key: Ident,
+    value: TokenStream,
+    private: TokenStream,
+    /// Where the expression ends; it begins at the key's span.
+    end: Span,
+    /// The variable that holds it.
+    local: Ident,
+    /// The function that knows it as a part of this mode.
+    known: Ident,
+}
+
+impl Part {
+    fn new(key: &str, expr: &Expr, checked: &Checked) -> Self {
+        let Checked { krate, mode, .. } = checked;
+        let (span, end) = ends(expr);
+        let known = match mode {
+            Mode::Static => Ident::new(key, span),
+            Mode::Dynamic => Ident::new(&format!("conditioned_{key}"), span),
+        };
+        let (local, key) =
+            (Ident::new(key, Span::mixed_site().located_at(span)), Ident::new(key, span));
+        let closed = closed(expr);
+        let value = quote!(&{ #[allow(unused_imports)] use #krate::#key::spec::*; #closed });
+        Self { key, value, private: private_at(krate, span), end, local, known }
+    }
+
+    /// The part, known to be one. The same tokens stand wherever it is needed, so that a value that
+    /// is none is one error.
+    fn known(&self, value: &impl ToTokens) -> TokenStream {
+        let Self { key, private, known, .. } = self;
+        let (value, none) = (quote_spanned!(self.end=> (#value)), quote_spanned!(self.end=> ()));
+        quote_spanned!(key.span()=> #private::Part #value.#known #none)
+    }
+
+    fn embedding(checked: &Checked) -> Self {
+        Self::new("embedding", &checked.embedding, checked)
+    }
+
+    fn generator(checked: &Checked) -> Self {
+        Self::new("generator", &checked.generator, checked)
+    }
+
+    /// A call of one of the part's `const` functions.
+    fn call(&self, function: &str, args: &TokenStream) -> TokenStream {
+        let (local, function) = (&self.local, Ident::new(function, self.key.span()));
+        let args = quote_spanned!(self.end=> (#args));
+        quote_spanned!(self.key.span()=> #local.#function #args)
+    }
+
+    /// A constant that fails to evaluate where there is a problem.
+    fn deny(&self, problem: &TokenStream) -> TokenStream {
+        let (private, problem) = (&self.private, quote_spanned!(self.end=> (#problem)));
+        quote_spanned!(self.key.span()=> const _: () = #private::deny #problem;)
+    }
+}
+
 /// What is known of the sizes, as a function of the target's, so that it serves constants and run
 /// time alike.
 fn sizes(checked: &Checked) -> TokenStream {
-    let Checked { name, embedding, generator, krate, .. } = checked;
-    let conditions = match checked.mode {
-        Mode::Static => quote!(#krate::__private::Option::None),
-        Mode::Dynamic => quote! {
-            #krate::__private::Option::Some((embedding.condition(), generator.condition()))
-        },
-    };
-    quote! {
+    let Checked { name, krate, .. } = checked;
+    let (embedding, generator) = (Part::embedding(checked), Part::generator(checked));
+    let none = TokenStream::new();
+    let (e, e_value, e_known) =
+        (&embedding.local, &embedding.value, embedding.known(&embedding.local));
+    let (g, g_value, g_known) =
+        (&generator.local, &generator.value, generator.known(&generator.local));
+    let rows = embedding.call("num_embeddings", &none);
+    let width = embedding.call("embedding_dim", &none);
+    let e_params = embedding.call("num_params", &none);
+    let e_check = embedding.call("check", &none);
+    let plan =
+        generator.call("plan", &quote_spanned!(Span::mixed_site()=> num_target_params, rows));
+    let g_params = generator.call("num_params", &quote_spanned!(Span::mixed_site()=> shape));
+    let g_check = generator.call("check", &none);
+    let conditions = conditions(checked, &embedding, &generator);
+    quote_spanned! {Span::mixed_site()=>
         impl #name {
             #[doc(hidden)]
+            #[allow(unused_parens)]
             const fn __sizes(num_target_params: #krate::__private::usize) -> #krate::__private::Sizes {
-                let embedding = { #[allow(unused_imports)] use #krate::embedding::spec::*; #embedding };
-                let generator = { #[allow(unused_imports)] use #krate::generator::spec::*; #generator };
+                #[allow(unused_imports)]
+                use #krate::__private::NoPart as _;
+                let (#e, #g) = (#e_value, #g_value);
+                let (#e, #g) = (#e_known, #g_known);
+                let rows = #rows;
                 let shape = #krate::generator::GeneratorShape {
-                    num_embeddings: embedding.num_embeddings(),
-                    embedding_dim: embedding.embedding_dim(),
-                    plan: generator.plan(num_target_params, embedding.num_embeddings()),
+                    num_embeddings: rows,
+                    embedding_dim: #width,
+                    plan: #plan,
                 };
-                let num_params = embedding.num_params() + generator.num_params(shape);
-                #krate::__private::Sizes { shape, num_params, conditions: #conditions }
+                #krate::__private::Sizes {
+                    shape,
+                    num_params: #e_params + #g_params,
+                    embedding: #e_check,
+                    generator: #g_check,
+                    conditions: #conditions,
+                }
             }
         }
     }
 }
 
+/// What the parts of a dynamic hypernetwork are conditioned on.
+fn conditions(checked: &Checked, embedding: &Part, generator: &Part) -> TokenStream {
+    let krate = &checked.krate;
+    if checked.mode == Mode::Static {
+        return quote!(#krate::__private::Option::None);
+    }
+    let none = TokenStream::new();
+    let (embedding, generator) =
+        (embedding.call("condition", &none), generator.call("condition", &none));
+    quote!(#krate::__private::Option::Some((#embedding, #generator)))
+}
+
 /// `new`, with constants and their checks where the target's sizes are constants.
 fn construction(checked: &Checked) -> TokenStream {
-    let Checked { name, target, embedding, krate, .. } = checked;
-    let new = new_body(checked);
-    if let Some(config) = &checked.config {
-        return quote! {
-            #[allow(dead_code)]
-            impl #name {
-                /// Builds the hypernetwork for a target of this configuration, with its variables
-                /// below `vb`.
-                ///
-                /// # Errors
-                /// An invalid size, or the builder's own.
-                pub fn new(
-                    config: &#config,
-                    vb: #krate::nn::VarBuilder<'_>,
-                ) -> #krate::__private::Result<Self> {
-                    let layout = <#target as #krate::HyperTarget>::layout_with(config)?;
-                    let sizes = Self::__sizes(layout.num_params());
-                    #new
-                }
-            }
+    match &checked.config {
+        None => fixed(checked),
+        Some(config) => configured(checked, config),
+    }
+}
+
+/// The only place that asks for a target.
+fn is_target(checked: &Checked, also: &TokenStream) -> TokenStream {
+    let Checked { target, krate, .. } = checked;
+    let private = quote!(#krate::__private);
+    quote! {
+        const _: fn() = || {
+            #[allow(unused_imports)]
+            use #private::NoTarget as _;
+            let _ = <#target as #krate::HyperTarget>::NAME;
+            #also
         };
     }
-    let check = quote_spanned! { embedding.span() =>
-        const _: () = if let #krate::__private::Option::Some(problem) = #name::__SIZES.check() {
-            ::core::panic!("{}", problem.message())
-        };
-    };
-    quote! {
-        #check
+}
 
-        #[allow(dead_code)]
+/// The body of `new`, after the plan and the sizes.
+fn build(checked: &Checked) -> TokenStream {
+    let Checked { name, init, krate, .. } = checked;
+    let private = quote!(#krate::__private);
+    let (embedding, generator) = (Part::embedding(checked), Part::generator(checked));
+    let (embedding, generator) =
+        (embedding.known(&embedding.value), generator.known(&generator.value));
+    let init = closed(init);
+    let network = network(checked);
+    let conditions = match checked.mode {
+        Mode::Static => TokenStream::new(),
+        Mode::Dynamic => quote_spanned!(Span::mixed_site()=> sizes.conditions(),),
+    };
+    quote_spanned! {Span::mixed_site()=>
+        #[allow(unused_imports)]
+        use #private::NoPart as _;
+        sizes.ensure()?;
+        let declared = #private::Declared {
+            name: #private::stringify!(#name),
+            shape: sizes.shape,
+            scheme: { #[allow(unused_imports)] use #krate::init::spec::*; #init },
+        };
+        let inner =
+            <#network>::new(plan, &declared, #conditions (#embedding, #generator), vb)?;
+        #private::StdResult::Ok(Self { inner })
+    }
+}
+
+/// For a target whose sizes are known at run time.
+fn configured(checked: &Checked, config: &Type) -> TokenStream {
+    let Checked { name, target, krate, .. } = checked;
+    let (private, build) = (quote!(#krate::__private), build(checked));
+    let is_target = is_target(checked, &TokenStream::new());
+    let (span, end) = ends(config);
+    let at = private_at(krate, span);
+    let argument = Ident::new("config", Span::mixed_site().located_at(end));
+    let argument = quote_spanned!(end=> (#argument));
+    let plan = quote_spanned!(span=> #at::TargetOf::<#target>::target_plan #argument);
+    quote_spanned! {Span::mixed_site()=>
+        #is_target
+
+        #[allow(dead_code, unused_parens)]
+        impl #name {
+            /// Builds the hypernetwork for a target of this configuration, with its variables
+            /// below `vb`.
+            ///
+            /// # Errors
+            /// An invalid size, or the builder's own.
+            pub fn new(
+                config: &#config,
+                vb: #krate::nn::VarBuilder<'_>,
+            ) -> #private::Result<Self> {
+                #[allow(unused_imports)]
+                use #private::NoTarget as _;
+                let plan = #plan?;
+                let sizes = Self::__sizes(plan.num_params());
+                #build
+            }
+        }
+    }
+}
+
+/// For a target all of whose sizes are constants.
+fn fixed(checked: &Checked) -> TokenStream {
+    let Checked { name, target, krate, .. } = checked;
+    let (private, build) = (quote!(#krate::__private), build(checked));
+    let (span, _) = ends(target);
+    let at = private_at(krate, span);
+    let is_target = is_target(checked, &quote_spanned!(span=> #at::TargetOf::<#target>::fixed();));
+    let rows = Part::embedding(checked).deny(&quote!(#name::__SIZES.rows()));
+    let generator = Part::generator(checked).deny(&quote!(#name::__SIZES.generator()));
+    quote_spanned! {Span::mixed_site()=>
+        #is_target
+        #rows
+        #generator
+
+        #[allow(dead_code, unused_parens)]
         impl #name {
             #[doc(hidden)]
-            const __SIZES: #krate::__private::Sizes = Self::__sizes(Self::NUM_TARGET_PARAMS);
+            const __SIZES: #private::Sizes = Self::__sizes(Self::NUM_TARGET_PARAMS);
 
             /// The number of the target's parameters.
-            pub const NUM_TARGET_PARAMS: #krate::__private::usize =
-                <#target as #krate::FixedTarget>::NUM_PARAMS;
+            pub const NUM_TARGET_PARAMS: #private::usize = {
+                #[allow(unused_imports)]
+                use #private::NoTarget as _;
+                #private::TargetOf::<#target>::NUM_PARAMS
+            };
 
             /// The number of the hypernetwork's own parameters.
-            pub const NUM_PARAMS: #krate::__private::usize = Self::__SIZES.num_params;
+            pub const NUM_PARAMS: #private::usize = Self::__SIZES.num_params;
 
             /// `NUM_PARAMS / NUM_TARGET_PARAMS`.
-            pub const RATIO: #krate::__private::f64 = Self::NUM_PARAMS as #krate::__private::f64
-                / Self::NUM_TARGET_PARAMS as #krate::__private::f64;
+            pub const RATIO: #private::f64 =
+                Self::NUM_PARAMS as #private::f64 / Self::NUM_TARGET_PARAMS as #private::f64;
 
             /// How the generated rows cover the target's flat vector.
             pub const CHUNKS: #krate::ChunkPlan = Self::__SIZES.shape.plan;
@@ -135,32 +300,14 @@ fn construction(checked: &Checked) -> TokenStream {
             ///
             /// # Errors
             /// The builder's own.
-            pub fn new(vb: #krate::nn::VarBuilder<'_>) -> #krate::__private::Result<Self> {
-                let (config, sizes) = (&(), Self::__SIZES);
-                #new
+            pub fn new(vb: #krate::nn::VarBuilder<'_>) -> #private::Result<Self> {
+                #[allow(unused_imports)]
+                use #private::NoTarget as _;
+                let plan = #private::TargetOf::<#target>::fixed_plan()?;
+                let sizes = Self::__SIZES;
+                #build
             }
         }
-    }
-}
-
-/// With `config`, `sizes` and `vb` in scope.
-fn new_body(checked: &Checked) -> TokenStream {
-    let Checked { name, embedding, generator, init, krate, .. } = checked;
-    let network = network(checked);
-    let conditions = match checked.mode {
-        Mode::Static => TokenStream::new(),
-        Mode::Dynamic => quote!(sizes.conditions(),),
-    };
-    quote! {
-        let embedding = &{ #[allow(unused_imports)] use #krate::embedding::spec::*; #embedding };
-        let generator = &{ #[allow(unused_imports)] use #krate::generator::spec::*; #generator };
-        let declared = #krate::__private::Declared {
-            name: ::core::stringify!(#name),
-            shape: sizes.shape,
-            scheme: { #[allow(unused_imports)] use #krate::init::spec::*; #init },
-        };
-        let inner = <#network>::new(config, &declared, #conditions (embedding, generator), vb)?;
-        #krate::__private::StdResult::Ok(Self { inner })
     }
 }
 

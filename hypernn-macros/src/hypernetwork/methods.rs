@@ -1,9 +1,10 @@
 //! The methods of the emitted type: the network's own, under the user's name.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
 
 use super::check::{Checked, Mode};
+use crate::span::ends;
 
 pub(super) fn methods(checked: &Checked) -> TokenStream {
     let paths = Paths::new(checked);
@@ -40,6 +41,7 @@ struct Paths {
 impl Paths {
     fn new(checked: &Checked) -> Self {
         let Checked { target, krate, mode, .. } = checked;
+        let (span, _) = ends(target);
         let aux = match mode {
             Mode::Static => quote!(#krate::Aux<#target>),
             Mode::Dynamic => quote!(#krate::DynamicAux<#target>),
@@ -54,8 +56,8 @@ impl Paths {
             params: quote!(#krate::GeneratedParams<#target>),
             aux,
             network: super::expand::network(checked),
-            module: quote!(where for<'__a> #target: #krate::nn::Module),
-            module_t: quote!(where for<'__a> #target: #krate::nn::ModuleT),
+            module: quote_spanned!(span=> where for<'__a> #target: #krate::nn::Module),
+            module_t: quote_spanned!(span=> where for<'__a> #target: #krate::nn::ModuleT),
         }
     }
 }

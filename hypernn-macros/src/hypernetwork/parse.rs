@@ -7,11 +7,12 @@
 //! }
 //! ```
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
+use syn::buffer::Cursor;
 use syn::ext::IdentExt;
-use syn::parse::{Parse, ParseStream};
+use syn::parse::{Parse, ParseBuffer, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Ident, Result, Token, Type, Visibility, braced};
+use syn::{Attribute, Expr, Ident, Result, Token, Type, Visibility, braced};
 
 /// A declaration whose keys have not been looked at.
 pub(super) struct Declaration {
@@ -22,38 +23,90 @@ pub(super) struct Declaration {
     pub(super) entries: Punctuated<Entry, Token![,]>,
 }
 
-/// `key: value`, the value up to the next comma outside brackets.
+/// `key: value`.
 pub(super) struct Entry {
     pub(super) key: Ident,
     pub(super) value: TokenStream,
 }
 
+const FORM: &str = "the form is `struct HyperNet for Net { embedding: table(64, 8), generator: linear, mode: static }`";
+
 impl Parse for Declaration {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let attrs = input.call(Attribute::parse_outer)?;
         let vis = input.parse()?;
-        input.parse::<Token![struct]>()?;
-        let name = input.parse()?;
-        input.parse::<Token![for]>()?;
-        let target = input.parse()?;
-        let body;
-        braced!(body in input);
+        let (name, target) = with_form(head(input))?;
+        let body = with_form(body(input))?;
         let entries = body.parse_terminated(Entry::parse, Token![,])?;
+        if !input.is_empty() {
+            return Err(input.error("a `hypernetwork!` declares one hypernetwork"));
+        }
         Ok(Self { attrs, vis, name, target, entries })
     }
+}
+
+/// `struct Name for Target`.
+fn head(input: ParseStream<'_>) -> Result<(Ident, Type)> {
+    input.parse::<Token![struct]>()?;
+    let name = input.parse()?;
+    if input.peek(Token![<]) {
+        return Err(input.error("a hypernetwork has no generics"));
+    }
+    input.parse::<Token![for]>()?;
+    Ok((name, input.call(Type::without_plus)?))
+}
+
+fn body(input: ParseStream<'_>) -> Result<ParseBuffer<'_>> {
+    let body;
+    braced!(body in input);
+    Ok(body)
+}
+
+fn with_form<T>(parsed: Result<T>) -> Result<T> {
+    parsed.map_err(|error| syn::Error::new(error.span(), format!("{error}; {FORM}")))
 }
 
 impl Parse for Entry {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let key = input.call(Ident::parse_any)?;
         input.parse::<Token![:]>()?;
-        let mut value = TokenStream::new();
-        while !input.is_empty() && !input.peek(Token![,]) {
-            value.extend([input.parse::<proc_macro2::TokenTree>()?]);
-        }
+        let end = if key == "config" {
+            end_of(input, Type::without_plus)
+        } else {
+            end_of(input, Expr::parse)
+        };
+        let value = match end {
+            Some(end) => tokens_until(input, |input| input.cursor() == end),
+            None => tokens_until(input, |input| input.peek(Token![,])),
+        }?;
         if value.is_empty() {
             return Err(syn::Error::new(key.span(), format!("`{key}:` has no value")));
         }
         Ok(Self { key, value })
     }
+}
+
+/// Where a value ends that can be parsed: it may have commas of its own, in `A<B, C>`.
+fn end_of<'a, T>(
+    input: ParseStream<'a>,
+    parser: fn(ParseStream<'_>) -> Result<T>,
+) -> Option<Cursor<'a>> {
+    let ahead = input.fork();
+    let whole = parser(&ahead).is_ok() && (ahead.is_empty() || ahead.peek(Token![,]));
+    whole.then(|| ahead.cursor())
+}
+
+fn tokens_until(
+    input: ParseStream<'_>,
+    ends: impl Fn(ParseStream<'_>) -> bool,
+) -> Result<TokenStream> {
+    let mut tokens = TokenStream::new();
+    while !input.is_empty() && !ends(input) {
+        let next_key = input.peek(Ident) && input.peek2(Token![:]) && !input.peek2(Token![::]);
+        if next_key && !tokens.is_empty() {
+            return Err(input.error("expected `,` before the next key"));
+        }
+        tokens.extend([input.parse::<TokenTree>()?]);
+    }
+    Ok(tokens)
 }

@@ -12,7 +12,12 @@ use super::spec;
 pub(crate) fn buildable(target: &Target) -> Generics {
     let header = &target.header;
     with_bounds(header.generics.clone(), generic_layers(target), |field, layer| {
-        let (ty, krate, spec) = (&field.ty, &header.krate, spec_type(layer, header)?);
+        let (ty, krate) = (&field.ty, &header.krate);
+        if let Layer::Target(_, config) = layer {
+            let config = config_type(config.as_deref(), header)?;
+            return Some(parse_quote!(for<'__config> #ty: #krate::HyperTarget<Config = #config>));
+        }
+        let spec = spec_type(layer, header)?;
         Some(parse_quote!(for<'__config> #ty: #krate::HyperLayer<#spec>))
     })
 }
@@ -88,6 +93,17 @@ fn spec_type(layer: &Layer, header: &Header) -> Option<TokenStream> {
         Layer::When(_, layer) => {
             let spec = spec_type(layer, header)?;
             Some(quote!(#private::Option<#spec>))
+        }
+    }
+}
+
+/// The type of the configuration that a target in a field is given, where the syntax tells.
+fn config_type(config: Option<&Expr>, header: &Header) -> Option<TokenStream> {
+    match config {
+        None => Some(quote!(())),
+        Some(config) => {
+            let config = header.config.as_ref().filter(|_| is_config(config))?;
+            Some(config.to_token_stream())
         }
     }
 }

@@ -2,10 +2,12 @@
 //! `Default::default()`, which is no `const fn`, so their fields become calls.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
-use syn::{Expr, ExprCall, ExprPath, ExprStruct, Path};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Expr, ExprPath, ExprStruct, Ident, Path};
 
 use super::parse::{Arg, Call};
+use crate::span::ends;
 
 /// A constructor that `#[hyper(…)]` knows.
 struct Known {
@@ -101,7 +103,7 @@ fn is_var_builder(value: &Expr) -> bool {
 pub(crate) struct Lowered {
     /// The spec.
     pub(crate) spec: TokenStream,
-    /// candle's configuration as it was written, for the type checker alone.
+    /// The spec with candle's configuration as it was written, for the type checker alone.
     pub(crate) config: Option<TokenStream>,
 }
 
@@ -136,17 +138,33 @@ fn with_options(mut spec: TokenStream, call: &Call) -> TokenStream {
     spec
 }
 
-fn configure(spec: TokenStream, known: &Known, config: &Expr, krate: &Path) -> Lowered {
+fn configure(bare: TokenStream, known: &Known, config: &Expr, krate: &Path) -> Lowered {
     match config {
-        Expr::Struct(literal) if defaulted(literal).is_some() => from_literal(spec, literal, krate),
-        Expr::Call(call) if default_kind(call).is_some() => from_default(spec, call),
-        _ if known.config == Config::Eps => {
-            let method = syn::Ident::new(known.name, proc_macro2::Span::call_site());
-            let spec = quote!(#krate::nn::spec::Eps(#config).#method(#spec));
-            Lowered { spec, config: None }
-        }
-        _ => Lowered { spec: quote!(#spec.config(#config)), config: None },
+        Expr::Struct(literal) => match literal.rest.as_deref().and_then(default_kind) {
+            Some(kind) => from_literal((bare, known), literal, kind, krate),
+            None => Lowered { spec: with_config(&bare, known, config, krate), config: None },
+        },
+        _ => match default_kind(config) {
+            Some(kind) => from_default((bare, known), config, kind, krate),
+            None => Lowered { spec: with_config(&bare, known, config, krate), config: None },
+        },
     }
+}
+
+/// The spec with a configuration as a value.
+fn with_config(
+    bare: &TokenStream,
+    known: &Known,
+    config: impl ToTokens,
+    krate: &Path,
+) -> TokenStream {
+    let (span, end) = ends(&config);
+    if known.config != Config::Eps {
+        return quote_spanned!(span=> #bare.config(#config));
+    }
+    let method = Ident::new(known.name, span);
+    let bare = quote_spanned!(end=> (#bare));
+    quote_spanned!(span=> #krate::nn::spec::Eps(#config).#method #bare)
 }
 
 /// What a call of a default constructor starts from.
@@ -166,7 +184,8 @@ impl DefaultKind {
 }
 
 /// `Default::default()`, `Type::default()`, `Type::default_no_bias()`.
-fn default_kind(call: &ExprCall) -> Option<DefaultKind> {
+fn default_kind(expr: &Expr) -> Option<DefaultKind> {
+    let Expr::Call(call) = expr else { return None };
     let Expr::Path(func) = &*call.func else { return None };
     let last = func.path.segments.last()?;
     let is_default = call.args.is_empty() && func.path.segments.len() > 1;
@@ -177,38 +196,40 @@ fn default_kind(call: &ExprCall) -> Option<DefaultKind> {
     }
 }
 
-/// The default that a struct literal takes its other fields from.
-fn defaulted(literal: &ExprStruct) -> Option<DefaultKind> {
-    match literal.rest.as_deref()? {
-        Expr::Call(call) => default_kind(call),
-        _ => None,
-    }
-}
-
-fn from_default(spec: TokenStream, call: &ExprCall) -> Lowered {
-    let kind = default_kind(call).unwrap_or(DefaultKind::Plain);
-    let config = (!is_untyped(call)).then(|| call.to_token_stream());
-    Lowered { spec: kind.apply(&spec), config }
+fn from_default(
+    (bare, known): (TokenStream, &Known),
+    config: &Expr,
+    kind: DefaultKind,
+    krate: &Path,
+) -> Lowered {
+    let typed = (!is_untyped(config)).then(|| with_config(&bare, known, config, krate));
+    Lowered { spec: kind.apply(&bare), config: typed }
 }
 
 /// `Default::default()`, whose type nothing tells.
-fn is_untyped(call: &ExprCall) -> bool {
+fn is_untyped(config: &Expr) -> bool {
+    let Expr::Call(call) = config else { return false };
     let Expr::Path(func) = &*call.func else { return false };
     func.qself.is_none()
         && func.path.segments.iter().rev().nth(1).is_some_and(|s| s.ident == "Default")
 }
 
-/// Each field is a call on the spec; the literal itself is only type-checked, without its values,
-/// which the calls check.
-fn from_literal(spec: TokenStream, literal: &ExprStruct, krate: &Path) -> Lowered {
-    let mut spec = defaulted(literal).unwrap_or(DefaultKind::Plain).apply(&spec);
+/// Each field is a call on the spec, which checks its name and value; of the literal itself only
+/// the type is checked.
+fn from_literal(
+    (bare, known): (TokenStream, &Known),
+    literal: &ExprStruct,
+    kind: DefaultKind,
+    krate: &Path,
+) -> Lowered {
+    let (path, rest) = (&literal.path, &literal.rest);
+    let empty = quote_spanned!(literal.path.span()=> #path { ..#rest });
+    let config = with_config(&bare, known, empty, krate);
+    let mut spec = kind.apply(&bare);
     for field in &literal.fields {
         let (name, value) = (&field.member, &field.expr);
         spec = quote!(#spec.#name(#value));
     }
-    let (path, names) = (&literal.path, literal.fields.iter().map(|field| &field.member));
-    let rest = &literal.rest;
-    let config = quote!(#path { #(#names: #krate::__private::any(),)* ..#rest });
     Lowered { spec, config: Some(config) }
 }
 
@@ -259,7 +280,7 @@ mod tests {
             lowered(parse_quote!(conv2d(1, 8, 5, Default::default()))),
             (expected.clone(), None)
         );
-        let config = Some(tokens(quote!(Conv2dConfig::default())));
+        let config = Some(tokens(quote!(conv2d(1, 8, 5).config(Conv2dConfig::default()))));
         assert_eq!(
             lowered(parse_quote!(conv2d(1, 8, 5, Conv2dConfig::default()))),
             (expected, config)
@@ -270,7 +291,8 @@ mod tests {
     fn a_default_without_bias_is_a_call() {
         let (spec, config) = lowered(parse_quote!(lstm(3, 4, LSTMConfig::default_no_bias())));
         assert_eq!(spec, tokens(quote!(lstm(3, 4).no_bias())));
-        assert_eq!(config, Some(tokens(quote!(LSTMConfig::default_no_bias()))));
+        let expected = quote!(lstm(3, 4).config(LSTMConfig::default_no_bias()));
+        assert_eq!(config, Some(tokens(expected)));
     }
 
     #[test]
@@ -282,8 +304,7 @@ mod tests {
             Conv2dConfig { stride: 2, padding, ..Default::default() }
         )));
         assert_eq!(spec, tokens(quote!(conv2d(1, 8, 5).stride(2).padding(padding))));
-        let any = quote!(h::__private::any());
-        let expected = quote!(Conv2dConfig { stride: #any, padding: #any, ..Default::default() });
+        let expected = quote!(conv2d(1, 8, 5).config(Conv2dConfig { ..Default::default() }));
         assert_eq!(config, Some(tokens(expected)));
     }
 

@@ -1,5 +1,6 @@
 //! From what was written to what is meant; collects everything that is wrong.
 
+use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::{
@@ -8,7 +9,7 @@ use syn::{
 };
 
 use super::call;
-use super::parse::{Body, Call, FieldItem, Layer, RawField, RawTarget, StructItem, Tie};
+use super::parse::{Arg, Body, Call, FieldItem, Layer, RawField, RawTarget, StructItem, Tie};
 use crate::attr::{similar, unknown_key};
 use crate::report::Report;
 
@@ -212,12 +213,13 @@ fn check_field(
     report: &mut Report,
 ) -> Field {
     let RawField { member, ty, items } = field;
+    check_self(&items, report);
     let items = sort_items(items, report);
     check_combination(&items, report);
     let name = layout_name(&member, items.name.map(|(_, name)| name), earlier, report);
     let kind = match items.value {
-        Some((_, value)) => FieldKind::Value(value),
-        None => {
+        Some((_, value)) if items.layer.is_none() => FieldKind::Value(value),
+        _ => {
             let layer = items.layer.unwrap_or_else(|| nested(&member));
             check_calls(&layer, report);
             let tie = items.tie.map(|(_, tie)| tie);
@@ -228,6 +230,46 @@ fn check_field(
         }
     };
     Field { member, ty, name, kind }
+}
+
+/// There is no `self` before its fields are made.
+fn check_self(items: &[FieldItem], report: &mut Report) {
+    for item in items {
+        let expressions = match item {
+            FieldItem::Layer(layer) => expressions(layer),
+            FieldItem::Value(_, value) => vec![value],
+            FieldItem::Name(..) | FieldItem::Tie(..) | FieldItem::Unknown(_) => Vec::new(),
+        };
+        for at in expressions.into_iter().filter_map(|e| find_self(e.to_token_stream())) {
+            report.error(at, "there is no `self` here: the fields are made before the struct is; use a constant or the struct's `config`");
+        }
+    }
+}
+
+/// The expressions in a layer.
+fn expressions(layer: &Layer) -> Vec<&Expr> {
+    match layer {
+        Layer::Call(call) => {
+            let values = call.args.iter().map(|arg| match arg {
+                Arg::Positional(value) | Arg::Named(_, value) => value,
+            });
+            values.collect()
+        }
+        Layer::Target(_, config) => config.iter().map(|config| &**config).collect(),
+        Layer::Repeat(layer, expr) | Layer::When(expr, layer) => {
+            expressions(layer).into_iter().chain([&**expr]).collect()
+        }
+        Layer::List(layers) => layers.iter().flat_map(expressions).collect(),
+    }
+}
+
+/// The first `self` among tokens.
+fn find_self(tokens: TokenStream) -> Option<Ident> {
+    tokens.into_iter().find_map(|tree| match tree {
+        TokenTree::Ident(ident) => (ident == "self").then_some(ident),
+        TokenTree::Group(group) => find_self(group.stream()),
+        TokenTree::Punct(_) | TokenTree::Literal(_) => None,
+    })
 }
 
 /// A field without a layer of its own is a target.
@@ -270,7 +312,7 @@ fn set_layer(layer: &mut Option<Layer>, new: Layer, report: &mut Report) {
 }
 
 /// Where to point at for a layer.
-fn first_tokens(layer: &Layer) -> proc_macro2::TokenStream {
+fn first_tokens(layer: &Layer) -> TokenStream {
     match layer {
         Layer::Call(call) => call.func.to_token_stream(),
         Layer::Target(key, _) => key.to_token_stream(),
@@ -396,7 +438,6 @@ fn no_such_field(tie: &Tie, own: &Member, earlier: &[Field], members: &[Member])
 
 #[cfg(test)]
 mod tests {
-    use proc_macro2::TokenStream;
     use quote::quote;
 
     use super::*;

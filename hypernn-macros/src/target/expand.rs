@@ -4,12 +4,12 @@
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::spanned::Spanned;
-use syn::{Generics, Ident, Member, Path, parse_quote};
+use syn::{Generics, Ident, Member, Path, Type, parse_quote};
 
 use super::check::{Field, FieldKind, Forward, Header, Target, member_name};
 use super::parse::{Layer, Tie};
 use super::{bounds, spec};
+use crate::span::{ends, private_at};
 
 /// All that a target needs.
 pub(crate) fn expand(target: &Target) -> TokenStream {
@@ -47,7 +47,7 @@ fn attributes() -> TokenStream {
     quote! {
         #[automatically_derived]
         #[allow(non_snake_case, unused_variables, unused_parens, unused_qualifications)]
-        #[allow(unreachable_pub, dead_code, clippy::all, clippy::pedantic)]
+        #[allow(unreachable_pub, dead_code, arithmetic_overflow, clippy::all, clippy::pedantic)]
     }
 }
 
@@ -173,9 +173,15 @@ fn functional(header: &Header, forward: &Forward) -> TokenStream {
     let (names, types): (Vec<_>, Vec<_>) = args.iter().cloned().unzip();
     let flat = Ident::new("flat", Span::mixed_site());
     let config = Ident::new("config", Span::mixed_site());
+    let (span, end) = ends(output);
     let (argument, unpack) = match &header.config {
-        Some(ty) => (quote!(#config: &#ty,), quote!(unpack_with(#config, #flat))),
-        None => (TokenStream::new(), quote!(unpack(#flat))),
+        Some(ty) => (quote!(#config: &#ty,), quote_spanned!(span=> unpack_with(#config, #flat))),
+        None => (TokenStream::new(), quote_spanned!(span=> unpack(#flat))),
+    };
+    // The result is shown at the output's type.
+    let arguments = quote_spanned!(end=> (#(#names),*));
+    let body = quote_spanned! {span=>
+        <Self as #krate::HyperTarget>::#unpack?.#name #arguments
     };
     quote! {
         #[doc = #doc]
@@ -187,7 +193,7 @@ fn functional(header: &Header, forward: &Forward) -> TokenStream {
             #flat: &#krate::__private::Tensor,
             #(#names: #types),*
         ) -> #output {
-            <Self as #krate::HyperTarget>::#unpack?.#name(#(#names),*)
+            #body
         }
     }
 }
@@ -220,7 +226,7 @@ fn build_field(field: &Field, target: &Target) -> TokenStream {
         FieldKind::Layer { layer, tie } => {
             let krate = &target.header.krate;
             let (configs, spec) = (spec::configs(layer, krate), spec::spec(layer, krate));
-            let made = make(field, tie.as_ref(), target);
+            let made = make(field, layer, tie.as_ref(), target);
             quote! {
                 #(let _ = || #configs;)*
                 let __spec = #spec;
@@ -232,15 +238,18 @@ fn build_field(field: &Field, target: &Target) -> TokenStream {
 
 /// The field's type brought together with its `__spec`. The same tokens stand wherever they are
 /// needed, so that a type without such a spec is one error.
-fn typed_spec(field: &Field, krate: &Path) -> TokenStream {
-    let (ty, span) = (&field.ty, spec::shown_at(field.ty.span()));
-    let private = spec::private_at(krate, span);
-    quote_spanned!(span=> #private::Spec(&__spec).of::<#ty>())
+fn typed_spec(field: &Field, layer: &Layer, target: &Target) -> TokenStream {
+    let (ty, (span, _)) = (&field.ty, ends(&field.ty));
+    let private = private_at(&target.header.krate, span);
+    match layer {
+        Layer::Target(..) => quote_spanned!(span=> #private::Spec(&__spec).target::<#ty>()),
+        _ => quote_spanned!(span=> #private::Spec(&__spec).of::<#ty>()),
+    }
 }
 
-fn make(field: &Field, tie: Option<&Tie>, target: &Target) -> TokenStream {
+fn make(field: &Field, layer: &Layer, tie: Option<&Tie>, target: &Target) -> TokenStream {
     let (krate, name) = (&target.header.krate, &field.name);
-    let spec = typed_spec(field, krate);
+    let spec = typed_spec(field, layer, target);
     let Some(Tie { param, field: source, source: parameter }) = tie else {
         return quote!(#spec.build(#name, __source));
     };
@@ -320,10 +329,9 @@ fn checks(target: &Target) -> Vec<TokenStream> {
 
 fn field_checks(field: &Field, layer: &Layer, target: &Target) -> Vec<TokenStream> {
     let krate = &target.header.krate;
-    let (name, spec, span) =
-        (member_name(&field.member), spec::spec(layer, krate), spec::shown_at(field.ty.span()));
-    let (typed, private) = (typed_spec(field, krate), spec::private_at(krate, span));
-    let end = last_span(field.ty.to_token_stream()).map_or(span, spec::shown_at);
+    let (name, spec, (span, end)) =
+        (member_name(&field.member), spec::spec(layer, krate), ends(&field.ty));
+    let (typed, private) = (typed_spec(field, layer, target), private_at(krate, span));
     let refused = quote_spanned!(end=> (#typed.refused(#name)));
     let refused = quote_spanned! {span=>
         let __spec = #spec;
@@ -331,15 +339,18 @@ fn field_checks(field: &Field, layer: &Layer, target: &Target) -> Vec<TokenStrea
     };
     let mut checks = spec::checks(layer, krate);
     checks.push(refused);
+    checks.extend(array_check(field, layer, krate));
     checks
 }
 
-/// Where tokens end.
-fn last_span(tokens: TokenStream) -> Option<Span> {
-    tokens.into_iter().last().map(|tree| match tree {
-        TokenTree::Group(group) => group.span_close(),
-        tree => tree.span(),
-    })
+/// An array's length is the number of its layers.
+fn array_check(field: &Field, layer: &Layer, krate: &Path) -> Option<TokenStream> {
+    let Type::Array(array) = &field.ty else { return None };
+    let (found, len, name) = (spec::len(layer)?, &array.len, member_name(&field.member));
+    let (span, end) = ends(len);
+    let private = private_at(krate, span);
+    let problem = quote_spanned!(end=> (#krate::__private::array(#name, #len, #found)));
+    Some(quote_spanned!(span=> #private::deny #problem;))
 }
 
 /// The checks of a generic target, evaluated for each of its types.
@@ -357,7 +368,7 @@ fn constants(target: &Target) -> TokenStream {
     let checks = checks(target).into_iter().map(|check| name_self(check, ident));
     quote! {
         #(
-            #[allow(unused_parens, clippy::all, clippy::pedantic)]
+            #[allow(arithmetic_overflow, unused_parens, clippy::all, clippy::pedantic)]
             const _: () = { #checks };
         )*
     }

@@ -104,9 +104,12 @@ mod tests {
                 c: Linear,
             }
         )));
-        let bound =
-            quote!(for<'__config> T: ::hypernn::HyperLayer<::hypernn::__private::NestedSpec<()> >);
-        assert!(code.contains(&bound.to_string()), "{code}");
+        for bound in [
+            quote!(for<'__config> T: ::hypernn::HyperTarget<Config = ()>),
+            quote!(for<'__config> Vec<T>: ::hypernn::HyperLayer<::hypernn::__private::Repeat),
+        ] {
+            assert!(code.contains(&bound.to_string()), "{code}");
+        }
         assert!(!code.contains("Linear : :: hypernn :: HyperLayer"), "{code}");
     }
 }

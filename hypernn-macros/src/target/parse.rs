@@ -104,16 +104,24 @@ fn fields(fields: Fields, report: &mut Report) -> Vec<RawField> {
     let raw = fields.map(|(field, member)| RawField {
         member,
         items: attr::items(&field.attrs, report, FieldItem::parse),
-        ty: field.ty,
+        ty: closed(field.ty),
     });
     raw.collect()
+}
+
+/// Bounds stand in parentheses, so that the type can stand anywhere.
+fn closed(ty: Type) -> Type {
+    match ty {
+        Type::TraitObject(_) | Type::ImplTrait(_) => syn::parse_quote!((#ty)),
+        ty => ty,
+    }
 }
 
 impl Parse for StructItem {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let key = input.call(Ident::parse_any)?;
         match key.to_string().as_str() {
-            "config" => attr::with_form(assigned(input, Type::parse), "config = Type")
+            "config" => attr::with_form(assigned(input, Type::without_plus), "config = Type")
                 .map(|config| Self::Config(key, config)),
             "crate" => attr::with_form(assigned(input, Path::parse_mod_style), "crate = path")
                 .map(|path| Self::Crate(key, path)),

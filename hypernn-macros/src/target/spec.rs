@@ -1,12 +1,13 @@
 //! The expressions that a field's layer becomes: its spec, its count, its checks.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::Path;
 use syn::spanned::Spanned;
 
 use super::call;
 use super::parse::{Call, Layer};
+use crate::span::{private_at, shown_at};
 
 /// The layer's spec as an expression.
 pub(crate) fn spec(layer: &Layer, krate: &Path) -> TokenStream {
@@ -29,9 +30,13 @@ pub(crate) fn spec(layer: &Layer, krate: &Path) -> TokenStream {
     }
 }
 
-/// A block whose glob import makes the constructors' names mean specs, whatever is imported around.
 fn call_spec(call: &Call, krate: &Path) -> TokenStream {
-    let (spec, private) = (call::lower(call, krate).spec, private_at(krate, span(call)));
+    among_constructors(call, &call::lower(call, krate).spec, krate)
+}
+
+/// A block whose glob import makes the constructors' names mean specs, whatever is imported around.
+fn among_constructors(call: &Call, spec: &TokenStream, krate: &Path) -> TokenStream {
+    let private = private_at(krate, span(call));
     quote_spanned!(span(call)=> {
         #[allow(unused_imports)]
         use #private::spec::*;
@@ -39,30 +44,27 @@ fn call_spec(call: &Call, krate: &Path) -> TokenStream {
     })
 }
 
-/// The path of `__private`, placed at `span`: an expression that starts with it is shown there.
-pub(crate) fn private_at(krate: &Path, span: Span) -> TokenStream {
-    let path = quote!(#krate::__private).into_iter().map(|mut tree| {
-        tree.set_span(tree.span().located_at(span));
-        tree
-    });
-    path.collect()
-}
-
-/// Generated code that is shown at `span`. Its names still resolve as all generated code's do, even
-/// where the tokens at `span` come out of a macro of the user's.
-pub(crate) fn shown_at(span: Span) -> Span {
-    Span::call_site().located_at(span)
-}
-
 /// Where a call begins.
 fn span(call: &Call) -> Span {
     shown_at(call.func.span())
 }
 
-/// The candle configurations in the layer, as they were written.
+/// The specs with candle's configurations as they were written.
 pub(crate) fn configs(layer: &Layer, krate: &Path) -> Vec<TokenStream> {
-    let calls = calls(layer);
-    calls.into_iter().filter_map(|call| call::lower(call, krate).config).collect()
+    let configured = calls(layer).into_iter().filter_map(|call| {
+        let config = call::lower(call, krate).config?;
+        Some(among_constructors(call, &config, krate))
+    });
+    configured.collect()
+}
+
+/// How many layers a list or repetition has.
+pub(crate) fn len(layer: &Layer) -> Option<TokenStream> {
+    match layer {
+        Layer::Repeat(_, count) => Some(count.to_token_stream()),
+        Layer::List(layers) => Some(layers.len().to_token_stream()),
+        Layer::Call(_) | Layer::Target(..) | Layer::When(..) => None,
+    }
 }
 
 fn calls(layer: &Layer) -> Vec<&Call> {

@@ -37,9 +37,9 @@ pub trait Embedding: std::fmt::Debug + Send + Sync {
 
 /// What is written after `embedding:`, a plain value that builds an [`Embedding`].
 ///
-/// The type also has three inherent functions, which the macro evaluates at compile time:
-/// `const fn num_embeddings(&self) -> usize`, `const fn embedding_dim(&self) -> usize` and
-/// `const fn num_params(&self) -> usize`. See [`generator`](crate::generator) for an example of
+/// The type also has four inherent functions, which the macro evaluates at compile time:
+/// `const fn num_embeddings(&self) -> usize`, `const fn embedding_dim(&self) -> usize`,
+/// `const fn num_params(&self) -> usize` and `const fn check(&self) -> Option<Problem>`. See [`generator`](crate::generator) for an example of
 /// both parts written by hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the embedding of a static hypernetwork",

@@ -14,15 +14,33 @@ use crate::target::layout::{Layout, ParamInfo};
 use crate::target::source::{ParamSource, ParamSpec};
 use scale::Scales;
 
-/// A target's configuration and layout, shared by all that is generated for it.
-pub(crate) struct TargetPlan<C> {
-    pub(crate) config: C,
+/// A target with its configuration and layout, shared by all that is generated for it.
+///
+/// Nothing but [`new`](Self::new) asks for a target, so that a type that is none is one error.
+pub struct TargetPlan<T> {
+    pub(crate) name: &'static str,
     pub(crate) layout: Layout,
+    build: Box<Build<T>>,
 }
 
-impl<C: Clone> TargetPlan<C> {
-    pub(crate) fn new<T: HyperTarget<Config = C>>(config: &C) -> Result<Self> {
-        Ok(Self { config: config.clone(), layout: T::layout_with(config)? })
+type Build<T> = dyn Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync;
+
+impl<T: HyperTarget> TargetPlan<T> {
+    /// The plan for a configuration.
+    ///
+    /// # Errors
+    /// An invalid size, or two tensors of one name.
+    pub fn new(config: &T::Config) -> Result<Self> {
+        let (layout, config) = (T::layout_with(config)?, config.clone());
+        let build = Box::new(move |source: &mut dyn ParamSource| T::build(&config, source));
+        Ok(Self { name: T::NAME, layout, build })
+    }
+}
+
+impl<T> TargetPlan<T> {
+    /// The number of the target's parameters.
+    pub fn num_params(&self) -> usize {
+        self.layout.num_params()
     }
 }
 
@@ -31,15 +49,15 @@ impl<C: Clone> TargetPlan<C> {
 ///
 /// Generated once, they serve any number of forward passes, and their gradient reaches the
 /// hypernetwork's variables through each.
-pub struct GeneratedParams<T: HyperTarget> {
-    plan: Arc<TargetPlan<T::Config>>,
+pub struct GeneratedParams<T> {
+    plan: Arc<TargetPlan<T>>,
     sets: Option<usize>,
     /// The target's tensors in flat order, `[dims…]` or `[G, dims…]`.
     tensors: Vec<Tensor>,
     buffers: Arc<[Tensor]>,
 }
 
-impl<T: HyperTarget> Clone for GeneratedParams<T> {
+impl<T> Clone for GeneratedParams<T> {
     fn clone(&self) -> Self {
         Self {
             plan: self.plan.clone(),
@@ -50,10 +68,10 @@ impl<T: HyperTarget> Clone for GeneratedParams<T> {
     }
 }
 
-impl<T: HyperTarget> std::fmt::Debug for GeneratedParams<T> {
+impl<T> std::fmt::Debug for GeneratedParams<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GeneratedParams")
-            .field("target", &format_args!("{}", T::NAME))
+            .field("target", &format_args!("{}", self.plan.name))
             .field("sets", &self.sets)
             .field("parameters", &self.plan.layout.num_params())
             .finish()
@@ -66,15 +84,17 @@ impl<T: HyperTarget> GeneratedParams<T> {
     /// # Errors
     /// The vector's length, rank or dtype is not the target's.
     pub fn from_flat(config: &T::Config, flat: &Tensor) -> Result<Self> {
-        let plan = TargetPlan::new::<T>(config)?;
-        let sets = check_flat::<T>(&plan.layout, flat)?;
+        let plan = TargetPlan::new(config)?;
+        let sets = check_flat(&plan, flat)?;
         let tensors = split(&flat.clone().into(), sets, Scales::identity(&plan.layout).segments())?;
         Ok(Self { plan: Arc::new(plan), sets, tensors, buffers: Arc::new([]) })
     }
+}
 
+impl<T> GeneratedParams<T> {
     /// Cuts what a generator gave, `[N, C]` or `[G, N, C]`, surplus included.
     pub(crate) fn from_generated(
-        plan: Arc<TargetPlan<T::Config>>,
+        plan: Arc<TargetPlan<T>>,
         generated: &GeneratorOutput,
         sets: Option<usize>,
         scales: &Scales,
@@ -132,9 +152,9 @@ impl<T: HyperTarget> GeneratedParams<T> {
             Some((1, _)) => self.set(0)?.unpack(),
             Some((sets, layer)) => candle_core::bail!(
                 "layer `{layer}` of {} computes with one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each, or take the layer from `hypernn::nn`",
-                T::NAME
+                self.plan.name
             ),
-            None => T::build(&self.plan.config, &mut GeneratedSource::new(self)),
+            None => (self.plan.build)(&mut GeneratedSource::new(self)),
         }
     }
 
@@ -161,7 +181,7 @@ impl<T: HyperTarget> GeneratedParams<T> {
         forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let Some((sets, _)) = self.sets_in_turn() else { return forward(&self.unpack()?, xs) };
-        let rows = rows_per_set(T::NAME, xs.dim(0)?, sets)?;
+        let rows = rows_per_set(self.plan.name, xs.dim(0)?, sets)?;
         let outputs = self.each_set(sets)?.into_iter().enumerate().map(|(set, params)| {
             forward(&params.unpack()?, &xs.narrow(0, set * rows, rows)?.contiguous()?)
         });
@@ -213,7 +233,7 @@ impl<T: HyperTarget> GeneratedParams<T> {
                 candle_core::bail!(
                     "generated parameter `{}` of {}: {bad} of {} values are not finite, the first at index {first} is {}",
                     param.name,
-                    T::NAME,
+                    self.plan.name,
                     values.len(),
                     values[first]
                 );
@@ -224,26 +244,27 @@ impl<T: HyperTarget> GeneratedParams<T> {
 }
 
 /// The number of sets in a flat vector, after its shape and dtype have been checked.
-fn check_flat<T: HyperTarget>(layout: &Layout, flat: &Tensor) -> Result<Option<usize>> {
+fn check_flat<T>(plan: &TargetPlan<T>, flat: &Tensor) -> Result<Option<usize>> {
+    let TargetPlan { name, layout, .. } = plan;
     let expected = layout.num_params();
     let (sets, found) = match *flat.dims() {
         [found] => (None, found),
         [0, _] => candle_core::bail!(
             "the flat vector of {} has shape {:?}, expected at least one set",
-            T::NAME,
+            name,
             flat.dims()
         ),
         [sets, found] => (Some(sets), found),
         _ => candle_core::bail!(
             "the flat vector of {} has shape {:?}, expected [{expected}], or [G, {expected}] for G sets",
-            T::NAME,
+            name,
             flat.dims()
         ),
     };
     if !flat.dtype().is_float() {
         candle_core::bail!(
             "the flat vector of {} has dtype {:?}, expected a floating dtype",
-            T::NAME,
+            name,
             flat.dtype()
         );
     }
@@ -251,13 +272,13 @@ fn check_flat<T: HyperTarget>(layout: &Layout, flat: &Tensor) -> Result<Option<u
         let starved = layout.param_at(found).map_or("", |param| param.name.as_str());
         candle_core::bail!(
             "the flat vector of {} has {found} values, expected {expected}: `{starved}` runs out of values",
-            T::NAME
+            name
         );
     }
     if found > expected {
         candle_core::bail!(
             "the flat vector of {} has {found} values, expected {expected}: the last {} feed no parameter",
-            T::NAME,
+            name,
             found - expected
         );
     }
@@ -273,7 +294,7 @@ struct GeneratedSource<'a> {
 }
 
 impl<'a> GeneratedSource<'a> {
-    fn new<T: HyperTarget>(params: &'a GeneratedParams<T>) -> Self {
+    fn new<T>(params: &'a GeneratedParams<T>) -> Self {
         Self {
             params: params.tensors.iter(),
             buffers: params.buffers.iter(),

@@ -7,6 +7,7 @@ use super::heads::HeadsSpec;
 use super::linear::LinearSpec;
 use super::mlp::MlpSpec;
 use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
+use crate::check::{Problem, first, zero};
 use crate::condition::{Condition, Encoding};
 use crate::embedding::Embedded;
 use crate::init::InitScheme;
@@ -24,7 +25,7 @@ pub trait ConditionedGenerator: std::fmt::Debug + Send + Sync {
 /// What is written after `generator:` where `mode: dynamic`; every [`GeneratorSpec`] is one too.
 ///
 /// Beside the functions of [`GeneratorSpec`], the type has an inherent
-/// `const fn condition(&self) -> Condition`.
+/// `const fn condition(&self) -> Condition`; the macro evaluates all of them at compile time.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the generator of a hypernetwork",
     label = "not a generator",
@@ -118,6 +119,11 @@ macro_rules! conditioned {
             /// The number of its variables' values.
             pub const fn num_params(&self, shape: GeneratorShape) -> usize {
                 self.spec.num_params(self.widened(shape))
+            }
+
+            /// What is wrong with the sizes, if anything.
+            pub const fn check(&self) -> Option<Problem> {
+                first(&[zero("conditioned", "width", self.width), self.spec.check()])
             }
         }
     )*};

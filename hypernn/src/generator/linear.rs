@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
+use crate::check::Problem;
 use crate::init::InitScheme;
 use crate::mlp::Dense;
 use crate::plan::ChunkPlan;
@@ -26,6 +27,11 @@ impl LinearSpec {
     /// The number of its variables' values.
     pub const fn num_params(&self, shape: GeneratorShape) -> usize {
         (shape.embedding_dim + 1) * shape.plan.chunk()
+    }
+
+    /// Nothing: it has no sizes of its own.
+    pub const fn check(&self) -> Option<Problem> {
+        None
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! ```
 //! use candle_core::{DType, Device, Result, Tensor};
+//! use hypernn::check::Problem;
 //! use hypernn::generator::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
 //! use hypernn::init::InitScheme;
 //! use hypernn::nn::{Init, Linear, VarBuilder, VarMap};
@@ -21,6 +22,10 @@
 //!
 //!     const fn num_params(&self, shape: GeneratorShape) -> usize {
 //!         shape.embedding_dim * shape.plan.chunk()
+//!     }
+//!
+//!     const fn check(&self) -> Option<Problem> {
+//!         None
 //!     }
 //! }
 //!
@@ -155,9 +160,10 @@ pub trait WeightGenerator: std::fmt::Debug + Send + Sync {
 
 /// What is written after `generator:`, a plain value that builds a [`WeightGenerator`].
 ///
-/// The type also has two inherent functions, which the macro evaluates at compile time:
-/// `const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan` and
-/// `const fn num_params(&self, shape: GeneratorShape) -> usize`.
+/// The type also has three inherent functions, which the macro evaluates at compile time:
+/// `const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan`,
+/// `const fn num_params(&self, shape: GeneratorShape) -> usize` and
+/// `const fn check(&self) -> Option<Problem>`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the generator of a static hypernetwork",
     label = "not a generator without a condition",

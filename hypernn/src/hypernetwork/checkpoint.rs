@@ -13,7 +13,6 @@ use sha2::{Digest, Sha256};
 
 use super::core::Core;
 use crate::generated::GeneratedParams;
-use crate::target::HyperTarget;
 use crate::target::layout::{Layout, hex};
 
 const NETWORK: &str = "hypernn.network";
@@ -25,7 +24,7 @@ const TENSORS_HASH: &str = "hypernn.tensors_sha256";
 
 type Metadata = HashMap<String, String>;
 
-impl<T: HyperTarget> Core<T> {
+impl<T> Core<T> {
     pub(super) fn save(&self, path: &Path) -> Result<()> {
         let tensors = self.named_tensors().map(|(name, tensor)| (name.to_owned(), tensor.clone()));
         let tensors: Vec<_> = tensors.collect();
@@ -53,7 +52,7 @@ impl<T: HyperTarget> Core<T> {
     fn metadata(&self) -> Metadata {
         let entries = [
             (NETWORK, self.name.to_owned()),
-            (TARGET, T::NAME.to_owned()),
+            (TARGET, self.plan.name.to_owned()),
             (VERSION, env!("CARGO_PKG_VERSION").to_owned()),
             (LAYOUT, self.layout().to_string()),
             (LAYOUT_HASH, self.layout().hash().to_owned()),
@@ -63,7 +62,7 @@ impl<T: HyperTarget> Core<T> {
 
     /// Each variable with its new value, after every check has passed.
     fn checked(&self, found: &Checkpoint) -> Result<Vec<(Var, Tensor)>> {
-        found.check_layout::<T>(self.layout())?;
+        found.check_layout(self.plan.name, self.layout())?;
         let pairs = self.named_tensors().map(|(name, var)| {
             let value = found.tensor(name, var)?;
             if !var.is_variable() {
@@ -104,7 +103,7 @@ impl Checkpoint {
         }
     }
 
-    fn check_layout<T: HyperTarget>(&self, layout: &Layout) -> Result<()> {
+    fn check_layout(&self, target: &str, layout: &Layout) -> Result<()> {
         let found = self.entry(LAYOUT)?;
         if self.entry(LAYOUT_HASH)? == layout.hash() {
             return Ok(());
@@ -116,10 +115,9 @@ impl Checkpoint {
             let (found, expected) = (found_lines.next(), expected_lines.next());
             if found.map(squeeze) != expected.map(squeeze) || found.is_none() {
                 bail!(
-                    "it is a checkpoint for target {}; the first difference in layout: the file has `{}`, {} has `{}`",
+                    "it is a checkpoint for target {}; the first difference in layout: the file has `{}`, {target} has `{}`",
                     self.entry(TARGET)?,
                     line(found),
-                    T::NAME,
                     line(expected)
                 );
             }

@@ -13,7 +13,6 @@ use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{GeneratorOutput, GeneratorShape};
 use crate::init::InitScheme;
 use crate::plan::ChunkPlan;
-use crate::target::HyperTarget;
 use crate::target::layout::{BufferInfo, Layout};
 
 /// The sizes of a hypernetwork, and its name for messages and files.
@@ -27,36 +26,36 @@ pub struct Declared {
     pub scheme: InitScheme,
 }
 
-pub(super) struct Core<T: HyperTarget> {
+pub(super) struct Core<T> {
     pub(super) name: &'static str,
     /// What was written after `embedding:`, `generator:` and `mode:`.
     parts: [String; 3],
     chunks: ChunkPlan,
     scheme: InitScheme,
     scales: Scales,
-    pub(super) plan: Arc<TargetPlan<T::Config>>,
+    pub(super) plan: Arc<TargetPlan<T>>,
     pub(super) buffers: Arc<[Tensor]>,
     /// Variables and what else a checkpoint holds, in the order of construction.
     vars: Vec<(String, Tensor)>,
 }
 
 /// A core whose variables are still being taken.
-pub(super) struct Building<'a, T: HyperTarget> {
+pub(super) struct Building<'a, T> {
     core: Core<T>,
     recorded: Recorded,
     vb: VarBuilder<'a>,
 }
 
-impl<'a, T: HyperTarget> Building<'a, T> {
+impl<'a, T> Building<'a, T> {
     pub(super) fn new(
-        config: &T::Config,
+        plan: TargetPlan<T>,
         declared: &Declared,
         parts: [String; 3],
         vb: VarBuilder<'a>,
     ) -> Result<Self> {
         ensure(declared.shape.check())?;
-        let plan = Arc::new(TargetPlan::new::<T>(config)?);
-        check_plan::<T>(&plan.layout, &declared.shape.plan)?;
+        let plan = Arc::new(plan);
+        check_plan(&plan, &declared.shape.plan)?;
         let (recorded, vb) = Recorded::new(vb);
         let core = Core {
             name: declared.name,
@@ -89,7 +88,7 @@ impl<'a, T: HyperTarget> Building<'a, T> {
     }
 }
 
-impl<T: HyperTarget> Core<T> {
+impl<T> Core<T> {
     pub(super) fn generate(
         &self,
         output: &GeneratorOutput,
@@ -143,7 +142,8 @@ impl<T: HyperTarget> Core<T> {
         let (params, target_params) = (self.num_params(), self.layout().num_params());
         let ratio = 100. * params as f64 / target_params as f64;
         let tensors = self.layout().params().len();
-        let target = format!("{} ({target_params} parameters in {tensors} tensors)", T::NAME);
+        let target =
+            format!("{} ({target_params} parameters in {tensors} tensors)", self.plan.name);
         let [embedding, generator, mode] = &self.parts;
         let (rows, chunk) = (self.chunks.rows(), self.chunks.chunk());
         let surplus = self.chunks.surplus();
@@ -163,13 +163,13 @@ fn is_trained(name: &str) -> bool {
 }
 
 /// The plan covers this target.
-fn check_plan<T: HyperTarget>(layout: &Layout, chunks: &ChunkPlan) -> Result<()> {
-    if chunks.num_params() != layout.num_params() {
+fn check_plan<T>(plan: &TargetPlan<T>, chunks: &ChunkPlan) -> Result<()> {
+    if chunks.num_params() != plan.num_params() {
         candle_core::bail!(
             "the plan is for {} parameters, but {} has {}: the const count of one of its specs is wrong",
             chunks.num_params(),
-            T::NAME,
-            layout.num_params()
+            plan.name,
+            plan.num_params()
         );
     }
     Ok(())

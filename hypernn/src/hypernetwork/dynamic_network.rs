@@ -9,15 +9,14 @@ use super::core::{Building, Core, Declared};
 use crate::check::ensure;
 use crate::condition::Condition;
 use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
-use crate::generated::GeneratedParams;
+use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
 use crate::plan::ChunkPlan;
-use crate::target::HyperTarget;
 use crate::target::layout::Layout;
 
 /// What a dynamic hypernetwork computed on the way to the target's output.
 #[derive(Clone, Debug)]
-pub struct DynamicAux<T: HyperTarget> {
+pub struct DynamicAux<T> {
     /// The generated parameters, a set per row.
     pub params: GeneratedParams<T>,
     /// The embeddings.
@@ -32,21 +31,21 @@ pub struct DynamicAux<T: HyperTarget> {
 /// (or one task) gives one set of weights for all rows of the target's input; a condition of `G`
 /// rows gives `G` sets, and the target's input then has `G × n` rows: each run of `n` rows uses its
 /// own set. With `n = 1` that is a set per sample, with more a set per task.
-pub struct DynamicHyperNetwork<T: HyperTarget> {
+pub struct DynamicHyperNetwork<T> {
     core: Core<T>,
     condition: Condition,
     embedding: Box<dyn ConditionedEmbedding>,
     generator: Box<dyn ConditionedGenerator>,
 }
 
-impl<T: HyperTarget> DynamicHyperNetwork<T> {
+impl<T> DynamicHyperNetwork<T> {
     /// Builds the parts, with variables below `vb`: `embedding.…`, `generator.…`, and `buffers.…`
     /// for what is kept but not trained.
     ///
     /// # Errors
     /// An invalid size, conditions that do not fit together, or the builder's own.
     pub fn new(
-        config: &T::Config,
+        plan: TargetPlan<T>,
         declared: &Declared,
         conditions: (Condition, Condition),
         (embedding, generator): (&dyn ConditionedEmbeddingSpec, &dyn ConditionedGeneratorSpec),
@@ -54,7 +53,7 @@ impl<T: HyperTarget> DynamicHyperNetwork<T> {
     ) -> Result<Self> {
         ensure(Condition::check(conditions.0, conditions.1))?;
         let parts = [embedding.to_string(), generator.to_string(), "dynamic".to_owned()];
-        let building = Building::<T>::new(config, declared, parts, vb)?;
+        let building = Building::new(plan, declared, parts, vb)?;
         let Declared { shape, scheme, .. } = *declared;
         let embedding = embedding.build(scheme, building.part("embedding"))?;
         let generator = generator.build(shape, scheme, building.part("generator"))?;
@@ -307,7 +306,7 @@ fn step_of(xs: &Tensor, at: usize) -> Result<Tensor> {
     xs.narrow(1, at, 1)?.squeeze(1)?.contiguous()
 }
 
-impl<T: HyperTarget> std::fmt::Debug for DynamicHyperNetwork<T> {
+impl<T> std::fmt::Debug for DynamicHyperNetwork<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.core.fmt(f)
     }

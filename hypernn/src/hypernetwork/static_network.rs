@@ -7,15 +7,14 @@ use candle_nn::VarBuilder;
 
 use super::core::{Building, Core, Declared};
 use crate::embedding::{Embedding, EmbeddingSpec};
-use crate::generated::GeneratedParams;
+use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{GeneratorSpec, WeightGenerator};
 use crate::plan::ChunkPlan;
-use crate::target::HyperTarget;
 use crate::target::layout::Layout;
 
 /// What a static hypernetwork computed on the way to the target's output.
 #[derive(Clone, Debug)]
-pub struct Aux<T: HyperTarget> {
+pub struct Aux<T> {
     /// The generated parameters.
     pub params: GeneratedParams<T>,
     /// The embeddings, `[N, E]`.
@@ -25,26 +24,26 @@ pub struct Aux<T: HyperTarget> {
 /// A hypernetwork whose weights come from learned embeddings alone.
 ///
 /// `hypernetwork!` with `mode: static` wraps it in a type of the user's own.
-pub struct StaticHyperNetwork<T: HyperTarget> {
+pub struct StaticHyperNetwork<T> {
     core: Core<T>,
     embedding: Box<dyn Embedding>,
     generator: Box<dyn WeightGenerator>,
 }
 
-impl<T: HyperTarget> StaticHyperNetwork<T> {
+impl<T> StaticHyperNetwork<T> {
     /// Builds the parts, with variables below `vb`: `embedding.…`, `generator.…`; `base.…` and
     /// `buffers.…` for what is kept but not trained.
     ///
     /// # Errors
     /// An invalid size, or the builder's own.
     pub fn new(
-        config: &T::Config,
+        plan: TargetPlan<T>,
         declared: &Declared,
         (embedding, generator): (&dyn EmbeddingSpec, &dyn GeneratorSpec),
         vb: VarBuilder<'_>,
     ) -> Result<Self> {
         let parts = [embedding.to_string(), generator.to_string(), "static".to_owned()];
-        let building = Building::<T>::new(config, declared, parts, vb)?;
+        let building = Building::new(plan, declared, parts, vb)?;
         let Declared { shape, scheme, .. } = *declared;
         let embedding = embedding.build(scheme, building.part("embedding"))?;
         let generator = generator.build(shape, scheme, building.part("generator"))?;
@@ -164,7 +163,7 @@ impl<T: HyperTarget> StaticHyperNetwork<T> {
     }
 }
 
-impl<T: HyperTarget> std::fmt::Debug for StaticHyperNetwork<T> {
+impl<T> std::fmt::Debug for StaticHyperNetwork<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.core.fmt(f)
     }

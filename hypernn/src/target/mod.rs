@@ -20,7 +20,9 @@ use source::{ParamSource, VarBuilderSource};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a hypernetwork target",
     label = "not a target",
-    note = "a struct becomes one by `#[derive(HyperTarget)]`"
+    note = "a struct of your own becomes one by `#[derive(HyperTarget)]`",
+    note = "a field that is a layer names its candle constructor, without `vb`: `#[hyper(linear(64, 10))] fc: Linear`",
+    note = "a field without parameters says how to make it: `#[hyper(value = Activation::Relu)]`"
 )]
 pub trait HyperTarget: Parameters + Sized {
     /// What the attributes' expressions read as `config`.
@@ -169,7 +171,22 @@ pub trait HyperTarget: Parameters + Sized {
     }
 }
 
+impl<T: HyperTarget> HyperTarget for Box<T> {
+    type Config = T::Config;
+
+    const NAME: &'static str = T::NAME;
+
+    fn build(config: &Self::Config, source: &mut dyn ParamSource) -> Result<Self> {
+        T::build(config, source).map(Self::new)
+    }
+}
+
 /// The number of parameters of a target all of whose sizes are constants.
+#[diagnostic::on_unimplemented(
+    message = "the number of parameters of `{Self}` is not a constant",
+    label = "its sizes are known only at run time",
+    note = "in `hypernetwork!`, name the type of its configuration: `config: Type`"
+)]
 pub trait FixedTarget {
     /// The number of its parameters: the length of the flat vector.
     const NUM_PARAMS: usize;

@@ -1,0 +1,12 @@
+//! An attribute written as a name and a value.
+
+use hypernn::HyperTarget;
+use hypernn::nn::Linear;
+
+#[derive(HyperTarget)]
+struct Net {
+    #[hyper = "linear(4, 2)"]
+    fc: Linear,
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+//! A struct without fields.
+
+use hypernn::HyperTarget;
+
+#[derive(HyperTarget)]
+struct Net;
+
+fn main() {}

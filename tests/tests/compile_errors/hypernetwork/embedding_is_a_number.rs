@@ -1,0 +1,20 @@
+//! An embedding that is a number.
+
+use hypernn::nn::Linear;
+use hypernn::{HyperTarget, hypernetwork};
+
+#[derive(HyperTarget)]
+struct Net {
+    #[hyper(linear(4, 2))]
+    fc: Linear,
+}
+
+hypernetwork! {
+    struct HyperNet for Net {
+        embedding: 5,
+        generator: linear,
+        mode: static,
+    }
+}
+
+fn main() {}

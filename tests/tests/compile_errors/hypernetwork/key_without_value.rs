@@ -1,0 +1,20 @@
+//! A key without a value.
+
+use hypernn::nn::Linear;
+use hypernn::{HyperTarget, hypernetwork};
+
+#[derive(HyperTarget)]
+struct Net {
+    #[hyper(linear(4, 2))]
+    fc: Linear,
+}
+
+hypernetwork! {
+    struct HyperNet for Net {
+        embedding:,
+        generator: linear,
+        mode: static,
+    }
+}
+
+fn main() {}

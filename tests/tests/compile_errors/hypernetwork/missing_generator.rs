@@ -1,0 +1,19 @@
+//! A hypernetwork without a generator.
+
+use hypernn::nn::Linear;
+use hypernn::{HyperTarget, hypernetwork};
+
+#[derive(HyperTarget)]
+struct Net {
+    #[hyper(linear(4, 2))]
+    fc: Linear,
+}
+
+hypernetwork! {
+    struct HyperNet for Net {
+        embedding: table(5, 8),
+        mode: static,
+    }
+}
+
+fn main() {}

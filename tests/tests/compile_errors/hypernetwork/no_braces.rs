@@ -1,0 +1,16 @@
+//! A semicolon in place of the braces.
+
+use hypernn::nn::Linear;
+use hypernn::{HyperTarget, hypernetwork};
+
+#[derive(HyperTarget)]
+struct Net {
+    #[hyper(linear(4, 2))]
+    fc: Linear,
+}
+
+hypernetwork! {
+    struct HyperNet for Net;
+}
+
+fn main() {}

@@ -1,0 +1,56 @@
+//! An embedding of one's own that refuses its sizes.
+
+use candle_core::Result;
+use hypernn::check::Problem;
+use hypernn::embedding::{Embedding, EmbeddingSpec};
+use hypernn::init::InitScheme;
+use hypernn::nn::{Linear, VarBuilder};
+use hypernn::{HyperTarget, hypernetwork};
+
+struct Rows;
+
+impl Rows {
+    const fn num_embeddings(&self) -> usize {
+        5
+    }
+
+    const fn embedding_dim(&self) -> usize {
+        8
+    }
+
+    const fn num_params(&self) -> usize {
+        40
+    }
+
+    const fn check(&self) -> Option<Problem> {
+        Some(Problem::new("rows: ").number(5).text(" is odd"))
+    }
+}
+
+impl std::fmt::Display for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rows")
+    }
+}
+
+impl EmbeddingSpec for Rows {
+    fn build(&self, _scheme: InitScheme, _vb: VarBuilder<'_>) -> Result<Box<dyn Embedding>> {
+        unimplemented!()
+    }
+}
+
+#[derive(HyperTarget)]
+struct Net {
+    #[hyper(linear(4, 2))]
+    fc: Linear,
+}
+
+hypernetwork! {
+    struct HyperNet for Net {
+        embedding: Rows,
+        generator: linear,
+        mode: static,
+    }
+}
+
+fn main() {}
