@@ -73,8 +73,13 @@ def static(net, inputs):
     return generated, lambda flat: {"output": net.target_forward(inputs["x"], generated_params=flat)}
 
 
+def zero_state(net, like):
+    """hyper-nn's own is float32 always."""
+    return torch.zeros(1, net.num_embeddings, dtype=like.dtype)
+
+
 def dynamic(net, inputs):
-    steps = [net.generate_params(x) for x in inputs["x"]]
+    steps = [net.generate_params(x, zero_state(net, x)) for x in inputs["x"]]
     hidden = torch.stack([aux["hidden_state"] for _, aux in steps])
 
     def forward(flat):
@@ -87,7 +92,7 @@ def dynamic(net, inputs):
 
 def recurrent(net, inputs):
     joined = [torch.cat([inputs["category"], x], dim=1) for x in inputs["xs"]]
-    hidden, generated, hiddens = None, [], []
+    hidden, generated, hiddens = zero_state(net, joined[0]), [], []
     for c in joined:
         flat, aux = net.generate_params(c, hidden)
         hidden = aux["hidden_state"]
@@ -113,8 +118,10 @@ def sets(net, inputs):
         weight, bias = row[:135].view(5, 3, 3, 3), row[135:]
         return nn.functional.conv2d(x[None], weight, bias, padding=1)[0]
 
-    rows = lambda flat: torch.stack([one(x, row) for x, row in zip(inputs["x"], flat)])
-    return generated, lambda flat: {"output": rows(flat)}
+    def forward(flat):
+        return {"output": torch.stack([one(x, row) for x, row in zip(inputs["x"], flat)])}
+
+    return generated, forward
 
 
 # Per file: the target, the hypernetwork, what is computed, the inputs' shapes, the factor of the

@@ -1,5 +1,7 @@
 //! What the integration tests share: variables from a seed, numbers, distances, finite differences.
 
+pub mod dynamic;
+
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Error, Result, Tensor, Var, bail};

@@ -241,6 +241,24 @@ fn inputs_of_a_wrong_width() -> Result<()> {
 }
 
 #[test]
+fn inputs_and_parameters_of_different_dtypes() -> Result<()> {
+    let hyper = HyperNet::new(variables(0, DType::F32).1)?;
+    let xs = zeros(&[4, 2])?.to_dtype(DType::F64)?;
+    let expected = "dtype mismatch in mat_mul, lhs: F64, rhs: F32";
+    assert_eq!(message(hyper.forward(&xs)), expected);
+    Ok(())
+}
+
+#[test]
+fn networks_of_two_dtypes() -> Result<()> {
+    let hidden = Linear::new(zeros(&[3, 2])?, Some(zeros(&[3])?));
+    let weight = zeros(&[1, 3])?.to_dtype(DType::F64)?;
+    let net = Net { hidden, out: Linear::new(weight, Some(zeros(&[1])?)) };
+    assert_eq!(message(net.pack()), "dtype mismatch in cat, lhs: F32, rhs: F64");
+    Ok(())
+}
+
+#[test]
 fn rows_that_are_no_multiple_of_the_sets() -> Result<()> {
     let flat = input(&[3, Net::NUM_PARAMS], 1, DType::F32)?;
     assert_eq!(

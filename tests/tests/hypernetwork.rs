@@ -208,6 +208,21 @@ fn training_differs_from_use() -> Result<()> {
     Ok(())
 }
 
+/// A gain starts at one, and moves by a tenth of what is generated.
+#[test]
+fn a_tensor_that_starts_at_a_constant_can_move() -> Result<()> {
+    let (vars, vb) = variables(3, DType::F64);
+    let hyper = HyperNormed::new(vb)?;
+    let gain = || -> Result<Tensor> {
+        Ok(hyper.target()?.norm.weight_and_bias().map(|(weight, _)| weight.clone()).unwrap())
+    };
+    assert_eq!(values(&gain()?)?, [1.; 4]);
+    let bias = variable(&vars, "generator.bias")?;
+    bias.set(&(bias.as_tensor() + 2.)?)?;
+    close(&values(&gain()?)?, &[1.2; 4]);
+    Ok(())
+}
+
 /// The running statistics are those of two training steps in a row, kept between them.
 #[test]
 fn running_statistics_stay_with_the_hypernetwork() -> Result<()> {

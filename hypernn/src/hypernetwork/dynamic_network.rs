@@ -190,7 +190,8 @@ impl<T: HyperTarget> DynamicHyperNetwork<T> {
     /// what it carries on. Returns the outputs `[B, T, …]`, the last state and what was carried last.
     ///
     /// # Errors
-    /// As [`generate_step`](Self::generate_step), no steps, or `step`'s own.
+    /// As [`generate_step`](Self::generate_step), no steps, several rows of a target whose layers take
+    /// one set at a time, or `step`'s own.
     pub fn scan<C>(
         &self,
         conditions: &Tensor,

@@ -1,0 +1,57 @@
+//! How much memory a forward pass takes: alone in its binary, because the allocator counts for all.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use candle_core::{DType, Module, Result, Tensor};
+use hypernn::nn::Linear;
+use hypernn::{HyperTarget, hypernetwork};
+use hypernn_tests::{input, variables};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+#[derive(HyperTarget)]
+struct Policy {
+    #[hyper(linear(8, 256))]
+    first: Linear,
+    #[hyper(linear(256, 32))]
+    second: Linear,
+}
+
+impl Module for Policy {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.second.forward(&self.first.forward(xs)?.relu()?)
+    }
+}
+
+hypernetwork! {
+    struct HyperPolicy for Policy { embedding: rnn(8, 32, 4), generator: linear, mode: dynamic }
+}
+
+/// The bytes above those in use before.
+fn peak_of<T>(work: impl FnOnce() -> Result<T>) -> Result<usize> {
+    let idle = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
+    drop(work()?);
+    Ok(ALLOCATOR.peak_usage().saturating_sub(idle))
+}
+
+/// All sets' values at once, and at most twice as much for what they are computed from and for the
+/// target's own values.
+#[test]
+fn a_forward_holds_the_sets_about_once() -> Result<()> {
+    const BATCH: usize = 256;
+    let (_vars, vb) = variables(0, DType::F32);
+    let hyper = HyperPolicy::new(vb)?;
+    let xs = input(&[BATCH, 8], 1, DType::F32)?;
+    // Threads and buffers that stay.
+    hyper.forward(&xs)?;
+    let all = BATCH * HyperPolicy::NUM_TARGET_PARAMS * size_of::<f32>();
+    let peak = peak_of(|| hyper.forward(&xs))?;
+    println!("{:.2} times the sets' values", peak as f64 / all as f64);
+    assert!(peak <= 3 * all, "{peak} bytes, allowed {}", 3 * all);
+    // The allocator does count: the values are there at some time.
+    assert!(peak >= all, "{peak} bytes, the sets alone have {all}");
+    Ok(())
+}
