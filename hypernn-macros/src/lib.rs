@@ -53,9 +53,13 @@ pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
 ///
 /// - `embedding`: `table(num_embeddings, embedding_dim)`, or a value of a type of your own that
 ///   implements `hypernn::embedding::EmbeddingSpec`;
-/// - `generator`: `linear`, `mlp([widths…], activation)`, `heads`, or a value of a type of your own
+/// - `generator`: `linear`, `mlp([widths…], activation)`, `low_rank(rank)`, `heads`, or a value of a type of your own
 ///   that implements `hypernn::generator::GeneratorSpec`;
-/// - `mode: static`: the weights come from the embeddings alone;
+/// - `mode: static`: the weights come from the embeddings alone; `mode: dynamic`: they depend on a
+///   condition. Then `embedding` may also be `rnn(width, num_embeddings, embedding_dim)`, `gru(…)`,
+///   `lstm(…)`, `encoder(width, [widths…], activation, num_embeddings, embedding_dim)` or
+///   `tasks(num_tasks, num_embeddings, embedding_dim)`, and a generator takes the condition by
+///   `.conditioned(width)`;
 /// - `init`: `exact`, the default, or `hyper_nn`;
 /// - `config: Type`, where the target has sizes that are known only at run time: `new` then takes
 ///   a `&Type` first, and the constants are methods of `as_network()`;

@@ -1,6 +1,8 @@
 //! Checks that run at compile time where sizes are const, and in `new` where they are not, with
 //! the same words in both places.
 
+use candle_core::DeviceLocation;
+
 /// Longest message a check can carry, in bytes; longer text is cut.
 const CAPACITY: usize = 512;
 
@@ -118,9 +120,41 @@ pub fn ensure(problem: Option<Problem>) -> candle_core::Result<()> {
     problem.map_or(Ok(()), |problem| Err(problem.into_error()))
 }
 
+/// Whether two things are on one device; candle's own error would not name them.
+///
+/// # Errors
+/// They are not.
+pub(crate) fn ensure_same_device(
+    (thing, found): (&str, DeviceLocation),
+    (other, expected): (&str, DeviceLocation),
+) -> candle_core::Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    candle_core::bail!("{thing} is on {}, but {other} on {}", name(found), name(expected))
+}
+
+fn name(device: DeviceLocation) -> String {
+    match device {
+        DeviceLocation::Cpu => "cpu".to_owned(),
+        DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_are_named() {
+        let (cpu, cuda) = (DeviceLocation::Cpu, DeviceLocation::Cuda { gpu_id: 1 });
+        assert!(ensure_same_device(("the input", cuda), ("the weights", cuda)).is_ok());
+        let message = ensure_same_device(("the input", cuda), ("the weights", cpu));
+        let message = message.map_err(|err| err.to_string()).err().unwrap_or_default();
+        // A backtrace may follow.
+        assert_eq!(message.lines().next(), Some("the input is on cuda:1, but the weights on cpu"));
+    }
 
     #[test]
     fn numbers_are_written_in_decimal() {

@@ -2,9 +2,9 @@
 
 use std::f64::consts::{FRAC_PI_2, SQRT_2};
 
-use candle_core::{D, DType, Result, Tensor, bail};
+use candle_core::{D, DType, Device, Result, Tensor, bail};
 
-use crate::check::Problem;
+use crate::check::{Problem, ensure_same_device};
 
 /// What an embedding or a generator takes as its condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,15 @@ impl Condition {
     ///
     /// # Errors
     /// A wrong width, rank or dtype, or no rows.
-    pub(crate) fn rows(self, condition: &Tensor, dtype: DType) -> Result<(Tensor, Option<usize>)> {
+    pub(crate) fn rows(
+        self,
+        condition: &Tensor,
+        (dtype, device): (DType, &Device),
+    ) -> Result<(Tensor, Option<usize>)> {
+        ensure_same_device(
+            ("the condition", condition.device().location()),
+            ("the hypernetwork", device.location()),
+        )?;
         let (rank, form) = match self {
             Self::Vector(width) => (1, format!("[G, {width}], or [{width}] for one set")),
             _ => (0, "integers [G], or one integer for one set".to_owned()),

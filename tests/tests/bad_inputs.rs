@@ -213,7 +213,7 @@ fn sizes_of_zero() {
 #[test]
 fn parts_of_size_zero() {
     let sizes = Sizes { in_dim: 3, layers: 1 };
-    assert_eq!(refused!(NoRows, sizes), "0 embeddings, expected at least 1");
+    assert_eq!(refused!(NoRows, sizes), "table: num_embeddings is 0, expected at least 1");
     assert_eq!(refused!(NoWidth, sizes), "embedding: the width is 0, expected at least 1");
     assert_eq!(refused!(NoHidden, sizes), "mlp: a hidden width is 0, expected at least 1");
 }

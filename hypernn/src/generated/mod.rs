@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
 
+use crate::check::ensure_same_device;
 use crate::generator::GeneratorOutput;
 use crate::nn::rows_per_set;
 use crate::ops::split::{split, unstack};
@@ -180,6 +181,10 @@ impl<T> GeneratedParams<T> {
         xs: &Tensor,
         forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
+        ensure_same_device(
+            ("the input", xs.device().location()),
+            ("the generated parameters", self.device().location()),
+        )?;
         let Some((sets, _)) = self.sets_in_turn() else { return forward(&self.unpack()?, xs) };
         let rows = rows_per_set(self.plan.name, xs.dim(0)?, sets)?;
         let outputs = self.each_set(sets)?.into_iter().enumerate().map(|(set, params)| {

@@ -80,7 +80,7 @@ impl<T> StaticHyperNetwork<T> {
     where
         T: Module,
     {
-        self.target()?.forward(xs)
+        self.generate_params()?.forward(xs)
     }
 
     /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
@@ -91,7 +91,7 @@ impl<T> StaticHyperNetwork<T> {
     where
         T: ModuleT,
     {
-        self.target()?.forward_t(xs, train)
+        self.generate_params()?.forward_t(xs, train)
     }
 
     /// As [`forward`](Self::forward), and what was computed on the way.
@@ -104,7 +104,7 @@ impl<T> StaticHyperNetwork<T> {
     {
         let embedding = self.embedding.forward()?;
         let params = self.generate_from(&embedding)?;
-        Ok((params.unpack()?.forward(xs)?, Aux { params, embedding }))
+        Ok((params.forward(xs)?, Aux { params, embedding }))
     }
 
     /// Which tensor of the target lies where in the flat vector.

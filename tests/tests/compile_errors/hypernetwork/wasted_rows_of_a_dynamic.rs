@@ -1,0 +1,27 @@
+//! Embeddings of a dynamic hypernetwork that feed no parameter.
+
+use candle_core::{Module, Result, Tensor};
+use hypernn::nn::Linear;
+use hypernn::{HyperTarget, hypernetwork};
+
+#[derive(HyperTarget)]
+struct Net {
+    #[hyper(linear(8, 4))]
+    fc: Linear,
+}
+
+impl Module for Net {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.fc.forward(xs)
+    }
+}
+
+hypernetwork! {
+    struct HyperNet for Net {
+        embedding: rnn(8, 25, 3),
+        generator: linear,
+        mode: dynamic,
+    }
+}
+
+fn main() {}
