@@ -14,8 +14,8 @@ use crate::check::Problem;
 /// let message = ChunkPlan::new(9, 7).check().map(|problem| problem.message().to_owned());
 /// assert_eq!(
 ///     message.as_deref(),
-///     Some("7 embeddings for 9 parameters: chunks of 2 need 5 rows, so 2 rows feed nothing; \
-///           the nearest counts that waste none are 5 and 9")
+///     Some("7 embeddings for 9 parameters: chunks of 2 fill 5 rows; rows that feed nothing: 2; \
+///           nearest counts that waste none: 5 and 9")
 /// );
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,19 +83,16 @@ impl ChunkPlan {
             .number(self.num_params)
             .text(" parameters: chunks of ")
             .number(self.chunk)
-            .text(" need ")
+            .text(" fill ")
             .number(used)
-            .text(" rows, so ")
+            .text(" rows; rows that feed nothing: ")
             .number(self.rows - used)
-            .text(" rows feed nothing; ");
+            .text("; nearest counts that waste none: ")
+            .number(used);
         if self.chunk == 1 {
-            return problem.text("the nearest count that wastes none is ").number(used);
+            return problem;
         }
-        problem
-            .text("the nearest counts that waste none are ")
-            .number(used)
-            .text(" and ")
-            .number(self.num_params.div_ceil(self.chunk - 1))
+        problem.text(" and ").number(self.num_params.div_ceil(self.chunk - 1))
     }
 }
 
@@ -119,8 +116,8 @@ mod tests {
                 let below = (1..rows).rev().find(accepted);
                 let above = (rows + 1..=num_params).find(accepted);
                 let expected = match above {
-                    Some(above) => format!("waste none are {} and {above}", below.unwrap_or(0)),
-                    None => format!("wastes none is {}", below.unwrap_or(0)),
+                    Some(above) => format!("waste none: {} and {above}", below.unwrap_or(0)),
+                    None => format!("waste none: {}", below.unwrap_or(0)),
                 };
                 assert!(
                     problem.message().ends_with(&expected),

@@ -214,7 +214,7 @@ fn sizes_of_zero() {
 fn parts_of_size_zero() {
     let sizes = Sizes { in_dim: 3, layers: 1 };
     assert_eq!(refused!(NoRows, sizes), "table: num_embeddings is 0, expected at least 1");
-    assert_eq!(refused!(NoWidth, sizes), "embedding: the width is 0, expected at least 1");
+    assert_eq!(refused!(NoWidth, sizes), "table: embedding_dim is 0, expected at least 1");
     assert_eq!(refused!(NoHidden, sizes), "mlp: a hidden width is 0, expected at least 1");
 }
 
@@ -222,8 +222,8 @@ fn parts_of_size_zero() {
 #[test]
 fn rows_that_feed_nothing() -> Result<()> {
     let found = refused!(HyperStack, Sizes { in_dim: 3, layers: 1 });
-    let expected = "7 embeddings for 9 parameters: chunks of 2 need 5 rows, so 2 rows feed nothing; \
-                    the nearest counts that waste none are 5 and 9";
+    let expected = "7 embeddings for 9 parameters: chunks of 2 fill 5 rows; rows that feed nothing: 2; \
+                    nearest counts that waste none: 5 and 9";
     assert_eq!(found, expected);
     const PLAN: ChunkPlan = ChunkPlan::new(9, 7);
     assert_eq!(PLAN.check().map(|problem| problem.message().to_owned()), Some(found));
