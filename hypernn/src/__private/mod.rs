@@ -1,0 +1,56 @@
+//! What the macros' output names. Nothing here is for use by hand, and it may change at any time.
+//!
+//! Much of it exists for the sake of messages: where a user's type is not what the macro needs, one
+//! place asks for it and reports the one error, and everywhere else a stand-in takes its place.
+
+mod field;
+mod part;
+mod sizes;
+mod target;
+
+pub use candle_core::{Result, Tensor};
+pub use std::convert::AsRef;
+pub use std::fmt::{Debug, Formatter, Result as FmtResult};
+pub use std::ops::FnMut;
+pub use std::path::Path;
+pub use std::stringify;
+pub use std::{option::Option, primitive::*, result::Result as StdResult};
+
+pub use self::field::{
+    Configures, Epsilon, Field, FieldRef, ItemOf, NoEpsilon, NoParameters, Spec, array,
+};
+pub use self::part::{
+    DynamicEmbedding, DynamicGenerator, NoPart, Part, StaticEmbedding, StaticGenerator,
+};
+pub use self::sizes::Sizes;
+pub use self::target::{NoTarget, TargetOf};
+pub use crate::check::Problem;
+pub use crate::generated::TargetPlan;
+pub use crate::hypernetwork::{Declared, DynamicHyperNetwork, StaticHyperNetwork};
+pub use crate::target::NestedSpec;
+pub use crate::target::layer::{Container, Parameters, Repeat, Visitor};
+pub use crate::target::source::{ParamSource, TiedSource, scoped};
+
+/// The names that may stand in `#[hyper(…)]`.
+pub mod spec {
+    pub use super::NoEpsilon as _;
+    pub use crate::nn::spec::*;
+    pub use crate::target::tensor::tensor;
+}
+
+/// Fails to evaluate where there is a problem, with its message.
+#[track_caller]
+#[allow(clippy::panic, reason = "a constant has no other way to report an error")]
+pub const fn deny(problem: Option<Problem>) {
+    if let Some(problem) = problem {
+        panic!("{}", problem.message());
+    }
+}
+
+/// What a target whose declaration does not compile builds.
+///
+/// # Errors
+/// Always.
+pub fn invalid<T>() -> Result<T> {
+    candle_core::bail!("the target's declaration has errors")
+}

@@ -1,0 +1,58 @@
+//! The sizes of a declared hypernetwork.
+
+use candle_core::Result;
+
+use crate::check::Problem;
+use crate::condition::Condition;
+use crate::generator::GeneratorShape;
+
+/// The sizes of a declared hypernetwork.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Embeddings, their width and the chunks.
+    pub shape: GeneratorShape,
+    /// The number of the hypernetwork's own parameters.
+    pub num_params: usize,
+    /// What is wrong with the embedding, if anything.
+    pub embedding: Option<Problem>,
+    /// What is wrong with the generator, if anything.
+    pub generator: Option<Problem>,
+    /// What embedding and generator are conditioned on, where the hypernetwork is dynamic.
+    pub conditions: Option<(Condition, Condition)>,
+}
+
+impl Sizes {
+    /// What is wrong with the embedding or with the rows for it. A target of no parameters has
+    /// an error of its own, or has one in `new`.
+    pub const fn rows(&self) -> Option<Problem> {
+        if self.embedding.is_some() || self.shape.plan.num_params() == 0 {
+            return self.embedding;
+        }
+        self.shape.check()
+    }
+
+    /// What is wrong with the generator, or with its condition beside the embedding's.
+    pub const fn generator(&self) -> Option<Problem> {
+        match (self.generator, self.conditions) {
+            (None, Some((embedding, generator))) => Condition::check(embedding, generator),
+            (problem, _) => problem,
+        }
+    }
+
+    /// Reports what is wrong.
+    ///
+    /// # Errors
+    /// A part has an invalid size.
+    pub fn ensure(&self) -> Result<()> {
+        crate::check::ensure(self.rows())?;
+        crate::check::ensure(self.generator())
+    }
+
+    /// The conditions of a dynamic hypernetwork.
+    pub const fn conditions(&self) -> (Condition, Condition) {
+        match self.conditions {
+            Some(conditions) => conditions,
+            None => (Condition::None, Condition::None),
+        }
+    }
+}
