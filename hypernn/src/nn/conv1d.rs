@@ -1,12 +1,12 @@
 //! The one-dimensional convolution.
 
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Conv1dConfig, Init, VarBuilder};
+use candle_nn::{Conv1dConfig, VarBuilder};
 
-use super::conv;
+use super::{affine, conv};
 use crate::check::Problem;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::target::source::{ParamSource, VarBuilderSource};
 
 /// What a one-dimensional convolution is made of: `conv1d(in_channels, out_channels, kernel_size)`
 /// in an attribute.
@@ -82,20 +82,8 @@ impl Conv1dSpec {
     /// Weight and bias, as candle's constructors initialise them.
     fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
         crate::check::ensure(self.check())?;
-        let weight = source.param(&ParamSpec {
-            name: "weight",
-            dims: &self.dims(),
-            kind: ParamKind::Weight,
-            init: candle_nn::init::DEFAULT_KAIMING_NORMAL,
-        })?;
-        let bound = 1. / (self.in_channels as f64).sqrt();
-        let bias = ParamSpec {
-            name: "bias",
-            dims: &[self.out_channels],
-            kind: ParamKind::Bias,
-            init: Init::Uniform { lo: -bound, up: bound },
-        };
-        Ok((weight, self.bias.then(|| source.param(&bias)).transpose()?))
+        let bias = self.bias.then_some(self.out_channels);
+        affine::params(source, &self.dims(), bias, affine::init(self.in_channels))
     }
 }
 

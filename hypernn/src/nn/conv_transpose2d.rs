@@ -3,10 +3,10 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{ConvTranspose2dConfig, Init, VarBuilder};
 
-use super::conv;
+use super::{affine, conv};
 use crate::check::Problem;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::target::source::{ParamSource, VarBuilderSource};
 
 /// What a two-dimensional transposed convolution is made of: `conv_transpose2d(in_channels, out_channels, kernel_size)`
 /// in an attribute.
@@ -86,16 +86,8 @@ impl ConvTranspose2dSpec {
     /// Weight and bias, as candle's constructors initialise them.
     fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
         crate::check::ensure(self.check())?;
-        let init = self.init();
-        let weight = source.param(&ParamSpec {
-            name: "weight",
-            dims: &self.dims(),
-            kind: ParamKind::Weight,
-            init,
-        })?;
-        let bias =
-            ParamSpec { name: "bias", dims: &[self.out_channels], kind: ParamKind::Bias, init };
-        Ok((weight, self.bias.then(|| source.param(&bias)).transpose()?))
+        let bias = self.bias.then_some(self.out_channels);
+        affine::params(source, &self.dims(), bias, [self.init(); 2])
     }
 }
 
