@@ -42,6 +42,78 @@ pub(super) const fn divides(
     Some(problem.text(" does not divide ").text(name).text(" ").number(channels))
 }
 
+/// What the four layers have alike beside their specs and forwards: `new` and the accessors, how
+/// their tensors and those of candle's own layers are visited, and candle's two constructors, named
+/// like those in `spec`.
+///
+/// A macro, since neither inherent methods nor such functions can come from a trait; its names are
+/// those the layer's file imports. What differs stays in that file, and so do the specs and the
+/// impls of `HyperLayer`, which the compiler quotes where an attribute does not fit its field.
+macro_rules! layer {
+    (
+        impl $Layer:ident;
+
+        $(#[$config_doc:meta])*
+        pub fn config -> $Config:ident;
+
+        $(
+            $(#[$constructor_doc:meta])*
+            pub fn $constructor:ident;
+        )+
+    ) => {
+        impl $Layer {
+            /// A layer over existing tensors.
+            pub fn new(weight: Tensor, bias: Option<Tensor>, config: $Config) -> Self {
+                Self { weight, bias, config }
+            }
+
+            $(#[$config_doc])*
+            pub fn config(&self) -> &$Config {
+                &self.config
+            }
+
+            /// The weight.
+            pub fn weight(&self) -> &Tensor {
+                &self.weight
+            }
+
+            /// The bias.
+            pub fn bias(&self) -> Option<&Tensor> {
+                self.bias.as_ref()
+            }
+        }
+
+        impl Parameters for $Layer {
+            fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+                visitor("weight", &self.weight)?;
+                self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
+            }
+        }
+
+        impl Parameters for candle_nn::$Layer {
+            fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+                visitor("weight", self.weight())?;
+                self.bias().map_or(Ok(()), |bias| visitor("bias", bias))
+            }
+        }
+
+        $(
+            $(#[$constructor_doc])*
+            pub fn $constructor(
+                in_channels: usize,
+                out_channels: usize,
+                kernel_size: usize,
+                cfg: $Config,
+                vb: VarBuilder<'_>,
+            ) -> Result<$Layer> {
+                let spec = spec::$constructor(in_channels, out_channels, kernel_size).config(cfg);
+                $Layer::build(&spec, &mut VarBuilderSource::new(vb))
+            }
+        )+
+    };
+}
+pub(super) use layer;
+
 /// A convolution of 1 or 2 axes, ready to run.
 #[derive(Clone, Copy)]
 pub(super) struct Convolution<'a> {

@@ -1,12 +1,12 @@
 //! The one-dimensional convolution.
 
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Conv1dConfig, Init, VarBuilder};
+use candle_nn::{Conv1dConfig, VarBuilder};
 
-use super::conv;
+use super::{affine, conv};
 use crate::check::Problem;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::target::source::{ParamSource, VarBuilderSource};
 
 /// What a one-dimensional convolution is made of: `conv1d(in_channels, out_channels, kernel_size)`
 /// in an attribute.
@@ -82,20 +82,8 @@ impl Conv1dSpec {
     /// Weight and bias, as candle's constructors initialise them.
     fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
         crate::check::ensure(self.check())?;
-        let weight = source.param(&ParamSpec {
-            name: "weight",
-            dims: &self.dims(),
-            kind: ParamKind::Weight,
-            init: candle_nn::init::DEFAULT_KAIMING_NORMAL,
-        })?;
-        let bound = 1. / (self.in_channels as f64).sqrt();
-        let bias = ParamSpec {
-            name: "bias",
-            dims: &[self.out_channels],
-            kind: ParamKind::Bias,
-            init: Init::Uniform { lo: -bound, up: bound },
-        };
-        Ok((weight, self.bias.then(|| source.param(&bias)).transpose()?))
+        let bias = self.bias.then_some(self.out_channels);
+        affine::params(source, &self.dims(), bias, affine::init(self.in_channels))
     }
 }
 
@@ -146,26 +134,23 @@ pub struct Conv1d {
     config: Conv1dConfig,
 }
 
-impl Conv1d {
-    /// A layer over existing tensors.
-    pub fn new(weight: Tensor, bias: Option<Tensor>, config: Conv1dConfig) -> Self {
-        Self { weight, bias, config }
-    }
+conv::layer! {
+    impl Conv1d;
 
     /// Stride, padding, dilation and groups.
-    pub fn config(&self) -> &Conv1dConfig {
-        &self.config
-    }
+    pub fn config -> Conv1dConfig;
 
-    /// The weight.
-    pub fn weight(&self) -> &Tensor {
-        &self.weight
-    }
+    /// A one-dimensional convolution with bias; variables `weight` and `bias`.
+    ///
+    /// # Errors
+    /// The sizes are invalid, or the builder's tensors have another shape.
+    pub fn conv1d;
 
-    /// The bias.
-    pub fn bias(&self) -> Option<&Tensor> {
-        self.bias.as_ref()
-    }
+    /// A one-dimensional convolution without bias; variable `weight`.
+    ///
+    /// # Errors
+    /// The sizes are invalid, or the builder's tensor has another shape.
+    pub fn conv1d_no_bias;
 }
 
 impl Module for Conv1d {
@@ -202,13 +187,6 @@ impl HyperLayer<Conv1dSpec> for Conv1d {
     }
 }
 
-impl Parameters for Conv1d {
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", &self.weight)?;
-        self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
-    }
-}
-
 impl HyperLayer<Conv1dSpec> for candle_nn::Conv1d {
     const REFUSED: Option<&'static str> =
         Some("candle_nn::Conv1d computes a wrong gradient of its weight: use hypernn::nn::Conv1d");
@@ -217,41 +195,4 @@ impl HyperLayer<Conv1dSpec> for candle_nn::Conv1d {
         let (weight, bias) = spec.params(source)?;
         Ok(Self::new(weight, bias, spec.config))
     }
-}
-
-impl Parameters for candle_nn::Conv1d {
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", self.weight())?;
-        self.bias().map_or(Ok(()), |bias| visitor("bias", bias))
-    }
-}
-
-/// A one-dimensional convolution with bias; variables `weight` and `bias`.
-///
-/// # Errors
-/// The sizes are invalid, or the builder's tensors have another shape.
-pub fn conv1d(
-    in_channels: usize,
-    out_channels: usize,
-    kernel_size: usize,
-    cfg: Conv1dConfig,
-    vb: VarBuilder<'_>,
-) -> Result<Conv1d> {
-    let spec = spec::conv1d(in_channels, out_channels, kernel_size).config(cfg);
-    Conv1d::build(&spec, &mut VarBuilderSource::new(vb))
-}
-
-/// A one-dimensional convolution without bias; variable `weight`.
-///
-/// # Errors
-/// The sizes are invalid, or the builder's tensor has another shape.
-pub fn conv1d_no_bias(
-    in_channels: usize,
-    out_channels: usize,
-    kernel_size: usize,
-    cfg: Conv1dConfig,
-    vb: VarBuilder<'_>,
-) -> Result<Conv1d> {
-    let spec = spec::conv1d_no_bias(in_channels, out_channels, kernel_size).config(cfg);
-    Conv1d::build(&spec, &mut VarBuilderSource::new(vb))
 }

@@ -1,12 +1,12 @@
 //! The two-dimensional convolution.
 
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Conv2dConfig, Init, VarBuilder};
+use candle_nn::{Conv2dConfig, VarBuilder};
 
-use super::{BatchNorm, conv};
+use super::{BatchNorm, affine, conv};
 use crate::check::Problem;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::target::source::{ParamSource, VarBuilderSource};
 
 /// What a two-dimensional convolution is made of: `conv2d(in_channels, out_channels, kernel_size)`
 /// in an attribute.
@@ -82,20 +82,8 @@ impl Conv2dSpec {
     /// Weight and bias, as candle's constructors initialise them.
     fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
         crate::check::ensure(self.check())?;
-        let weight = source.param(&ParamSpec {
-            name: "weight",
-            dims: &self.dims(),
-            kind: ParamKind::Weight,
-            init: candle_nn::init::DEFAULT_KAIMING_NORMAL,
-        })?;
-        let bound = 1. / (self.in_channels as f64).sqrt();
-        let bias = ParamSpec {
-            name: "bias",
-            dims: &[self.out_channels],
-            kind: ParamKind::Bias,
-            init: Init::Uniform { lo: -bound, up: bound },
-        };
-        Ok((weight, self.bias.then(|| source.param(&bias)).transpose()?))
+        let bias = self.bias.then_some(self.out_channels);
+        affine::params(source, &self.dims(), bias, affine::init(self.in_channels))
     }
 }
 
@@ -146,27 +134,26 @@ pub struct Conv2d {
     config: Conv2dConfig,
 }
 
-impl Conv2d {
-    /// A layer over existing tensors.
-    pub fn new(weight: Tensor, bias: Option<Tensor>, config: Conv2dConfig) -> Self {
-        Self { weight, bias, config }
-    }
+conv::layer! {
+    impl Conv2d;
 
     /// Stride, padding, dilation and groups.
-    pub fn config(&self) -> &Conv2dConfig {
-        &self.config
-    }
+    pub fn config -> Conv2dConfig;
 
-    /// The weight.
-    pub fn weight(&self) -> &Tensor {
-        &self.weight
-    }
+    /// A two-dimensional convolution with bias; variables `weight` and `bias`.
+    ///
+    /// # Errors
+    /// The sizes are invalid, or the builder's tensors have another shape.
+    pub fn conv2d;
 
-    /// The bias.
-    pub fn bias(&self) -> Option<&Tensor> {
-        self.bias.as_ref()
-    }
+    /// A two-dimensional convolution without bias; variable `weight`.
+    ///
+    /// # Errors
+    /// The sizes are invalid, or the builder's tensor has another shape.
+    pub fn conv2d_no_bias;
+}
 
+impl Conv2d {
     /// This layer and the evaluation of the batch norm behind it, as one layer.
     ///
     /// # Errors
@@ -222,13 +209,6 @@ impl HyperLayer<Conv2dSpec> for Conv2d {
     }
 }
 
-impl Parameters for Conv2d {
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", &self.weight)?;
-        self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
-    }
-}
-
 /// Candle's own layer can't be differentiated where the stride leaves different remainders of an
 /// image's height and width: its backward then returns an error about shapes.
 impl HyperLayer<Conv2dSpec> for candle_nn::Conv2d {
@@ -236,41 +216,4 @@ impl HyperLayer<Conv2dSpec> for candle_nn::Conv2d {
         let (weight, bias) = spec.params(source)?;
         Ok(Self::new(weight, bias, spec.config))
     }
-}
-
-impl Parameters for candle_nn::Conv2d {
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", self.weight())?;
-        self.bias().map_or(Ok(()), |bias| visitor("bias", bias))
-    }
-}
-
-/// A two-dimensional convolution with bias; variables `weight` and `bias`.
-///
-/// # Errors
-/// The sizes are invalid, or the builder's tensors have another shape.
-pub fn conv2d(
-    in_channels: usize,
-    out_channels: usize,
-    kernel_size: usize,
-    cfg: Conv2dConfig,
-    vb: VarBuilder<'_>,
-) -> Result<Conv2d> {
-    let spec = spec::conv2d(in_channels, out_channels, kernel_size).config(cfg);
-    Conv2d::build(&spec, &mut VarBuilderSource::new(vb))
-}
-
-/// A two-dimensional convolution without bias; variable `weight`.
-///
-/// # Errors
-/// The sizes are invalid, or the builder's tensor has another shape.
-pub fn conv2d_no_bias(
-    in_channels: usize,
-    out_channels: usize,
-    kernel_size: usize,
-    cfg: Conv2dConfig,
-    vb: VarBuilder<'_>,
-) -> Result<Conv2d> {
-    let spec = spec::conv2d_no_bias(in_channels, out_channels, kernel_size).config(cfg);
-    Conv2d::build(&spec, &mut VarBuilderSource::new(vb))
 }

@@ -3,10 +3,10 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{ConvTranspose1dConfig, Init, VarBuilder};
 
-use super::conv;
+use super::{affine, conv};
 use crate::check::Problem;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::target::source::{ParamSource, VarBuilderSource};
 
 /// What a one-dimensional transposed convolution is made of: `conv_transpose1d(in_channels, out_channels, kernel_size)`
 /// in an attribute.
@@ -95,16 +95,8 @@ impl ConvTranspose1dSpec {
     /// Weight and bias, as candle's constructors initialise them.
     fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
         crate::check::ensure(self.check())?;
-        let init = self.init();
-        let weight = source.param(&ParamSpec {
-            name: "weight",
-            dims: &self.dims(),
-            kind: ParamKind::Weight,
-            init,
-        })?;
-        let bias =
-            ParamSpec { name: "bias", dims: &[self.out_channels], kind: ParamKind::Bias, init };
-        Ok((weight, self.bias.then(|| source.param(&bias)).transpose()?))
+        let bias = self.bias.then_some(self.out_channels);
+        affine::params(source, &self.dims(), bias, [self.init(); 2])
     }
 }
 
@@ -159,26 +151,23 @@ pub struct ConvTranspose1d {
     config: ConvTranspose1dConfig,
 }
 
-impl ConvTranspose1d {
-    /// A layer over existing tensors.
-    pub fn new(weight: Tensor, bias: Option<Tensor>, config: ConvTranspose1dConfig) -> Self {
-        Self { weight, bias, config }
-    }
+conv::layer! {
+    impl ConvTranspose1d;
 
     /// Stride, padding, dilation and groups.
-    pub fn config(&self) -> &ConvTranspose1dConfig {
-        &self.config
-    }
+    pub fn config -> ConvTranspose1dConfig;
 
-    /// The weight.
-    pub fn weight(&self) -> &Tensor {
-        &self.weight
-    }
+    /// A one-dimensional transposed convolution with bias; variables `weight` and `bias`.
+    ///
+    /// # Errors
+    /// The sizes are invalid, or the builder's tensors have another shape.
+    pub fn conv_transpose1d;
 
-    /// The bias.
-    pub fn bias(&self) -> Option<&Tensor> {
-        self.bias.as_ref()
-    }
+    /// A one-dimensional transposed convolution without bias; variable `weight`.
+    ///
+    /// # Errors
+    /// The sizes are invalid, or the builder's tensor has another shape.
+    pub fn conv_transpose1d_no_bias;
 }
 
 impl Module for ConvTranspose1d {
@@ -216,13 +205,6 @@ impl HyperLayer<ConvTranspose1dSpec> for ConvTranspose1d {
     }
 }
 
-impl Parameters for ConvTranspose1d {
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", &self.weight)?;
-        self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
-    }
-}
-
 impl HyperLayer<ConvTranspose1dSpec> for candle_nn::ConvTranspose1d {
     const REFUSED: Option<&'static str> =
         Some("candle_nn::ConvTranspose1d has no gradients: use hypernn::nn::ConvTranspose1d");
@@ -231,41 +213,4 @@ impl HyperLayer<ConvTranspose1dSpec> for candle_nn::ConvTranspose1d {
         let (weight, bias) = spec.params(source)?;
         Ok(Self::new(weight, bias, spec.config))
     }
-}
-
-impl Parameters for candle_nn::ConvTranspose1d {
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", self.weight())?;
-        self.bias().map_or(Ok(()), |bias| visitor("bias", bias))
-    }
-}
-
-/// A one-dimensional transposed convolution with bias; variables `weight` and `bias`.
-///
-/// # Errors
-/// The sizes are invalid, or the builder's tensors have another shape.
-pub fn conv_transpose1d(
-    in_channels: usize,
-    out_channels: usize,
-    kernel_size: usize,
-    cfg: ConvTranspose1dConfig,
-    vb: VarBuilder<'_>,
-) -> Result<ConvTranspose1d> {
-    let spec = spec::conv_transpose1d(in_channels, out_channels, kernel_size).config(cfg);
-    ConvTranspose1d::build(&spec, &mut VarBuilderSource::new(vb))
-}
-
-/// A one-dimensional transposed convolution without bias; variable `weight`.
-///
-/// # Errors
-/// The sizes are invalid, or the builder's tensor has another shape.
-pub fn conv_transpose1d_no_bias(
-    in_channels: usize,
-    out_channels: usize,
-    kernel_size: usize,
-    cfg: ConvTranspose1dConfig,
-    vb: VarBuilder<'_>,
-) -> Result<ConvTranspose1d> {
-    let spec = spec::conv_transpose1d_no_bias(in_channels, out_channels, kernel_size).config(cfg);
-    ConvTranspose1d::build(&spec, &mut VarBuilderSource::new(vb))
 }

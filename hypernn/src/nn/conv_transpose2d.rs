@@ -3,10 +3,10 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{ConvTranspose2dConfig, Init, VarBuilder};
 
-use super::conv;
+use super::{affine, conv};
 use crate::check::Problem;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::target::source::{ParamSource, VarBuilderSource};
 
 /// What a two-dimensional transposed convolution is made of: `conv_transpose2d(in_channels, out_channels, kernel_size)`
 /// in an attribute.
@@ -86,16 +86,8 @@ impl ConvTranspose2dSpec {
     /// Weight and bias, as candle's constructors initialise them.
     fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
         crate::check::ensure(self.check())?;
-        let init = self.init();
-        let weight = source.param(&ParamSpec {
-            name: "weight",
-            dims: &self.dims(),
-            kind: ParamKind::Weight,
-            init,
-        })?;
-        let bias =
-            ParamSpec { name: "bias", dims: &[self.out_channels], kind: ParamKind::Bias, init };
-        Ok((weight, self.bias.then(|| source.param(&bias)).transpose()?))
+        let bias = self.bias.then_some(self.out_channels);
+        affine::params(source, &self.dims(), bias, [self.init(); 2])
     }
 }
 
@@ -150,26 +142,23 @@ pub struct ConvTranspose2d {
     config: ConvTranspose2dConfig,
 }
 
-impl ConvTranspose2d {
-    /// A layer over existing tensors.
-    pub fn new(weight: Tensor, bias: Option<Tensor>, config: ConvTranspose2dConfig) -> Self {
-        Self { weight, bias, config }
-    }
+conv::layer! {
+    impl ConvTranspose2d;
 
     /// Stride, paddings and dilation.
-    pub fn config(&self) -> &ConvTranspose2dConfig {
-        &self.config
-    }
+    pub fn config -> ConvTranspose2dConfig;
 
-    /// The weight.
-    pub fn weight(&self) -> &Tensor {
-        &self.weight
-    }
+    /// A two-dimensional transposed convolution with bias; variables `weight` and `bias`.
+    ///
+    /// # Errors
+    /// The sizes are invalid, or the builder's tensors have another shape.
+    pub fn conv_transpose2d;
 
-    /// The bias.
-    pub fn bias(&self) -> Option<&Tensor> {
-        self.bias.as_ref()
-    }
+    /// A two-dimensional transposed convolution without bias; variable `weight`.
+    ///
+    /// # Errors
+    /// The sizes are invalid, or the builder's tensor has another shape.
+    pub fn conv_transpose2d_no_bias;
 }
 
 impl Module for ConvTranspose2d {
@@ -206,53 +195,9 @@ impl HyperLayer<ConvTranspose2dSpec> for ConvTranspose2d {
     }
 }
 
-impl Parameters for ConvTranspose2d {
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", &self.weight)?;
-        self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
-    }
-}
-
 impl HyperLayer<ConvTranspose2dSpec> for candle_nn::ConvTranspose2d {
     fn build(spec: &ConvTranspose2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (weight, bias) = spec.params(source)?;
         Ok(Self::new(weight, bias, spec.config))
     }
-}
-
-impl Parameters for candle_nn::ConvTranspose2d {
-    fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", self.weight())?;
-        self.bias().map_or(Ok(()), |bias| visitor("bias", bias))
-    }
-}
-
-/// A two-dimensional transposed convolution with bias; variables `weight` and `bias`.
-///
-/// # Errors
-/// The sizes are invalid, or the builder's tensors have another shape.
-pub fn conv_transpose2d(
-    in_channels: usize,
-    out_channels: usize,
-    kernel_size: usize,
-    cfg: ConvTranspose2dConfig,
-    vb: VarBuilder<'_>,
-) -> Result<ConvTranspose2d> {
-    let spec = spec::conv_transpose2d(in_channels, out_channels, kernel_size).config(cfg);
-    ConvTranspose2d::build(&spec, &mut VarBuilderSource::new(vb))
-}
-
-/// A two-dimensional transposed convolution without bias; variable `weight`.
-///
-/// # Errors
-/// The sizes are invalid, or the builder's tensor has another shape.
-pub fn conv_transpose2d_no_bias(
-    in_channels: usize,
-    out_channels: usize,
-    kernel_size: usize,
-    cfg: ConvTranspose2dConfig,
-    vb: VarBuilder<'_>,
-) -> Result<ConvTranspose2d> {
-    let spec = spec::conv_transpose2d_no_bias(in_channels, out_channels, kernel_size).config(cfg);
-    ConvTranspose2d::build(&spec, &mut VarBuilderSource::new(vb))
 }

@@ -1,12 +1,12 @@
 //! The linear layer: `y = x wᵀ + b`.
 
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::VarBuilder;
 
-use super::sets;
+use super::{affine, sets};
 use crate::check::{Problem, first, zero};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::target::source::{ParamSource, VarBuilderSource};
 
 /// What a linear layer is made of: `linear(in_dim, out_dim)` in an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,20 +35,8 @@ impl LinearSpec {
     /// Weight `[out, in]` and bias `[out]`, as `candle_nn::linear` initialises them.
     fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
         crate::check::ensure(self.check())?;
-        let weight = source.param(&ParamSpec {
-            name: "weight",
-            dims: &[self.out_dim, self.in_dim],
-            kind: ParamKind::Weight,
-            init: candle_nn::init::DEFAULT_KAIMING_NORMAL,
-        })?;
-        let bound = 1. / (self.in_dim as f64).sqrt();
-        let bias = ParamSpec {
-            name: "bias",
-            dims: &[self.out_dim],
-            kind: ParamKind::Bias,
-            init: Init::Uniform { lo: -bound, up: bound },
-        };
-        Ok((weight, self.bias.then(|| source.param(&bias)).transpose()?))
+        let bias = self.bias.then_some(self.out_dim);
+        affine::params(source, &[self.out_dim, self.in_dim], bias, affine::init(self.in_dim))
     }
 }
 

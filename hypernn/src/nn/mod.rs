@@ -9,6 +9,7 @@
 //! What candle_nn offers beside layers with parameters is re-exported, so that `use hypernn::nn::…`
 //! replaces `use candle_nn::…`.
 
+mod affine;
 mod batch_norm;
 mod conv;
 mod conv1d;
