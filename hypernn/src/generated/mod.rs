@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
 use crate::check::ensure_same_device;
 use crate::generator::GeneratorOutput;
 use crate::nn::rows_per_set;
-use crate::ops::split::{split, unstack};
+use crate::ops::split::{Cuts, Sink, split, unstack};
 use crate::target::HyperTarget;
 use crate::target::layout::{Layout, ParamInfo};
 use crate::target::source::{ParamSource, ParamSpec};
@@ -55,6 +55,8 @@ pub struct GeneratedParams<T> {
     sets: Option<usize>,
     /// The target's tensors in flat order, `[dims…]` or `[G, dims…]`.
     tensors: Vec<Tensor>,
+    /// A shorter way for the gradient of each, where there is one.
+    sinks: Vec<Option<Sink>>,
     buffers: Arc<[Tensor]>,
 }
 
@@ -64,6 +66,7 @@ impl<T> Clone for GeneratedParams<T> {
             plan: self.plan.clone(),
             sets: self.sets,
             tensors: self.tensors.clone(),
+            sinks: self.sinks.clone(),
             buffers: self.buffers.clone(),
         }
     }
@@ -87,8 +90,8 @@ impl<T: HyperTarget> GeneratedParams<T> {
     pub fn from_flat(config: &T::Config, flat: &Tensor) -> Result<Self> {
         let plan = TargetPlan::new(config)?;
         let sets = check_flat(&plan, flat)?;
-        let tensors = split(&flat.clone().into(), sets, Scales::identity(&plan.layout).segments())?;
-        Ok(Self { plan: Arc::new(plan), sets, tensors, buffers: Arc::new([]) })
+        let scales = Scales::identity(&plan.layout);
+        Self::from_generated(Arc::new(plan), &flat.clone().into(), sets, &scales, Arc::new([]))
     }
 }
 
@@ -101,8 +104,10 @@ impl<T> GeneratedParams<T> {
         scales: &Scales,
         buffers: Arc<[Tensor]>,
     ) -> Result<Self> {
-        let tensors = scales.add_bases(split(generated, sets, scales.segments())?)?;
-        Ok(Self { plan, sets, tensors, buffers })
+        let Cuts { tensors, sinks } = split(generated, sets, scales.segments())?;
+        let sink = |(index, sink)| (!scales.has_base(index)).then_some(sink);
+        let sinks = sinks.into_iter().enumerate().map(sink).collect();
+        Ok(Self { plan, sets, tensors: scales.add_bases(tensors)?, sinks, buffers })
     }
 
     /// The number of sets; `None` where one set serves every row.
@@ -141,7 +146,7 @@ impl<T> GeneratedParams<T> {
         }
         let tensors = self.tensors.iter().map(|tensor| tensor.get(index)?.contiguous());
         let tensors = tensors.collect::<Result<_>>()?;
-        Ok(Self { sets: None, tensors, ..self.clone() })
+        Ok(Self { sets: None, tensors, sinks: Vec::new(), ..self.clone() })
     }
 
     /// An ordinary target over the generated tensors; gradients flow through it.
@@ -194,7 +199,8 @@ impl<T> GeneratedParams<T> {
     }
 
     fn each_set(&self, sets: usize) -> Result<Vec<Self>> {
-        let mut each = vec![Self { sets: None, tensors: Vec::new(), ..self.clone() }; sets];
+        let mut each =
+            vec![Self { sets: None, tensors: Vec::new(), sinks: Vec::new(), ..self.clone() }; sets];
         for tensor in &self.tensors {
             for (params, tensor) in each.iter_mut().zip(unstack(tensor)?) {
                 params.tensors.push(tensor);
@@ -217,7 +223,7 @@ impl<T> GeneratedParams<T> {
     /// The same values, cut off from the hypernetwork: no gradient flows back.
     pub fn detach(&self) -> Self {
         let tensors = self.tensors.iter().map(Tensor::detach).collect();
-        Self { tensors, ..self.clone() }
+        Self { tensors, sinks: Vec::new(), ..self.clone() }
     }
 
     /// The device that holds them.
@@ -293,6 +299,8 @@ fn check_flat<T>(plan: &TargetPlan<T>, flat: &Tensor) -> Result<Option<usize>> {
 /// Serves generated tensors in flat order.
 struct GeneratedSource<'a> {
     params: std::slice::Iter<'a, Tensor>,
+    sinks: &'a [Option<Sink>],
+    served: usize,
     buffers: std::slice::Iter<'a, Tensor>,
     sets: Option<usize>,
     like: &'a Tensor,
@@ -302,6 +310,8 @@ impl<'a> GeneratedSource<'a> {
     fn new<T>(params: &'a GeneratedParams<T>) -> Self {
         Self {
             params: params.tensors.iter(),
+            sinks: &params.sinks,
+            served: 0,
             buffers: params.buffers.iter(),
             sets: params.sets,
             like: &params.tensors[0],
@@ -332,7 +342,12 @@ impl ParamSource for GeneratedSource<'_> {
 
     fn leave(&mut self) {}
 
+    fn sink(&self) -> Option<Sink> {
+        self.sinks.get(self.served.checked_sub(1)?)?.clone()
+    }
+
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        self.served += 1;
         match self.params.next() {
             Some(tensor) => self.checked(spec, tensor, self.sets),
             None => candle_core::bail!(

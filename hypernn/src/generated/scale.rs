@@ -73,7 +73,9 @@ impl Scales {
         let segment = |param| exact_segment(param, first.is_some());
         let segments: Arc<[Segment]> = layout.params().iter().map(segment).collect();
         let bases = match first {
-            Some(first) => bases(layout, &split(&first.detach(), None, segments.clone())?, vb)?,
+            Some(first) => {
+                bases(layout, &split(&first.detach(), None, segments.clone())?.tensors, vb)?
+            }
             None => Vec::new(),
         };
         Ok(Self { segments, bases })
@@ -81,6 +83,11 @@ impl Scales {
 
     pub(crate) fn segments(&self) -> Arc<[Segment]> {
         self.segments.clone()
+    }
+
+    /// Whether a tensor is more than what was cut for it.
+    pub(crate) fn has_base(&self, index: usize) -> bool {
+        self.bases.iter().any(|base| base.index == index)
     }
 
     /// Puts constants in the place of bases; the other tensors are as they should be already.

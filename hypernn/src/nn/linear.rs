@@ -3,8 +3,11 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use super::affine::Served;
 use super::{affine, sets};
 use crate::check::{Problem, first, zero};
+use crate::ops::linear_into::linear_into;
+use crate::ops::split::Sink;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -33,10 +36,10 @@ impl LinearSpec {
     }
 
     /// Weight `[out, in]` and bias `[out]`, as `candle_nn::linear` initialises them.
-    fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
+    fn params(&self, source: &mut dyn ParamSource) -> Result<(Served, Option<Served>)> {
         crate::check::ensure(self.check())?;
         let bias = self.bias.then_some(self.out_dim);
-        affine::params(source, &[self.out_dim, self.in_dim], bias, affine::init(self.in_dim))
+        affine::served(source, &[self.out_dim, self.in_dim], bias, affine::init(self.in_dim))
     }
 }
 
@@ -81,12 +84,14 @@ pub mod spec {
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
+    /// Where the gradients of generated weights go.
+    sinks: Option<(Sink, Option<Sink>)>,
 }
 
 impl Linear {
     /// A layer over existing tensors.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, bias }
+        Self { weight, bias, sinks: None }
     }
 
     /// The weight.
@@ -105,6 +110,16 @@ impl Linear {
         match sets::count("linear", &self.weight, 2)? {
             None => Ok((self.weight.unsqueeze(0)?, bias.map(|b| b.unsqueeze(0)).transpose()?)),
             Some(_) => Ok((self.weight.clone(), bias.cloned())),
+        }
+    }
+
+    fn product(&self, xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        match (self.sinks.clone(), bias) {
+            (Some((sink, None)), None) => linear_into(xs, (weight, sink), None),
+            (Some((sink, Some(bias_sink))), Some(bias)) => {
+                linear_into(xs, (weight, sink), Some((bias, bias_sink)))
+            }
+            _ => crate::ops::linear::linear(xs, weight, bias),
         }
     }
 }
@@ -127,7 +142,7 @@ impl Module for Linear {
         let rows = xs.elem_count() / in_dim;
         sets::rows_per_set("linear", xs.dim(0)?, sets)?;
         let xs_by_set = xs.reshape((sets, rows / sets, in_dim))?;
-        let ys = crate::ops::linear::linear(&xs_by_set, &weight, bias.as_ref())?;
+        let ys = self.product(&xs_by_set, &weight, bias.as_ref())?;
         let mut shape = xs.dims().to_vec();
         shape.pop();
         shape.push(out_dim);
@@ -139,8 +154,10 @@ impl HyperLayer<LinearSpec> for Linear {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?;
-        Ok(Self::new(weight, bias))
+        let ((weight, weight_sink), bias) = spec.params(source)?;
+        let (bias, bias_sink) = bias.unzip();
+        let sinks = weight_sink.map(|sink| (sink, bias_sink.flatten()));
+        Ok(Self { weight, bias, sinks })
     }
 }
 
@@ -153,8 +170,8 @@ impl Parameters for Linear {
 
 impl HyperLayer<LinearSpec> for candle_nn::Linear {
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?;
-        Ok(Self::new(weight, bias))
+        let ((weight, _), bias) = spec.params(source)?;
+        Ok(Self::new(weight, bias.map(|(bias, _)| bias)))
     }
 }
 

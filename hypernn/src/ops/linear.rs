@@ -24,7 +24,7 @@ pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Res
 struct Linear;
 
 /// The sizes of one product.
-struct Sizes {
+pub(super) struct Sizes {
     sets: usize,
     rows: usize,
     inputs: usize,
@@ -32,23 +32,29 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn new(xs: &Layout, weight: &Layout) -> Result<Self> {
+    pub(super) fn new(xs: &Layout, weight: &Layout) -> Result<Self> {
         let (sets, rows, inputs) = xs.shape().dims3()?;
         let (_, outputs, _) = weight.shape().dims3()?;
         Ok(Self { sets, rows, inputs, outputs })
     }
 
-    fn output(&self) -> Shape {
+    pub(super) fn output(&self) -> Shape {
         Shape::from((self.sets, self.rows, self.outputs))
     }
 
-    fn matmul<S: BackendStorage>(&self, xs: &S, xl: &Layout, weight: &S, wl: &Layout) -> Result<S> {
+    pub(super) fn matmul<S: BackendStorage>(
+        &self,
+        xs: &S,
+        xl: &Layout,
+        weight: &S,
+        wl: &Layout,
+    ) -> Result<S> {
         let sizes = (self.sets, self.rows, self.outputs, self.inputs);
         xs.matmul(weight, sizes, xl, &wl.transpose(1, 2)?)
     }
 
     /// Adds the bias on a device: one broadcast addition.
-    fn add_bias<S: BackendStorage>(&self, ys: &S, bias: &S, bl: &Layout) -> Result<S> {
+    pub(super) fn add_bias<S: BackendStorage>(&self, ys: &S, bias: &S, bl: &Layout) -> Result<S> {
         let shape = self.output();
         let bias_layout =
             Layout::contiguous_with_offset((self.sets, 1, self.outputs), bl.start_offset())
@@ -57,7 +63,12 @@ impl Sizes {
     }
 
     /// Adds the bias on the CPU, in place.
-    fn add_bias_in_place(&self, ys: &mut CpuStorage, bias: &CpuStorage, bl: &Layout) -> Result<()> {
+    pub(super) fn add_bias_in_place(
+        &self,
+        ys: &mut CpuStorage,
+        bias: &CpuStorage,
+        bl: &Layout,
+    ) -> Result<()> {
         let start = bl.start_offset();
         match (ys, bias) {
             (CpuStorage::F32(ys), CpuStorage::F32(bias)) => self.add_rows(ys, &bias[start..]),
@@ -94,22 +105,24 @@ pub(crate) fn backward(
     Ok((xs_grad, weight_grad))
 }
 
-fn weight_backward(xs: &Tensor, grad: &Tensor) -> Result<Tensor> {
+pub(super) fn weight_backward(xs: &Tensor, grad: &Tensor) -> Result<Tensor> {
     if xs.dim(1)? == 1 { outer(grad, xs) } else { grad.transpose(1, 2)?.matmul(xs) }
 }
 
-/// The gradient of a `bias` of any shape with `sets × outputs` values, as `[sets, outputs]`: the sum
-/// over rows, as a product, since candle's own sum over a middle dimension is slow on the CPU.
+/// The gradient of a `bias` of any shape with `sets × outputs` values, as `[sets, outputs]`.
 pub(crate) fn bias_backward(bias: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-    if !bias.track_op() {
-        return Ok(None);
-    }
+    bias.track_op().then(|| rows_backward(grad)).transpose()
+}
+
+/// The sum over rows, `[sets, rows, outputs]` to `[sets, outputs]`: as a product, since candle's own
+/// sum over a middle dimension is slow on the CPU.
+pub(super) fn rows_backward(grad: &Tensor) -> Result<Tensor> {
     let (sets, rows, outputs) = grad.dims3()?;
     if rows == 1 {
-        return grad.reshape((sets, outputs)).map(Some);
+        return grad.reshape((sets, outputs));
     }
     let ones = Tensor::ones((sets, 1, rows), grad.dtype(), grad.device())?;
-    ones.matmul(grad)?.reshape((sets, outputs)).map(Some)
+    ones.matmul(grad)?.reshape((sets, outputs))
 }
 
 impl CustomOp2 for Linear {

@@ -3,6 +3,7 @@
 //! Each runs on whatever storage it is given: CPU, CUDA or Metal.
 
 pub(crate) mod linear;
+pub(crate) mod linear_into;
 pub(crate) mod outer;
 pub(crate) mod product;
 pub(crate) mod split;

@@ -3,6 +3,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
+use crate::ops::split::Sink;
+
 /// What a parameter is in its layer; it decides nothing by itself and is part of the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -65,6 +67,12 @@ pub trait ParamSource {
     /// # Errors
     /// The source has no such tensor, or one of another shape.
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor>;
+
+    /// A shorter way for the gradient of the parameter that was served last, where there is one.
+    #[doc(hidden)]
+    fn sink(&self) -> Option<Sink> {
+        None
+    }
 
     /// A tensor that belongs to the layer but is not a parameter, such as running statistics.
     ///

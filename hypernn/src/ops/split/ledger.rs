@@ -36,8 +36,9 @@ impl Ledger {
         self.passes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Files a slice's gradient. For the first of a pass, gives what the pass must keep alive.
-    pub(super) fn file(&self, index: usize, grad: Tensor) -> Option<Arc<()>> {
+    /// Files a gradient of a segment, beside what is there already. For the first of a pass, gives
+    /// what the pass must keep alive.
+    pub(super) fn file(&self, index: usize, grad: Tensor) -> Result<Option<Arc<()>>> {
         let mut passes = self.passes();
         let pass = passes.entry(std::thread::current().id()).or_default();
         let first = (pass.alive.strong_count() == 0).then(|| Arc::new(()));
@@ -45,8 +46,11 @@ impl Ledger {
             let grads = vec![None; self.segments.len()];
             *pass = Pass { alive: Arc::downgrade(alive), grads };
         }
-        pass.grads[index] = Some(grad);
-        first
+        pass.grads[index] = Some(match pass.grads[index].take() {
+            None => grad,
+            Some(sum) => (sum.reshape(grad.shape())? + grad)?,
+        });
+        Ok(first)
     }
 
     /// Ends the pass: the gradient of each segment that the loss reached.

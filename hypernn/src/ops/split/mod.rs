@@ -18,6 +18,7 @@ mod below;
 mod ledger;
 mod scalar;
 mod scaled;
+mod sink;
 mod slice;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::generator::{GeneratorOutput, Rows};
 use below::{below_linear, below_scaled, below_values};
 use ledger::Ledger;
 use scaled::Parts;
+pub use sink::Sink;
 
 /// One tensor of the target: `shift + scale × generated[offset..offset + len]`.
 #[derive(Clone, Debug)]
@@ -54,13 +56,21 @@ impl Segment {
     }
 }
 
-/// Cuts what a generator gave into tensors `[dims…]`, or `[sets, dims…]`. A set's values lie in flat
-/// order; segments are in order and do not overlap, and what lies behind the last is surplus.
+/// The tensors of one set, or of several.
+pub(crate) struct Cuts {
+    /// `[dims…]`, or `[sets, dims…]`.
+    pub(crate) tensors: Vec<Tensor>,
+    /// Where the gradient of each goes; none where no gradient flows back.
+    pub(crate) sinks: Vec<Sink>,
+}
+
+/// Cuts what a generator gave into tensors. A set's values lie in flat order; segments are in order
+/// and do not overlap, and what lies behind the last is surplus.
 pub(crate) fn split(
     output: &GeneratorOutput,
     sets: Option<usize>,
     segments: Arc<[Segment]>,
-) -> Result<Vec<Tensor>> {
+) -> Result<Cuts> {
     match &output.rows {
         Rows::Scaled { shared, gains, bias } if scaled::is_direct(shared) => {
             split_scaled([shared, gains, bias], sets, segments)
@@ -75,10 +85,29 @@ pub(crate) fn unstack(tensor: &Tensor) -> Result<Vec<Tensor>> {
     let (sets, dims) = (tensor.dim(0)?, tensor.dims()[1..].to_vec());
     let len: usize = dims.iter().product();
     let segment = |set| Segment { offset: set * len, dims: dims.clone(), scale: 1., shift: 0. };
-    split(&tensor.clone().into(), None, (0..sets).map(segment).collect())
+    Ok(split(&tensor.clone().into(), None, (0..sets).map(segment).collect())?.tensors)
 }
 
-fn split_rows(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Result<Vec<Tensor>> {
+impl Cuts {
+    fn untracked(tensors: impl Iterator<Item = Result<Tensor>>) -> Result<Self> {
+        Ok(Self { tensors: tensors.collect::<Result<_>>()?, sinks: Vec::new() })
+    }
+
+    fn tracked(
+        below: &Tensor,
+        ledger: &Arc<Ledger>,
+        slice: impl Fn(usize) -> Result<Tensor>,
+    ) -> Result<Self> {
+        let indices = 0..ledger.segments.len();
+        let sink = |index| Sink { ledger: ledger.clone(), index, below: below.clone() };
+        Ok(Self {
+            tensors: indices.clone().map(slice).collect::<Result<_>>()?,
+            sinks: indices.map(sink).collect(),
+        })
+    }
+}
+
+fn split_rows(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Result<Cuts> {
     let values = rows.detach().values()?.contiguous()?;
     let values = match sets {
         None => values.flatten_all()?,
@@ -87,32 +116,30 @@ fn split_rows(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Res
     let width = values.dim(D::Minus1)?;
     check_width(width, &segments)?;
     if !rows.track_op() {
-        return segments.iter().map(|segment| view(&values, sets, segment)).collect();
+        return Cuts::untracked(segments.iter().map(|segment| view(&values, sets, segment)));
     }
     let ledger = Arc::new(Ledger::new(sets.unwrap_or(1), width, segments));
     let below = match rows {
         Rows::Linear { inputs, weight, bias } => below_linear([inputs, weight, bias], &ledger)?,
         rows => below_values(&rows.values()?, &ledger)?,
     };
-    let indices = 0..ledger.segments.len();
-    indices.map(|index| slice::slice(&values, &below, &ledger, index, sets)).collect()
+    Cuts::tracked(&below, &ledger, |index| slice::slice(&values, &below, &ledger, index, sets))
 }
 
 fn split_scaled(
     tensors: [&Tensor; 3],
     sets: Option<usize>,
     segments: Arc<[Segment]>,
-) -> Result<Vec<Tensor>> {
+) -> Result<Cuts> {
     let [shared, gains, bias] = tensors;
     let parts = Parts::new(shared, gains, bias)?;
     check_width(parts.width(), &segments)?;
     if !tensors.iter().any(|tensor| tensor.track_op()) {
-        return segments.iter().map(|segment| parts.view(sets, segment)).collect();
+        return Cuts::untracked(segments.iter().map(|segment| parts.view(sets, segment)));
     }
     let ledger = Arc::new(Ledger::new(sets.unwrap_or(1), parts.width(), segments));
     let below = below_scaled(tensors, &parts, &ledger)?;
-    let indices = 0..ledger.segments.len();
-    indices.map(|index| parts.slice(&below, &ledger, index, sets)).collect()
+    Cuts::tracked(&below, &ledger, |index| parts.slice(&below, &ledger, index, sets))
 }
 
 /// A user's generator may give too few values.
@@ -172,7 +199,7 @@ mod tests {
                 window.affine(segment.scale, segment.shift)?.reshape(segment.shape(sets))
             })
             .collect::<Result<_>>()?;
-        let cut = split(output, sets, segments())?;
+        let cut = split(output, sets, segments())?.tensors;
         let (expected, found) = (loss(&narrowed)?.backward()?, loss(&cut)?.backward()?);
         for (expected, found) in narrowed.iter().zip(&cut) {
             assert_close(expected, found)?;
@@ -220,8 +247,9 @@ mod tests {
             let tensor = |var: &Var| var.as_tensor().clone();
             let output = GeneratorOutput::scaled(tensor(&shared), tensor(&gains), tensor(&bias));
             assert_same(&output, sets, &[&shared, &gains, &bias])?;
-            let detached = split(&output.detach(), sets, segments())?;
-            for (expected, found) in split(&output, sets, segments())?.iter().zip(&detached) {
+            let detached = split(&output.detach(), sets, segments())?.tensors;
+            for (expected, found) in split(&output, sets, segments())?.tensors.iter().zip(&detached)
+            {
                 assert_close(expected, found)?;
             }
         }
@@ -242,7 +270,7 @@ mod tests {
     #[test]
     fn a_failed_pass_leaves_nothing() -> Result<()> {
         let values = random(&[4, 4])?;
-        let tensors = split(&values.as_tensor().clone().into(), None, segments())?;
+        let tensors = split(&values.as_tensor().clone().into(), None, segments())?.tensors;
         let reached = (tensors[0].sum_all()? + tensors[2].sum_all()?)?;
         // candle has no backward for this factor.
         let failing = values.as_tensor().reshape((1, 1, 4, 4))?.interpolate2d(6, 6)?.sum_all()?;

@@ -227,6 +227,6 @@ impl CustomOp1 for ScaledSlice {
     }
 
     fn bwd(&self, below: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        pass_token(self.ledger.file(self.index, grad.clone()), below)
+        pass_token(self.ledger.file(self.index, grad.clone())?, below)
     }
 }

@@ -86,7 +86,7 @@ impl CustomOp2 for Slice {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let first = self.ledger.file(self.index, grad.clone());
+        let first = self.ledger.file(self.index, grad.clone())?;
         Ok((None, pass_token(first, below)?))
     }
 }

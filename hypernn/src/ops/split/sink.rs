@@ -1,0 +1,39 @@
+//! A shorter way for gradients: from an operation straight into the ledger.
+
+use std::sync::Arc;
+
+use candle_core::{Result, Tensor};
+
+use super::ledger::Ledger;
+use super::slice::pass_token;
+
+/// Where the gradient of a generated tensor goes.
+///
+/// candle adds every gradient to zeros before it hands it on: two passes over all values and two
+/// allocations. An operation that knows the sink of its weight depends on [`below`](Self::below) in
+/// place of the weight, files the weight's gradient, and returns what [`file`](Self::file) gives as
+/// the gradient of `below`.
+#[derive(Clone)]
+pub struct Sink {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) index: usize,
+    pub(super) below: Tensor,
+}
+
+impl Sink {
+    /// The node to depend on.
+    pub(crate) fn below(&self) -> &Tensor {
+        &self.below
+    }
+
+    /// Files a gradient of the tensor's number of values.
+    pub(crate) fn file(&self, grad: Tensor) -> Result<Option<Tensor>> {
+        pass_token(self.ledger.file(self.index, grad)?, &self.below)
+    }
+}
+
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sink({})", self.index)
+    }
+}
