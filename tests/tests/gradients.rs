@@ -300,3 +300,32 @@ fn half_precision_hypernetworks() -> Result<()> {
     }
     Ok(())
 }
+
+#[derive(HyperTarget)]
+struct Twice {
+    #[hyper(linear(3, 3))]
+    layer: Linear,
+    #[hyper(linear_no_bias(3, 2))]
+    last: Linear,
+}
+
+hypernetwork! {
+    struct HyperTwice for Twice { embedding: rnn(3, 4, 2), generator: linear, mode: dynamic }
+}
+
+/// A layer that is applied twice, and whose weight is also a term of the loss: all uses add up, for
+/// one set of weights and for several.
+#[test]
+fn a_weight_with_several_uses() -> Result<()> {
+    let (vars, vb) = variables(5, DType::F64);
+    let hyper = HyperTwice::new(vb)?;
+    for condition in [xs(&[3])?, xs(&[2, 3])?] {
+        check(&vars, &|| {
+            let net = hyper.generate_params(&condition)?.unpack()?;
+            let hidden = net.layer.forward(&net.layer.forward(&xs(&[4, 3])?)?.tanh()?)?;
+            let decay = (net.layer.weight().sqr()?.sum_all()? + net.last.weight().sum_all()?)?;
+            weighted_sum(&net.last.forward(&hidden)?)? + decay
+        })?;
+    }
+    Ok(())
+}
