@@ -59,23 +59,28 @@ impl Condition {
             ("the condition", condition.device().location()),
             ("the hypernetwork", device.location()),
         )?;
-        let (rank, form) = match self {
-            Self::Vector(width) => (1, format!("[G, {width}], or [{width}] for one set")),
-            _ => (0, "integers [G], or one integer for one set".to_owned()),
-        };
+        let rank = usize::from(matches!(self, Self::Vector(_)));
         let rows = match condition.rank().checked_sub(rank) {
             Some(0) => condition.unsqueeze(0)?,
             Some(1) => condition.clone(),
-            _ => bail!("the condition has shape {:?}, expected {form}", condition.dims()),
+            _ => bail!("the condition has shape {:?}, expected {}", condition.dims(), self.form()),
         };
-        self.check_rows(&rows, dtype, &form)?;
+        self.check_rows(&rows, dtype)?;
         let sets = (condition.rank() > rank).then(|| rows.dim(0)).transpose()?;
         Ok((rows, sets))
     }
 
-    fn check_rows(self, rows: &Tensor, dtype: DType, form: &str) -> Result<()> {
+    /// The shape that is expected.
+    fn form(self) -> String {
+        match self {
+            Self::Vector(width) => format!("[G, {width}], or [{width}] for one set"),
+            _ => "integers [G], or one integer for one set".to_owned(),
+        }
+    }
+
+    fn check_rows(self, rows: &Tensor, dtype: DType) -> Result<()> {
         if rows.dim(0)? == 0 {
-            bail!("the condition has no rows, expected {form}");
+            bail!("the condition has no rows, expected {}", self.form());
         }
         match self {
             Self::Vector(width) if rows.dim(1)? != width => {
@@ -85,7 +90,7 @@ impl Condition {
                 bail!("the condition is {:?}, but the hypernetwork {dtype:?}", rows.dtype())
             }
             Self::Task if !rows.dtype().is_int() => {
-                bail!("the condition is {:?}, expected {form}", rows.dtype())
+                bail!("the condition is {:?}, expected {}", rows.dtype(), self.form())
             }
             _ => Ok(()),
         }
@@ -112,6 +117,14 @@ pub const raw: Encoding = Encoding::Raw;
 pub const cos_sin: Encoding = Encoding::CosSin;
 
 impl Encoding {
+    /// How it is written after an embedding or a generator; nothing for the default.
+    pub(crate) const fn suffix(self) -> &'static str {
+        match self {
+            Self::Raw => "",
+            Self::CosSin => ".encoding(cos_sin)",
+        }
+    }
+
     /// The width of an encoded vector.
     pub const fn width(self, width: usize) -> usize {
         match self {

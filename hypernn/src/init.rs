@@ -79,17 +79,22 @@ pub(crate) fn computed(
     Ok(tensor)
 }
 
-/// Normal rows of mean square exactly one, so that what a linear layer makes of each row has the
-/// same variance.
+/// A table of embeddings `[rows, width]`, the variable `weight`: normal rows of mean square exactly
+/// one, so that what a linear layer makes of each row has the same variance; standard normal as drawn
+/// under [`InitScheme::HyperNn`].
 ///
 /// # Errors
 /// The builder's own.
-pub(crate) fn unit_rows(
-    vb: &VarBuilder<'_>,
+pub(crate) fn table(
+    scheme: InitScheme,
     (rows, width): (usize, usize),
-    name: &str,
+    vb: &VarBuilder<'_>,
 ) -> Result<Tensor> {
-    computed(vb, &[rows, width], name, Init::Randn { mean: 0., stdev: 1. }, |drawn| {
+    let normal = Init::Randn { mean: 0., stdev: 1. };
+    if scheme == InitScheme::HyperNn {
+        return vb.get_with_hints((rows, width), "weight", normal);
+    }
+    computed(vb, &[rows, width], "weight", normal, |drawn| {
         let mean_square = (drawn.sqr()?.sum_keepdim(1)? / width as f64)?;
         drawn.broadcast_div(&mean_square.sqrt()?)
     })

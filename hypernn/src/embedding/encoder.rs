@@ -93,10 +93,7 @@ impl<const L: usize> std::fmt::Display for EncoderSpec<L> {
         let Self { width, widths, num_embeddings, embedding_dim, .. } = self;
         let activation = self.activation.name();
         write!(f, "encoder({width}, {widths:?}, {activation}, {num_embeddings}, {embedding_dim})")?;
-        match self.encoding {
-            Encoding::Raw => Ok(()),
-            Encoding::CosSin => f.write_str(".encoding(cos_sin)"),
-        }
+        f.write_str(self.encoding.suffix())
     }
 }
 

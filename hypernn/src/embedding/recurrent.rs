@@ -8,7 +8,7 @@ use candle_nn::{GRUConfig, Init, LSTMConfig, VarBuilder};
 use super::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
 use crate::check::{Problem, ensure, first, zero};
 use crate::condition::{Condition, Encoding};
-use crate::init::{InitScheme, unit_rows};
+use crate::init::{self, InitScheme};
 use crate::mlp::Dense;
 use crate::nn::{GRU, LSTM};
 
@@ -146,10 +146,7 @@ impl std::fmt::Display for RecurrentSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { cell, width, num_embeddings, embedding_dim, encoding } = self;
         write!(f, "{}({width}, {num_embeddings}, {embedding_dim})", cell.name())?;
-        match encoding {
-            Encoding::Raw => Ok(()),
-            Encoding::CosSin => f.write_str(".encoding(cos_sin)"),
-        }
+        f.write_str(encoding.suffix())
     }
 }
 
@@ -162,12 +159,7 @@ impl ConditionedEmbeddingSpec for RecurrentSpec {
     ) -> Result<Box<dyn ConditionedEmbedding>> {
         ensure(self.check())?;
         let dims = (self.num_embeddings, self.embedding_dim);
-        let table = match scheme {
-            InitScheme::Exact => unit_rows(&vb, dims, "weight")?,
-            InitScheme::HyperNn => {
-                vb.get_with_hints(dims, "weight", Init::Randn { mean: 0., stdev: 1. })?
-            }
-        };
+        let table = init::table(scheme, dims, &vb)?;
         let cell = self.cell(scheme, &vb.pp("cell"))?;
         let normalised = scheme == InitScheme::Exact;
         Ok(Box::new(Recurrent { table, cell, encoding: self.encoding, normalised }))

@@ -1,12 +1,12 @@
 //! A learned table of embeddings.
 
 use candle_core::{Result, Tensor};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::VarBuilder;
 
 use super::{Embedding, EmbeddingSpec};
 use crate::check::{Problem, ensure, first, zero};
 use crate::condition::Condition;
-use crate::init::{InitScheme, unit_rows};
+use crate::init::{self, InitScheme};
 
 /// `embedding: table(num_embeddings, embedding_dim)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +62,7 @@ impl EmbeddingSpec for TableSpec {
     fn build(&self, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<Box<dyn Embedding>> {
         ensure(self.check())?;
         let dims = (self.num_embeddings, self.embedding_dim);
-        let weight = match scheme {
-            InitScheme::Exact => unit_rows(&vb, dims, "weight")?,
-            InitScheme::HyperNn => {
-                vb.get_with_hints(dims, "weight", Init::Randn { mean: 0., stdev: 1. })?
-            }
-        };
+        let weight = init::table(scheme, dims, &vb)?;
         Ok(Box::new(Table { weight }))
     }
 }

@@ -1,12 +1,12 @@
 //! A learned table of embeddings for each task.
 
 use candle_core::{DType, Result, Tensor, bail};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::VarBuilder;
 
 use super::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
 use crate::check::{Problem, ensure, first, zero};
 use crate::condition::Condition;
-use crate::init::{InitScheme, unit_rows};
+use crate::init::{self, InitScheme};
 
 /// `embedding: tasks(num_tasks, num_embeddings, embedding_dim)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,12 +107,7 @@ impl ConditionedEmbedding for Tasks {
     fn grow(&mut self, count: usize, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<()> {
         let tables = (0..count).map(|i| {
             let vb = vb.pp(self.tables.len() + i);
-            match scheme {
-                InitScheme::Exact => unit_rows(&vb, self.dims, "weight"),
-                InitScheme::HyperNn => {
-                    vb.get_with_hints(self.dims, "weight", Init::Randn { mean: 0., stdev: 1. })
-                }
-            }
+            init::table(scheme, self.dims, &vb)
         });
         // All or none: a builder may lack some of them.
         let tables = tables.collect::<Result<Vec<_>>>()?;

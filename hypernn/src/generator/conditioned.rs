@@ -134,10 +134,7 @@ conditioned!(() LinearSpec, () HeadsSpec, (<const L: usize>) MlpSpec<L>);
 impl<S: std::fmt::Display> std::fmt::Display for Conditioned<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.conditioned({})", self.spec, self.width)?;
-        match self.encoding {
-            Encoding::Raw => Ok(()),
-            Encoding::CosSin => f.write_str(".encoding(cos_sin)"),
-        }
+        f.write_str(self.encoding.suffix())
     }
 }
 

@@ -75,9 +75,9 @@ impl<T> DynamicHyperNetwork<T> {
     /// # Errors
     /// A condition of another width, rank or dtype, or an unknown task.
     pub fn generate_params(&self, condition: &Tensor) -> Result<GeneratedParams<T>> {
-        let (rows, _) = self.condition.rows(condition, self.core.kind())?;
+        let (rows, sets) = self.condition.rows(condition, self.core.kind())?;
         let state = self.zero_state(rows.dim(0)?)?;
-        Ok(self.generate_step(condition, &state)?.0)
+        Ok(self.generate_rows(&rows, sets, &state)?.params)
     }
 
     /// As [`generate_params`](Self::generate_params), from a state; also gives the next state.
@@ -95,8 +95,18 @@ impl<T> DynamicHyperNetwork<T> {
 
     fn generate_aux(&self, condition: &Tensor, state: &State) -> Result<DynamicAux<T>> {
         let (rows, sets) = self.condition.rows(condition, self.core.kind())?;
-        let (embedding, state) = self.embedding.forward(&rows, state)?;
-        let output = self.generator.forward(&embedding, &rows)?;
+        self.generate_rows(&rows, sets, state)
+    }
+
+    /// For a condition that has been checked.
+    fn generate_rows(
+        &self,
+        rows: &Tensor,
+        sets: Option<usize>,
+        state: &State,
+    ) -> Result<DynamicAux<T>> {
+        let (embedding, state) = self.embedding.forward(rows, state)?;
+        let output = self.generator.forward(&embedding, rows)?;
         Ok(DynamicAux { params: self.core.generate(&output, sets)?, embedding, state })
     }
 
