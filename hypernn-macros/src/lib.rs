@@ -63,6 +63,8 @@ pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
 /// - `init`: `exact`, the default, or `hyper_nn`;
 /// - `config: Type`, where the target has sizes that are known only at run time: `new` then takes
 ///   a `&Type` first, and the constants are methods of `as_network()`;
+/// - `target: by constructor`, for any model that is built from a `VarBuilder`, without annotation:
+///   `new` then takes its constructor last, and the constants are methods of `as_network()`;
 /// - `crate: path`: where `hypernn` is, if not at `::hypernn`.
 #[proc_macro]
 pub fn hypernetwork(input: TokenStream) -> TokenStream {

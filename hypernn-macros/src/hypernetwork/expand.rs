@@ -4,7 +4,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{Expr, Ident, Type};
 
-use super::check::{Checked, Mode};
+use super::check::{Checked, Mode, Source};
 use super::methods::methods;
 use crate::span::{ends, private_at};
 
@@ -17,7 +17,7 @@ pub(super) fn expand(checked: &Checked) -> TokenStream {
 /// What stands in for a declaration with errors: the same names, nothing behind them.
 pub(super) fn stub(checked: &Checked) -> TokenStream {
     let Checked { name, krate, .. } = checked;
-    let config = checked.config.as_ref().map(|config| quote!(_config: &#config,));
+    let arguments = stub_arguments(checked);
     let stub = quote! {
         #[allow(dead_code, missing_docs)]
         impl #name {
@@ -26,12 +26,35 @@ pub(super) fn stub(checked: &Checked) -> TokenStream {
             pub const RATIO: #krate::__private::f64 = 0.;
             pub const CHUNKS: #krate::ChunkPlan = #krate::ChunkPlan::whole(0);
 
-            pub fn new(#config _vb: #krate::nn::VarBuilder<'_>) -> #krate::__private::Result<Self> {
+            pub fn new(#arguments) -> #krate::__private::Result<Self> {
                 #krate::__private::invalid()
             }
         }
     };
     [definition(checked), stub, methods(checked), traits(checked)].into_iter().collect()
+}
+
+fn stub_arguments(checked: &Checked) -> TokenStream {
+    let krate = &checked.krate;
+    let vb = quote!(_vb: #krate::nn::VarBuilder<'_>);
+    match &checked.source {
+        Source::Fixed => vb,
+        Source::Configured(config) => quote!(_config: &#config, #vb),
+        Source::Constructor => {
+            let constructor = constructor_bound(checked);
+            quote!(#vb, _constructor: #constructor)
+        }
+    }
+}
+
+/// What `new` takes for a target by constructor.
+fn constructor_bound(checked: &Checked) -> TokenStream {
+    let Checked { target, krate, .. } = checked;
+    let private = quote!(#krate::__private);
+    quote! {
+        impl #private::Fn(#krate::nn::VarBuilder<'_>) -> #private::Result<#target>
+            + #private::Send + #private::Sync + 'static
+    }
 }
 
 /// The type of the runtime crate that is wrapped.
@@ -178,9 +201,10 @@ fn conditions(checked: &Checked, embedding: &Part, generator: &Part) -> TokenStr
 
 /// `new`, with constants and their checks where the target's sizes are constants.
 fn construction(checked: &Checked) -> TokenStream {
-    match &checked.config {
-        None => fixed(checked),
-        Some(config) => configured(checked, config),
+    match &checked.source {
+        Source::Fixed => fixed(checked),
+        Source::Configured(config) => configured(checked, config),
+        Source::Constructor => constructed(checked),
     }
 }
 
@@ -253,6 +277,31 @@ fn configured(checked: &Checked, config: &Type) -> TokenStream {
                 #[allow(unused_imports)]
                 use #private::NoTarget as _;
                 let plan = #plan?;
+                let sizes = Self::__sizes(plan.num_params());
+                #build
+            }
+        }
+    }
+}
+
+/// For a target that is known by its constructor.
+fn constructed(checked: &Checked) -> TokenStream {
+    let Checked { name, target, krate, .. } = checked;
+    let (private, build) = (quote!(#krate::__private), build(checked));
+    let constructor = constructor_bound(checked);
+    quote_spanned! {Span::mixed_site()=>
+        #[allow(dead_code, unused_parens)]
+        impl #name {
+            /// Builds the hypernetwork for the model that `constructor` builds, with its variables
+            /// below `vb`.
+            ///
+            /// # Errors
+            /// The constructor's own, an invalid size, or the builder's own.
+            pub fn new(
+                vb: #krate::nn::VarBuilder<'_>,
+                constructor: #constructor,
+            ) -> #private::Result<Self> {
+                let plan = #private::TargetPlan::<#target>::from_constructor(constructor)?;
                 let sizes = Self::__sizes(plan.num_params());
                 #build
             }

@@ -5,19 +5,22 @@ pub(crate) mod scale;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_nn::VarBuilder;
 
 use crate::check::ensure_same_device;
 use crate::generator::GeneratorOutput;
 use crate::nn::rows_per_set;
 use crate::ops::split::{Cuts, Sink, split, unstack};
 use crate::target::HyperTarget;
+use crate::target::constructor::Requests;
 use crate::target::layout::{Layout, ParamInfo};
 use crate::target::source::{ParamSource, ParamSpec};
 use scale::Scales;
 
 /// A target with its configuration and layout, shared by all that is generated for it.
 ///
-/// Nothing but [`new`](Self::new) asks for a target, so that a type that is none is one error.
+/// Nothing but [`new`](Self::new) asks for a [`HyperTarget`], so that a type that is none is one
+/// error.
 pub struct TargetPlan<T> {
     pub(crate) name: &'static str,
     pub(crate) layout: Layout,
@@ -32,17 +35,51 @@ impl<T: HyperTarget> TargetPlan<T> {
     /// # Errors
     /// An invalid size, or two tensors of one name.
     pub fn new(config: &T::Config) -> Result<Self> {
-        let (layout, config) = (T::layout_with(config)?, config.clone());
-        let build = Box::new(move |source: &mut dyn ParamSource| T::build(&config, source));
-        Ok(Self { name: T::NAME, layout, build })
+        let config = config.clone();
+        Self::record(T::NAME, move |source| T::build(&config, source))
     }
 }
 
 impl<T> TargetPlan<T> {
+    /// The plan for a model that is built from a `VarBuilder`, by its constructor; see
+    /// [`constructor`](crate::target::constructor).
+    ///
+    /// # Errors
+    /// The constructor's own, a tensor that is asked for without a shape, with two shapes or in a
+    /// dtype that is not floating, or no parameters at all.
+    pub fn from_constructor(
+        constructor: impl Fn(VarBuilder<'_>) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let requests = Requests::record(&constructor)?;
+        Self::record(type_name::<T>(), move |source| requests.build(source, &constructor))
+    }
+
+    fn record(
+        name: &'static str,
+        build: impl Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let layout = Layout::record(|source| build(source).map(drop))?;
+        layout.ensure_parameters(name)?;
+        Ok(Self { name, layout, build: Box::new(build) })
+    }
+
+    /// Which tensor lies where in the flat vector.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// The number of the target's parameters.
     pub fn num_params(&self) -> usize {
         self.layout.num_params()
     }
+}
+
+/// The name of a type without the path to it.
+fn type_name<T>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    let path = name.split('<').next().unwrap_or(name);
+    let start = path.rfind("::").map_or(0, |at| at + 2);
+    &name[start..]
 }
 
 /// The parameters of a target `T`, as a hypernetwork generated them: one set, or one per row or
@@ -156,6 +193,10 @@ impl<T> GeneratedParams<T> {
     pub fn unpack(&self) -> Result<T> {
         match self.sets_in_turn() {
             Some((1, _)) => self.set(0)?.unpack(),
+            Some((sets, "")) => candle_core::bail!(
+                "{} is built by its constructor, for one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each",
+                self.plan.name
+            ),
             Some((sets, layer)) => candle_core::bail!(
                 "layer `{layer}` of {} computes with one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each, or take the layer from `hypernn::nn`",
                 self.plan.name

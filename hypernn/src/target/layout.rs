@@ -68,6 +68,16 @@ impl Layout {
         recorder.finish()
     }
 
+    /// There is something to generate.
+    pub(crate) fn ensure_parameters(&self, target: &str) -> Result<()> {
+        if self.num_params == 0 {
+            candle_core::bail!(
+                "target {target} has no parameters, so there is nothing to generate"
+            );
+        }
+        Ok(())
+    }
+
     /// The parameters, in flat order.
     pub fn params(&self) -> &[ParamInfo] {
         &self.params
@@ -90,7 +100,7 @@ impl Layout {
     }
 
     /// The path of the first layer that computes with one set of weights at a time, if there is one:
-    /// several sets then take their turns. See [`TAKES_SETS`](crate::HyperLayer::TAKES_SETS).
+    /// several sets then take their turns. It is empty where a constructor builds the whole target. See [`TAKES_SETS`](crate::HyperLayer::TAKES_SETS).
     pub fn one_set_layer(&self) -> Option<&str> {
         self.one_set_layer.as_deref()
     }

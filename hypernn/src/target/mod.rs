@@ -1,5 +1,6 @@
 //! The target: the network whose weights are generated.
 
+pub mod constructor;
 pub mod layer;
 pub mod layout;
 pub mod source;
@@ -73,12 +74,7 @@ pub trait HyperTarget: Parameters + Sized {
     /// An invalid size, or two tensors of one name.
     fn layout_with(config: &Self::Config) -> Result<Layout> {
         let layout = Layout::record(|source| Self::build(config, source).map(drop))?;
-        if layout.num_params() == 0 {
-            candle_core::bail!(
-                "target {} has no parameters, so there is nothing to generate",
-                Self::NAME
-            );
-        }
+        layout.ensure_parameters(Self::NAME)?;
         Ok(layout)
     }
 
