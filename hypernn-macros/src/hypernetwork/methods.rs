@@ -32,6 +32,7 @@ struct Paths {
     target: TokenStream,
     params: TokenStream,
     aux: TokenStream,
+    audit: TokenStream,
     network: TokenStream,
     /// The quantified lifetime keeps rustc from refusing a method where the bound does not hold.
     module: TokenStream,
@@ -55,6 +56,7 @@ impl Paths {
             target: quote!(#target),
             params: quote!(#krate::GeneratedParams<#target>),
             aux,
+            audit: quote!(#krate::hypernetwork::Audit),
             network: super::expand::network(checked),
             module: quote_spanned!(span=> where for<'__a> #target: #krate::nn::Module),
             module_t: quote_spanned!(span=> where for<'__a> #target: #krate::nn::ModuleT),
@@ -250,8 +252,17 @@ fn forward_methods(paths: &Paths) -> TokenStream {
 }
 
 fn file_methods(paths: &Paths) -> TokenStream {
-    let Paths { private, result, network, .. } = paths;
+    let Paths { private, result, tensor, params, audit, network, .. } = paths;
     quote! {
+        /// Which generated tensors and which variables get a gradient from a loss that was
+        /// computed with `params`.
+        ///
+        /// # Errors
+        /// The backward pass's own.
+        pub fn audit(&self, params: &#params, loss: &#tensor) -> #result<#audit> {
+            self.inner.audit(params, loss)
+        }
+
         /// The hypernetwork itself, with all its methods.
         pub fn as_network(&self) -> &#network {
             &self.inner

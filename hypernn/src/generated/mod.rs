@@ -4,13 +4,14 @@ pub(crate) mod scale;
 
 use std::sync::Arc;
 
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::check::ensure_same_device;
 use crate::generator::GeneratorOutput;
 use crate::nn::rows_per_set;
-use crate::ops::split::{Cuts, Sink, split, unstack};
+use crate::ops::split::{Cuts, Sink, Watch, split, unstack};
 use crate::target::HyperTarget;
 use crate::target::constructor::Requests;
 use crate::target::layout::{Layout, ParamInfo};
@@ -94,6 +95,8 @@ pub struct GeneratedParams<T> {
     tensors: Vec<Tensor>,
     /// A shorter way for the gradient of each, where there is one.
     sinks: Vec<Option<Sink>>,
+    /// Sees the gradient of each, where gradients flow back.
+    watch: Option<Watch>,
     buffers: Arc<[Tensor]>,
 }
 
@@ -104,6 +107,7 @@ impl<T> Clone for GeneratedParams<T> {
             sets: self.sets,
             tensors: self.tensors.clone(),
             sinks: self.sinks.clone(),
+            watch: self.watch.clone(),
             buffers: self.buffers.clone(),
         }
     }
@@ -141,10 +145,10 @@ impl<T> GeneratedParams<T> {
         scales: &Scales,
         buffers: Arc<[Tensor]>,
     ) -> Result<Self> {
-        let Cuts { tensors, sinks } = split(generated, sets, scales.segments())?;
+        let Cuts { tensors, sinks, watch } = split(generated, sets, scales.segments())?;
         let sink = |(index, sink)| (!scales.has_base(index)).then_some(sink);
         let sinks = sinks.into_iter().enumerate().map(sink).collect();
-        Ok(Self { plan, sets, tensors: scales.add_bases(tensors)?, sinks, buffers })
+        Ok(Self { plan, sets, tensors: scales.add_bases(tensors)?, sinks, watch, buffers })
     }
 
     /// The number of sets; `None` where one set serves every row.
@@ -264,7 +268,15 @@ impl<T> GeneratedParams<T> {
     /// The same values, cut off from the hypernetwork: no gradient flows back.
     pub fn detach(&self) -> Self {
         let tensors = self.tensors.iter().map(Tensor::detach).collect();
-        Self { tensors, sinks: Vec::new(), ..self.clone() }
+        Self { tensors, sinks: Vec::new(), watch: None, ..self.clone() }
+    }
+
+    /// The gradients of a loss, and what each generated tensor got of them.
+    pub(crate) fn backward(&self, loss: &Tensor) -> Result<(GradStore, Vec<Option<Tensor>>)> {
+        match &self.watch {
+            Some(watch) => watch.pass(|| loss.backward()),
+            None => Ok((loss.backward()?, vec![None; self.tensors.len()])),
+        }
     }
 
     /// The device that holds them.

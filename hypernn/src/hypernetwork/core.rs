@@ -158,7 +158,7 @@ impl<T> Core<T> {
     }
 }
 
-fn is_trained(name: &str) -> bool {
+pub(super) fn is_trained(name: &str) -> bool {
     !name.starts_with("base.") && !name.starts_with("buffers.")
 }
 

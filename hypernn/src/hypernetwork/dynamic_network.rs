@@ -5,6 +5,7 @@ use std::path::Path;
 use candle_core::{Module, ModuleT, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
+use super::audit::Audit;
 use super::core::{Building, Core, Declared};
 use crate::check::ensure;
 use crate::condition::Condition;
@@ -239,6 +240,15 @@ impl<T> DynamicHyperNetwork<T> {
     pub fn grow(&mut self, count: usize, vb: VarBuilder<'_>) -> Result<()> {
         let embedding = &mut self.embedding;
         self.core.extend("embedding", vb, |scheme, vb| embedding.grow(count, scheme, vb))
+    }
+
+    /// Which generated tensors and which variables get a gradient from `loss`, which was computed
+    /// with `params`. The loss is not changed, and no variable is.
+    ///
+    /// # Errors
+    /// The backward pass's own.
+    pub fn audit(&self, params: &GeneratedParams<T>, loss: &Tensor) -> Result<Audit> {
+        self.core.audit(params, loss)
     }
 
     /// Which tensor of the target lies where in the flat vector.

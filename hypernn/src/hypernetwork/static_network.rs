@@ -5,6 +5,7 @@ use std::path::Path;
 use candle_core::{Module, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use super::audit::Audit;
 use super::core::{Building, Core, Declared};
 use crate::embedding::{Embedding, EmbeddingSpec};
 use crate::generated::{GeneratedParams, TargetPlan};
@@ -105,6 +106,15 @@ impl<T> StaticHyperNetwork<T> {
         let embedding = self.embedding.forward()?;
         let params = self.generate_from(&embedding)?;
         Ok((params.forward(xs)?, Aux { params, embedding }))
+    }
+
+    /// Which generated tensors and which variables get a gradient from `loss`, which was computed
+    /// with `params`. The loss is not changed, and no variable is.
+    ///
+    /// # Errors
+    /// The backward pass's own.
+    pub fn audit(&self, params: &GeneratedParams<T>, loss: &Tensor) -> Result<Audit> {
+        self.core.audit(params, loss)
     }
 
     /// Which tensor of the target lies where in the flat vector.

@@ -17,6 +17,8 @@ pub(super) struct Ledger {
     pub(super) segments: Arc<[Segment]>,
     /// A backward pass runs on one thread, so the thread names the pass.
     passes: Mutex<HashMap<ThreadId, Pass>>,
+    /// What was filed in the passes of threads that watch.
+    watched: Mutex<HashMap<ThreadId, Vec<Option<Tensor>>>>,
 }
 
 /// The gradients filed so far, one place per segment.
@@ -29,11 +31,27 @@ struct Pass {
 
 impl Ledger {
     pub(super) fn new(sets: usize, width: usize, segments: Arc<[Segment]>) -> Self {
-        Self { sets, width, segments, passes: Mutex::default() }
+        Self { sets, width, segments, passes: Mutex::default(), watched: Mutex::default() }
     }
 
     fn passes(&self) -> MutexGuard<'_, HashMap<ThreadId, Pass>> {
         self.passes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashMap<ThreadId, Vec<Option<Tensor>>>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a backward pass on this thread, and gives what it filed for each segment.
+    pub(super) fn watch<R>(
+        &self,
+        pass: impl FnOnce() -> Result<R>,
+    ) -> Result<(R, Vec<Option<Tensor>>)> {
+        let thread = std::thread::current().id();
+        self.watched().insert(thread, vec![None; self.segments.len()]);
+        let result = pass();
+        let filed = self.watched().remove(&thread).unwrap_or_default();
+        Ok((result?, filed))
     }
 
     /// Files a gradient of a segment, beside what is there already. For the first of a pass, gives
@@ -55,8 +73,12 @@ impl Ledger {
 
     /// Ends the pass: the gradient of each segment that the loss reached.
     pub(super) fn settle(&self) -> Vec<Option<Tensor>> {
-        let pass = self.passes().remove(&std::thread::current().id());
-        pass.map_or_else(Vec::new, |pass| pass.grads)
+        let thread = std::thread::current().id();
+        let grads = self.passes().remove(&thread).map_or_else(Vec::new, |pass| pass.grads);
+        if let Some(watched) = self.watched().get_mut(&thread) {
+            watched.clone_from(&grads);
+        }
+        grads
     }
 
     /// The gradient of the whole vector, `[sets, width]`, from those of its segments.

@@ -30,6 +30,7 @@ use below::{below_linear, below_scaled, below_values};
 use ledger::Ledger;
 use scaled::Parts;
 pub use sink::Sink;
+pub(crate) use sink::Watch;
 
 /// One tensor of the target: `shift + scale × generated[offset..offset + len]`.
 #[derive(Clone, Debug)]
@@ -62,6 +63,8 @@ pub(crate) struct Cuts {
     pub(crate) tensors: Vec<Tensor>,
     /// Where the gradient of each goes; none where no gradient flows back.
     pub(crate) sinks: Vec<Sink>,
+    /// None where no gradient flows back.
+    pub(crate) watch: Option<Watch>,
 }
 
 /// Cuts what a generator gave into tensors. A set's values lie in flat order; segments are in order
@@ -90,7 +93,7 @@ pub(crate) fn unstack(tensor: &Tensor) -> Result<Vec<Tensor>> {
 
 impl Cuts {
     fn untracked(tensors: impl Iterator<Item = Result<Tensor>>) -> Result<Self> {
-        Ok(Self { tensors: tensors.collect::<Result<_>>()?, sinks: Vec::new() })
+        Ok(Self { tensors: tensors.collect::<Result<_>>()?, sinks: Vec::new(), watch: None })
     }
 
     fn tracked(
@@ -103,6 +106,7 @@ impl Cuts {
         Ok(Self {
             tensors: indices.clone().map(slice).collect::<Result<_>>()?,
             sinks: indices.map(sink).collect(),
+            watch: Some(Watch(ledger.clone())),
         })
     }
 }
