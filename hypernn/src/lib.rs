@@ -84,6 +84,7 @@ mod mlp;
 pub mod nn;
 mod ops;
 mod plan;
+mod pretrained;
 pub mod seeded;
 pub mod target;
 
@@ -93,8 +94,10 @@ pub use generated::GeneratedParams;
 pub use hypernetwork::{Aux, DynamicAux};
 pub use hypernn_macros::{HyperTarget, hypernetwork};
 pub use plan::ChunkPlan;
+pub use pretrained::Pretrained;
 pub use target::layer::{HyperLayer, Parameters};
 pub use target::layout::Layout;
+pub use target::role::Role;
 pub use target::{FixedTarget, HyperTarget};
 
 /// What the macros' output names; not for use by hand.

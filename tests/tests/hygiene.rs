@@ -25,7 +25,7 @@ mod hostile {
     }
     taken!(Result Ok Err Some None Option Vec Tensor Box String Self_ Default Clone Debug Module NoPart NoTarget);
     taken!(HyperTarget HyperLayer FixedTarget Parameters Part TargetOf Sizes Linear VarBuilder);
-    taken!(usize bool f64 str Fn FnMut Send Sync);
+    taken!(usize bool f64 str Fn FnMut Into Send Sync);
     taken!(params source config spec inner shape rows vb xs sizes plan declaration);
 
     pub mod core {}
@@ -49,7 +49,7 @@ mod hostile {
         };
     }
 
-    taken!(linear table mlp tanh embedding generator hyper_nn);
+    taken!(linear table mlp tanh embedding generator hyper_nn generate train freeze shared);
 
     /// What the expressions read, by names that the output uses too.
     mod numbers {
@@ -61,7 +61,7 @@ mod hostile {
     pub struct Net {
         #[hyper(linear(2, numbers::num_target_params as ::core::primitive::usize))]
         pub params: ::hypernn::nn::Linear,
-        #[hyper(layer_norm(2, 1e-5))]
+        #[hyper(layer_norm(2, 1e-5), role = train)]
         pub source: ::hypernn::nn::LayerNorm,
         #[hyper(if true { linear(2, 2) })]
         pub config: ::core::option::Option<::hypernn::nn::Linear>,
@@ -108,7 +108,8 @@ mod hostile {
     ::hypernn::hypernetwork! {
         pub struct HyperBuilt for ::hypernn::nn::Linear {
             target: by constructor,
-            embedding: table(5, 3),
+            roles: [("weight", train), ("*", generate)],
+            embedding: table(2, 3),
             generator: linear,
             mode: static,
         }
@@ -118,7 +119,7 @@ mod hostile {
 #[test]
 fn nothing_in_scope_gets_in_the_way() {
     let hyper = hostile::HyperNet::new(variables()).unwrap();
-    assert_eq!(hostile::HyperNet::NUM_TARGET_PARAMS, 4 * 6 + 4 + 2);
+    assert_eq!(hostile::HyperNet::NUM_TARGET_PARAMS, 4 * 6 + 2);
     assert_eq!(hyper.forward(&inputs(2)).unwrap().dims(), [3, 2]);
     let sized = hostile::HyperSized::new(&4, variables()).unwrap();
     assert_eq!(sized.target().unwrap().fc.weight().dims(), [1, 4]);

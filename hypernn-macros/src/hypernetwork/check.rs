@@ -9,7 +9,8 @@ use super::parse::{Declaration, Entry};
 use crate::attr::unknown_key;
 use crate::report::Report;
 
-const KEYS: [&str; 7] = ["embedding", "generator", "mode", "init", "config", "target", "crate"];
+const KEYS: [&str; 8] =
+    ["embedding", "generator", "mode", "init", "config", "target", "roles", "crate"];
 
 /// A declaration whose parts are known; expanding it can't fail.
 pub(super) struct Checked {
@@ -22,6 +23,8 @@ pub(super) struct Checked {
     pub(super) mode: Mode,
     pub(super) init: Expr,
     pub(super) source: Source,
+    /// Roles by pattern; the sizes are then known only at run time.
+    pub(super) roles: Option<Expr>,
     /// The path of the hypernn crate.
     pub(super) krate: Path,
 }
@@ -54,8 +57,9 @@ pub(super) fn check(declaration: Declaration, report: &mut Report) -> Checked {
     let mode = mode(&keys, report).unwrap_or(Mode::Static);
     let init = keys.parsed("init", report).unwrap_or_else(|| parse_quote!(exact));
     let source = source(&keys, report);
+    let roles = keys.parsed("roles", report);
     let krate = keys.parsed("crate", report).unwrap_or_else(|| parse_quote!(::hypernn));
-    Checked { attrs, vis, name, target, embedding, generator, mode, init, source, krate }
+    Checked { attrs, vis, name, target, embedding, generator, mode, init, source, roles, krate }
 }
 
 /// Unknown keys, and each key but the first of its name.
@@ -188,7 +192,7 @@ mod tests {
         assert_eq!(
             errors(tokens),
             [
-                "unknown key `embeding`; did you mean `embedding`? (known here: `embedding`, `generator`, `mode`, `init`, `config`, `target`, `crate`)",
+                "unknown key `embeding`; did you mean `embedding`? (known here: `embedding`, `generator`, `mode`, `init`, `config`, `target`, `roles`, `crate`)",
                 "`generator` is given twice",
                 "`H` has no `embedding`: write `embedding: table(64, 8)`",
                 "unknown mode `statik`: write `mode: static`, or `mode: dynamic` where the input takes part",

@@ -6,7 +6,7 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::{Generics, Ident, Member, Path, Type, parse_quote};
 
-use super::check::{Field, FieldKind, Forward, Header, Target, member_name};
+use super::check::{Field, FieldKind, Forward, Header, Role, Target, member_name};
 use super::parse::{Layer, Tie};
 use super::{bounds, spec};
 use crate::span::{ends, private_at};
@@ -250,10 +250,11 @@ fn typed_spec(field: &Field, layer: &Layer, target: &Target) -> TokenStream {
 fn make(field: &Field, layer: &Layer, tie: Option<&Tie>, target: &Target) -> TokenStream {
     let (krate, name) = (&target.header.krate, &field.name);
     let spec = typed_spec(field, layer, target);
+    let (private, from_source) = (quote!(#krate::__private), role_source(field, krate));
     let Some(Tie { param, field: source, source: parameter }) = tie else {
-        return quote!(#spec.build(#name, __source));
+        return quote!(#spec.build(#name, #from_source));
     };
-    let (private, from) = (quote!(#krate::__private), local(source));
+    let from = local(source);
     let (param, parameter) = (param.unraw().to_string(), parameter.unraw().to_string());
     let source = member_name(source);
     quote! {
@@ -261,9 +262,20 @@ fn make(field: &Field, layer: &Layer, tie: Option<&Tie>, target: &Target) -> Tok
             #[allow(unused_imports)]
             use #private::NoParameters as _;
             let __tied = #private::FieldRef(&#from).parameter(#source, #parameter)?;
-            #spec.build_tied(#name, __source, (#param, __tied))
+            #spec.build_tied(#name, #from_source, (#param, __tied))
         }
     }
+}
+
+/// Where the field's tensors come from: the target's source, which is told of a role.
+fn role_source(field: &Field, krate: &Path) -> TokenStream {
+    let private = quote!(#krate::__private);
+    let role = match field.role {
+        None => return quote!(__source),
+        Some(Role::Train) => quote!(#private::Role::Train),
+        Some(Role::Freeze) => quote!(#private::Role::Freeze),
+    };
+    quote!(&mut #private::RoleSource::new(__source, #role))
 }
 
 /// The body of `visit`.
@@ -310,7 +322,8 @@ fn is_fixed(target: &Target) -> bool {
 
 fn num_params(target: &Target) -> TokenStream {
     let krate = &target.header.krate;
-    let counts = layers(target).map(|(field, layer, tie)| {
+    let generated = layers(target).filter(|(field, ..)| field.role.is_none());
+    let counts = generated.map(|(field, layer, tie)| {
         let ty = field.ty.to_token_stream();
         spec::count(layer, &ty, tie.is_some(), krate)
     });

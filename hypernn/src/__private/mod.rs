@@ -9,7 +9,7 @@ mod sizes;
 mod target;
 
 pub use candle_core::{Result, Tensor};
-pub use std::convert::AsRef;
+pub use std::convert::{AsRef, Into};
 pub use std::fmt::{Debug, Formatter, Result as FmtResult};
 pub use std::marker::{Send, Sync};
 pub use std::ops::{Fn, FnMut};
@@ -30,7 +30,8 @@ pub use crate::generated::TargetPlan;
 pub use crate::hypernetwork::{Declared, DynamicHyperNetwork, StaticHyperNetwork};
 pub use crate::target::NestedSpec;
 pub use crate::target::layer::{Container, Parameters, Repeat, Visitor};
-pub use crate::target::source::{ParamSource, TiedSource, scoped};
+pub use crate::target::role::Role;
+pub use crate::target::source::{ParamSource, RoleSource, TiedSource, scoped};
 
 /// The names that may stand in `#[hyper(…)]`.
 pub mod spec {

@@ -12,9 +12,11 @@ use crate::check::ensure_same_device;
 use crate::generator::GeneratorOutput;
 use crate::nn::rows_per_set;
 use crate::ops::split::{Cuts, Sink, Watch, split, unstack};
+use crate::pretrained::{Pretrained, Starts};
 use crate::target::HyperTarget;
 use crate::target::constructor::Requests;
-use crate::target::layout::{Layout, ParamInfo};
+use crate::target::layout::{Layout, ParamInfo, Place};
+use crate::target::role::{Role, Roles};
 use crate::target::source::{ParamSource, ParamSpec};
 use scale::Scales;
 
@@ -25,6 +27,7 @@ use scale::Scales;
 pub struct TargetPlan<T> {
     pub(crate) name: &'static str,
     pub(crate) layout: Layout,
+    pub(crate) starts: Starts,
     build: Box<Build<T>>,
 }
 
@@ -59,9 +62,34 @@ impl<T> TargetPlan<T> {
         name: &'static str,
         build: impl Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let layout = Layout::record(|source| build(source).map(drop))?;
+        let layout = Layout::record(Roles::default(), |source| build(source).map(drop))?;
         layout.ensure_parameters(name)?;
-        Ok(Self { name, layout, build: Box::new(build) })
+        Ok(Self { name, layout, starts: Starts::default(), build: Box::new(build) })
+    }
+
+    /// The same target with other roles for the tensors that a pattern matches, and no pretrained
+    /// network; see [`role`](crate::target::role).
+    ///
+    /// # Errors
+    /// A pattern that decides nothing, shared tensors of different shapes, or nothing to generate.
+    pub fn with_roles(self, roles: &[(&str, Role)]) -> Result<Self> {
+        let layout = Layout::record(Roles::new(roles), |source| (self.build)(source).map(drop))?;
+        layout.ensure_parameters(self.name)?;
+        Ok(Self { layout, starts: Starts::default(), ..self })
+    }
+
+    /// The same target, with the roles that it has, starting from a pretrained network in this dtype,
+    /// on this device.
+    ///
+    /// # Errors
+    /// The network lacks a tensor, or has one of another shape.
+    pub fn with_pretrained<'a>(
+        self,
+        pretrained: impl Into<Pretrained<'a>>,
+        (dtype, device): (DType, &Device),
+    ) -> Result<Self> {
+        let starts = pretrained.into().starts(&self.layout, dtype, device)?;
+        Ok(Self { starts, ..self })
     }
 
     /// Which tensor lies where in the flat vector.
@@ -97,7 +125,16 @@ pub struct GeneratedParams<T> {
     sinks: Vec<Option<Sink>>,
     /// Sees the gradient of each, where gradients flow back.
     watch: Option<Watch>,
-    buffers: Arc<[Tensor]>,
+    kept: Kept,
+}
+
+/// The target's tensors that are not generated, in the order of its layout.
+#[derive(Clone, Default)]
+pub(crate) struct Kept {
+    /// Parameters that are trained or frozen.
+    pub(crate) params: Arc<[Tensor]>,
+    /// Running statistics.
+    pub(crate) buffers: Arc<[Tensor]>,
 }
 
 impl<T> Clone for GeneratedParams<T> {
@@ -108,7 +145,7 @@ impl<T> Clone for GeneratedParams<T> {
             tensors: self.tensors.clone(),
             sinks: self.sinks.clone(),
             watch: self.watch.clone(),
-            buffers: self.buffers.clone(),
+            kept: self.kept.clone(),
         }
     }
 }
@@ -132,7 +169,7 @@ impl<T: HyperTarget> GeneratedParams<T> {
         let plan = TargetPlan::new(config)?;
         let sets = check_flat(&plan, flat)?;
         let scales = Scales::identity(&plan.layout);
-        Self::from_generated(Arc::new(plan), &flat.clone().into(), sets, &scales, Arc::new([]))
+        Self::from_generated(Arc::new(plan), &flat.clone().into(), sets, &scales, Kept::default())
     }
 }
 
@@ -143,12 +180,12 @@ impl<T> GeneratedParams<T> {
         generated: &GeneratorOutput,
         sets: Option<usize>,
         scales: &Scales,
-        buffers: Arc<[Tensor]>,
+        kept: Kept,
     ) -> Result<Self> {
         let Cuts { tensors, sinks, watch } = split(generated, sets, scales.segments())?;
         let sink = |(index, sink)| (!scales.has_base(index)).then_some(sink);
         let sinks = sinks.into_iter().enumerate().map(sink).collect();
-        Ok(Self { plan, sets, tensors: scales.add_bases(tensors)?, sinks, watch, buffers })
+        Ok(Self { plan, sets, tensors: scales.add_bases(tensors)?, sinks, watch, kept })
     }
 
     /// The number of sets; `None` where one set serves every row.
@@ -161,10 +198,24 @@ impl<T> GeneratedParams<T> {
         &self.plan.layout
     }
 
-    /// The target's tensors with their places in the layout, in flat order; each of shape `[dims…]`,
+    /// The generated tensors with their places in the layout, in flat order; each of shape `[dims…]`,
     /// or `[G, dims…]` for `G` sets.
     pub fn tensors(&self) -> impl Iterator<Item = (&ParamInfo, &Tensor)> {
         self.plan.layout.params().iter().zip(&self.tensors)
+    }
+
+    /// Every tensor of the target by its name: generated, kept and buffers.
+    pub(crate) fn named(&self) -> Vec<(String, Tensor)> {
+        let params = self.layout().places().iter().filter_map(|(name, place)| {
+            let tensor = match *place {
+                Place::Generated(index) => self.tensors.get(index),
+                Place::Kept(index) => self.kept.params.get(index),
+            };
+            Some((name.clone(), tensor?.clone()))
+        });
+        let buffers = self.layout().buffers().iter().zip(self.kept.buffers.iter());
+        let buffers = buffers.map(|(buffer, tensor)| (buffer.name.clone(), tensor.clone()));
+        params.chain(buffers).collect()
     }
 
     /// The flat vector, `[P]` or `[G, P]`.
@@ -268,7 +319,9 @@ impl<T> GeneratedParams<T> {
     /// The same values, cut off from the hypernetwork: no gradient flows back.
     pub fn detach(&self) -> Self {
         let tensors = self.tensors.iter().map(Tensor::detach).collect();
-        Self { tensors, sinks: Vec::new(), watch: None, ..self.clone() }
+        let params = self.kept.params.iter().map(Tensor::detach).collect();
+        let kept = Kept { params, ..self.kept.clone() };
+        Self { tensors, kept, sinks: Vec::new(), watch: None, ..self.clone() }
     }
 
     /// The gradients of a loss, and what each generated tensor got of them.
@@ -349,25 +402,28 @@ fn check_flat<T>(plan: &TargetPlan<T>, flat: &Tensor) -> Result<Option<usize>> {
     Ok(sets)
 }
 
-/// Serves generated tensors in flat order.
+/// Serves tensors in the order of the layout.
 struct GeneratedSource<'a> {
-    params: std::slice::Iter<'a, Tensor>,
+    places: std::slice::Iter<'a, (String, Place)>,
+    generated: &'a [Tensor],
     sinks: &'a [Option<Sink>],
-    served: usize,
+    /// Which generated tensor was served last, if it was one.
+    last: Option<usize>,
+    kept: &'a [Tensor],
     buffers: std::slice::Iter<'a, Tensor>,
     sets: Option<usize>,
-    like: &'a Tensor,
 }
 
 impl<'a> GeneratedSource<'a> {
     fn new<T>(params: &'a GeneratedParams<T>) -> Self {
         Self {
-            params: params.tensors.iter(),
+            places: params.layout().places().iter(),
+            generated: &params.tensors,
             sinks: &params.sinks,
-            served: 0,
-            buffers: params.buffers.iter(),
+            last: None,
+            kept: &params.kept.params,
+            buffers: params.kept.buffers.iter(),
             sets: params.sets,
-            like: &params.tensors[0],
         }
     }
 
@@ -396,16 +452,28 @@ impl ParamSource for GeneratedSource<'_> {
     fn leave(&mut self) {}
 
     fn sink(&self) -> Option<Sink> {
-        self.sinks.get(self.served.checked_sub(1)?)?.clone()
+        self.sinks.get(self.last?)?.clone()
     }
 
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
-        self.served += 1;
-        match self.params.next() {
-            Some(tensor) => self.checked(spec, tensor, self.sets),
-            None => candle_core::bail!(
+        let Some((name, place)) = self.places.next() else {
+            candle_core::bail!(
                 "`{}` was asked for, but the layout has no more parameters",
                 spec.name
+            );
+        };
+        let (tensor, sets) = match *place {
+            Place::Generated(index) => (self.generated.get(index), self.sets),
+            Place::Kept(index) => (self.kept.get(index), None),
+        };
+        self.last = match *place {
+            Place::Generated(index) => Some(index),
+            Place::Kept(_) => None,
+        };
+        match tensor {
+            Some(tensor) => self.checked(spec, tensor, sets),
+            None => candle_core::bail!(
+                "`{name}` is not generated: a hypernetwork keeps it, and a flat vector does not hold it"
             ),
         }
     }
@@ -415,8 +483,9 @@ impl ParamSource for GeneratedSource<'_> {
         match self.buffers.next() {
             Some(tensor) => self.checked(spec, tensor, None),
             None => {
-                let var = spec.init.var(spec.dims, self.like.dtype(), self.like.device())?;
-                Ok(var.into_inner())
+                // A layout has at least one parameter.
+                let like = &self.generated[0];
+                Ok(spec.init.var(spec.dims, like.dtype(), like.device())?.into_inner())
             }
         }
     }
@@ -431,16 +500,20 @@ fn flatten(tensors: &[Tensor], sets: Option<usize>) -> Result<Tensor> {
     Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, candle_core::D::Minus1)
 }
 
-/// The parameters of a network as one flat vector.
+/// The generated parameters of a network as one flat vector.
 pub(crate) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
-    let mut tensors = Vec::with_capacity(layout.params().len());
+    let (mut tensors, mut found) = (Vec::with_capacity(layout.params().len()), 0);
     net.visit(&mut |_name, tensor| {
-        tensors.push(tensor.clone());
+        let place = layout.places().get(found).map(|(_, place)| *place);
+        if place == Some(Place::Generated(tensors.len())) {
+            tensors.push(tensor.clone());
+        }
+        found += 1;
         Ok(())
     })?;
-    let expected = layout.params().len();
-    if tensors.len() != expected {
-        candle_core::bail!("{} has {} tensors, but its layout {expected}", T::NAME, tensors.len());
+    let expected = layout.places().len();
+    if found != expected {
+        candle_core::bail!("{} has {found} tensors, but its layout {expected}", T::NAME);
     }
     let Some((param, first)) = layout.params().iter().zip(&tensors).next() else {
         candle_core::bail!("target {} has no parameters, so there is nothing to pack", T::NAME);

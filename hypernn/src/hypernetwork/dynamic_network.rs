@@ -40,8 +40,9 @@ pub struct DynamicHyperNetwork<T> {
 }
 
 impl<T> DynamicHyperNetwork<T> {
-    /// Builds the parts, with variables below `vb`: `embedding.…`, `generator.…`, and `buffers.…`
-    /// for what is kept but not trained.
+    /// Builds the parts, with variables below `vb`: `embedding.…`, `generator.…`, `target.…` for
+    /// tensors that are trained themselves, `gains` over a pretrained network, and `buffers.…` for what
+    /// is kept but not trained.
     ///
     /// # Errors
     /// An invalid size, conditions that do not fit together, or the builder's own.
@@ -277,7 +278,7 @@ impl<T> DynamicHyperNetwork<T> {
         self.core.num_params()
     }
 
-    /// The number of the target's parameters.
+    /// The number of the target's generated parameters.
     pub fn num_target_params(&self) -> usize {
         self.layout().num_params()
     }

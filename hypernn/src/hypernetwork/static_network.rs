@@ -32,8 +32,8 @@ pub struct StaticHyperNetwork<T> {
 }
 
 impl<T> StaticHyperNetwork<T> {
-    /// Builds the parts, with variables below `vb`: `embedding.…`, `generator.…`; `base.…` and
-    /// `buffers.…` for what is kept but not trained.
+    /// Builds the parts, with variables below `vb`: `embedding.…`, `generator.…`, `target.…` for
+    /// tensors that are trained themselves; `base.…` and `buffers.…` for what is kept but not trained.
     ///
     /// # Errors
     /// An invalid size, or the builder's own.
@@ -138,7 +138,7 @@ impl<T> StaticHyperNetwork<T> {
         self.core.num_params()
     }
 
-    /// The number of the target's parameters.
+    /// The number of the target's generated parameters.
     pub fn num_target_params(&self) -> usize {
         self.layout().num_params()
     }

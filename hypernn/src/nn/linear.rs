@@ -104,13 +104,27 @@ impl Linear {
         self.bias.as_ref()
     }
 
-    /// The weight `[G, out, in]` and bias `[G, out]`, with `G` 1 where they are shared.
+    /// The weight `[G, out, in]` and bias `[G, out]`, each with `G` 1 where it is shared.
     fn as_sets(&self) -> Result<(Tensor, Option<Tensor>)> {
-        let bias = self.bias.as_ref();
-        match sets::count("linear", &self.weight, 2)? {
-            None => Ok((self.weight.unsqueeze(0)?, bias.map(|b| b.unsqueeze(0)).transpose()?)),
-            Some(_) => Ok((self.weight.clone(), bias.cloned())),
-        }
+        let with_sets = |tensor: &Tensor, rank| match sets::count("linear", tensor, rank)? {
+            None => tensor.unsqueeze(0),
+            Some(_) => Ok(tensor.clone()),
+        };
+        let weight = with_sets(&self.weight, 2)?;
+        Ok((weight, self.bias.as_ref().map(|bias| with_sets(bias, 1)).transpose()?))
+    }
+
+    /// A bias of several sets beside a shared weight, or the other way round, is added afterwards.
+    fn affine(&self, xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let Some(bias) = bias.filter(|bias| bias.dims()[0] != weight.dims()[0]) else {
+            return self.product(xs, weight, bias);
+        };
+        let own = self.bias.iter().map(|bias| (bias, 1));
+        sets::among("linear", &own.chain([(&self.weight, 2)]).collect::<Vec<_>>())?;
+        let ys = self.product(xs, weight, None)?;
+        let (sets, out_dim) = bias.dims2()?;
+        let by_set = ys.reshape((sets, (), out_dim))?.broadcast_add(&bias.unsqueeze(1)?)?;
+        by_set.reshape(ys.shape())
     }
 
     fn product(&self, xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -140,9 +154,10 @@ impl Module for Linear {
             );
         }
         let rows = xs.elem_count() / in_dim;
-        sets::rows_per_set("linear", xs.dim(0)?, sets)?;
+        let bias_sets = bias.as_ref().map_or(1, |bias| bias.dims()[0]);
+        sets::rows_per_set("linear", xs.dim(0)?, sets.max(bias_sets))?;
         let xs_by_set = xs.reshape((sets, rows / sets, in_dim))?;
-        let ys = self.product(&xs_by_set, &weight, bias.as_ref())?;
+        let ys = self.affine(&xs_by_set, &weight, bias.as_ref())?;
         let mut shape = xs.dims().to_vec();
         shape.pop();
         shape.push(out_dim);

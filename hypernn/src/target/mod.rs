@@ -3,6 +3,7 @@
 pub mod constructor;
 pub mod layer;
 pub mod layout;
+pub mod role;
 pub mod source;
 pub mod tensor;
 
@@ -12,6 +13,7 @@ use candle_nn::VarBuilder;
 use crate::generated::GeneratedParams;
 use layer::Parameters;
 use layout::Layout;
+use role::Roles;
 use source::{ParamSource, VarBuilderSource};
 
 /// A network whose weights can be generated. Derive it: `#[derive(HyperTarget)]`.
@@ -73,7 +75,8 @@ pub trait HyperTarget: Parameters + Sized {
     /// # Errors
     /// An invalid size, or two tensors of one name.
     fn layout_with(config: &Self::Config) -> Result<Layout> {
-        let layout = Layout::record(|source| Self::build(config, source).map(drop))?;
+        let layout =
+            Layout::record(Roles::default(), |source| Self::build(config, source).map(drop))?;
         layout.ensure_parameters(Self::NAME)?;
         Ok(layout)
     }

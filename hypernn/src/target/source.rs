@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
+use super::role::Role;
 use crate::ops::split::Sink;
 
 /// What a parameter is in its layer; it decides nothing by itself and is part of the layout.
@@ -67,6 +68,14 @@ pub trait ParamSource {
     /// # Errors
     /// The source has no such tensor, or one of another shape.
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor>;
+
+    /// As [`param`](Self::param), for a parameter whose field has a role; only the layout looks at it.
+    ///
+    /// # Errors
+    /// As there.
+    fn param_with_role(&mut self, spec: &ParamSpec<'_>, _role: Role) -> Result<Tensor> {
+        self.param(spec)
+    }
 
     /// A shorter way for the gradient of the parameter that was served last, where there is one.
     #[doc(hidden)]
@@ -172,8 +181,12 @@ impl ParamSource for TiedSource<'_> {
     }
 
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        self.param_with_role(spec, Role::Generate)
+    }
+
+    fn param_with_role(&mut self, spec: &ParamSpec<'_>, role: Role) -> Result<Tensor> {
         if spec.name != self.name || self.depth > 0 {
-            return self.source.param(spec);
+            return self.source.param_with_role(spec, role);
         }
         let found = self.tensor.dims();
         // A tensor of several sets has the number of sets in front of its own shape.
@@ -185,6 +198,45 @@ impl ParamSource for TiedSource<'_> {
             );
         }
         Ok(self.tensor.clone())
+    }
+
+    fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        self.source.buffer(spec)
+    }
+
+    fn takes_one_set(&mut self) {
+        self.source.takes_one_set();
+    }
+}
+
+/// Gives what a field asks for the field's role.
+pub struct RoleSource<'a> {
+    source: &'a mut dyn ParamSource,
+    role: Role,
+}
+
+impl<'a> RoleSource<'a> {
+    /// A source below which every parameter has this role.
+    pub fn new(source: &'a mut dyn ParamSource, role: Role) -> Self {
+        Self { source, role }
+    }
+}
+
+impl ParamSource for RoleSource<'_> {
+    fn enter(&mut self, name: &str) {
+        self.source.enter(name);
+    }
+
+    fn leave(&mut self) {
+        self.source.leave();
+    }
+
+    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        self.source.param_with_role(spec, self.role)
+    }
+
+    fn sink(&self) -> Option<Sink> {
+        self.source.sink()
     }
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
