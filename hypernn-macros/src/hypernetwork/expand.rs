@@ -5,7 +5,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::{Expr, Ident, Type};
 
 use super::check::{Checked, Mode};
-use super::methods::methods;
+use super::methods::{methods, own_condition};
 use crate::span::{ends, private_at};
 
 /// The whole type.
@@ -25,6 +25,9 @@ pub(super) fn stub(checked: &Checked) -> TokenStream {
             pub const NUM_PARAMS: #krate::__private::usize = 0;
             pub const RATIO: #krate::__private::f64 = 0.;
             pub const CHUNKS: #krate::ChunkPlan = #krate::ChunkPlan::whole(0);
+            #[doc(hidden)]
+            const __OWN_CONDITION: #krate::__private::OwnCondition =
+                #krate::__private::OwnCondition { is_vector: true, condition: 0, input: 0 };
 
             pub fn new(#config _vb: #krate::nn::VarBuilder<'_>) -> #krate::__private::Result<Self> {
                 #krate::__private::invalid()
@@ -269,6 +272,7 @@ fn fixed(checked: &Checked) -> TokenStream {
     let is_target = is_target(checked, &quote_spanned!(span=> #at::TargetOf::<#target>::fixed();));
     let rows = Part::embedding(checked).deny(&quote!(#name::__SIZES.rows()));
     let generator = Part::generator(checked).deny(&quote!(#name::__SIZES.generator()));
+    let own_condition = own_condition_constant(checked);
     quote_spanned! {Span::mixed_site()=>
         #is_target
         #rows
@@ -278,6 +282,8 @@ fn fixed(checked: &Checked) -> TokenStream {
         impl #name {
             #[doc(hidden)]
             const __SIZES: #private::Sizes = Self::__sizes(Self::NUM_TARGET_PARAMS);
+
+            #own_condition
 
             /// The number of the target's parameters.
             pub const NUM_TARGET_PARAMS: #private::usize = {
@@ -311,13 +317,30 @@ fn fixed(checked: &Checked) -> TokenStream {
     }
 }
 
+/// What is known of the target's input as its own condition.
+fn own_condition_constant(checked: &Checked) -> Option<TokenStream> {
+    let Checked { target, krate, mode, .. } = checked;
+    let private = quote!(#krate::__private);
+    (*mode == Mode::Dynamic).then(|| {
+        quote! {
+            #[doc(hidden)]
+            const __OWN_CONDITION: #private::OwnCondition = {
+                #[allow(unused_imports)]
+                use #private::NoTarget as _;
+                let input = #private::TargetOf::<#target>::INPUT_SHAPE;
+                #private::OwnCondition::new(Self::__SIZES.conditions(), input)
+            };
+        }
+    })
+}
+
 fn traits(checked: &Checked) -> TokenStream {
     let Checked { name, target, krate, .. } = checked;
-    let private = quote!(#krate::__private);
+    let (private, own) = (quote!(#krate::__private), own_condition(checked));
     quote! {
         impl #krate::nn::Module for #name
         where
-            for<'__a> #target: #krate::nn::Module,
+            for<'__a> #target: #krate::nn::Module #own
         {
             fn forward(&self, xs: &#private::Tensor) -> #private::Result<#private::Tensor> {
                 self.inner.forward(xs)
