@@ -31,6 +31,20 @@ const TARGETS: &[&str] = &[
         #[hyper([target; 2])] [Block; 2],
         #[hyper(linear(2, 3), tie(weight = 0.weight))] Linear,
     );"#,
+    r#"#[hyper(sequential = [conv, relu, max_pool2d(2, by = N), self::Own { x: 1 }, layers, block], input = (1, _, N))]
+    struct Net<const N: usize, T> {
+        #[hyper(conv2d(1, 8, 5, stride = 2))]
+        conv: Conv2d,
+        #[hyper([[if N > 1 { linear(8, N) }; 2], [if N > 2 { linear(8, N) }; 2]])]
+        layers: Vec<Vec<Option<Linear>>>,
+        block: T,
+    }"#,
+    r#"#[hyper(config = Sizes, sequential_t, input = config.width)]
+    struct Net(
+        #[hyper(linear(config.width, 4))] Linear,
+        #[hyper(value = Dropout::new(0.5))] Dropout,
+        #[hyper([target; 2])] [Block; 2],
+    );"#,
     "enum Net { A(#[hyper(linear(1, 2))] Linear), B { x: u8 } }",
 ];
 
@@ -64,6 +78,10 @@ const SOUP: &[&str] = &[
     "config",
     "crate",
     "forward",
+    "sequential",
+    "sequential_t",
+    "input",
+    "sequential = [a, relu, b]",
     "weight",
     "vb",
     "self",
@@ -297,7 +315,7 @@ proptest! {
 
 #[test]
 fn the_bases_are_accepted() {
-    let derived = TARGETS[..2].iter().map(|text| crate::target::derive(tokens(text)));
+    let derived = TARGETS[..4].iter().map(|text| crate::target::derive(tokens(text)));
     let declared = HYPERNETWORKS.iter().map(|text| crate::hypernetwork::hypernetwork(tokens(text)));
     for emitted in derived.chain(declared) {
         let text = emitted.to_string();

@@ -67,7 +67,7 @@
 //!
 //! [`hypernetwork`](mod@hypernetwork) holds the parts together and keeps its variables in files;
 //! [`seeded`] draws variables from a seed; [`check`] words what is wrong with a declaration, at
-//! compile time where sizes are constants.
+//! compile time where sizes are constants, and [`flow`] follows shapes from layer to layer.
 //!
 //! # Features
 //!
@@ -76,6 +76,7 @@
 pub mod check;
 pub mod condition;
 pub mod embedding;
+pub mod flow;
 pub mod generated;
 pub mod generator;
 pub mod hypernetwork;
@@ -90,6 +91,7 @@ pub mod target;
 
 pub use condition::Condition;
 pub use embedding::State;
+pub use flow::ShapedTarget;
 pub use generated::GeneratedParams;
 pub use hypernetwork::{Aux, DynamicAux};
 pub use hypernn_macros::{HyperTarget, hypernetwork};

@@ -12,20 +12,22 @@ use std::path::{Path, PathBuf};
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/compile-errors.md");
 
 /// The folders, with what the page says of them.
-const TOPICS: [(&str, &str); 5] = [
+const TOPICS: [(&str, &str); 6] = [
     ("attribute", "Attributes: what stands in `#[hyper(…)]`"),
     ("field", "Fields: their types, and what a target can be"),
     ("candle", "Layers of candle whose gradients are wrong"),
     ("sizes", "Sizes"),
+    ("sequential", "Chains of layers: `#[hyper(sequential)]`"),
     ("hypernetwork", "`hypernetwork!`"),
 ];
 
 /// Files with several mistakes, or whose one mistake rustc reports twice.
-const SEVERAL: [(&str, usize); 6] = [
+const SEVERAL: [(&str, usize); 7] = [
     ("attribute/all_at_once", 4),
     ("field/all_at_once", 3),
     ("sizes/all_at_once", 3),
     ("hypernetwork/all_at_once", 4),
+    ("sequential/all_at_once", 3),
     // The check and the number of parameters both compute the size.
     ("sizes/constant_underflow", 2),
     // Once with the suggestion to make it a type parameter, once without.

@@ -376,8 +376,8 @@ fn wrong_tasks() -> Result<()> {
     let own = "the input can't be its own condition, which is the number of a task: use \
                `generate_params(&tasks)` and `forward_with`";
     let xs = input(&[2, 8], 1, DType::F32)?;
-    assert_eq!(message(hyper.forward(&xs)), own);
-    assert_eq!(message(hyper.run(&xs.unsqueeze(1)?, &hyper.zero_state(2)?)), own);
+    assert_eq!(message(hyper.as_network().forward(&xs)), own);
+    assert_eq!(message(hyper.as_network().run(&xs.unsqueeze(1)?, &hyper.zero_state(2)?)), own);
     Ok(())
 }
 

@@ -36,6 +36,13 @@ pub(super) enum Mode {
     Dynamic,
 }
 
+impl Checked {
+    /// Whether all sizes are constants.
+    pub(super) fn has_constants(&self) -> bool {
+        matches!(self.source, Source::Fixed) && self.roles.is_none()
+    }
+}
+
 /// How the target is known.
 pub(super) enum Source {
     /// It derives `HyperTarget`, and its sizes are constants.

@@ -5,7 +5,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::{Expr, Ident};
 
 use super::check::{Checked, Mode, Source};
-use super::methods::methods;
+use super::methods::{methods, own_condition};
 use crate::span::{ends, private_at};
 
 /// The whole type.
@@ -25,6 +25,9 @@ pub(super) fn stub(checked: &Checked) -> TokenStream {
             pub const NUM_PARAMS: #krate::__private::usize = 0;
             pub const RATIO: #krate::__private::f64 = 0.;
             pub const CHUNKS: #krate::ChunkPlan = #krate::ChunkPlan::whole(0);
+            #[doc(hidden)]
+            const __OWN_CONDITION: #krate::__private::OwnCondition =
+                #krate::__private::OwnCondition { is_vector: true, condition: 0, input: 0 };
 
             pub fn new(
                 #before
@@ -201,10 +204,8 @@ fn conditions(checked: &Checked, embedding: &Part, generator: &Part) -> TokenStr
 
 /// `new`, with constants and their checks where all sizes are constants.
 fn construction(checked: &Checked) -> TokenStream {
-    match (&checked.source, &checked.roles) {
-        (Source::Fixed, None) => [constants(checked), functions(checked)].into_iter().collect(),
-        _ => functions(checked),
-    }
+    let constants = checked.has_constants().then(|| constants(checked));
+    constants.into_iter().chain([functions(checked)]).collect()
 }
 
 /// What `new` takes beside the builder: a configuration before it, or a constructor after it.
@@ -315,10 +316,10 @@ fn plan(checked: &Checked) -> TokenStream {
 }
 
 fn sizes_of_plan(checked: &Checked) -> TokenStream {
-    match (&checked.source, &checked.roles) {
-        (Source::Fixed, None) => quote!(Self::__SIZES),
-        _ => quote_spanned!(Span::mixed_site()=> Self::__sizes(plan.num_params())),
+    if checked.has_constants() {
+        return quote!(Self::__SIZES);
     }
+    quote_spanned!(Span::mixed_site()=> Self::__sizes(plan.num_params()))
 }
 
 /// The only place that asks for a target.
@@ -376,6 +377,7 @@ fn constants(checked: &Checked) -> TokenStream {
     let private = quote!(#krate::__private);
     let rows = Part::embedding(checked).deny(&quote!(#name::__SIZES.rows()));
     let generator = Part::generator(checked).deny(&quote!(#name::__SIZES.generator()));
+    let own_condition = own_condition_constant(checked);
     quote_spanned! {Span::mixed_site()=>
         #rows
         #generator
@@ -384,6 +386,8 @@ fn constants(checked: &Checked) -> TokenStream {
         impl #name {
             #[doc(hidden)]
             const __SIZES: #private::Sizes = Self::__sizes(Self::NUM_TARGET_PARAMS);
+
+            #own_condition
 
             /// The number of the target's generated parameters.
             pub const NUM_TARGET_PARAMS: #private::usize = {
@@ -405,13 +409,30 @@ fn constants(checked: &Checked) -> TokenStream {
     }
 }
 
+/// What is known of the target's input as its own condition.
+fn own_condition_constant(checked: &Checked) -> Option<TokenStream> {
+    let Checked { target, krate, mode, .. } = checked;
+    let private = quote!(#krate::__private);
+    (*mode == Mode::Dynamic).then(|| {
+        quote! {
+            #[doc(hidden)]
+            const __OWN_CONDITION: #private::OwnCondition = {
+                #[allow(unused_imports)]
+                use #private::NoTarget as _;
+                let input = #private::TargetOf::<#target>::INPUT_SHAPE;
+                #private::OwnCondition::new(Self::__SIZES.conditions(), input)
+            };
+        }
+    })
+}
+
 fn traits(checked: &Checked) -> TokenStream {
     let Checked { name, target, krate, .. } = checked;
-    let private = quote!(#krate::__private);
+    let (private, own) = (quote!(#krate::__private), own_condition(checked));
     quote! {
         impl #krate::nn::Module for #name
         where
-            for<'__a> #target: #krate::nn::Module,
+            for<'__a> #target: #krate::nn::Module #own
         {
             fn forward(&self, xs: &#private::Tensor) -> #private::Result<#private::Tensor> {
                 self.inner.forward(xs)

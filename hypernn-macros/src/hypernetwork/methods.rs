@@ -37,6 +37,8 @@ struct Paths {
     /// The quantified lifetime keeps rustc from refusing a method where the bound does not hold.
     module: TokenStream,
     module_t: TokenStream,
+    /// A further bound of the methods in which the input conditions its own weights.
+    own: TokenStream,
 }
 
 impl Paths {
@@ -60,7 +62,24 @@ impl Paths {
             network: super::expand::network(checked),
             module: quote_spanned!(span=> where for<'__a> #target: #krate::nn::Module),
             module_t: quote_spanned!(span=> where for<'__a> #target: #krate::nn::ModuleT),
+            own: own_condition(checked),
         }
+    }
+}
+
+/// What holds where the input can condition its own weights, as far as constants tell.
+pub(super) fn own_condition(checked: &Checked) -> TokenStream {
+    let Checked { name, krate, mode, .. } = checked;
+    if *mode == Mode::Static || !checked.has_constants() {
+        return TokenStream::new();
+    }
+    let private = quote!(#krate::__private);
+    quote! {,
+        for<'__a> #name: #private::ConditionIsVector<{ #name::__OWN_CONDITION.is_vector }>,
+        for<'__a> #name: #private::InputIsCondition<
+            { #name::__OWN_CONDITION.condition },
+            { #name::__OWN_CONDITION.input },
+        >
     }
 }
 
@@ -158,7 +177,7 @@ fn generation(paths: &Paths) -> TokenStream {
 }
 
 fn sequences(paths: &Paths) -> TokenStream {
-    let Paths { private, result, tensor, state, target, module, .. } = paths;
+    let Paths { private, result, tensor, state, target, module, own, .. } = paths;
     quote! {
         /// One step of a sequence: the input conditions its own weights, from a state; also gives
         /// the next state.
@@ -166,7 +185,7 @@ fn sequences(paths: &Paths) -> TokenStream {
         /// # Errors
         /// The input's width is not the condition's, a state of another number of rows, or the
         /// target's own.
-        pub fn step(&self, xs: &#tensor, state: &#state) -> #result<(#tensor, #state)> #module {
+        pub fn step(&self, xs: &#tensor, state: &#state) -> #result<(#tensor, #state)> #module #own {
             self.inner.step(xs, state)
         }
 
@@ -174,7 +193,7 @@ fn sequences(paths: &Paths) -> TokenStream {
         ///
         /// # Errors
         /// As `step`, or no steps.
-        pub fn run(&self, xs: &#tensor, state: &#state) -> #result<(#tensor, #state)> #module {
+        pub fn run(&self, xs: &#tensor, state: &#state) -> #result<(#tensor, #state)> #module #own {
             self.inner.run(xs, state)
         }
 
@@ -201,13 +220,13 @@ fn shared_methods(paths: &Paths) -> TokenStream {
 }
 
 fn forward_methods(paths: &Paths) -> TokenStream {
-    let Paths { private, result, tensor, params, aux, module, module_t, .. } = paths;
+    let Paths { private, result, tensor, params, aux, module, module_t, own, .. } = paths;
     quote! {
         /// Generates the parameters and applies the target.
         ///
         /// # Errors
         /// The target's own.
-        pub fn forward(&self, xs: &#tensor) -> #result<#tensor> #module {
+        pub fn forward(&self, xs: &#tensor) -> #result<#tensor> #module #own {
             self.inner.forward(xs)
         }
 
@@ -223,7 +242,11 @@ fn forward_methods(paths: &Paths) -> TokenStream {
         ///
         /// # Errors
         /// The target's own.
-        pub fn forward_t(&self, xs: &#tensor, train: #private::bool) -> #result<#tensor> #module_t {
+        pub fn forward_t(
+            &self,
+            xs: &#tensor,
+            train: #private::bool,
+        ) -> #result<#tensor> #module_t #own {
             self.inner.forward_t(xs, train)
         }
 
@@ -245,7 +268,7 @@ fn forward_methods(paths: &Paths) -> TokenStream {
         ///
         /// # Errors
         /// The target's own.
-        pub fn forward_aux(&self, xs: &#tensor) -> #result<(#tensor, #aux)> #module {
+        pub fn forward_aux(&self, xs: &#tensor) -> #result<(#tensor, #aux)> #module #own {
             self.inner.forward_aux(xs)
         }
     }

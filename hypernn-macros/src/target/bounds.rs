@@ -48,10 +48,14 @@ fn with_bounds(
 
 /// The layers whose type mentions a type parameter.
 fn generic_layers(target: &Target) -> Vec<(&Field, &Layer)> {
-    let params: Vec<_> =
-        target.header.generics.type_params().map(|param| param.ident.to_string()).collect();
-    let mentioned = |field: &Field| mentions(field.ty.to_token_stream(), &params);
-    layers(target).into_iter().filter(|(field, _)| mentioned(field)).collect()
+    layers(target).into_iter().filter(|(field, _)| is_generic(field, target)).collect()
+}
+
+/// Whether a field's type mentions a type parameter.
+pub(crate) fn is_generic(field: &Field, target: &Target) -> bool {
+    let params = target.header.generics.type_params();
+    let params: Vec<_> = params.map(|param| param.ident.to_string()).collect();
+    mentions(field.ty.to_token_stream(), &params)
 }
 
 fn layers(target: &Target) -> Vec<(&Field, &Layer)> {

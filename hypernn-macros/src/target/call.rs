@@ -60,6 +60,16 @@ pub(crate) fn is_known(name: &str) -> bool {
     KNOWN.iter().any(|known| known.name == name)
 }
 
+/// The argument that says what the layer takes, where its constructor is known.
+pub(crate) fn input_size(call: &Call) -> Option<&Expr> {
+    let at = match lookup(&call.func)?.name {
+        "embedding" | "tensor" => return None,
+        "group_norm" => 1,
+        _ => 0,
+    };
+    positional(call).get(at).copied()
+}
+
 fn lookup(func: &ExprPath) -> Option<&'static Known> {
     let ident = func.path.get_ident()?;
     KNOWN.iter().find(|known| ident == known.name)

@@ -9,17 +9,19 @@ use syn::{
 };
 
 use super::call;
+use super::chain::{self, Chain, RawChain};
 use super::parse::{Arg, Body, Call, FieldItem, Layer, RawField, RawTarget, StructItem, Tie};
 use crate::attr::{similar, unknown_key};
 use crate::report::Report;
 
-const STRUCT_KEYS: &[&str] = &["config", "crate", "forward"];
+const STRUCT_KEYS: &[&str] = &["config", "crate", "forward", "sequential", "sequential_t", "input"];
 const FIELD_KEYS: &[&str] = &["value", "name", "tie", "role"];
 
 /// A target without errors, unless the report has some.
 pub(crate) struct Target {
     pub(crate) header: Header,
     pub(crate) fields: Vec<Field>,
+    pub(crate) chain: Option<Chain>,
 }
 
 /// What stands on the struct.
@@ -30,6 +32,8 @@ pub(crate) struct Header {
     pub(crate) krate: Path,
     pub(crate) config: Option<Type>,
     pub(crate) forwards: Vec<Forward>,
+    /// The key of the chain, where the target is one.
+    pub(crate) sequential: Option<Ident>,
 }
 
 /// A method that also gets a function over flat parameters.
@@ -64,13 +68,50 @@ pub(crate) enum FieldKind {
 
 /// Checks a target.
 pub(crate) fn check(raw: RawTarget, report: &mut Report) -> Target {
-    let header = header(raw.ident, raw.vis, raw.generics, raw.items, report);
+    let mut items = raw.items;
+    let chain = take_chain(&mut items, report);
+    let input = take_input(&mut items, chain.is_some(), report);
+    let mut header = header(raw.ident, raw.vis, raw.generics, items, report);
+    header.sequential = chain.as_ref().map(|chain| chain.key.clone());
     let fields = match raw.body {
         Body::Struct(fields) => check_fields(&header.ident, fields, report),
         Body::Enum(token) => not_a_struct(token, report),
         Body::Union(token) => not_a_struct(token, report),
     };
-    Target { header, fields }
+    let chain = chain.map(|chain| chain::check(chain, input, &fields, report));
+    Target { header, fields, chain }
+}
+
+/// The one chain among the items.
+fn take_chain(items: &mut Vec<StructItem>, report: &mut Report) -> Option<RawChain> {
+    let mut chain = Once::new();
+    for item in items.extract_if(.., |item| matches!(item, StructItem::Sequential(..))) {
+        let StructItem::Sequential(key, steps) = item else { continue };
+        match &chain.value {
+            Some(RawChain { key: first, .. }) if *first != key => {
+                report.error(&key, format!("a target has one chain, and `{first}` is given"));
+            }
+            _ => chain.set(&key.clone(), RawChain { key, steps }, report),
+        }
+    }
+    chain.value
+}
+
+/// The shape of a sample, which only a chain can take.
+fn take_input(
+    items: &mut Vec<StructItem>,
+    chained: bool,
+    report: &mut Report,
+) -> Option<Vec<Expr>> {
+    let mut input = Once::new();
+    for item in items.extract_if(.., |item| matches!(item, StructItem::Input(..))) {
+        let StructItem::Input(key, sizes) = item else { continue };
+        if !chained {
+            report.error(&key, "`input` needs `sequential`: the shapes of a forward that is written by hand are not known");
+        }
+        input.set(&key, sizes, report);
+    }
+    input.value
 }
 
 fn not_a_struct(token: impl ToTokens, report: &mut Report) -> Vec<Field> {
@@ -92,11 +133,13 @@ fn header(
             StructItem::Crate(key, path) => krate.set(&key, path, report),
             StructItem::Forward(signature) => forwards.extend(forward(*signature, report)),
             StructItem::Unknown(key) => unknown_on_struct(&key, report),
+            // Taken before.
+            StructItem::Sequential(..) | StructItem::Input(..) => {}
         }
     }
     check_distinct_forwards(&forwards, report);
     let krate = krate.value.unwrap_or_else(|| parse_quote!(::hypernn));
-    Header { ident, vis, generics, krate, config: config.value, forwards }
+    Header { ident, vis, generics, krate, config: config.value, forwards, sequential: None }
 }
 
 /// A key that may be given once.
@@ -614,7 +657,7 @@ mod tests {
     fn unknown_keys_are_named() {
         assert_eq!(
             on_struct(quote!(#[hyper(confg = A)])),
-            "unknown key `confg`; did you mean `config`? (known here: `config`, `crate`, `forward`)"
+            "unknown key `confg`; did you mean `config`? (known here: `config`, `crate`, `forward`, `sequential`, `sequential_t`, `input`)"
         );
         assert_eq!(
             field(quote!(#[hyper(linear(1, 2), bias = true)])),

@@ -6,9 +6,11 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::{Generics, Ident, Member, Path, Type, parse_quote};
 
+use super::chain::trains;
 use super::check::{Field, FieldKind, Forward, Header, Role, Target, member_name};
+use super::flow::{self, Flow};
 use super::parse::{Layer, Tie};
-use super::{bounds, spec};
+use super::{bounds, forward, spec};
 use crate::span::{ends, private_at};
 
 /// All that a target needs.
@@ -22,9 +24,18 @@ pub(crate) fn expand(target: &Target) -> TokenStream {
         hyper_layer(header, &buildable),
         count.map(|count| fixed_target(header, &fixed, &count)).unwrap_or_default(),
         forwards(header, &buildable),
+        chain(target),
         constants(target),
     ];
     parts.into_iter().collect()
+}
+
+/// The forward of a chain, and its shapes.
+fn chain(target: &Target) -> TokenStream {
+    let Some(chain) = &target.chain else { return TokenStream::new() };
+    let (module, flow) = (forward::module(target, chain), Flow::new(target, chain));
+    let constants = flow.constants(target, chain);
+    quote!(#module #constants)
 }
 
 /// Impls that let the rest of the program compile while the declaration is wrong.
@@ -38,12 +49,19 @@ pub(crate) fn stub(header: &Header) -> TokenStream {
         hyper_layer(header, generics),
         fixed_target(header, generics, &quote!(0)),
         forwards(header, generics),
+        chain_stub(header),
     ];
     parts.into_iter().collect()
 }
 
+fn chain_stub(header: &Header) -> TokenStream {
+    let Some(key) = &header.sequential else { return TokenStream::new() };
+    let (module, shapes) = (forward::stub(header, trains(key)), flow::stub(header));
+    quote!(#module #shapes)
+}
+
 /// What the generated code may do that a user's lints would object to.
-fn attributes() -> TokenStream {
+pub(crate) fn attributes() -> TokenStream {
     quote! {
         #[automatically_derived]
         #[allow(non_snake_case, unused_variables, unused_parens, unused_qualifications)]
@@ -207,6 +225,7 @@ fn local(member: &Member) -> Ident {
 fn build(target: &Target) -> TokenStream {
     let krate = &target.header.krate;
     let checks = is_generic(target).then(|| generic_checks(target));
+    let shapes = configured_shapes(target);
     let fields = target.fields.iter().map(|field| build_field(field, target));
     let members = target.fields.iter().map(|field| {
         let (member, built) = (&field.member, local(&field.member));
@@ -214,9 +233,18 @@ fn build(target: &Target) -> TokenStream {
     });
     quote! {
         #checks
+        #shapes
         #(#fields)*
         #krate::__private::StdResult::Ok(Self { #(#members),* })
     }
+}
+
+/// Where sizes are known only at run time, so are the shapes along a chain.
+fn configured_shapes(target: &Target) -> Option<TokenStream> {
+    let Header { krate, config: Some(_), sequential: Some(_), .. } = &target.header else {
+        return None;
+    };
+    Some(quote!(#krate::check::ensure(Self::__chain(config).first())?;))
 }
 
 fn build_field(field: &Field, target: &Target) -> TokenStream {
@@ -337,7 +365,13 @@ fn checks(target: &Target) -> Vec<TokenStream> {
     }
     let with_calls = layers(target)
         .filter(|(_, layer, _)| spec::has_calls(layer) && !spec::passes_config(layer));
-    with_calls.flat_map(|(field, layer, _)| field_checks(field, layer, target)).collect()
+    let checks = with_calls.flat_map(|(field, layer, _)| field_checks(field, layer, target));
+    checks.chain(chain_checks(target)).collect()
+}
+
+fn chain_checks(target: &Target) -> Vec<TokenStream> {
+    let Some(chain) = &target.chain else { return Vec::new() };
+    Flow::new(target, chain).checks(chain, &target.header.krate)
 }
 
 fn field_checks(field: &Field, layer: &Layer, target: &Target) -> Vec<TokenStream> {

@@ -2,8 +2,11 @@
 
 mod bounds;
 mod call;
+mod chain;
 mod check;
 mod expand;
+mod flow;
+mod forward;
 mod parse;
 mod spec;
 

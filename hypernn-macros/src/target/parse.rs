@@ -39,7 +39,18 @@ pub(crate) enum StructItem {
     Config(Ident, Type),
     Crate(Ident, Path),
     Forward(Box<Signature>),
+    /// `sequential` or `sequential_t`, with its steps where they are named.
+    Sequential(Ident, Option<Vec<Step>>),
+    Input(Ident, Vec<Expr>),
     Unknown(Ident),
+}
+
+/// A step of a chain.
+pub(crate) enum Step {
+    /// A field, or a step without parameters.
+    Name(Member),
+    Call(Call),
+    Value(Expr),
 }
 
 /// A field as it was written.
@@ -132,9 +143,60 @@ impl Parse for StructItem {
                 "forward(fn step(&self, xs: &Tensor) -> Result<Tensor>)",
             )
             .map(|signature| Self::Forward(Box::new(signature))),
+            "sequential" | "sequential_t" => {
+                let form = format!("{key} = [conv, relu, flatten, fc]");
+                attr::with_form(steps(input), &form).map(|steps| Self::Sequential(key, steps))
+            }
+            "input" => attr::with_form(assigned(input, sizes), "input = (1, 28, 28)")
+                .map(|sizes| Self::Input(key, sizes)),
             _ => attr::skip_item(input).map(|()| Self::Unknown(key)),
         }
     }
+}
+
+/// The steps of a chain, if it names any.
+///
+/// Not in parentheses: clippy takes those for nested attributes, and a step that comes twice for one
+/// too many.
+fn steps(input: ParseStream<'_>) -> Result<Option<Vec<Step>>> {
+    if input.is_empty() || input.peek(Token![,]) {
+        return Ok(None);
+    }
+    input.parse::<Token![=]>()?;
+    let content;
+    let bracket = bracketed!(content in input);
+    let steps = Punctuated::<Step, Token![,]>::parse_terminated(&content)?;
+    if steps.is_empty() {
+        return Err(syn::Error::new(bracket.span.join(), "the chain has no steps"));
+    }
+    Ok(Some(steps.into_iter().collect()))
+}
+
+impl Parse for Step {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        if is_member(input) {
+            return input.parse().map(Self::Name);
+        }
+        let ahead = input.fork();
+        if ahead.parse::<ExprPath>().is_ok() && ahead.peek(token::Paren) {
+            return arguments(input.parse()?, input).map(Self::Call);
+        }
+        input.parse().map(Self::Value)
+    }
+}
+
+/// Whether a name or a number stands alone.
+fn is_member(input: ParseStream<'_>) -> bool {
+    let ahead = input.fork();
+    ahead.parse::<Member>().is_ok() && (ahead.is_empty() || ahead.peek(Token![,]))
+}
+
+/// The sizes of a tuple, or the one size that something else is.
+fn sizes(input: ParseStream<'_>) -> Result<Vec<Expr>> {
+    Ok(match input.parse()? {
+        Expr::Tuple(tuple) => tuple.elems.into_iter().collect(),
+        size => vec![size],
+    })
 }
 
 fn assigned<T>(input: ParseStream<'_>, value: fn(ParseStream<'_>) -> Result<T>) -> Result<T> {

@@ -2,12 +2,12 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::Path;
 use syn::spanned::Spanned;
+use syn::{Expr, Path};
 
 use super::call;
 use super::parse::{Call, Layer};
-use crate::span::{private_at, shown_at};
+use crate::span::{ends, private_at, shown_at};
 
 /// The layer's spec as an expression.
 pub(crate) fn spec(layer: &Layer, krate: &Path) -> TokenStream {
@@ -30,8 +30,30 @@ pub(crate) fn spec(layer: &Layer, krate: &Path) -> TokenStream {
     }
 }
 
-fn call_spec(call: &Call, krate: &Path) -> TokenStream {
+/// A constructor's spec as an expression.
+pub(crate) fn call_spec(call: &Call, krate: &Path) -> TokenStream {
     among_constructors(call, &call::lower(call, krate).spec, krate)
+}
+
+/// A step between the fields of a chain, as an expression.
+pub(crate) fn step(call: &Call, krate: &Path) -> TokenStream {
+    among_steps(&call.func, &call::lower(call, krate).spec, krate)
+}
+
+/// As [`step`], for one that is not a call.
+pub(crate) fn step_value(value: &Expr, krate: &Path) -> TokenStream {
+    among_steps(value, &value.to_token_stream(), krate)
+}
+
+/// A block whose glob import makes the steps' names known, whatever is imported around.
+fn among_steps(shown: &impl ToTokens, step: &TokenStream, krate: &Path) -> TokenStream {
+    let (span, _) = ends(shown);
+    let private = private_at(krate, span);
+    quote_spanned!(span=> {
+        #[allow(unused_imports)]
+        use #private::step::*;
+        #step
+    })
 }
 
 /// A block whose glob import makes the constructors' names mean specs, whatever is imported around.

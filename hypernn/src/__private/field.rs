@@ -6,10 +6,11 @@ use candle_core::{Result, Tensor};
 
 use super::invalid;
 use crate::check::Problem;
+use crate::flow::SampleShape;
 use crate::target::NestedSpec;
 use crate::target::layer::{Container, Parameters, Visitor};
 use crate::target::source::{ParamSource, TiedSource, scoped};
-use crate::{FixedTarget, HyperLayer, HyperTarget};
+use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
 
 /// The spec of a field.
 #[derive(Debug)]
@@ -238,6 +239,14 @@ where
     T::Item: FixedTarget,
 {
     const NUM_PARAMS: usize = <T::Item as FixedTarget>::NUM_PARAMS;
+}
+
+impl<T: Container> ShapedTarget for ItemOf<T>
+where
+    T::Item: ShapedTarget,
+{
+    const INPUT_SHAPE: SampleShape = T::Item::INPUT_SHAPE;
+    const OUTPUT_SHAPE: SampleShape = T::Item::OUTPUT_SHAPE;
 }
 
 impl<T: Container> Container for ItemOf<T>

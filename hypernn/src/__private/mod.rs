@@ -6,9 +6,11 @@
 mod field;
 mod part;
 mod sizes;
+mod step_of;
 mod target;
 
 pub use candle_core::{Result, Tensor};
+pub use std::clone::Clone;
 pub use std::convert::{AsRef, Into};
 pub use std::fmt::{Debug, Formatter, Result as FmtResult};
 pub use std::marker::{Send, Sync};
@@ -24,10 +26,14 @@ pub use self::part::{
     DynamicEmbedding, DynamicGenerator, NoPart, Part, StaticEmbedding, StaticGenerator,
 };
 pub use self::sizes::Sizes;
+pub use self::step_of::{StepOf, UnknownStep};
 pub use self::target::{NoTarget, TargetOf};
 pub use crate::check::Problem;
+pub use crate::condition::own::{ConditionIsVector, InputIsCondition, OwnCondition};
+pub use crate::flow::{Chain, Step, StepT};
 pub use crate::generated::TargetPlan;
 pub use crate::hypernetwork::{Declared, DynamicHyperNetwork, StaticHyperNetwork};
+pub use crate::nn::step;
 pub use crate::target::NestedSpec;
 pub use crate::target::layer::{Container, Parameters, Repeat, Visitor};
 pub use crate::target::role::Role;

@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 use candle_core::Result;
 
 use super::invalid;
+use crate::flow::SampleShape;
 use crate::generated::TargetPlan;
-use crate::{FixedTarget, HyperTarget};
+use crate::{FixedTarget, HyperTarget, ShapedTarget};
 
 /// The target of a declared hypernetwork.
 ///
@@ -18,6 +19,14 @@ pub struct TargetOf<T>(PhantomData<T>);
 impl<T: FixedTarget> TargetOf<T> {
     /// The number of its parameters.
     pub const NUM_PARAMS: usize = T::NUM_PARAMS;
+}
+
+impl<T: ShapedTarget> TargetOf<T> {
+    /// The shape that it takes.
+    pub const INPUT_SHAPE: SampleShape = T::INPUT_SHAPE;
+
+    /// The shape that it gives.
+    pub const OUTPUT_SHAPE: SampleShape = T::OUTPUT_SHAPE;
 }
 
 impl<T: HyperTarget> TargetOf<T> {
@@ -51,6 +60,12 @@ impl<T: HyperTarget<Config = ()>> TargetOf<T> {
 pub trait NoTarget<T> {
     /// The number is unknown.
     const NUM_PARAMS: usize = 0;
+
+    /// Nothing is known.
+    const INPUT_SHAPE: SampleShape = SampleShape::ANY;
+
+    /// Nothing is known.
+    const OUTPUT_SHAPE: SampleShape = SampleShape::ANY;
 
     /// Nothing more to report.
     fn fixed() {}

@@ -7,6 +7,7 @@ use candle_nn::{BatchNormConfig, Init, VarBuilder};
 
 use super::{norm, sets};
 use crate::check::{Problem, first, zero};
+use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
@@ -78,6 +79,16 @@ impl BatchNormSpec {
             norm::negative("batch_norm", self.config.eps),
             momentum(self.config.momentum),
         ])
+    }
+
+    /// Features first.
+    pub const fn takes(&self) -> SampleShape {
+        SampleShape::first(&[Some(self.num_features)])
+    }
+
+    /// The same shape.
+    pub const fn gives(&self, input: &SampleShape) -> Given {
+        Given::Shape(*input)
     }
 
     /// Running statistics, then weight 1 and bias 0.

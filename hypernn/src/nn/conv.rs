@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
+use super::slide::Slide;
 use super::{norm, sets};
 use crate::check::{Problem, first, zero};
 use crate::ops::product::{product, product_transposed};
@@ -241,20 +242,24 @@ impl Convolution<'_> {
         Ok(())
     }
 
+    fn slide(&self, taps: usize) -> Slide {
+        let Self { stride, padding, dilation, output_padding, .. } = *self;
+        Slide { taps, stride, padding, dilation, output_padding }
+    }
+
+    fn slid(&self, length: std::result::Result<usize, Problem>) -> Result<usize> {
+        length.map_err(|problem| {
+            candle_core::Error::msg(format!("{}: {}", self.layer, problem.message()))
+        })
+    }
+
     /// The window along one axis; along the height that stands in for none, it does not slide.
     fn axis(&self, pixels: usize, taps: usize, none: bool) -> Result<Axis> {
         if none {
             return Ok(STILL);
         }
         let Self { stride, padding, dilation, .. } = *self;
-        let (padded, span) = (pixels + 2 * padding, dilation * (taps - 1) + 1);
-        if pixels == 0 || span > padded {
-            candle_core::bail!(
-                "{}: the kernel spans {span} with dilation, the input only {padded} with padding",
-                self.layer
-            );
-        }
-        let positions = (padded - span) / stride + 1;
+        let positions = self.slid(self.slide(taps).positions(pixels))?;
         Ok(Axis { pixels, positions, taps, stride, padding, dilation })
     }
 
@@ -262,16 +267,8 @@ impl Convolution<'_> {
         if none {
             return Ok(STILL);
         }
-        let Self { stride, padding, dilation, output_padding, .. } = *self;
-        let span = positions.saturating_sub(1) * stride + dilation * (taps - 1) + 1;
-        let span = span + output_padding;
-        if positions == 0 || span <= 2 * padding {
-            candle_core::bail!(
-                "{}: the output spans {span}, padding {padding} on both sides leaves nothing of it",
-                self.layer
-            );
-        }
-        let pixels = span - 2 * padding;
+        let Self { stride, padding, dilation, .. } = *self;
+        let pixels = self.slid(self.slide(taps).pixels(positions))?;
         Ok(Axis { pixels, positions, taps, stride, padding, dilation })
     }
 }

@@ -3,8 +3,10 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Conv1dConfig, VarBuilder};
 
+use super::slide::{self, Slide};
 use super::{affine, conv};
 use crate::check::Problem;
+use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -71,6 +73,22 @@ impl Conv1dSpec {
         let channels = [("in_channels", self.in_channels), ("out_channels", self.out_channels)];
         let Conv1dConfig { stride, dilation, groups, .. } = self.config;
         conv::check("conv1d", channels, self.kernel_size, stride, dilation, groups)
+    }
+
+    /// `in_channels`, then length.
+    pub const fn takes(&self) -> SampleShape {
+        slide::takes::<1>(self.in_channels)
+    }
+
+    /// `out_channels`, then what the kernel makes of length.
+    ///
+    /// # Errors
+    /// The kernel does not fit into the padded input.
+    pub const fn gives(&self, input: &SampleShape) -> Given {
+        let Conv1dConfig { padding, stride, dilation, .. } = self.config;
+        let taps = self.kernel_size;
+        let slide = Slide { taps, stride, padding, dilation, output_padding: 0 };
+        slide.gives::<1>(self.out_channels, input, false)
     }
 
     const fn dims(&self) -> [usize; 3] {

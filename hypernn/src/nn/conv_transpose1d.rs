@@ -3,8 +3,10 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{ConvTranspose1dConfig, Init, VarBuilder};
 
+use super::slide::{self, Slide};
 use super::{affine, conv};
 use crate::check::Problem;
+use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -78,6 +80,22 @@ impl ConvTranspose1dSpec {
         let channels = [("in_channels", self.in_channels), ("out_channels", self.out_channels)];
         let ConvTranspose1dConfig { stride, dilation, groups, .. } = self.config;
         conv::check("conv_transpose1d", channels, self.kernel_size, stride, dilation, groups)
+    }
+
+    /// `in_channels`, then length.
+    pub const fn takes(&self) -> SampleShape {
+        slide::takes::<1>(self.in_channels)
+    }
+
+    /// `out_channels`, then what the kernel makes of length.
+    ///
+    /// # Errors
+    /// The padding leaves nothing of the output.
+    pub const fn gives(&self, input: &SampleShape) -> Given {
+        let ConvTranspose1dConfig { padding, output_padding, stride, dilation, .. } = self.config;
+        let taps = self.kernel_size;
+        let slide = Slide { taps, stride, padding, dilation, output_padding };
+        slide.gives::<1>(self.out_channels, input, true)
     }
 
     const fn dims(&self) -> [usize; 3] {

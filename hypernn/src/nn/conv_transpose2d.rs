@@ -3,8 +3,10 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{ConvTranspose2dConfig, Init, VarBuilder};
 
+use super::slide::{self, Slide};
 use super::{affine, conv};
 use crate::check::Problem;
+use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -71,6 +73,22 @@ impl ConvTranspose2dSpec {
         let channels = [("in_channels", self.in_channels), ("out_channels", self.out_channels)];
         let ConvTranspose2dConfig { stride, dilation, .. } = self.config;
         conv::check("conv_transpose2d", channels, self.kernel_size, stride, dilation, 1)
+    }
+
+    /// `in_channels`, then height and width.
+    pub const fn takes(&self) -> SampleShape {
+        slide::takes::<2>(self.in_channels)
+    }
+
+    /// `out_channels`, then what the kernel makes of height and width.
+    ///
+    /// # Errors
+    /// The padding leaves nothing of the output.
+    pub const fn gives(&self, input: &SampleShape) -> Given {
+        let ConvTranspose2dConfig { padding, output_padding, stride, dilation } = self.config;
+        let taps = self.kernel_size;
+        let slide = Slide { taps, stride, padding, dilation, output_padding };
+        slide.gives::<2>(self.out_channels, input, true)
     }
 
     const fn dims(&self) -> [usize; 4] {

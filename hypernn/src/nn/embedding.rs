@@ -5,6 +5,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::sets;
 use crate::check::{Problem, first, zero};
+use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
@@ -32,6 +33,16 @@ impl EmbeddingSpec {
             zero("embedding", "in_size", self.in_size),
             zero("embedding", "out_size", self.out_size),
         ])
+    }
+
+    /// Indices of any shape.
+    pub const fn takes(&self) -> SampleShape {
+        SampleShape::ANY
+    }
+
+    /// One more dimension, `out_size`.
+    pub const fn gives(&self, input: &SampleShape) -> Given {
+        Given::Shape(input.push(self.out_size))
     }
 
     /// The table `[in, out]`, standard normal.

@@ -5,6 +5,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::{norm, sets};
 use crate::check::{Problem, first, zero};
+use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
@@ -35,6 +36,16 @@ impl GroupNormSpec {
             groups(self.num_groups, self.num_channels),
             norm::negative("group_norm", self.eps),
         ])
+    }
+
+    /// Channels, then at least one more dimension.
+    pub const fn takes(&self) -> SampleShape {
+        SampleShape::first(&[Some(self.num_channels), None])
+    }
+
+    /// The same shape.
+    pub const fn gives(&self, input: &SampleShape) -> Given {
+        Given::Shape(*input)
     }
 
     /// Weight 1 and bias 0.

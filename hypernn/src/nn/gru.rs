@@ -6,6 +6,7 @@ use candle_nn::{GRUConfig, Init, RNN, VarBuilder};
 
 use super::recurrent::{self, Cell, CellSpec};
 use crate::check::{Problem, first, zero};
+use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -49,6 +50,16 @@ impl GRUSpec {
     /// What is wrong with the sizes, if anything.
     pub const fn check(&self) -> Option<Problem> {
         first(&[zero("gru", "in_dim", self.in_dim), zero("gru", "hidden_dim", self.hidden_dim)])
+    }
+
+    /// A last dimension `in_dim`.
+    pub const fn takes(&self) -> SampleShape {
+        SampleShape::last(self.in_dim)
+    }
+
+    /// The same with a last dimension `hidden_dim`.
+    pub const fn gives(&self, input: &SampleShape) -> Given {
+        Given::Shape(input.with_last(self.hidden_dim))
     }
 
     fn cell(&self, source: &mut dyn ParamSource) -> Result<Cell> {

@@ -5,6 +5,7 @@ use candle_nn::{Init, LayerNormConfig, VarBuilder};
 
 use super::{norm, sets};
 use crate::check::{Problem, first, zero};
+use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamKind, ParamSource, ParamSpec};
 
@@ -60,6 +61,16 @@ impl LayerNormSpec {
             zero("layer_norm", "size", self.size),
             norm::negative("layer_norm", self.config.eps),
         ])
+    }
+
+    /// A last dimension `size`.
+    pub const fn takes(&self) -> SampleShape {
+        SampleShape::last(self.size)
+    }
+
+    /// The same shape.
+    pub const fn gives(&self, input: &SampleShape) -> Given {
+        Given::Shape(*input)
     }
 
     /// Weight 1 and bias 0.

@@ -6,6 +6,7 @@ use candle_nn::VarBuilder;
 use super::affine::Served;
 use super::{affine, sets};
 use crate::check::{Problem, first, zero};
+use crate::flow::{Given, SampleShape};
 use crate::ops::linear_into::linear_into;
 use crate::ops::split::Sink;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
@@ -33,6 +34,16 @@ impl LinearSpec {
     /// What is wrong with the sizes, if anything.
     pub const fn check(&self) -> Option<Problem> {
         first(&[zero("linear", "in_dim", self.in_dim), zero("linear", "out_dim", self.out_dim)])
+    }
+
+    /// A last dimension `in_dim`.
+    pub const fn takes(&self) -> SampleShape {
+        SampleShape::last(self.in_dim)
+    }
+
+    /// The same with a last dimension `out_dim`.
+    pub const fn gives(&self, input: &SampleShape) -> Given {
+        Given::Shape(input.with_last(self.out_dim))
     }
 
     /// Weight `[out, in]` and bias `[out]`, as `candle_nn::linear` initialises them.

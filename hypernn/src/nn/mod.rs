@@ -23,10 +23,13 @@ mod layer_norm;
 mod linear;
 mod lstm;
 mod norm;
+mod pool;
 mod prelu;
 mod recurrent;
 mod rms_norm;
 mod sets;
+mod slide;
+pub mod step;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -57,6 +60,7 @@ pub use gru::{GRU, GRUSpec, gru};
 pub use layer_norm::{LayerNorm, LayerNormSpec, layer_norm, layer_norm_no_bias};
 pub use linear::{Linear, LinearSpec, linear, linear_b, linear_no_bias};
 pub use lstm::{LSTM, LSTMSpec, lstm};
+pub use pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use prelu::{PReLU, PReLUSpec, prelu};
 pub use rms_norm::{RmsNorm, RmsNormSpec, rms_norm};
 pub(crate) use sets::rows_per_set;

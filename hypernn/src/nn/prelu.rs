@@ -5,6 +5,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::{norm, sets};
 use crate::check::{Problem, zero};
+use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
@@ -32,6 +33,19 @@ impl PReLUSpec {
     /// What is wrong with the sizes, if anything.
     pub const fn check(&self) -> Option<Problem> {
         zero("prelu", "num_channels", self.num_params())
+    }
+
+    /// Channels first, or any shape where one slope serves all.
+    pub const fn takes(&self) -> SampleShape {
+        match self.num_channels {
+            Some(num_channels) => SampleShape::first(&[Some(num_channels)]),
+            None => SampleShape::ANY,
+        }
+    }
+
+    /// The same shape.
+    pub const fn gives(&self, input: &SampleShape) -> Given {
+        Given::Shape(*input)
     }
 
     /// The slopes, 0.25.

@@ -5,6 +5,7 @@ use candle_nn::{Init, LayerNormConfig, VarBuilder};
 
 use super::{LayerNorm, layer_norm, norm};
 use crate::check::{Problem, first, zero};
+use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamKind, ParamSource, ParamSpec};
 
@@ -29,6 +30,16 @@ impl RmsNormSpec {
     /// What is wrong with the sizes, if anything.
     pub const fn check(&self) -> Option<Problem> {
         first(&[zero("rms_norm", "size", self.size), norm::negative("rms_norm", self.eps)])
+    }
+
+    /// A last dimension `size`.
+    pub const fn takes(&self) -> SampleShape {
+        SampleShape::last(self.size)
+    }
+
+    /// The same shape.
+    pub const fn gives(&self, input: &SampleShape) -> Given {
+        Given::Shape(*input)
     }
 
     /// Weight 1.

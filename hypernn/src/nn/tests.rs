@@ -4,6 +4,8 @@
 
 mod behaviour;
 mod errors;
+mod pooling;
+mod shapes;
 mod specs;
 
 use candle_core::{DType, Device, Module, ModuleT, Result, Tensor, Var};

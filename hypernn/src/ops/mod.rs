@@ -4,6 +4,7 @@
 
 pub(crate) mod linear;
 pub(crate) mod linear_into;
+pub(crate) mod max_pool;
 pub(crate) mod outer;
 pub(crate) mod product;
 pub(crate) mod split;

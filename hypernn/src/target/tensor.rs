@@ -6,6 +6,7 @@ use candle_nn::Init;
 use super::layer::{HyperLayer, Parameters, Visitor};
 use super::source::{ParamKind, ParamSource, ParamSpec};
 use crate::check::Problem;
+use crate::flow::{Given, SampleShape};
 
 /// A bare tensor of rank `R`: `#[hyper(tensor([rows, columns]))]`.
 ///
@@ -48,6 +49,16 @@ impl<const R: usize> TensorSpec<R> {
             return None;
         }
         Some(Problem::new("tensor: a dimension is 0, expected at least 1"))
+    }
+
+    /// Any shape; a tensor is no step of a chain.
+    pub const fn takes(&self) -> SampleShape {
+        SampleShape::ANY
+    }
+
+    /// Any shape.
+    pub const fn gives(&self, _: &SampleShape) -> Given {
+        Given::Shape(SampleShape::ANY)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The condition: what a dynamic hypernetwork's weights depend on.
 
+pub mod own;
+
 use std::f64::consts::{FRAC_PI_2, SQRT_2};
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};

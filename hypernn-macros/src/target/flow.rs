@@ -1,0 +1,279 @@
+//! The shapes along the chain of a `sequential` target, as a constant, and what does not fit.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::{Expr, Path};
+
+use super::chain::{Chain, Link};
+use super::check::{Field, FieldKind, Header, Target, member_name};
+use super::parse::{Call, Layer};
+use super::{bounds, call, expand, spec};
+use crate::span::{ends, private_at, shown_at};
+
+/// The code of a chain's shapes.
+pub(crate) struct Flow {
+    /// Follows the shape, from `__chain` to `__chain`.
+    steps: TokenStream,
+    /// Where each problem is shown, if there is one.
+    places: Vec<Place>,
+}
+
+/// Where the problems of one step are shown.
+struct Place {
+    /// A size that does not fit.
+    takes: (Span, Span),
+    /// What can't be given.
+    gives: (Span, Span),
+}
+
+impl Place {
+    fn at(tokens: impl ToTokens) -> Self {
+        let ends = ends(tokens);
+        Self { takes: ends, gives: ends }
+    }
+
+    fn of_call(call: &Call) -> Self {
+        let gives = (ends(&call.func).0, shown_at(call.paren.span.close()));
+        let takes = call::input_size(call).map_or(gives, ends);
+        Self { takes, gives }
+    }
+}
+
+impl Flow {
+    /// Of a checked chain.
+    pub(crate) fn new(target: &Target, chain: &Chain) -> Self {
+        let mut flow = Self { steps: TokenStream::new(), places: Vec::new() };
+        for link in &chain.links {
+            let step = flow.link(link, target);
+            flow.steps.extend(step);
+        }
+        flow
+    }
+
+    /// A new place; its number.
+    fn place(&mut self, place: Place) -> usize {
+        self.places.push(place);
+        self.places.len() - 1
+    }
+
+    fn link(&mut self, link: &Link, target: &Target) -> TokenStream {
+        let krate = &target.header.krate;
+        match link {
+            Link::Field(i) => self.field(&target.fields[*i], krate),
+            Link::Call(call, name) => {
+                let place = self.place(Place::of_call(call));
+                between(place, name, &spec::step(call, krate), ends(&call.func).0)
+            }
+            Link::Value(value, name) => {
+                let place = self.place(Place::at(value));
+                between(place, name, &spec::step_value(value, krate), ends(value).0)
+            }
+        }
+    }
+
+    fn field(&mut self, field: &Field, krate: &Path) -> TokenStream {
+        let (name, ty) = (member_name(&field.member), field.ty.to_token_stream());
+        match &field.kind {
+            FieldKind::Layer { layer, .. } => self.layer(layer, &name, &ty, krate),
+            FieldKind::Value(_) => quote! {
+                let __chain = if #krate::__private::StepOf::<#ty>::KEEPS {
+                    __chain
+                } else {
+                    __chain.unknown(#name)
+                };
+            },
+        }
+    }
+
+    fn layer(&mut self, layer: &Layer, name: &str, ty: &TokenStream, krate: &Path) -> TokenStream {
+        match layer {
+            Layer::Call(call) => self.call(call, name, krate),
+            Layer::Target(..) => self.target(name, ty, krate),
+            Layer::Repeat(layer, count) => {
+                let each = self.layer(layer, name, &spec::item(ty, krate), krate);
+                quote! {
+                    let (mut __all, mut __i) = (__chain, 0);
+                    while __i < #count {
+                        let __chain = __all;
+                        #each
+                        __all = __chain;
+                        __i += 1;
+                    }
+                    let __chain = __all;
+                }
+            }
+            Layer::List(layers) => {
+                let item = spec::item(ty, krate);
+                let layers = layers.iter().enumerate();
+                let each = layers
+                    .map(|(i, layer)| self.layer(layer, &format!("{name}.{i}"), &item, krate));
+                each.collect()
+            }
+            Layer::When(condition, layer) => {
+                let each = self.layer(layer, name, &spec::item(ty, krate), krate);
+                quote! {
+                    let __chain = if #condition {
+                        #each
+                        __chain
+                    } else {
+                        __chain
+                    };
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, call: &Call, name: &str, krate: &Path) -> TokenStream {
+        let place = self.place(Place::of_call(call));
+        let (spec, span) = (spec::call_spec(call, krate), ends(&call.func).0);
+        // Wrong sizes are a problem of their own, and their shapes could not be computed.
+        quote_spanned! {span=>
+            let __spec = #spec;
+            let __chain = if __spec.check().is_some() {
+                __chain.unknown(#name)
+            } else {
+                let __chain = __chain.takes(#place, #name, __spec.takes());
+                __chain.gives(#place, #name, __spec.gives(__chain.shape()))
+            };
+        }
+    }
+
+    fn target(&mut self, name: &str, ty: &TokenStream, krate: &Path) -> TokenStream {
+        let (place, private) = (self.place(Place::at(ty)), quote!(#krate::__private));
+        quote! {
+            let __chain = __chain.target(
+                #place,
+                #name,
+                #private::TargetOf::<#ty>::INPUT_SHAPE,
+                #private::TargetOf::<#ty>::OUTPUT_SHAPE,
+            );
+        }
+    }
+
+    /// The constants of a target whose sizes are constants, or the function of one whose are not.
+    pub(crate) fn constants(&self, target: &Target, chain: &Chain) -> TokenStream {
+        let header = &target.header;
+        let (ident, krate) = (&header.ident, &header.krate);
+        let (attributes, private) = (expand::attributes(), quote!(#krate::__private));
+        let generics = bounds::buildable(target);
+        let (impl_generics, _, where_clause) = generics.split_for_impl();
+        let (_, ty_generics, _) = header.generics.split_for_impl();
+        let (chain, places) = (self.chain(chain, krate), self.places.len());
+        if let Some(config) = &header.config {
+            return quote! {
+                #attributes
+                impl #impl_generics #ident #ty_generics #where_clause {
+                    fn __chain(config: &#config) -> #private::Chain<#places> {
+                        #chain
+                    }
+                }
+            };
+        }
+        let (input, output) = (quote!(Self::__CHAIN.input()), quote!(*Self::__CHAIN.shape()));
+        let shape = quote!(#krate::flow::SampleShape);
+        quote! {
+            #attributes
+            impl #impl_generics #ident #ty_generics #where_clause {
+                const __CHAIN: #private::Chain<#places> = { #chain };
+
+                /// The shape that it takes, without the batch.
+                pub const INPUT_SHAPE: #shape = #input;
+
+                /// The shape that it gives, without the batch.
+                pub const OUTPUT_SHAPE: #shape = #output;
+            }
+
+            #attributes
+            impl #impl_generics #krate::ShapedTarget for #ident #ty_generics #where_clause {
+                const INPUT_SHAPE: #shape = #input;
+                const OUTPUT_SHAPE: #shape = #output;
+            }
+        }
+    }
+
+    fn chain(&self, chain: &Chain, krate: &Path) -> TokenStream {
+        let (private, steps, places) = (quote!(#krate::__private), &self.steps, self.places.len());
+        let input = input(chain, krate);
+        quote! {
+            #[allow(unused_imports)]
+            use #private::{NoTarget as _, UnknownStep as _};
+            let __chain = #private::Chain::<#places>::new(#input);
+            #steps
+            __chain
+        }
+    }
+
+    /// Statements that fail to evaluate where a step does not fit.
+    pub(crate) fn checks(&self, chain: &Chain, krate: &Path) -> Vec<TokenStream> {
+        let input_check = chain.input.as_ref().map(|sizes| {
+            let (span, end) = (ends(&sizes[0]).0, ends(&sizes[sizes.len() - 1]).1);
+            let input = input(chain, krate);
+            deny((span, end), &quote!(#input.check()), krate)
+        });
+        let checks = self.places.iter().enumerate().map(|(i, place)| {
+            let takes = deny(place.takes, &quote!(Self::__CHAIN.taken(#i)), krate);
+            let gives = deny(place.gives, &quote!(Self::__CHAIN.given(#i)), krate);
+            quote!(#takes #gives)
+        });
+        input_check.into_iter().chain(checks).collect()
+    }
+}
+
+/// Shapes of which nothing is known, while the declaration is wrong.
+pub(crate) fn stub(header: &Header) -> TokenStream {
+    if header.config.is_some() {
+        return TokenStream::new();
+    }
+    let Header { ident, krate, generics, .. } = header;
+    let attributes = expand::attributes();
+    let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
+    let shape = quote!(#krate::flow::SampleShape);
+    quote! {
+        #attributes
+        impl #impl_generics #krate::ShapedTarget for #ident #ty_generics #where_clause {
+            const INPUT_SHAPE: #shape = #shape::ANY;
+            const OUTPUT_SHAPE: #shape = #shape::ANY;
+        }
+
+        #attributes
+        impl #impl_generics #ident #ty_generics #where_clause {
+            pub const INPUT_SHAPE: #shape = #shape::ANY;
+            pub const OUTPUT_SHAPE: #shape = #shape::ANY;
+        }
+    }
+}
+
+/// A statement that fails to evaluate where there is a problem, shown between two spans.
+fn deny((span, end): (Span, Span), problem: &TokenStream, krate: &Path) -> TokenStream {
+    let (private, problem) = (private_at(krate, span), quote_spanned!(end=> (#problem)));
+    quote_spanned!(span=> #private::deny #problem;)
+}
+
+/// A step without parameters.
+fn between(place: usize, name: &str, step: &TokenStream, span: Span) -> TokenStream {
+    quote_spanned! {span=>
+        let __step = #step;
+        let __problem = __step.check();
+        let __chain = if __problem.is_some() {
+            __chain.broken(#place, #name, __problem)
+        } else {
+            let __chain = __chain.takes(#place, #name, __step.takes());
+            __chain.passes(#place, #name, __step.gives(__chain.shape()))
+        };
+    }
+}
+
+/// The shape that the chain begins with.
+fn input(chain: &Chain, krate: &Path) -> TokenStream {
+    let shape = quote!(#krate::flow::SampleShape);
+    let Some(sizes) = &chain.input else { return quote!(#shape::ANY) };
+    let private = quote!(#krate::__private);
+    let sizes = sizes.iter().map(|size| match size {
+        Expr::Infer(_) => quote!(#private::Option::None),
+        size => quote!({
+            let __size: #private::usize = #size;
+            #private::Option::Some(__size)
+        }),
+    });
+    quote!(#shape::of(&[#(#sizes),*]))
+}

@@ -1,0 +1,59 @@
+//! How shapes pass through a chain of layers, computed by the compiler.
+//!
+//! A target with `#[hyper(sequential)]` is a chain: the derive writes its forward, and follows the
+//! shape of one sample from step to step. A step that does not fit the one before it is a compile
+//! error at the step.
+//!
+//! ```
+//! use hypernn::HyperTarget;
+//! use hypernn::nn::{Conv2d, Linear};
+//!
+//! #[derive(HyperTarget)]
+//! #[hyper(sequential = [conv, relu, max_pool2d(2), flatten, fc], input = (1, 28, 28))]
+//! struct Net {
+//!     #[hyper(conv2d(1, 8, 5))]
+//!     conv: Conv2d,
+//!     #[hyper(linear(8 * 12 * 12, 10))]
+//!     fc: Linear,
+//! }
+//!
+//! assert_eq!(Net::INPUT_SHAPE.to_string(), "[1, 28, 28]");
+//! assert_eq!(Net::OUTPUT_SHAPE.to_string(), "[10]");
+//! // Constants, for checks of your own.
+//! const _: () = assert!(Net::OUTPUT_SHAPE.is(&[10]));
+//! ```
+//!
+//! A layer of your own takes part with three inherent functions of its spec, `check`,
+//! `const fn takes(&self) -> SampleShape` and
+//! `const fn gives(&self, input: &SampleShape) -> Given`; a step without parameters likewise, see [`nn::step`](crate::nn::step).
+
+mod chain;
+mod shape;
+mod step;
+
+pub use chain::Chain;
+pub use shape::SampleShape;
+pub use step::{KeepsShape, Step, StepT};
+
+use crate::check::Problem;
+
+/// What a step gives for an input that it takes.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::large_enum_variant, reason = "for the compiler, which has no boxes")]
+pub enum Given {
+    /// A tensor of this shape.
+    Shape(SampleShape),
+    /// Nothing: the message says what is wrong, without the step's name and the input's shape.
+    Problem(Problem),
+}
+
+/// A target whose shapes are constants. A chain with sizes that are constants derives it; implement
+/// it by hand for a target whose forward is written by hand, to have it checked in chains and
+/// hypernetworks.
+pub trait ShapedTarget {
+    /// What it takes, without the batch.
+    const INPUT_SHAPE: SampleShape;
+
+    /// What it gives, without the batch.
+    const OUTPUT_SHAPE: SampleShape;
+}

@@ -1,0 +1,405 @@
+//! The shape of one sample, as far as it is known.
+
+use crate::check::Problem;
+
+/// The most dimensions that are kept before the open part, and as many behind it.
+const MAX: usize = 8;
+
+/// The shape of one sample: of a tensor without its first dimension, the batch.
+///
+/// It may be known in part. `[1, _, _]` has three dimensions, the first of size 1; `[…, 64]` ends in
+/// one of size 64, and has any number before it.
+///
+/// ```
+/// use hypernn::flow::SampleShape;
+///
+/// const IMAGE: SampleShape = SampleShape::of(&[Some(1), None, None]);
+/// assert_eq!(IMAGE.to_string(), "[1, _, _]");
+/// assert_eq!(SampleShape::last(64).to_string(), "[…, 64]");
+/// assert!(SampleShape::new(&[1, 28, 28]).is(&[1, 28, 28]));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SampleShape {
+    /// All dimensions, or those before the open part.
+    front: Dims,
+    /// Whether a number of unknown dimensions lie between front and back.
+    open: bool,
+    /// The dimensions behind the open part.
+    back: Dims,
+}
+
+/// Some neighbouring dimensions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Dims {
+    sizes: [Option<usize>; MAX],
+    len: usize,
+}
+
+impl Dims {
+    const NONE: Self = Self { sizes: [None; MAX], len: 0 };
+
+    const fn push(mut self, size: Option<usize>) -> Self {
+        if self.len < MAX {
+            self.sizes[self.len] = size;
+            self.len += 1;
+        }
+        self
+    }
+
+    const fn extend(mut self, sizes: &[Option<usize>]) -> Self {
+        let mut i = 0;
+        while i < sizes.len() {
+            self = self.push(sizes[i]);
+            i += 1;
+        }
+        self
+    }
+
+    /// Both at once, counted from the front; `None` where two sizes differ.
+    const fn meet(self, other: Self) -> Option<Self> {
+        let (mut met, short) = if self.len < other.len { (other, self) } else { (self, other) };
+        let mut i = 0;
+        while i < short.len {
+            match meet(met.sizes[i], short.sizes[i]) {
+                Some(size) => met.sizes[i] = size,
+                None => return None,
+            }
+            i += 1;
+        }
+        Some(met)
+    }
+
+    const fn same(&self, other: &Self) -> bool {
+        let mut i = 0;
+        while i < self.len && i < other.len {
+            match (self.sizes[i], other.sizes[i]) {
+                (Some(a), Some(b)) if a == b => {}
+                (None, None) => {}
+                _ => return false,
+            }
+            i += 1;
+        }
+        self.len == other.len
+    }
+
+    const fn reversed(self) -> Self {
+        let mut reversed = Self::NONE;
+        let mut i = self.len;
+        while i > 0 {
+            i -= 1;
+            reversed = reversed.push(self.sizes[i]);
+        }
+        reversed
+    }
+}
+
+/// One dimension that is both; `None` where the two sizes differ.
+const fn meet(a: Option<usize>, b: Option<usize>) -> Option<Option<usize>> {
+    match (a, b) {
+        (Some(a), Some(b)) if a != b => None,
+        (None, b) => Some(b),
+        (a, _) => Some(a),
+    }
+}
+
+impl SampleShape {
+    /// A shape of which nothing is known.
+    pub const ANY: Self = Self { front: Dims::NONE, open: true, back: Dims::NONE };
+
+    /// A shape all of whose sizes are known.
+    pub const fn new(sizes: &[usize]) -> Self {
+        let mut front = Dims::NONE;
+        let mut i = 0;
+        while i < sizes.len() {
+            front = front.push(Some(sizes[i]));
+            i += 1;
+        }
+        Self { front, open: false, back: Dims::NONE }
+    }
+
+    /// A shape of this many dimensions, some of unknown size.
+    pub const fn of(sizes: &[Option<usize>]) -> Self {
+        Self { front: Dims::NONE.extend(sizes), open: false, back: Dims::NONE }
+    }
+
+    /// Channels, then the sizes of an image or a line.
+    pub const fn image(channels: Option<usize>, sizes: &[Option<usize>]) -> Self {
+        let front = Dims::NONE.push(channels).extend(sizes);
+        Self { front, open: false, back: Dims::NONE }
+    }
+
+    /// A shape that begins like this.
+    pub const fn first(sizes: &[Option<usize>]) -> Self {
+        Self { open: true, ..Self::of(sizes) }
+    }
+
+    /// A shape whose last dimension has this size.
+    pub const fn last(size: usize) -> Self {
+        Self { front: Dims::NONE, open: true, back: Dims::NONE.push(Some(size)) }
+    }
+
+    /// The number of dimensions, where it is known.
+    pub const fn rank(&self) -> Option<usize> {
+        if self.open { None } else { Some(self.front.len) }
+    }
+
+    /// The size of dimension `i`, where it is known.
+    pub const fn dim(&self, i: usize) -> Option<usize> {
+        if i < self.front.len { self.front.sizes[i] } else { None }
+    }
+
+    /// The size of the last dimension, where it is known.
+    pub const fn last_dim(&self) -> Option<usize> {
+        let dims = if self.open { &self.back } else { &self.front };
+        if dims.len == 0 { None } else { dims.sizes[dims.len - 1] }
+    }
+
+    /// The number of values, where all sizes are known.
+    pub const fn num_values(&self) -> Option<usize> {
+        if self.open {
+            return None;
+        }
+        let (mut product, mut i) = (1, 0);
+        while i < self.front.len {
+            match self.front.sizes[i] {
+                Some(size) => product *= size,
+                None => return None,
+            }
+            i += 1;
+        }
+        Some(product)
+    }
+
+    /// Whether it is known to be this.
+    pub const fn is(&self, sizes: &[usize]) -> bool {
+        if self.open || self.front.len != sizes.len() {
+            return false;
+        }
+        let mut i = 0;
+        while i < sizes.len() {
+            match self.front.sizes[i] {
+                Some(size) if size == sizes[i] => {}
+                _ => return false,
+            }
+            i += 1;
+        }
+        true
+    }
+
+    /// `==`, in a constant.
+    pub const fn same(&self, other: &Self) -> bool {
+        self.open == other.open && self.front.same(&other.front) && self.back.same(&other.back)
+    }
+
+    /// The one size that is known of both and differs, if it is one: this shape's and the other's.
+    pub(super) const fn difference(&self, other: &Self) -> Option<(usize, usize)> {
+        if !self.open && !other.open && self.front.len != other.front.len {
+            return None;
+        }
+        let (mut found, mut i) = (None, 0);
+        while i <= self.front.len {
+            // Behind the front, the last dimensions of both.
+            let sizes = if i < self.front.len {
+                (self.front.sizes[i], other.dim(i))
+            } else {
+                (self.last_dim(), other.last_dim())
+            };
+            match (sizes, found) {
+                ((Some(a), Some(b)), None) if a != b => found = Some((a, b)),
+                ((Some(a), Some(b)), Some((c, d))) if a != b && (a != c || b != d) => return None,
+                _ => {}
+            }
+            i += 1;
+        }
+        found
+    }
+
+    /// The problem of a size that is zero.
+    pub const fn check(&self) -> Option<Problem> {
+        let mut i = 0;
+        while i < self.front.len {
+            if let Some(0) = self.front.sizes[i] {
+                let problem = Problem::new("input: the shape ").shape(self);
+                return Some(problem.text(" has a dimension of 0, expected at least 1"));
+            }
+            i += 1;
+        }
+        None
+    }
+
+    /// The same with a last dimension of this size.
+    #[must_use]
+    pub const fn with_last(mut self, size: usize) -> Self {
+        if self.open {
+            // What stands in front may be the last dimension too: it no longer counts.
+            let mut back = self.back;
+            if back.len == 0 {
+                back = back.push(None);
+            }
+            back.sizes[back.len - 1] = Some(size);
+            return Self { front: Dims::NONE, open: true, back };
+        }
+        if self.front.len > 0 {
+            self.front.sizes[self.front.len - 1] = Some(size);
+        }
+        self
+    }
+
+    /// The same with one more dimension behind.
+    #[must_use]
+    pub const fn push(self, size: usize) -> Self {
+        if self.open {
+            return Self { back: self.back.push(Some(size)), ..self };
+        }
+        Self { front: self.front.push(Some(size)), ..self }
+    }
+
+    /// What is known where a shape is both; `None` where it can't be.
+    pub const fn meet(&self, other: &Self) -> Option<Self> {
+        match (self.open, other.open) {
+            (true, true) => self.meet_open(other),
+            (true, false) => other.meet_closed(self),
+            (false, true) => self.meet_closed(other),
+            (false, false) if self.front.len != other.front.len => None,
+            (false, false) => match self.front.meet(other.front) {
+                Some(front) => Some(Self { front, ..*self }),
+                None => None,
+            },
+        }
+    }
+
+    /// The sizes of this shape, and those of another where this one leaves them open.
+    pub(super) const fn over(mut self, other: &Self) -> Self {
+        if self.open || other.open || self.front.len != other.front.len {
+            return self;
+        }
+        let mut i = 0;
+        while i < self.front.len {
+            if self.front.sizes[i].is_none() {
+                self.front.sizes[i] = other.front.sizes[i];
+            }
+            i += 1;
+        }
+        self
+    }
+
+    /// Of two open shapes.
+    const fn meet_open(&self, other: &Self) -> Option<Self> {
+        let back = self.back.reversed().meet(other.back.reversed());
+        match (self.front.meet(other.front), back) {
+            (Some(front), Some(back)) => Some(Self { front, open: true, back: back.reversed() }),
+            _ => None,
+        }
+    }
+
+    /// Of a shape of known rank with an open one, whose front and back may overlap in it.
+    const fn meet_closed(&self, open: &Self) -> Option<Self> {
+        let len = self.front.len;
+        if open.front.len > len || open.back.len > len {
+            return None;
+        }
+        let Some(front) = self.front.meet(open.front) else { return None };
+        match front.reversed().meet(open.back.reversed()) {
+            Some(back) => Some(Self { front: back.reversed(), ..*self }),
+            None => None,
+        }
+    }
+}
+
+impl Problem {
+    /// Appends a shape.
+    #[must_use]
+    pub const fn shape(self, shape: &SampleShape) -> Self {
+        let mut text = self.text("[").dims(&shape.front);
+        if shape.open {
+            text = if shape.front.len > 0 { text.text(", …") } else { text.text("…") };
+            if shape.back.len > 0 {
+                text = text.text(", ");
+            }
+        }
+        text.dims(&shape.back).text("]")
+    }
+
+    const fn dims(mut self, dims: &Dims) -> Self {
+        let mut i = 0;
+        while i < dims.len {
+            if i > 0 {
+                self = self.text(", ");
+            }
+            self = match dims.sizes[i] {
+                Some(size) => self.number(size),
+                None => self.text("_"),
+            };
+            i += 1;
+        }
+        self
+    }
+}
+
+impl std::fmt::Display for SampleShape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(Problem::new("").shape(self).message())
+    }
+}
+
+impl std::fmt::Debug for SampleShape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IMAGE: SampleShape = SampleShape::of(&[Some(8), None, None]);
+    const CHANNELS: SampleShape = SampleShape::first(&[Some(8), None]);
+    const WIDTH: SampleShape = SampleShape::last(8);
+
+    fn met(a: SampleShape, b: SampleShape) -> Option<String> {
+        let (there, back) = (a.meet(&b), b.meet(&a));
+        assert_eq!(there, back);
+        there.map(|shape| shape.to_string())
+    }
+
+    #[test]
+    fn shapes_are_written_as_far_as_they_are_known() {
+        let written = [SampleShape::ANY, IMAGE, CHANNELS, WIDTH, SampleShape::new(&[])];
+        let written = written.map(|shape| shape.to_string());
+        assert_eq!(written, ["[…]", "[8, _, _]", "[8, _, …]", "[…, 8]", "[]"]);
+    }
+
+    #[test]
+    fn two_shapes_at_once() {
+        assert_eq!(met(IMAGE, SampleShape::ANY).as_deref(), Some("[8, _, _]"));
+        assert_eq!(met(IMAGE, CHANNELS).as_deref(), Some("[8, _, _]"));
+        assert_eq!(met(IMAGE, WIDTH).as_deref(), Some("[8, _, 8]"));
+        assert_eq!(met(CHANNELS, WIDTH).as_deref(), Some("[8, _, …, 8]"));
+        assert_eq!(met(SampleShape::new(&[8]), WIDTH).as_deref(), Some("[8]"));
+        assert_eq!(met(IMAGE, SampleShape::new(&[8, 4, 5])).as_deref(), Some("[8, 4, 5]"));
+    }
+
+    #[test]
+    fn shapes_that_contradict_each_other() {
+        assert_eq!(met(IMAGE, SampleShape::new(&[8, 4])), None);
+        assert_eq!(met(IMAGE, SampleShape::new(&[7, 4, 5])), None);
+        assert_eq!(met(CHANNELS, SampleShape::new(&[8])), None);
+        assert_eq!(met(WIDTH, SampleShape::last(9)), None);
+        assert_eq!(met(WIDTH, SampleShape::new(&[])), None);
+    }
+
+    #[test]
+    fn the_last_dimension_of_an_open_shape_may_be_its_first() {
+        assert_eq!(CHANNELS.with_last(3).to_string(), "[…, 3]");
+        assert_eq!(IMAGE.with_last(3).to_string(), "[8, _, 3]");
+        assert_eq!(WIDTH.push(2).with_last(3).to_string(), "[…, 8, 3]");
+        assert_eq!(SampleShape::ANY.with_last(3).last_dim(), Some(3));
+    }
+
+    #[test]
+    fn values_are_counted_where_all_sizes_are_known() {
+        assert_eq!(SampleShape::new(&[8, 4, 5]).num_values(), Some(160));
+        assert_eq!((IMAGE.num_values(), WIDTH.num_values()), (None, None));
+        assert!(!IMAGE.is(&[8, 4, 5]) && !WIDTH.is(&[8]));
+    }
+}

@@ -1,0 +1,56 @@
+//! What can be a step of a chain.
+
+use candle_core::{Module, ModuleT, Result, Tensor};
+
+/// A step of a `sequential` chain: a [`Module`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be a step of `sequential`",
+    label = "not a `Module`",
+    note = "a layer that behaves otherwise in training, such as `BatchNorm`, goes into `#[hyper(sequential_t)]`",
+    note = "a chain of some of the fields names them: `#[hyper(sequential = [conv, relu, flatten, fc])]`",
+    note = "for anything else than one layer after the other, write the forward by hand"
+)]
+pub trait Step {
+    /// The next values.
+    ///
+    /// # Errors
+    /// The layer's own.
+    fn step(&self, xs: &Tensor) -> Result<Tensor>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Module + ?Sized> Step for T {
+    fn step(&self, xs: &Tensor) -> Result<Tensor> {
+        self.forward(xs)
+    }
+}
+
+/// A step of a `sequential_t` chain: a [`ModuleT`], as every [`Module`] is.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be a step of `sequential_t`",
+    label = "not a `Module` or `ModuleT`",
+    note = "a chain of some of the fields names them: `#[hyper(sequential_t = [conv, relu, flatten, fc])]`",
+    note = "for anything else than one layer after the other, write the forward by hand"
+)]
+pub trait StepT {
+    /// The next values, in training or not.
+    ///
+    /// # Errors
+    /// The layer's own.
+    fn step_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: ModuleT + ?Sized> StepT for T {
+    fn step_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
+        self.forward_t(xs, train)
+    }
+}
+
+/// A step without parameters that gives the shape it takes, for a field with a `value` in a chain.
+///
+/// Behind a field whose type does not say so, shapes are unknown up to the next layer.
+pub trait KeepsShape {}
+
+impl KeepsShape for candle_nn::Activation {}
+impl KeepsShape for candle_nn::Dropout {}

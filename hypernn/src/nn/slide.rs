@@ -1,0 +1,71 @@
+//! The arithmetic of a window that slides along an axis.
+
+use crate::check::Problem;
+use crate::flow::{Given, SampleShape};
+
+/// A kernel along one axis.
+#[derive(Clone, Copy)]
+pub(super) struct Slide {
+    pub(super) taps: usize,
+    pub(super) stride: usize,
+    pub(super) padding: usize,
+    pub(super) dilation: usize,
+    /// Of a transposed convolution; 0 otherwise.
+    pub(super) output_padding: usize,
+}
+
+#[allow(clippy::result_large_err, reason = "for the compiler, or on the way to an error")]
+impl Slide {
+    /// The number of places that the window takes on a line of pixels.
+    pub(super) const fn positions(&self, pixels: usize) -> Result<usize, Problem> {
+        let (padded, span) = (pixels + 2 * self.padding, self.dilation * (self.taps - 1) + 1);
+        if pixels == 0 || span > padded {
+            let problem = Problem::new("the kernel spans ").number(span);
+            let problem = problem.text(" with dilation, the input only ").number(padded);
+            return Err(problem.text(" with padding"));
+        }
+        Ok((padded - span) / self.stride + 1)
+    }
+
+    /// The number of pixels under a window that takes this number of places: a transposed
+    /// convolution's output.
+    pub(super) const fn pixels(&self, positions: usize) -> Result<usize, Problem> {
+        let steps = positions.saturating_sub(1) * self.stride;
+        let span = steps + self.dilation * (self.taps - 1) + 1 + self.output_padding;
+        if positions == 0 || span <= 2 * self.padding {
+            let problem = Problem::new("the output spans ").number(span);
+            let problem = problem.text(", padding ").number(self.padding);
+            return Err(problem.text(" on both sides leaves nothing of it"));
+        }
+        Ok(span - 2 * self.padding)
+    }
+
+    const fn along(&self, length: usize, transposed: bool) -> Result<usize, Problem> {
+        if transposed { self.pixels(length) } else { self.positions(length) }
+    }
+
+    /// What a convolution of `AXES` axes to `channels` gives for one sample `[C, …]`.
+    pub(super) const fn gives<const AXES: usize>(
+        &self,
+        channels: usize,
+        input: &SampleShape,
+        transposed: bool,
+    ) -> Given {
+        let (mut sizes, mut i) = ([None; AXES], 0);
+        while i < AXES {
+            if let Some(length) = input.dim(i + 1) {
+                match self.along(length, transposed) {
+                    Ok(length) => sizes[i] = Some(length),
+                    Err(problem) => return Given::Problem(problem),
+                }
+            }
+            i += 1;
+        }
+        Given::Shape(SampleShape::image(Some(channels), &sizes))
+    }
+}
+
+/// What a convolution of `AXES` axes takes: `[C, …]`.
+pub(super) const fn takes<const AXES: usize>(channels: usize) -> SampleShape {
+    SampleShape::image(Some(channels), &[None; AXES])
+}
