@@ -76,6 +76,7 @@
 pub mod check;
 pub mod condition;
 pub mod embedding;
+mod files;
 pub mod flow;
 pub mod generated;
 pub mod generator;

@@ -82,15 +82,13 @@ impl<'a> From<VarBuilder<'a>> for Pretrained<'a> {
 }
 
 impl Pretrained<'static> {
-    /// The tensors of a safetensors file, by name.
+    /// The tensors of a safetensors file, or of a `state_dict` that PyTorch's `torch.save` wrote, by
+    /// name.
     ///
     /// # Errors
-    /// There is no such file, or it is none of safetensors.
+    /// There is no such file, or it is neither.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let tensors = candle_core::safetensors::load(path, &Device::Cpu).map_err(|err| {
-            candle_core::Error::msg(format!("can't read {}: {err}", path.display()))
-        })?;
+        let tensors = crate::files::tensors(path.as_ref())?;
         Ok(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu).into())
     }
 }

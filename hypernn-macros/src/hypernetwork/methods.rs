@@ -299,6 +299,18 @@ fn file_methods(paths: &Paths) -> TokenStream {
             self.inner.save(path)
         }
 
+        /// Reads a `state_dict` of the Python library hyper-nn, for the same network with
+        /// `init: hyper_nn`.
+        ///
+        /// # Errors
+        /// The file can't be read, or is not of such a network; nothing has changed.
+        pub fn load_hyper_nn(
+            &self,
+            path: impl #private::AsRef<#private::Path>,
+        ) -> #result<()> {
+            self.inner.load_hyper_nn(path)
+        }
+
         /// Reads what `save` wrote.
         ///
         /// # Errors

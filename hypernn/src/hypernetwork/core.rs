@@ -33,7 +33,7 @@ pub(super) struct Core<T> {
     /// What was written after `embedding:`, `generator:` and `mode:`.
     parts: [String; 3],
     chunks: ChunkPlan,
-    scheme: InitScheme,
+    pub(super) scheme: InitScheme,
     scales: Scales,
     pub(super) plan: Arc<TargetPlan<T>>,
     pub(super) kept: Kept,

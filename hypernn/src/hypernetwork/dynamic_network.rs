@@ -301,6 +301,20 @@ impl<T> DynamicHyperNetwork<T> {
         self.core.load(path.as_ref())
     }
 
+    /// Reads a `state_dict` of the Python library hyper-nn: of its `TorchDynamicHyperNetwork`, saved by
+    /// `torch.save` or as safetensors.
+    ///
+    /// The declaration is the same network with `init: hyper_nn`: an `rnn`, the generator `linear`, or
+    /// `mlp` for an `nn.Sequential` of linear layers and activations; and a target whose layers are
+    /// in the order of PyTorch's. The outputs then are the same.
+    ///
+    /// # Errors
+    /// The file can't be read, lacks a tensor, has one of another shape or one more; nothing has
+    /// changed then.
+    pub fn load_hyper_nn(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.core.load_hyper_nn(path.as_ref())
+    }
+
     /// Writes the weights for one condition, `[width]` or one task, as an ordinary checkpoint of the
     /// target.
     ///

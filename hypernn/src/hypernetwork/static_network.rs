@@ -163,6 +163,21 @@ impl<T> StaticHyperNetwork<T> {
         self.core.load(path.as_ref())
     }
 
+    /// Reads a `state_dict` of the Python library hyper-nn: of its `TorchLinearHyperNetwork`, saved by
+    /// `torch.save` or as safetensors.
+    ///
+    /// The declaration is the same network with `init: hyper_nn`: a `table`, the generator `linear`, or
+    /// `mlp` for an `nn.Sequential` of linear layers and activations; and a target whose layers are
+    /// in the order of PyTorch's. The outputs then are the same.
+    /// Embeddings that feed no parameter, which hyper-nn allows, are left out.
+    ///
+    /// # Errors
+    /// The file can't be read, lacks a tensor, has one of another shape or one more; nothing has
+    /// changed then.
+    pub fn load_hyper_nn(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.core.load_hyper_nn(path.as_ref())
+    }
+
     /// Writes the generated weights as an ordinary checkpoint of the target: its own names, its
     /// buffers included, no trace of the hypernetwork but a line of metadata.
     ///
