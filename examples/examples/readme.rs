@@ -1,19 +1,16 @@
 //! The program of the README; a test keeps the two alike.
 
 use candle_core::{DType, Device, Result, Tensor};
-use hypernn::nn::{Linear, Module, VarMap};
+use hypernn::nn::{Linear, VarMap};
 use hypernn::{HyperTarget, hypernetwork, seeded};
 
 #[derive(HyperTarget)]
+#[hyper(sequential = [hidden, relu, out], input = 64)]
 struct Net {
-    #[hyper([linear(64, 64), linear(64, 10)])]
-    layers: [Linear; 2],
-}
-
-impl Module for Net {
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.layers[1].forward(&self.layers[0].forward(xs)?.relu()?)
-    }
+    #[hyper(linear(64, 64))]
+    hidden: Linear,
+    #[hyper(linear(64, 10))]
+    out: Linear,
 }
 
 hypernetwork! { struct HyperNet for Net { embedding: table(37, 8), generator: linear, mode: static } }

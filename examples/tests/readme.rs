@@ -6,6 +6,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use hypernn::flow::{Chain, SampleShape};
+use hypernn::nn::spec;
+
 const README: &str = include_str!("../../README.md");
 const PROGRAM: &str = include_str!("../examples/readme.rs");
 
@@ -36,6 +39,9 @@ fn the_first_program_prints_what_the_readme_says() {
 
 #[test]
 fn the_error_is_hypernn_s_own() {
-    let problem = hypernn::nn::spec::conv2d(6, 16, 5).groups(4).check().unwrap();
+    let (hidden, out) = (spec::linear(64, 32), spec::linear(64, 10));
+    let chain = Chain::<2>::new(SampleShape::new(&[64])).takes(0, "hidden", hidden.takes());
+    let chain = chain.gives(0, "hidden", hidden.gives(chain.shape()));
+    let problem = chain.takes(1, "out", out.takes()).first().unwrap();
     assert!(README.contains(&format!("evaluation panicked: {}\n", problem.message())));
 }

@@ -3,7 +3,7 @@
 use proc_macro2::TokenTree;
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
-use syn::{Attribute, Ident, Result, Token};
+use syn::{Attribute, Ident, Path, Result, Token, parse_quote};
 
 use crate::report::Report;
 
@@ -56,6 +56,17 @@ pub(crate) fn with_form<T>(parsed: Result<T>, form: &str) -> Result<T> {
     parsed.map_err(|error| {
         syn::Error::new(error.span(), format!("{error}; the form is `#[hyper({form})]`"))
     })
+}
+
+/// The path of the hypernn crate. `Self` may stand in a path, but in no `use`.
+pub(crate) fn crate_path(path: Option<Path>, report: &mut Report) -> Path {
+    let krate = || parse_quote!(::hypernn);
+    let path = path.unwrap_or_else(krate);
+    if path.segments.iter().any(|segment| segment.ident == "Self") {
+        report.error(&path, "`Self` is a type, not a path to the hypernn crate");
+        return krate();
+    }
+    path
 }
 
 /// The message for a key that is none of `known`.

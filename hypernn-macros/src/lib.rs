@@ -7,6 +7,8 @@ mod attr;
 mod fuzz;
 mod hypernetwork;
 mod report;
+#[cfg(test)]
+mod snapshots;
 mod span;
 mod target;
 
@@ -34,6 +36,12 @@ mod target;
 /// - `#[hyper(config = Type)]`: the fields' expressions read `config: &Type`;
 /// - `#[hyper(forward(fn step(&self, xs: &Tensor) -> Result<Tensor>))]`, any number of times: adds
 ///   `functional_step(flat, xs)`, which is `unpack(flat)?.step(xs)`;
+/// - `#[hyper(sequential)]`: the derive also writes `Module::forward`, the fields in order;
+///   `sequential = [conv, relu, flatten, fc]` names the steps, fields and those of
+///   `hypernn::nn::step`. `sequential_t` writes `ModuleT::forward_t`. Shapes along the chain are
+///   checked at compile time. A step's expression is evaluated in every forward, without `config`;
+/// - `#[hyper(input = (1, 28, 28))]`: the shape of a sample, without the batch, from which such a
+///   chain is checked; `_` where a size is not fixed;
 /// - `#[hyper(crate = path)]`: where `hypernn` is, if not at `::hypernn`.
 #[proc_macro_derive(HyperTarget, attributes(hyper))]
 pub fn derive_hyper_target(input: TokenStream) -> TokenStream {

@@ -2,7 +2,7 @@
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
-use syn::{Expr, Generics, Path, WherePredicate, parse_quote};
+use syn::{Expr, Generics, WherePredicate, parse_quote};
 
 use super::check::{Field, FieldKind, Header, Target};
 use super::parse::Layer;
@@ -12,13 +12,13 @@ use super::spec;
 pub(crate) fn buildable(target: &Target) -> Generics {
     let header = &target.header;
     with_bounds(header.generics.clone(), generic_layers(target), |field, layer| {
-        let (ty, krate) = (&field.ty, &header.krate);
+        let ty = &field.ty;
         if let Layer::Target(_, config) = layer {
             let config = config_type(config.as_deref(), header)?;
-            return Some(parse_quote!(for<'__config> #ty: #krate::HyperTarget<Config = #config>));
+            return Some(parse_quote!(for<'__config> #ty: __p::HyperTarget<Config = #config>));
         }
         let spec = spec_type(layer, header)?;
-        Some(parse_quote!(for<'__config> #ty: #krate::HyperLayer<#spec>))
+        Some(parse_quote!(for<'__config> #ty: __p::HyperLayer<#spec>))
     })
 }
 
@@ -27,10 +27,9 @@ pub(crate) fn buildable(target: &Target) -> Generics {
 /// The lifetime lets the bound stand on types that do not meet it: the impl then does not apply,
 /// without an error of its own.
 pub(crate) fn fixed(target: &Target) -> Generics {
-    let krate = &target.header.krate;
     with_bounds(buildable(target), layers(target), |field, layer| {
-        let ty = nested_type(layer, field.ty.to_token_stream(), krate)?;
-        Some(parse_quote!(for<'__fixed> #ty: #krate::FixedTarget))
+        let ty = nested_type(layer, field.ty.to_token_stream())?;
+        Some(parse_quote!(for<'__fixed> #ty: __p::FixedTarget))
     })
 }
 
@@ -77,18 +76,16 @@ fn mentions(tokens: TokenStream, names: &[String]) -> bool {
 /// The type of a layer's spec, where the syntax tells: the type of a call or of a configuration is
 /// only known to the compiler, and a user's bound names it. `target(config)` is known.
 fn spec_type(layer: &Layer, header: &Header) -> Option<TokenStream> {
-    let krate = &header.krate;
-    let private = quote!(#krate::__private);
     match layer {
         Layer::Call(_) => None,
-        Layer::Target(_, None) => Some(quote!(#private::NestedSpec<()>)),
+        Layer::Target(_, None) => Some(quote!(__p::NestedSpec<()>)),
         Layer::Target(_, Some(config)) => {
             let config = header.config.as_ref().filter(|_| is_config(config))?;
-            Some(quote!(#private::NestedSpec<&'__config #config>))
+            Some(quote!(__p::NestedSpec<&'__config #config>))
         }
         Layer::Repeat(layer, _) => {
             let spec = spec_type(layer, header)?;
-            Some(quote!(#private::Repeat<#spec>))
+            Some(quote!(__p::Repeat<#spec>))
         }
         Layer::List(layers) => {
             let (spec, n) = (spec_type(layers.first()?, header)?, layers.len());
@@ -96,7 +93,7 @@ fn spec_type(layer: &Layer, header: &Header) -> Option<TokenStream> {
         }
         Layer::When(_, layer) => {
             let spec = spec_type(layer, header)?;
-            Some(quote!(#private::Option<#spec>))
+            Some(quote!(__p::Option<#spec>))
         }
     }
 }
@@ -118,12 +115,12 @@ fn is_config(expr: &Expr) -> bool {
 }
 
 /// The type of the targets in a layer of type `ty`.
-fn nested_type(layer: &Layer, ty: TokenStream, krate: &Path) -> Option<TokenStream> {
-    let item = spec::item(&ty, krate);
+fn nested_type(layer: &Layer, ty: TokenStream) -> Option<TokenStream> {
+    let item = spec::item(&ty);
     match layer {
         Layer::Call(_) | Layer::Target(_, Some(_)) => None,
         Layer::Target(_, None) => Some(ty),
-        Layer::Repeat(layer, _) | Layer::When(_, layer) => nested_type(layer, item, krate),
-        Layer::List(layers) => nested_type(layers.first()?, item, krate),
+        Layer::Repeat(layer, _) | Layer::When(_, layer) => nested_type(layer, item),
+        Layer::List(layers) => nested_type(layers.first()?, item),
     }
 }

@@ -4,7 +4,7 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Expr, ExprPath, ExprStruct, Ident, Path};
+use syn::{Expr, ExprPath, ExprStruct, Ident};
 
 use super::parse::{Arg, Call};
 use crate::span::ends;
@@ -118,7 +118,7 @@ pub(crate) struct Lowered {
 }
 
 /// Lowers a call.
-pub(crate) fn lower(call: &Call, krate: &Path) -> Lowered {
+pub(crate) fn lower(call: &Call) -> Lowered {
     let values = positional(call);
     let known = lookup(&call.func);
     let sizes = known.map_or(values.len(), |known| known.sizes.min(values.len()));
@@ -127,7 +127,7 @@ pub(crate) fn lower(call: &Call, krate: &Path) -> Lowered {
     let (Some(known), Some(config)) = (known, rest.first()) else {
         return Lowered { spec: with_options(bare, call), config: None };
     };
-    let configured = configure(bare, known, config, krate);
+    let configured = configure(bare, known, config);
     Lowered { spec: with_options(configured.spec, call), config: configured.config }
 }
 
@@ -148,33 +148,28 @@ fn with_options(mut spec: TokenStream, call: &Call) -> TokenStream {
     spec
 }
 
-fn configure(bare: TokenStream, known: &Known, config: &Expr, krate: &Path) -> Lowered {
+fn configure(bare: TokenStream, known: &Known, config: &Expr) -> Lowered {
     match config {
         Expr::Struct(literal) => match literal.rest.as_deref().and_then(default_kind) {
-            Some(kind) => from_literal((bare, known), literal, kind, krate),
-            None => Lowered { spec: with_config(&bare, known, config, krate), config: None },
+            Some(kind) => from_literal((bare, known), literal, kind),
+            None => Lowered { spec: with_config(&bare, known, config), config: None },
         },
         _ => match default_kind(config) {
-            Some(kind) => from_default((bare, known), config, kind, krate),
-            None => Lowered { spec: with_config(&bare, known, config, krate), config: None },
+            Some(kind) => from_default((bare, known), config, kind),
+            None => Lowered { spec: with_config(&bare, known, config), config: None },
         },
     }
 }
 
 /// The spec with a configuration as a value.
-fn with_config(
-    bare: &TokenStream,
-    known: &Known,
-    config: impl ToTokens,
-    krate: &Path,
-) -> TokenStream {
+fn with_config(bare: &TokenStream, known: &Known, config: impl ToTokens) -> TokenStream {
     let (span, end) = ends(&config);
     if known.config != Config::Eps {
         return quote_spanned!(span=> #bare.config(#config));
     }
     let method = Ident::new(known.name, span);
     let bare = quote_spanned!(end=> (#bare));
-    quote_spanned!(span=> #krate::nn::spec::Eps(#config).#method #bare)
+    quote_spanned!(span=> __p::Eps(#config).#method #bare)
 }
 
 /// What a call of a default constructor starts from.
@@ -206,13 +201,8 @@ fn default_kind(expr: &Expr) -> Option<DefaultKind> {
     }
 }
 
-fn from_default(
-    (bare, known): (TokenStream, &Known),
-    config: &Expr,
-    kind: DefaultKind,
-    krate: &Path,
-) -> Lowered {
-    let typed = (!is_untyped(config)).then(|| with_config(&bare, known, config, krate));
+fn from_default((bare, known): (TokenStream, &Known), config: &Expr, kind: DefaultKind) -> Lowered {
+    let typed = (!is_untyped(config)).then(|| with_config(&bare, known, config));
     Lowered { spec: kind.apply(&bare), config: typed }
 }
 
@@ -230,11 +220,10 @@ fn from_literal(
     (bare, known): (TokenStream, &Known),
     literal: &ExprStruct,
     kind: DefaultKind,
-    krate: &Path,
 ) -> Lowered {
     let (path, rest) = (&literal.path, &literal.rest);
     let empty = quote_spanned!(literal.path.span()=> #path { ..#rest });
-    let config = with_config(&bare, known, empty, krate);
+    let config = with_config(&bare, known, empty);
     let mut spec = kind.apply(&bare);
     for field in &literal.fields {
         let (name, value) = (&field.member, &field.expr);
@@ -251,8 +240,7 @@ mod tests {
 
     fn lowered(layer: Layer) -> (String, Option<String>) {
         let Layer::Call(call) = layer else { unreachable!("the tests write calls") };
-        let krate = parse_quote!(h);
-        let lowered = lower(&call, &krate);
+        let lowered = lower(&call);
         (lowered.spec.to_string(), lowered.config.map(|config| config.to_string()))
     }
 
@@ -342,11 +330,11 @@ mod tests {
     fn an_epsilon_chooses_by_its_type() {
         assert_eq!(
             spec(parse_quote!(layer_norm(8, 1e-5))),
-            tokens(quote!(h::nn::spec::Eps(1e-5).layer_norm(layer_norm(8))))
+            tokens(quote!(__p::Eps(1e-5).layer_norm(layer_norm(8))))
         );
         assert_eq!(
             spec(parse_quote!(batch_norm(8, EPS, momentum = 0.2))),
-            tokens(quote!(h::nn::spec::Eps(EPS).batch_norm(batch_norm(8)).momentum(0.2)))
+            tokens(quote!(__p::Eps(EPS).batch_norm(batch_norm(8)).momentum(0.2)))
         );
     }
 

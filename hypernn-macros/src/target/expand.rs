@@ -4,17 +4,37 @@
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::{Generics, Ident, Member, Path, Type, parse_quote};
+use syn::{Generics, Ident, Member, Type, parse_quote};
 
 use super::chain::trains;
 use super::check::{Field, FieldKind, Forward, Header, Role, Target, member_name};
 use super::flow::{self, Flow};
 use super::parse::{Layer, Tie};
 use super::{bounds, forward, spec};
-use crate::span::{ends, private_at};
+use crate::span::ends;
 
 /// All that a target needs.
 pub(crate) fn expand(target: &Target) -> TokenStream {
+    let implementation = among_names(&target.header, &implementation(target));
+    let values = values(target);
+    quote!(#implementation #values)
+}
+
+/// A scope in which the constructors' names mean specs, and generated code is short to write.
+fn among_names(header: &Header, implementation: &TokenStream) -> TokenStream {
+    let krate = &header.krate;
+    quote! {
+        #[allow(non_snake_case, unused_imports, unused_parens, unused_qualifications)]
+        #[allow(unused_variables, unreachable_pub, dead_code, arithmetic_overflow)]
+        #[allow(clippy::all, clippy::pedantic)]
+        const _: () = {
+            use #krate::__private::{self as __p, spec::*};
+            #implementation
+        };
+    }
+}
+
+fn implementation(target: &Target) -> TokenStream {
     let header = &target.header;
     let (buildable, fixed) = (bounds::buildable(target), bounds::fixed(target));
     let count = is_fixed(target).then(|| num_params(target));
@@ -30,6 +50,48 @@ pub(crate) fn expand(target: &Target) -> TokenStream {
     parts.into_iter().collect()
 }
 
+/// A function for each field without parameters: its expression means what it means to the user.
+fn values(target: &Target) -> TokenStream {
+    let header = &target.header;
+    let functions: Vec<_> = target.fields.iter().filter_map(|field| value(field, header)).collect();
+    if functions.is_empty() {
+        return TokenStream::new();
+    }
+    let (ident, generics) = (&header.ident, &header.generics);
+    let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
+    quote! {
+        #[allow(non_snake_case, unused_variables, clippy::all, clippy::pedantic)]
+        impl #impl_generics #ident #ty_generics #where_clause {
+            #(#functions)*
+        }
+    }
+}
+
+fn value(field: &Field, header: &Header) -> Option<TokenStream> {
+    let FieldKind::Value(value) = &field.kind else { return None };
+    let (ty, function) = (&field.ty, value_function(&field.member));
+    let (argument, config) = (config_argument(header), config_type(header));
+    Some(quote!(fn #function(#argument: &#config) -> #ty { #value }))
+}
+
+fn value_function(member: &Member) -> Ident {
+    format_ident!("__value_of_{}", member_name(member), span = Span::mixed_site())
+}
+
+/// Impls that let the rest of the program compile while the declaration is wrong.
+pub(crate) fn stub(header: &Header) -> TokenStream {
+    let generics = &header.generics;
+    let parts = [
+        hyper_target(header, generics, &quote!(__p::invalid())),
+        parameters(header, generics, &quote!(__p::StdResult::Ok(()))),
+        hyper_layer(header, generics),
+        fixed_target(header, generics, &quote!(0)),
+        forwards(header, generics),
+        chain_stub(header),
+    ];
+    among_names(header, &parts.into_iter().collect())
+}
+
 /// The forward of a chain, and its shapes.
 fn chain(target: &Target) -> TokenStream {
     let Some(chain) = &target.chain else { return TokenStream::new() };
@@ -38,35 +100,10 @@ fn chain(target: &Target) -> TokenStream {
     quote!(#module #constants)
 }
 
-/// Impls that let the rest of the program compile while the declaration is wrong.
-pub(crate) fn stub(header: &Header) -> TokenStream {
-    let krate = &header.krate;
-    let private = quote!(#krate::__private);
-    let generics = &header.generics;
-    let parts = [
-        hyper_target(header, generics, &quote!(#private::invalid())),
-        parameters(header, generics, &quote!(#private::StdResult::Ok(()))),
-        hyper_layer(header, generics),
-        fixed_target(header, generics, &quote!(0)),
-        forwards(header, generics),
-        chain_stub(header),
-    ];
-    parts.into_iter().collect()
-}
-
 fn chain_stub(header: &Header) -> TokenStream {
     let Some(key) = &header.sequential else { return TokenStream::new() };
     let (module, shapes) = (forward::stub(header, trains(key)), flow::stub(header));
     quote!(#module #shapes)
-}
-
-/// What the generated code may do that a user's lints would object to.
-pub(crate) fn attributes() -> TokenStream {
-    quote! {
-        #[automatically_derived]
-        #[allow(non_snake_case, unused_variables, unused_parens, unused_qualifications)]
-        #[allow(unreachable_pub, dead_code, arithmetic_overflow, clippy::all, clippy::pedantic)]
-    }
 }
 
 fn config_type(header: &Header) -> TokenStream {
@@ -82,23 +119,22 @@ fn config_argument(header: &Header) -> Ident {
 }
 
 fn hyper_target(header: &Header, generics: &Generics, body: &TokenStream) -> TokenStream {
-    let Header { ident, krate, .. } = header;
-    let (attributes, private) = (attributes(), quote!(#krate::__private));
+    let Header { ident, .. } = header;
     let (config, argument) = (config_type(header), config_argument(header));
     let name = ident.unraw().to_string();
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let (_, ty_generics, _) = header.generics.split_for_impl();
     quote! {
-        #attributes
-        impl #impl_generics #krate::HyperTarget for #ident #ty_generics #where_clause {
+        #[automatically_derived]
+        impl #impl_generics __p::HyperTarget for #ident #ty_generics #where_clause {
             type Config = #config;
 
-            const NAME: &'static #private::str = #name;
+            const NAME: &'static __p::str = #name;
 
             fn build(
                 #argument: &Self::Config,
-                __source: &mut dyn #private::ParamSource,
-            ) -> #private::Result<Self> {
+                __source: &mut dyn __p::ParamSource,
+            ) -> __p::Result<Self> {
                 #body
             }
         }
@@ -106,13 +142,12 @@ fn hyper_target(header: &Header, generics: &Generics, body: &TokenStream) -> Tok
 }
 
 fn parameters(header: &Header, generics: &Generics, body: &TokenStream) -> TokenStream {
-    let Header { ident, krate, .. } = header;
-    let (attributes, private) = (attributes(), quote!(#krate::__private));
+    let Header { ident, .. } = header;
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     quote! {
-        #attributes
-        impl #impl_generics #krate::Parameters for #ident #ty_generics #where_clause {
-            fn visit(&self, __visitor: &mut #private::Visitor<'_>) -> #private::Result<()> {
+        #[automatically_derived]
+        impl #impl_generics __p::Parameters for #ident #ty_generics #where_clause {
+            fn visit(&self, __visitor: &mut __p::Visitor<'_>) -> __p::Result<()> {
                 #body
             }
         }
@@ -121,46 +156,44 @@ fn parameters(header: &Header, generics: &Generics, body: &TokenStream) -> Token
 
 /// A target is also a layer, so that it can be a field of another.
 fn hyper_layer(header: &Header, generics: &Generics) -> TokenStream {
-    let Header { ident, krate, .. } = header;
-    let (attributes, private, config) =
-        (attributes(), quote!(#krate::__private), config_type(header));
+    let Header { ident, .. } = header;
+    let config = config_type(header);
     let mut with_config = generics.clone();
-    with_config.params.push(parse_quote!(__B: #private::Configures<#config>));
+    with_config.params.push(parse_quote!(__B: __p::Configures<#config>));
     let (impl_generics, _, _) = with_config.split_for_impl();
     let (_, ty_generics, where_clause) = generics.split_for_impl();
     quote! {
-        #attributes
-        impl #impl_generics #krate::HyperLayer<#private::NestedSpec<__B>> for #ident #ty_generics
+        #[automatically_derived]
+        impl #impl_generics __p::HyperLayer<__p::NestedSpec<__B>> for #ident #ty_generics
         #where_clause
         {
             // Each of its fields tells for itself.
-            const TAKES_SETS: #private::bool = true;
+            const TAKES_SETS: __p::bool = true;
 
             fn build(
-                __spec: &#private::NestedSpec<__B>,
-                __source: &mut dyn #private::ParamSource,
-            ) -> #private::Result<Self> {
-                let __config = <__B as #private::Configures<#config>>::config(&__spec.0);
-                <Self as #krate::HyperTarget>::build(__config, __source)
+                __spec: &__p::NestedSpec<__B>,
+                __source: &mut dyn __p::ParamSource,
+            ) -> __p::Result<Self> {
+                let __config = <__B as __p::Configures<#config>>::config(&__spec.0);
+                <Self as __p::HyperTarget>::build(__config, __source)
             }
         }
     }
 }
 
 fn fixed_target(header: &Header, generics: &Generics, count: &TokenStream) -> TokenStream {
-    let Header { ident, krate, .. } = header;
-    let (attributes, private) = (attributes(), quote!(#krate::__private));
+    let Header { ident, .. } = header;
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     quote! {
-        #attributes
-        impl #impl_generics #krate::FixedTarget for #ident #ty_generics #where_clause {
-            const NUM_PARAMS: #private::usize = #count;
+        #[automatically_derived]
+        impl #impl_generics __p::FixedTarget for #ident #ty_generics #where_clause {
+            const NUM_PARAMS: __p::usize = #count;
         }
 
-        #attributes
+        #[automatically_derived]
         impl #impl_generics #ident #ty_generics #where_clause {
             /// The number of parameters: the length of the flat vector.
-            pub const NUM_PARAMS: #private::usize = <Self as #krate::FixedTarget>::NUM_PARAMS;
+            pub const NUM_PARAMS: __p::usize = <Self as __p::FixedTarget>::NUM_PARAMS;
         }
     }
 }
@@ -172,10 +205,9 @@ fn forwards(header: &Header, generics: &Generics) -> TokenStream {
     if functions.is_empty() {
         return TokenStream::new();
     }
-    let attributes = attributes();
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     quote! {
-        #attributes
+        #[automatically_derived]
         impl #impl_generics #ident #ty_generics #where_clause {
             #(#functions)*
         }
@@ -184,7 +216,7 @@ fn forwards(header: &Header, generics: &Generics) -> TokenStream {
 
 /// A method as a function of the flat parameters.
 fn functional(header: &Header, forward: &Forward) -> TokenStream {
-    let Header { krate, vis, .. } = header;
+    let vis = &header.vis;
     let Forward { name, args, output } = forward;
     let function = format_ident!("functional_{}", name.unraw(), span = name.span());
     let doc = format!("`unpack(flat)?.{}(…)`.", name.unraw());
@@ -199,7 +231,7 @@ fn functional(header: &Header, forward: &Forward) -> TokenStream {
     // The result is shown at the output's type.
     let arguments = quote_spanned!(end=> (#(#names),*));
     let body = quote_spanned! {span=>
-        <Self as #krate::HyperTarget>::#unpack?.#name #arguments
+        <Self as __p::HyperTarget>::#unpack?.#name #arguments
     };
     quote! {
         #[doc = #doc]
@@ -208,7 +240,7 @@ fn functional(header: &Header, forward: &Forward) -> TokenStream {
         /// The vector's length or rank is not the target's, or the method's own.
         #vis fn #function(
             #argument
-            #flat: &#krate::__private::Tensor,
+            #flat: &__p::Tensor,
             #(#names: #types),*
         ) -> #output {
             #body
@@ -223,7 +255,6 @@ fn local(member: &Member) -> Ident {
 
 /// The body of `build`: a statement per field, in order.
 fn build(target: &Target) -> TokenStream {
-    let krate = &target.header.krate;
     let checks = is_generic(target).then(|| generic_checks(target));
     let shapes = configured_shapes(target);
     let fields = target.fields.iter().map(|field| build_field(field, target));
@@ -235,26 +266,29 @@ fn build(target: &Target) -> TokenStream {
         #checks
         #shapes
         #(#fields)*
-        #krate::__private::StdResult::Ok(Self { #(#members),* })
+        __p::StdResult::Ok(Self { #(#members),* })
     }
 }
 
 /// Where sizes are known only at run time, so are the shapes along a chain.
 fn configured_shapes(target: &Target) -> Option<TokenStream> {
-    let Header { krate, config: Some(_), sequential: Some(_), .. } = &target.header else {
+    let Header { config: Some(_), sequential: Some(_), .. } = &target.header else {
         return None;
     };
-    Some(quote!(#krate::check::ensure(Self::__chain(config).first())?;))
+    Some(quote!(__p::ensure(Self::__chain(config).first())?;))
 }
 
 fn build_field(field: &Field, target: &Target) -> TokenStream {
-    let (built, ty) = (local(&field.member), &field.ty);
+    let built = local(&field.member);
     match &field.kind {
-        FieldKind::Value(value) => quote!(let #built: #ty = #value;),
+        FieldKind::Value(_) => {
+            let (function, argument) =
+                (value_function(&field.member), config_argument(&target.header));
+            quote!(let #built = Self::#function(#argument);)
+        }
         FieldKind::Layer { layer, tie } => {
-            let krate = &target.header.krate;
-            let (configs, spec) = (spec::configs(layer, krate), spec::spec(layer, krate));
-            let made = make(field, layer, tie.as_ref(), target);
+            let (configs, spec) = (spec::configs(layer), spec::spec(layer));
+            let made = make(field, layer, tie.as_ref());
             quote! {
                 #(let _ = || #configs;)*
                 let __spec = #spec;
@@ -266,19 +300,18 @@ fn build_field(field: &Field, target: &Target) -> TokenStream {
 
 /// The field's type brought together with its `__spec`. The same tokens stand wherever they are
 /// needed, so that a type without such a spec is one error.
-fn typed_spec(field: &Field, layer: &Layer, target: &Target) -> TokenStream {
+fn typed_spec(field: &Field, layer: &Layer) -> TokenStream {
     let (ty, (span, _)) = (&field.ty, ends(&field.ty));
-    let private = private_at(&target.header.krate, span);
     match layer {
-        Layer::Target(..) => quote_spanned!(span=> #private::Spec(&__spec).target::<#ty>()),
-        _ => quote_spanned!(span=> #private::Spec(&__spec).of::<#ty>()),
+        Layer::Target(..) => quote_spanned!(span=> __p::Spec(&__spec).target::<#ty>()),
+        _ => quote_spanned!(span=> __p::Spec(&__spec).of::<#ty>()),
     }
 }
 
-fn make(field: &Field, layer: &Layer, tie: Option<&Tie>, target: &Target) -> TokenStream {
-    let (krate, name) = (&target.header.krate, &field.name);
-    let spec = typed_spec(field, layer, target);
-    let (private, from_source) = (quote!(#krate::__private), role_source(field, krate));
+fn make(field: &Field, layer: &Layer, tie: Option<&Tie>) -> TokenStream {
+    let name = &field.name;
+    let spec = typed_spec(field, layer);
+    let from_source = role_source(field);
     let Some(Tie { param, field: source, source: parameter }) = tie else {
         return quote!(#spec.build(#name, #from_source));
     };
@@ -287,41 +320,36 @@ fn make(field: &Field, layer: &Layer, tie: Option<&Tie>, target: &Target) -> Tok
     let source = member_name(source);
     quote! {
         {
-            #[allow(unused_imports)]
-            use #private::NoParameters as _;
-            let __tied = #private::FieldRef(&#from).parameter(#source, #parameter)?;
+            use __p::NoParameters as _;
+            let __tied = __p::FieldRef(&#from).parameter(#source, #parameter)?;
             #spec.build_tied(#name, #from_source, (#param, __tied))
         }
     }
 }
 
 /// Where the field's tensors come from: the target's source, which is told of a role.
-fn role_source(field: &Field, krate: &Path) -> TokenStream {
-    let private = quote!(#krate::__private);
+fn role_source(field: &Field) -> TokenStream {
     let role = match field.role {
         None => return quote!(__source),
-        Some(Role::Train) => quote!(#private::Role::Train),
-        Some(Role::Freeze) => quote!(#private::Role::Freeze),
+        Some(Role::Train) => quote!(__p::Role::Train),
+        Some(Role::Freeze) => quote!(__p::Role::Freeze),
     };
-    quote!(&mut #private::RoleSource::new(__source, #role))
+    quote!(&mut __p::RoleSource::new(__source, #role))
 }
 
 /// The body of `visit`.
 fn visit(target: &Target) -> TokenStream {
-    let krate = &target.header.krate;
-    let private = quote!(#krate::__private);
-    let visits = target.fields.iter().filter_map(|field| visit_field(field, &private));
+    let visits = target.fields.iter().filter_map(visit_field);
     quote! {
-        #[allow(unused_imports)]
-        use #private::NoParameters as _;
+        use __p::NoParameters as _;
         #(#visits)*
-        #private::StdResult::Ok(())
+        __p::StdResult::Ok(())
     }
 }
 
-fn visit_field(field: &Field, private: &TokenStream) -> Option<TokenStream> {
+fn visit_field(field: &Field) -> Option<TokenStream> {
     let (member, FieldKind::Layer { tie, .. }) = (&field.member, &field.kind) else { return None };
-    let field = quote!(#private::FieldRef(&self.#member));
+    let field = quote!(__p::FieldRef(&self.#member));
     Some(match tie {
         None => quote!(#field.visit(__visitor)?;),
         Some(tie) => {
@@ -349,11 +377,10 @@ fn is_fixed(target: &Target) -> bool {
 }
 
 fn num_params(target: &Target) -> TokenStream {
-    let krate = &target.header.krate;
     let generated = layers(target).filter(|(field, ..)| field.role.is_none());
     let counts = generated.map(|(field, layer, tie)| {
         let ty = field.ty.to_token_stream();
-        spec::count(layer, &ty, tie.is_some(), krate)
+        spec::count(layer, &ty, tie.is_some())
     });
     quote!(0 #(+ #counts)*)
 }
@@ -365,39 +392,37 @@ fn checks(target: &Target) -> Vec<TokenStream> {
     }
     let with_calls = layers(target)
         .filter(|(_, layer, _)| spec::has_calls(layer) && !spec::passes_config(layer));
-    let checks = with_calls.flat_map(|(field, layer, _)| field_checks(field, layer, target));
+    let checks = with_calls.flat_map(|(field, layer, _)| field_checks(field, layer));
     checks.chain(chain_checks(target)).collect()
 }
 
 fn chain_checks(target: &Target) -> Vec<TokenStream> {
     let Some(chain) = &target.chain else { return Vec::new() };
-    Flow::new(target, chain).checks(chain, &target.header.krate)
+    Flow::new(target, chain).checks(chain)
 }
 
-fn field_checks(field: &Field, layer: &Layer, target: &Target) -> Vec<TokenStream> {
-    let krate = &target.header.krate;
+fn field_checks(field: &Field, layer: &Layer) -> Vec<TokenStream> {
     let (name, spec, (span, end)) =
-        (member_name(&field.member), spec::spec(layer, krate), ends(&field.ty));
-    let (typed, private) = (typed_spec(field, layer, target), private_at(krate, span));
+        (member_name(&field.member), spec::spec(layer), ends(&field.ty));
+    let typed = typed_spec(field, layer);
     let refused = quote_spanned!(end=> (#typed.refused(#name)));
-    let refused = quote_spanned! {span=>
+    let refused = quote_spanned! {span=> {
         let __spec = #spec;
-        #private::deny #refused;
-    };
-    let mut checks = spec::checks(layer, krate);
+        __p::deny #refused
+    }};
+    let mut checks = spec::checks(layer);
     checks.push(refused);
-    checks.extend(array_check(field, layer, krate));
+    checks.extend(array_check(field, layer));
     checks
 }
 
 /// An array's length is the number of its layers.
-fn array_check(field: &Field, layer: &Layer, krate: &Path) -> Option<TokenStream> {
+fn array_check(field: &Field, layer: &Layer) -> Option<TokenStream> {
     let Type::Array(array) = &field.ty else { return None };
     let (found, len, name) = (spec::len(layer)?, &array.len, member_name(&field.member));
     let (span, end) = ends(len);
-    let private = private_at(krate, span);
-    let problem = quote_spanned!(end=> (#krate::__private::array(#name, #len, #found)));
-    Some(quote_spanned!(span=> #private::deny #problem;))
+    let problem = quote_spanned!(end=> (__p::array(#name, #len, #found)));
+    Some(quote_spanned!(span=> __p::deny #problem))
 }
 
 /// The checks of a generic target, evaluated for each of its types.
@@ -413,12 +438,7 @@ fn constants(target: &Target) -> TokenStream {
     }
     let ident = &target.header.ident;
     let checks = checks(target).into_iter().map(|check| name_self(check, ident));
-    quote! {
-        #(
-            #[allow(arithmetic_overflow, unused_parens, clippy::all, clippy::pedantic)]
-            const _: () = { #checks };
-        )*
-    }
+    quote!(#(const _: () = #checks;)*)
 }
 
 /// Outside of an impl, `Self` goes by its name.

@@ -2,13 +2,13 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{Expr, Path};
+use syn::Expr;
 
 use super::chain::{Chain, Link};
 use super::check::{Field, FieldKind, Header, Target, member_name};
 use super::parse::{Call, Layer};
-use super::{bounds, call, expand, spec};
-use crate::span::{ends, private_at, shown_at};
+use super::{bounds, call, spec};
+use crate::span::{ends, shown_at};
 
 /// The code of a chain's shapes.
 pub(crate) struct Flow {
@@ -57,26 +57,25 @@ impl Flow {
     }
 
     fn link(&mut self, link: &Link, target: &Target) -> TokenStream {
-        let krate = &target.header.krate;
         match link {
-            Link::Field(i) => self.field(&target.fields[*i], krate),
+            Link::Field(i) => self.field(&target.fields[*i]),
             Link::Call(call, name) => {
                 let place = self.place(Place::of_call(call));
-                between(place, name, &spec::step(call, krate), ends(&call.func).0)
+                between(place, name, &spec::step(call), ends(&call.func).0)
             }
             Link::Value(value, name) => {
                 let place = self.place(Place::at(value));
-                between(place, name, &spec::step_value(value, krate), ends(value).0)
+                between(place, name, &spec::step_value(value), ends(value).0)
             }
         }
     }
 
-    fn field(&mut self, field: &Field, krate: &Path) -> TokenStream {
+    fn field(&mut self, field: &Field) -> TokenStream {
         let (name, ty) = (member_name(&field.member), field.ty.to_token_stream());
         match &field.kind {
-            FieldKind::Layer { layer, .. } => self.layer(layer, &name, &ty, krate),
+            FieldKind::Layer { layer, .. } => self.layer(layer, &name, &ty),
             FieldKind::Value(_) => quote! {
-                let __chain = if #krate::__private::StepOf::<#ty>::KEEPS {
+                let __chain = if __p::StepOf::<#ty>::KEEPS {
                     __chain
                 } else {
                     __chain.unknown(#name)
@@ -85,12 +84,12 @@ impl Flow {
         }
     }
 
-    fn layer(&mut self, layer: &Layer, name: &str, ty: &TokenStream, krate: &Path) -> TokenStream {
+    fn layer(&mut self, layer: &Layer, name: &str, ty: &TokenStream) -> TokenStream {
         match layer {
-            Layer::Call(call) => self.call(call, name, krate),
-            Layer::Target(..) => self.target(name, ty, krate),
+            Layer::Call(call) => self.call(call, name),
+            Layer::Target(..) => self.target(name, ty),
             Layer::Repeat(layer, count) => {
-                let each = self.layer(layer, name, &spec::item(ty, krate), krate);
+                let each = self.layer(layer, name, &spec::item(ty));
                 quote! {
                     let (mut __all, mut __i) = (__chain, 0);
                     while __i < #count {
@@ -103,14 +102,14 @@ impl Flow {
                 }
             }
             Layer::List(layers) => {
-                let item = spec::item(ty, krate);
+                let item = spec::item(ty);
                 let layers = layers.iter().enumerate();
-                let each = layers
-                    .map(|(i, layer)| self.layer(layer, &format!("{name}.{i}"), &item, krate));
+                let each =
+                    layers.map(|(i, layer)| self.layer(layer, &format!("{name}.{i}"), &item));
                 each.collect()
             }
             Layer::When(condition, layer) => {
-                let each = self.layer(layer, name, &spec::item(ty, krate), krate);
+                let each = self.layer(layer, name, &spec::item(ty));
                 quote! {
                     let __chain = if #condition {
                         #each
@@ -123,9 +122,9 @@ impl Flow {
         }
     }
 
-    fn call(&mut self, call: &Call, name: &str, krate: &Path) -> TokenStream {
+    fn call(&mut self, call: &Call, name: &str) -> TokenStream {
         let place = self.place(Place::of_call(call));
-        let (spec, span) = (spec::call_spec(call, krate), ends(&call.func).0);
+        let (spec, span) = (spec::call_spec(call), ends(&call.func).0);
         // Wrong sizes are a problem of their own, and their shapes could not be computed.
         quote_spanned! {span=>
             let __spec = #spec;
@@ -138,14 +137,14 @@ impl Flow {
         }
     }
 
-    fn target(&mut self, name: &str, ty: &TokenStream, krate: &Path) -> TokenStream {
-        let (place, private) = (self.place(Place::at(ty)), quote!(#krate::__private));
+    fn target(&mut self, name: &str, ty: &TokenStream) -> TokenStream {
+        let place = self.place(Place::at(ty));
         quote! {
             let __chain = __chain.target(
                 #place,
                 #name,
-                #private::TargetOf::<#ty>::INPUT_SHAPE,
-                #private::TargetOf::<#ty>::OUTPUT_SHAPE,
+                __p::TargetOf::<#ty>::INPUT_SHAPE,
+                __p::TargetOf::<#ty>::OUTPUT_SHAPE,
             );
         }
     }
@@ -153,28 +152,27 @@ impl Flow {
     /// The constants of a target whose sizes are constants, or the function of one whose are not.
     pub(crate) fn constants(&self, target: &Target, chain: &Chain) -> TokenStream {
         let header = &target.header;
-        let (ident, krate) = (&header.ident, &header.krate);
-        let (attributes, private) = (expand::attributes(), quote!(#krate::__private));
+        let ident = &header.ident;
         let generics = bounds::buildable(target);
         let (impl_generics, _, where_clause) = generics.split_for_impl();
         let (_, ty_generics, _) = header.generics.split_for_impl();
-        let (chain, places) = (self.chain(chain, krate), self.places.len());
+        let (chain, places) = (self.chain(chain), self.places.len());
         if let Some(config) = &header.config {
             return quote! {
-                #attributes
+                #[automatically_derived]
                 impl #impl_generics #ident #ty_generics #where_clause {
-                    fn __chain(config: &#config) -> #private::Chain<#places> {
+                    fn __chain(config: &#config) -> __p::Chain<#places> {
                         #chain
                     }
                 }
             };
         }
         let (input, output) = (quote!(Self::__CHAIN.input()), quote!(*Self::__CHAIN.shape()));
-        let shape = quote!(#krate::flow::SampleShape);
+        let shape = quote!(__p::SampleShape);
         quote! {
-            #attributes
+            #[automatically_derived]
             impl #impl_generics #ident #ty_generics #where_clause {
-                const __CHAIN: #private::Chain<#places> = { #chain };
+                const __CHAIN: __p::Chain<#places> = { #chain };
 
                 /// The shape that it takes, without the batch.
                 pub const INPUT_SHAPE: #shape = #input;
@@ -183,37 +181,36 @@ impl Flow {
                 pub const OUTPUT_SHAPE: #shape = #output;
             }
 
-            #attributes
-            impl #impl_generics #krate::ShapedTarget for #ident #ty_generics #where_clause {
+            #[automatically_derived]
+            impl #impl_generics __p::ShapedTarget for #ident #ty_generics #where_clause {
                 const INPUT_SHAPE: #shape = #input;
                 const OUTPUT_SHAPE: #shape = #output;
             }
         }
     }
 
-    fn chain(&self, chain: &Chain, krate: &Path) -> TokenStream {
-        let (private, steps, places) = (quote!(#krate::__private), &self.steps, self.places.len());
-        let input = input(chain, krate);
+    fn chain(&self, chain: &Chain) -> TokenStream {
+        let (steps, places) = (&self.steps, self.places.len());
+        let input = input(chain);
         quote! {
-            #[allow(unused_imports)]
-            use #private::{NoTarget as _, UnknownStep as _};
-            let __chain = #private::Chain::<#places>::new(#input);
+            use __p::{NoTarget as _, UnknownStep as _};
+            let __chain = __p::Chain::<#places>::new(#input);
             #steps
             __chain
         }
     }
 
-    /// Statements that fail to evaluate where a step does not fit.
-    pub(crate) fn checks(&self, chain: &Chain, krate: &Path) -> Vec<TokenStream> {
+    /// Expressions that fail to evaluate where a step does not fit.
+    pub(crate) fn checks(&self, chain: &Chain) -> Vec<TokenStream> {
         let input_check = chain.input.as_ref().map(|sizes| {
             let (span, end) = (ends(&sizes[0]).0, ends(&sizes[sizes.len() - 1]).1);
-            let input = input(chain, krate);
-            deny((span, end), &quote!(#input.check()), krate)
+            let input = input(chain);
+            deny((span, end), &quote!(#input.check()))
         });
         let checks = self.places.iter().enumerate().map(|(i, place)| {
-            let takes = deny(place.takes, &quote!(Self::__CHAIN.taken(#i)), krate);
-            let gives = deny(place.gives, &quote!(Self::__CHAIN.given(#i)), krate);
-            quote!(#takes #gives)
+            let takes = deny(place.takes, &quote!(Self::__CHAIN.taken(#i)));
+            let gives = deny(place.gives, &quote!(Self::__CHAIN.given(#i)));
+            quote!({ #takes; #gives })
         });
         input_check.into_iter().chain(checks).collect()
     }
@@ -224,18 +221,17 @@ pub(crate) fn stub(header: &Header) -> TokenStream {
     if header.config.is_some() {
         return TokenStream::new();
     }
-    let Header { ident, krate, generics, .. } = header;
-    let attributes = expand::attributes();
+    let Header { ident, generics, .. } = header;
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
-    let shape = quote!(#krate::flow::SampleShape);
+    let shape = quote!(__p::SampleShape);
     quote! {
-        #attributes
-        impl #impl_generics #krate::ShapedTarget for #ident #ty_generics #where_clause {
+        #[automatically_derived]
+        impl #impl_generics __p::ShapedTarget for #ident #ty_generics #where_clause {
             const INPUT_SHAPE: #shape = #shape::ANY;
             const OUTPUT_SHAPE: #shape = #shape::ANY;
         }
 
-        #attributes
+        #[automatically_derived]
         impl #impl_generics #ident #ty_generics #where_clause {
             pub const INPUT_SHAPE: #shape = #shape::ANY;
             pub const OUTPUT_SHAPE: #shape = #shape::ANY;
@@ -243,10 +239,10 @@ pub(crate) fn stub(header: &Header) -> TokenStream {
     }
 }
 
-/// A statement that fails to evaluate where there is a problem, shown between two spans.
-fn deny((span, end): (Span, Span), problem: &TokenStream, krate: &Path) -> TokenStream {
-    let (private, problem) = (private_at(krate, span), quote_spanned!(end=> (#problem)));
-    quote_spanned!(span=> #private::deny #problem;)
+/// An expression that fails to evaluate where there is a problem, shown between two spans.
+fn deny((span, end): (Span, Span), problem: &TokenStream) -> TokenStream {
+    let problem = quote_spanned!(end=> (#problem));
+    quote_spanned!(span=> __p::deny #problem)
 }
 
 /// A step without parameters.
@@ -264,15 +260,14 @@ fn between(place: usize, name: &str, step: &TokenStream, span: Span) -> TokenStr
 }
 
 /// The shape that the chain begins with.
-fn input(chain: &Chain, krate: &Path) -> TokenStream {
-    let shape = quote!(#krate::flow::SampleShape);
+fn input(chain: &Chain) -> TokenStream {
+    let shape = quote!(__p::SampleShape);
     let Some(sizes) = &chain.input else { return quote!(#shape::ANY) };
-    let private = quote!(#krate::__private);
     let sizes = sizes.iter().map(|size| match size {
-        Expr::Infer(_) => quote!(#private::Option::None),
+        Expr::Infer(_) => quote!(__p::Option::None),
         size => quote!({
-            let __size: #private::usize = #size;
-            #private::Option::Some(__size)
+            let __size: __p::usize = #size;
+            __p::Option::Some(__size)
         }),
     });
     quote!(#shape::of(&[#(#sizes),*]))

@@ -2,17 +2,16 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{Generics, Path, WherePredicate, parse_quote};
+use syn::{Generics, WherePredicate, parse_quote};
 
 use super::chain::{Chain, Link};
 use super::check::{FieldKind, Header, Target};
 use super::parse::Layer;
-use super::{bounds, expand, spec};
-use crate::span::{ends, private_at};
+use super::{bounds, spec};
+use crate::span::ends;
 
 /// `impl Module`, or `impl ModuleT`.
 pub(crate) fn module(target: &Target, chain: &Chain) -> TokenStream {
-    let krate = &target.header.krate;
     let mut xs = quote!(__xs);
     let mut steps = Vec::with_capacity(chain.links.len());
     for link in &chain.links {
@@ -21,34 +20,32 @@ pub(crate) fn module(target: &Target, chain: &Chain) -> TokenStream {
     }
     let body = quote! {
         #(#steps)*
-        #krate::__private::StdResult::Ok(__ys)
+        __p::StdResult::Ok(__ys)
     };
     implement(&target.header, &with_steps(target, chain), chain.train, &body)
 }
 
 /// What stands in for it while the declaration is wrong.
 pub(crate) fn stub(header: &Header, train: bool) -> TokenStream {
-    let krate = &header.krate;
-    implement(header, &header.generics, train, &quote!(#krate::__private::invalid()))
+    implement(header, &header.generics, train, &quote!(__p::invalid()))
 }
 
 fn implement(header: &Header, generics: &Generics, train: bool, body: &TokenStream) -> TokenStream {
-    let (ident, krate) = (&header.ident, &header.krate);
-    let (attributes, private) = (expand::attributes(), quote!(#krate::__private));
+    let ident = &header.ident;
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let (_, ty_generics, _) = header.generics.split_for_impl();
     let (name, function, argument) = match train {
         false => (quote!(Module), quote!(forward), TokenStream::new()),
-        true => (quote!(ModuleT), quote!(forward_t), quote!(__train: #private::bool,)),
+        true => (quote!(ModuleT), quote!(forward_t), quote!(__train: __p::bool,)),
     };
     quote! {
-        #attributes
-        impl #impl_generics #krate::nn::#name for #ident #ty_generics #where_clause {
+        #[automatically_derived]
+        impl #impl_generics __p::#name for #ident #ty_generics #where_clause {
             fn #function(
                 &self,
-                __xs: &#private::Tensor,
+                __xs: &__p::Tensor,
                 #argument
-            ) -> #private::Result<#private::Tensor> {
+            ) -> __p::Result<__p::Tensor> {
                 #body
             }
         }
@@ -56,7 +53,6 @@ fn implement(header: &Header, generics: &Generics, train: bool, body: &TokenStre
 }
 
 fn step(link: &Link, xs: &TokenStream, target: &Target, chain: &Chain) -> TokenStream {
-    let krate = &target.header.krate;
     match link {
         Link::Field(i) => {
             let field = &target.fields[*i];
@@ -64,16 +60,16 @@ fn step(link: &Link, xs: &TokenStream, target: &Target, chain: &Chain) -> TokenS
             let value = quote!(self.#member);
             match &field.kind {
                 FieldKind::Layer { layer, .. } if is_container(layer) => {
-                    several(layer, &value, xs, krate, chain)
+                    several(layer, &value, xs, chain)
                 }
                 _ => {
-                    let applied = apply(ty, &quote!(&#value), xs, krate, chain);
+                    let applied = apply(ty, &quote!(&#value), xs, chain);
                     quote!(let __ys = #applied?;)
                 }
             }
         }
-        Link::Call(call, _) => between(&spec::step(call, krate), &call.func, xs, krate, chain),
-        Link::Value(value, _) => between(&spec::step_value(value, krate), value, xs, krate, chain),
+        Link::Call(call, _) => between(&spec::step(call), &call.func, xs, chain),
+        Link::Value(value, _) => between(&spec::step_value(value), value, xs, chain),
     }
 }
 
@@ -81,11 +77,10 @@ fn between(
     step: &TokenStream,
     shown: &impl ToTokens,
     xs: &TokenStream,
-    krate: &Path,
     chain: &Chain,
 ) -> TokenStream {
     let step = quote_spanned!(ends(shown).0=> &#step);
-    let applied = apply_shown(shown, &step, xs, krate, chain);
+    let applied = apply_shown(shown, &step, xs, chain);
     quote!(let __ys = #applied?;)
 }
 
@@ -94,33 +89,27 @@ fn is_container(layer: &Layer) -> bool {
 }
 
 /// The layers of a container, one after the other.
-fn several(
-    layer: &Layer,
-    value: &TokenStream,
-    xs: &TokenStream,
-    krate: &Path,
-    chain: &Chain,
-) -> TokenStream {
-    let each = each(layer, &quote!(__item), krate, chain);
+fn several(layer: &Layer, value: &TokenStream, xs: &TokenStream, chain: &Chain) -> TokenStream {
+    let each = each(layer, &quote!(__item), chain);
     quote! {
-        let mut __ys = #krate::__private::Clone::clone(#xs);
+        let mut __ys = __p::Clone::clone(#xs);
         for __item in #value.iter() {
             #each
         }
     }
 }
 
-fn each(layer: &Layer, item: &TokenStream, krate: &Path, chain: &Chain) -> TokenStream {
+fn each(layer: &Layer, item: &TokenStream, chain: &Chain) -> TokenStream {
     let inner = match layer {
         Layer::Repeat(layer, _) | Layer::When(_, layer) => &**layer,
         Layer::List(layers) => &layers[0],
         Layer::Call(_) | Layer::Target(..) => layer,
     };
     if is_container(inner) {
-        let each = each(inner, item, krate, chain);
+        let each = each(inner, item, chain);
         return quote!(for #item in #item.iter() { #each });
     }
-    let applied = apply_shown(&shown(inner), item, &quote!(&__ys), krate, chain);
+    let applied = apply_shown(&shown(inner), item, &quote!(&__ys), chain);
     quote!(__ys = #applied?;)
 }
 
@@ -135,18 +124,11 @@ fn shown(layer: &Layer) -> TokenStream {
 }
 
 /// A step of a known type, which an error is shown at.
-fn apply(
-    ty: &impl ToTokens,
-    value: &TokenStream,
-    xs: &TokenStream,
-    krate: &Path,
-    chain: &Chain,
-) -> TokenStream {
+fn apply(ty: &impl ToTokens, value: &TokenStream, xs: &TokenStream, chain: &Chain) -> TokenStream {
     let (span, _) = ends(ty);
-    let private = private_at(krate, span);
     match chain.train {
-        false => quote_spanned!(span=> <#ty as #private::Step>::step(#value, #xs)),
-        true => quote_spanned!(span=> <#ty as #private::StepT>::step_t(#value, #xs, __train)),
+        false => quote_spanned!(span=> <#ty as __p::Step>::step(#value, #xs)),
+        true => quote_spanned!(span=> <#ty as __p::StepT>::step_t(#value, #xs, __train)),
     }
 }
 
@@ -154,14 +136,12 @@ fn apply_shown(
     shown: &impl ToTokens,
     value: &TokenStream,
     xs: &TokenStream,
-    krate: &Path,
     chain: &Chain,
 ) -> TokenStream {
     let (span, _) = ends(shown);
-    let private = private_at(krate, span);
     match chain.train {
-        false => quote_spanned!(span=> #private::Step::step(#value, #xs)),
-        true => quote_spanned!(span=> #private::StepT::step_t(#value, #xs, __train)),
+        false => quote_spanned!(span=> __p::Step::step(#value, #xs)),
+        true => quote_spanned!(span=> __p::StepT::step_t(#value, #xs, __train)),
     }
 }
 
@@ -178,26 +158,26 @@ fn with_steps(target: &Target, chain: &Chain) -> Generics {
 
 fn bound(link: &Link, target: &Target, chain: &Chain) -> Option<WherePredicate> {
     let Link::Field(i) = link else { return None };
-    let (field, krate) = (&target.fields[*i], &target.header.krate);
+    let field = &target.fields[*i];
     if !bounds::is_generic(field, target) {
         return None;
     }
     let ty = match &field.kind {
-        FieldKind::Layer { layer, .. } => innermost(layer, field.ty.to_token_stream(), krate),
+        FieldKind::Layer { layer, .. } => innermost(layer, field.ty.to_token_stream()),
         FieldKind::Value(_) => field.ty.to_token_stream(),
     };
     Some(match chain.train {
-        false => parse_quote!(#ty: #krate::__private::Step),
-        true => parse_quote!(#ty: #krate::__private::StepT),
+        false => parse_quote!(#ty: __p::Step),
+        true => parse_quote!(#ty: __p::StepT),
     })
 }
 
 /// The type of one layer in containers of them.
-fn innermost(layer: &Layer, ty: TokenStream, krate: &Path) -> TokenStream {
+fn innermost(layer: &Layer, ty: TokenStream) -> TokenStream {
     let inner = match layer {
         Layer::Call(_) | Layer::Target(..) => return ty,
         Layer::Repeat(layer, _) | Layer::When(_, layer) => layer,
         Layer::List(layers) => &layers[0],
     };
-    innermost(inner, quote!(<#ty as #krate::__private::Container>::Item), krate)
+    innermost(inner, quote!(<#ty as __p::Container>::Item))
 }

@@ -93,7 +93,10 @@ mod tests {
                 b: [B; 2],
             }
         )));
-        assert!(code.contains("renamed :: HyperTarget") && !code.contains(":: hypernn"), "{code}");
+        assert!(
+            code.contains("use renamed :: __private") && !code.contains(":: hypernn"),
+            "{code}"
+        );
     }
 
     #[test]
@@ -108,11 +111,11 @@ mod tests {
             }
         )));
         for bound in [
-            quote!(for<'__config> T: ::hypernn::HyperTarget<Config = ()>),
-            quote!(for<'__config> Vec<T>: ::hypernn::HyperLayer<::hypernn::__private::Repeat),
+            quote!(for<'__config> T: __p::HyperTarget<Config = ()>),
+            quote!(for<'__config> Vec<T>: __p::HyperLayer<__p::Repeat),
         ] {
             assert!(code.contains(&bound.to_string()), "{code}");
         }
-        assert!(!code.contains("Linear : :: hypernn :: HyperLayer"), "{code}");
+        assert!(!code.contains("Linear : __p :: HyperLayer"), "{code}");
     }
 }

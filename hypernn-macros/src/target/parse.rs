@@ -113,6 +113,12 @@ pub(crate) fn parse(input: DeriveInput, report: &mut Report) -> RawTarget {
 
 fn fields(fields: Fields, report: &mut Report) -> Vec<RawField> {
     let members: Vec<Member> = fields.members().collect();
+    for member in &members {
+        // Rust itself will refuse it.
+        if matches!(member, Member::Named(name) if name == "_") {
+            report.error(member, "a field has a name");
+        }
+    }
     let fields = fields.into_iter().zip(members);
     let raw = fields.map(|(field, member)| RawField {
         member,

@@ -2,67 +2,60 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::Expr;
 use syn::spanned::Spanned;
-use syn::{Expr, Path};
 
 use super::call;
 use super::parse::{Call, Layer};
-use crate::span::{ends, private_at, shown_at};
+use crate::span::{ends, shown_at};
 
 /// The layer's spec as an expression.
-pub(crate) fn spec(layer: &Layer, krate: &Path) -> TokenStream {
+pub(crate) fn spec(layer: &Layer) -> TokenStream {
     match layer {
-        Layer::Call(call) => call_spec(call, krate),
-        Layer::Target(_, None) => quote!(#krate::__private::NestedSpec(())),
-        Layer::Target(_, Some(config)) => quote!(#krate::__private::NestedSpec(#config)),
+        Layer::Call(call) => call_spec(call),
+        Layer::Target(_, None) => quote!(__p::NestedSpec(())),
+        Layer::Target(_, Some(config)) => quote!(__p::NestedSpec(#config)),
         Layer::Repeat(layer, count) => {
-            let spec = spec(layer, krate);
-            quote!(#krate::__private::Repeat { spec: #spec, count: #count })
+            let spec = spec(layer);
+            quote!(__p::Repeat { spec: #spec, count: #count })
         }
         Layer::List(layers) => {
-            let specs = layers.iter().map(|layer| spec(layer, krate));
+            let specs = layers.iter().map(spec);
             quote!([#(#specs),*])
         }
         Layer::When(condition, layer) => {
-            let (spec, option) = (spec(layer, krate), quote!(#krate::__private::Option));
+            let (spec, option) = (spec(layer), quote!(__p::Option));
             quote!(if #condition { #option::Some(#spec) } else { #option::None })
         }
     }
 }
 
-/// A constructor's spec as an expression.
-pub(crate) fn call_spec(call: &Call, krate: &Path) -> TokenStream {
-    among_constructors(call, &call::lower(call, krate).spec, krate)
+/// A constructor's spec as an expression; its name is known by the import around all generated code.
+pub(crate) fn call_spec(call: &Call) -> TokenStream {
+    call::lower(call).spec
 }
 
 /// A step between the fields of a chain, as an expression.
-pub(crate) fn step(call: &Call, krate: &Path) -> TokenStream {
-    among_steps(&call.func, &call::lower(call, krate).spec, krate)
+pub(crate) fn step(call: &Call) -> TokenStream {
+    among_steps(&call.func, &call::lower(call).spec)
 }
 
-/// As [`step`], for one that is not a call.
-pub(crate) fn step_value(value: &Expr, krate: &Path) -> TokenStream {
-    among_steps(value, &value.to_token_stream(), krate)
+/// As [`step`], for one that is not a call: a name that is known, or the user's own path.
+pub(crate) fn step_value(value: &Expr) -> TokenStream {
+    match value {
+        Expr::Path(path) if path.path.get_ident().is_some() => {
+            quote_spanned!(ends(value).0=> __p::step::#value)
+        }
+        _ => value.to_token_stream(),
+    }
 }
 
 /// A block whose glob import makes the steps' names known, whatever is imported around.
-fn among_steps(shown: &impl ToTokens, step: &TokenStream, krate: &Path) -> TokenStream {
+fn among_steps(shown: &impl ToTokens, step: &TokenStream) -> TokenStream {
     let (span, _) = ends(shown);
-    let private = private_at(krate, span);
     quote_spanned!(span=> {
-        #[allow(unused_imports)]
-        use #private::step::*;
+        use __p::step::*;
         #step
-    })
-}
-
-/// A block whose glob import makes the constructors' names mean specs, whatever is imported around.
-fn among_constructors(call: &Call, spec: &TokenStream, krate: &Path) -> TokenStream {
-    let private = private_at(krate, span(call));
-    quote_spanned!(span(call)=> {
-        #[allow(unused_imports)]
-        use #private::spec::*;
-        #spec
     })
 }
 
@@ -72,12 +65,8 @@ fn span(call: &Call) -> Span {
 }
 
 /// The specs with candle's configurations as they were written.
-pub(crate) fn configs(layer: &Layer, krate: &Path) -> Vec<TokenStream> {
-    let configured = calls(layer).into_iter().filter_map(|call| {
-        let config = call::lower(call, krate).config?;
-        Some(among_constructors(call, &config, krate))
-    });
-    configured.collect()
+pub(crate) fn configs(layer: &Layer) -> Vec<TokenStream> {
+    calls(layer).into_iter().filter_map(|call| call::lower(call).config).collect()
 }
 
 /// How many layers a list or repetition has.
@@ -114,16 +103,16 @@ pub(crate) fn passes_config(layer: &Layer) -> bool {
 }
 
 /// What a container of type `ty` holds.
-pub(crate) fn item(ty: &TokenStream, krate: &Path) -> TokenStream {
-    quote!(#krate::__private::ItemOf<#ty>)
+pub(crate) fn item(ty: &TokenStream) -> TokenStream {
+    quote!(__p::ItemOf<#ty>)
 }
 
 /// The number of parameters of a layer of type `ty`, as a constant expression.
-pub(crate) fn count(layer: &Layer, ty: &TokenStream, tied: bool, krate: &Path) -> TokenStream {
-    let count_item = |layer| count(layer, &item(ty, krate), false, krate);
+pub(crate) fn count(layer: &Layer, ty: &TokenStream, tied: bool) -> TokenStream {
+    let count_item = |layer| count(layer, &item(ty), false);
     match layer {
-        Layer::Call(call) => count_call(call, tied, krate),
-        Layer::Target(..) => quote!(<#ty as #krate::FixedTarget>::NUM_PARAMS),
+        Layer::Call(call) => count_call(call, tied),
+        Layer::Target(..) => quote!(<#ty as __p::FixedTarget>::NUM_PARAMS),
         Layer::Repeat(layer, n) => {
             let each = count_item(layer);
             quote!((#n) * #each)
@@ -139,34 +128,34 @@ pub(crate) fn count(layer: &Layer, ty: &TokenStream, tied: bool, krate: &Path) -
     }
 }
 
-fn count_call(call: &Call, tied: bool, krate: &Path) -> TokenStream {
-    let spec = call_spec(call, krate);
-    let minus = tied.then(|| quote_spanned!(span(call)=> - __spec.num_weights()));
+fn count_call(call: &Call, tied: bool) -> TokenStream {
+    let spec = call_spec(call);
+    if !tied {
+        return quote_spanned!(span(call)=> #spec.num_params());
+    }
     quote_spanned!(span(call)=> {
         let __spec = #spec;
-        __spec.num_params() #minus
+        __spec.num_params() - __spec.num_weights()
     })
 }
 
-/// Statements that fail to evaluate where a size is invalid.
-pub(crate) fn checks(layer: &Layer, krate: &Path) -> Vec<TokenStream> {
+/// Expressions that fail to evaluate where a size is invalid.
+pub(crate) fn checks(layer: &Layer) -> Vec<TokenStream> {
     match layer {
-        Layer::Call(call) => vec![check_call(call, krate)],
+        Layer::Call(call) => vec![check_call(call)],
         Layer::Target(..) => Vec::new(),
-        Layer::Repeat(layer, _) => checks(layer, krate),
-        Layer::List(layers) => layers.iter().flat_map(|layer| checks(layer, krate)).collect(),
+        Layer::Repeat(layer, _) => checks(layer),
+        Layer::List(layers) => layers.iter().flat_map(checks).collect(),
         Layer::When(condition, layer) => {
-            let checks = checks(layer, krate);
+            let checks = checks(layer);
             checks.into_iter().map(|check| quote!(if #condition { #check })).collect()
         }
     }
 }
 
-fn check_call(call: &Call, krate: &Path) -> TokenStream {
-    let (spec, private) = (call_spec(call, krate), private_at(krate, span(call)));
-    let checked = quote_spanned!(shown_at(call.paren.span.close())=> (__spec.check()));
-    quote_spanned!(span(call)=> {
-        let __spec = #spec;
-        #private::deny #checked;
-    })
+fn check_call(call: &Call) -> TokenStream {
+    let spec = call_spec(call);
+    let end = shown_at(call.paren.span.close());
+    let checked = quote_spanned!(end=> (#spec.check()));
+    quote_spanned!(span(call)=> __p::deny #checked)
 }

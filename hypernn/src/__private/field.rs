@@ -96,7 +96,7 @@ impl<T, S> Field<'_, T, S> {
     }
 }
 
-/// Stands in for the methods of [`Eps`](crate::nn::spec::Eps) where it holds no epsilon.
+/// Stands in for the methods of [`Eps`](crate::nn::Eps) where it holds no epsilon.
 pub trait NoEpsilon<T> {
     /// Reports the one error.
     fn layer_norm<S>(self, spec: S) -> S
@@ -117,7 +117,7 @@ pub trait NoEpsilon<T> {
     }
 }
 
-impl<T> NoEpsilon<T> for crate::nn::spec::Eps<T> {}
+impl<T> NoEpsilon<T> for crate::nn::Eps<T> {}
 
 /// Implemented by nothing, for its message.
 #[diagnostic::on_unimplemented(

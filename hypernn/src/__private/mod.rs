@@ -28,16 +28,17 @@ pub use self::part::{
 pub use self::sizes::Sizes;
 pub use self::step_of::{StepOf, UnknownStep};
 pub use self::target::{NoTarget, TargetOf};
-pub use crate::check::Problem;
+pub use crate::check::{Problem, ensure};
 pub use crate::condition::own::{ConditionIsVector, InputIsCondition, OwnCondition};
-pub use crate::flow::{Chain, Step, StepT};
+pub use crate::flow::{Chain, SampleShape, Step, StepT};
 pub use crate::generated::TargetPlan;
 pub use crate::hypernetwork::{Declared, DynamicHyperNetwork, StaticHyperNetwork};
-pub use crate::nn::step;
+pub use crate::nn::{Eps, Module, ModuleT, step};
 pub use crate::target::NestedSpec;
 pub use crate::target::layer::{Container, Parameters, Repeat, Visitor};
 pub use crate::target::role::Role;
 pub use crate::target::source::{ParamSource, RoleSource, TiedSource, scoped};
+pub use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
 
 /// The names that may stand in `#[hyper(…)]`.
 pub mod spec {

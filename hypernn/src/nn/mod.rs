@@ -60,6 +60,8 @@ pub use gru::{GRU, GRUSpec, gru};
 pub use layer_norm::{LayerNorm, LayerNormSpec, layer_norm, layer_norm_no_bias};
 pub use linear::{Linear, LinearSpec, linear, linear_b, linear_no_bias};
 pub use lstm::{LSTM, LSTMSpec, lstm};
+#[doc(hidden)]
+pub use norm::Eps;
 pub use pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use prelu::{PReLU, PReLUSpec, prelu};
 pub use rms_norm::{RmsNorm, RmsNormSpec, rms_norm};
@@ -78,7 +80,6 @@ pub mod spec {
     pub use super::layer_norm::spec::{layer_norm, layer_norm_no_bias};
     pub use super::linear::spec::{linear, linear_b, linear_no_bias};
     pub use super::lstm::spec::lstm;
-    pub use super::norm::Eps;
     pub use super::prelu::spec::prelu;
     pub use super::rms_norm::spec::rms_norm;
 }

@@ -35,8 +35,8 @@
 //!
 //!     const fn gives(&self, input: &SampleShape) -> Given {
 //!         match input.last_dim() {
-//!             Some(width) => Ok(SampleShape::new(&[2 * width])),
-//!             None => Ok(SampleShape::of(&[None])),
+//!             Some(width) => Given::Shape(SampleShape::new(&[2 * width])),
+//!             None => Given::Shape(SampleShape::of(&[None])),
 //!         }
 //!     }
 //! }

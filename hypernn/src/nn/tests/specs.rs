@@ -177,16 +177,16 @@ fn recurrent_layers_ask_what_candle_asks() {
 
 #[test]
 fn an_epsilon_or_a_configuration_ends_a_norm() {
-    const NUMBER: LayerNormSpec = spec::Eps(1e-3).layer_norm(spec::layer_norm(3));
+    const NUMBER: LayerNormSpec = Eps(1e-3).layer_norm(spec::layer_norm(3));
     assert_eq!(NUMBER, spec::layer_norm(3).eps(1e-3));
     let config = LayerNormConfig { eps: 1e-3, remove_mean: false, affine: false };
-    let whole = spec::Eps(config).layer_norm(spec::layer_norm(3));
+    let whole = Eps(config).layer_norm(spec::layer_norm(3));
     assert_eq!(whole, spec::layer_norm(3).eps(1e-3).remove_mean(false).affine(false));
-    const BATCH: BatchNormSpec = spec::Eps(1e-3).batch_norm(spec::batch_norm(3));
+    const BATCH: BatchNormSpec = Eps(1e-3).batch_norm(spec::batch_norm(3));
     assert_eq!(BATCH, spec::batch_norm(3).eps(1e-3));
     let config = BatchNormConfig { eps: 1e-3, remove_mean: false, affine: false, momentum: 0.5 };
     let spec = spec::batch_norm(3).eps(1e-3).remove_mean(false).affine(false).momentum(0.5);
-    assert_eq!(spec::Eps(config).batch_norm(spec::batch_norm(3)), spec);
+    assert_eq!(Eps(config).batch_norm(spec::batch_norm(3)), spec);
 }
 
 #[test]
