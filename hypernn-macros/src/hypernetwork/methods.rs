@@ -177,7 +177,7 @@ fn generation(paths: &Paths) -> TokenStream {
 }
 
 fn sequences(paths: &Paths) -> TokenStream {
-    let Paths { private, result, tensor, state, target, module, own, .. } = paths;
+    let Paths { private, result, tensor, state, target, module, module_t, own, .. } = paths;
     quote! {
         /// One step of a sequence: the input conditions its own weights, from a state; also gives
         /// the next state.
@@ -189,12 +189,38 @@ fn sequences(paths: &Paths) -> TokenStream {
             self.inner.step(xs, state)
         }
 
+        /// As `step`, in training or not.
+        ///
+        /// # Errors
+        /// As there.
+        pub fn step_t(
+            &self,
+            xs: &#tensor,
+            state: &#state,
+            train: #private::bool,
+        ) -> #result<(#tensor, #state)> #module_t #own {
+            self.inner.step_t(xs, state, train)
+        }
+
         /// A whole sequence `[B, T, …]` from a state: outputs `[B, T, …]` and the last state.
         ///
         /// # Errors
         /// As `step`, or no steps.
         pub fn run(&self, xs: &#tensor, state: &#state) -> #result<(#tensor, #state)> #module #own {
             self.inner.run(xs, state)
+        }
+
+        /// As `run`, in training or not.
+        ///
+        /// # Errors
+        /// As there.
+        pub fn run_t(
+            &self,
+            xs: &#tensor,
+            state: &#state,
+            train: #private::bool,
+        ) -> #result<(#tensor, #state)> #module_t #own {
+            self.inner.run_t(xs, state, train)
         }
 
         /// A sequence of conditions over a target of any signature, such as a recurrent one:

@@ -1,9 +1,11 @@
 //! Generated parameters: the flat vector a hypernetwork made, cut into the target's tensors.
 
+mod buffers;
 pub(crate) mod scale;
 
 use std::sync::Arc;
 
+pub use buffers::Buffers;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
@@ -135,6 +137,20 @@ pub(crate) struct Kept {
     pub(crate) params: Arc<[Tensor]>,
     /// Running statistics.
     pub(crate) buffers: Arc<[Tensor]>,
+    /// How many sets of running statistics there are; none where all weight sets share one.
+    pub(crate) buffer_sets: Option<usize>,
+}
+
+impl Kept {
+    /// Those of one set.
+    fn set(&self, index: usize) -> Result<Self> {
+        if self.buffer_sets.is_none() {
+            return Ok(self.clone());
+        }
+        let buffers = self.buffers.iter().map(|buffer| buffer.detach().get(index)?.copy());
+        let buffers = buffers.collect::<Result<_>>()?;
+        Ok(Self { buffers, buffer_sets: None, ..self.clone() })
+    }
 }
 
 impl<T> Clone for GeneratedParams<T> {
@@ -226,7 +242,8 @@ impl<T> GeneratedParams<T> {
         flatten(&self.tensors, self.sets)
     }
 
-    /// One of several sets, by itself.
+    /// One of several sets, by itself. Where each set has running statistics of its own, it has a copy
+    /// of them.
     ///
     /// # Errors
     /// There is no such set.
@@ -238,7 +255,8 @@ impl<T> GeneratedParams<T> {
         }
         let tensors = self.tensors.iter().map(|tensor| tensor.get(index)?.contiguous());
         let tensors = tensors.collect::<Result<_>>()?;
-        Ok(Self { sets: None, tensors, sinks: Vec::new(), ..self.clone() })
+        let kept = self.kept.set(index)?;
+        Ok(Self { sets: None, tensors, kept, sinks: Vec::new(), ..self.clone() })
     }
 
     /// An ordinary target over the generated tensors; gradients flow through it.
@@ -412,6 +430,7 @@ struct GeneratedSource<'a> {
     kept: &'a [Tensor],
     buffers: std::slice::Iter<'a, Tensor>,
     sets: Option<usize>,
+    buffer_sets: Option<usize>,
 }
 
 impl<'a> GeneratedSource<'a> {
@@ -424,6 +443,7 @@ impl<'a> GeneratedSource<'a> {
             kept: &params.kept.params,
             buffers: params.kept.buffers.iter(),
             sets: params.sets,
+            buffer_sets: params.kept.buffer_sets,
         }
     }
 
@@ -481,7 +501,7 @@ impl ParamSource for GeneratedSource<'_> {
     /// Buffers start afresh where the hypernetwork keeps none.
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
         match self.buffers.next() {
-            Some(tensor) => self.checked(spec, tensor, None),
+            Some(tensor) => self.checked(spec, tensor, self.buffer_sets),
             None => {
                 // A layout has at least one parameter.
                 let like = &self.generated[0];

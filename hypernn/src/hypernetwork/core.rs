@@ -85,6 +85,7 @@ impl<'a, T> Building<'a, T> {
         core.kept = Kept {
             params: kept(layout, starts, &vb.pp("target"))?,
             buffers: buffers(layout, starts, &vb.pp("buffers"))?,
+            buffer_sets: None,
         };
         drop(vb);
         core.vars = recorded.into_vec();

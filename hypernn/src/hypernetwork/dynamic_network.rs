@@ -10,7 +10,7 @@ use super::core::{Building, Core, Declared};
 use crate::check::ensure;
 use crate::condition::Condition;
 use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
-use crate::generated::{GeneratedParams, TargetPlan};
+use crate::generated::{Buffers, GeneratedParams, TargetPlan};
 use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
 use crate::plan::ChunkPlan;
 use crate::target::layout::Layout;
@@ -178,6 +178,18 @@ impl<T> DynamicHyperNetwork<T> {
         Ok((params.forward(xs)?, state))
     }
 
+    /// As [`step`](Self::step), for a target that behaves otherwise in training.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn step_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
+    where
+        T: ModuleT,
+    {
+        let (params, state) = self.generate_step(&self.own_condition(xs)?, state)?;
+        Ok((params.forward_t(xs, train)?, state))
+    }
+
     /// A whole sequence `[B, T, …]`, step by step from a state: outputs `[B, T, …]` and the last
     /// state.
     ///
@@ -187,11 +199,31 @@ impl<T> DynamicHyperNetwork<T> {
     where
         T: Module,
     {
+        self.run_with(xs, state, |params, xs| params.forward(xs))
+    }
+
+    /// As [`run`](Self::run), for a target that behaves otherwise in training.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
+    where
+        T: ModuleT,
+    {
+        self.run_with(xs, state, |params, xs| params.forward_t(xs, train))
+    }
+
+    fn run_with(
+        &self,
+        xs: &Tensor,
+        state: &State,
+        forward: impl Fn(&GeneratedParams<T>, &Tensor) -> Result<Tensor>,
+    ) -> Result<(Tensor, State)> {
         check_steps(xs)?;
         self.own_condition(&step_of(xs, 0)?)?;
         let conditions = if xs.rank() > 3 { xs.flatten_from(2)? } else { xs.clone() };
         let step =
-            |params: &GeneratedParams<T>, at, ()| Ok((params.forward(&step_of(xs, at)?)?, ()));
+            |params: &GeneratedParams<T>, at, ()| Ok((forward(params, &step_of(xs, at)?)?, ()));
         let (outputs, state, ()) = self.scan_params(&conditions, state, (), step)?;
         Ok((outputs, state))
     }
@@ -250,6 +282,15 @@ impl<T> DynamicHyperNetwork<T> {
     /// The backward pass's own.
     pub fn audit(&self, params: &GeneratedParams<T>, loss: &Tensor) -> Result<Audit> {
         self.core.audit(params, loss)
+    }
+
+    /// Running statistics for each of `sets` weight sets by itself, as variables below `vb` that start
+    /// as the hypernetwork's own, for [`GeneratedParams::with_buffers`].
+    ///
+    /// # Errors
+    /// No sets, or the builder's own.
+    pub fn buffers(&self, sets: usize, vb: VarBuilder<'_>) -> Result<Buffers> {
+        Buffers::new((self.layout(), &self.core.kept.buffers), sets, &vb)
     }
 
     /// Which tensor of the target lies where in the flat vector.
