@@ -76,7 +76,7 @@ pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
 /// - `target: by constructor`, for any model that is built from a `VarBuilder`, without annotation:
 ///   `new` then takes its constructor last, and the constants are methods of `as_network()`;
 /// - `roles: [("head.*", generate), ("*", freeze)]`: what becomes of the tensors whose names match:
-///   `generate`, `train`, `freeze` or `shared`; the constants are then methods of `as_network()`;
+///   `generate`, `train`, `freeze`, `shared` or `lora(rank, alpha)`; the constants are then methods of `as_network()`;
 /// - `crate: path`: where `hypernn` is, if not at `::hypernn`.
 ///
 /// Each type has `new` and `new_from`; the latter also takes a `Pretrained` network to start from.

@@ -7,6 +7,7 @@ use candle_nn::{Init, VarBuilder};
 
 use crate::target::layout::Layout;
 use crate::target::role::matches;
+use crate::target::source::ParamKind;
 
 /// A pretrained network of the target's shape, by the names of its tensors.
 ///
@@ -111,7 +112,12 @@ impl Pretrained<'_> {
             }
             self.tensor(name, shape, init, dtype)?.to_device(device).map(Some)
         };
-        let params = layout.params().iter().map(|at| start(&at.name, &at.shape, at.init));
+        // An adapter is no part of the pretrained network: it adds nothing at the start.
+        let params = layout.params().iter().map(|at| match at.kind {
+            ParamKind::Down => Ok(None),
+            ParamKind::Up => Tensor::zeros(at.shape.clone(), dtype, device).map(Some),
+            _ => start(&at.name, &at.shape, at.init),
+        });
         let kept = layout.kept().iter().map(|at| start(&at.name, &at.shape, at.init));
         let buffers = layout.buffers().iter().map(|at| start(&at.name, &at.shape, at.init));
         Ok(Starts {

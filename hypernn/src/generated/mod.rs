@@ -16,6 +16,7 @@ use crate::nn::rows_per_set;
 use crate::ops::split::{Cuts, Sink, Watch, split, unstack};
 use crate::pretrained::{Pretrained, Starts};
 use crate::target::HyperTarget;
+use crate::target::adapter::Adapter;
 use crate::target::constructor::Requests;
 use crate::target::layout::{Layout, ParamInfo, Place};
 use crate::target::role::{Role, Roles};
@@ -221,17 +222,17 @@ impl<T> GeneratedParams<T> {
     }
 
     /// Every tensor of the target by its name: generated, kept and buffers.
-    pub(crate) fn named(&self) -> Vec<(String, Tensor)> {
-        let params = self.layout().places().iter().filter_map(|(name, place)| {
-            let tensor = match *place {
-                Place::Generated(index) => self.tensors.get(index),
-                Place::Kept(index) => self.kept.params.get(index),
-            };
-            Some((name.clone(), tensor?.clone()))
+    pub(crate) fn named(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut source = GeneratedSource::new(self);
+        let params = self.layout().places().iter().map(|(name, place)| {
+            let (base, adapter) = source.find(name, *place)?;
+            let tensor = adapter.map_or(Ok(base.clone()), |adapter| adapter.merge(&base))?;
+            Ok((name.clone(), tensor))
         });
+        let mut named = params.collect::<Result<Vec<_>>>()?;
         let buffers = self.layout().buffers().iter().zip(self.kept.buffers.iter());
-        let buffers = buffers.map(|(buffer, tensor)| (buffer.name.clone(), tensor.clone()));
-        params.chain(buffers).collect()
+        named.extend(buffers.map(|(buffer, tensor)| (buffer.name.clone(), tensor.clone())));
+        Ok(named)
     }
 
     /// The flat vector, `[P]` or `[G, P]`.
@@ -447,6 +448,28 @@ impl<'a> GeneratedSource<'a> {
         }
     }
 
+    /// A tensor, or a base and its adapter.
+    fn find(&mut self, name: &str, place: Place) -> Result<(Tensor, Option<Adapter>)> {
+        self.last = None;
+        let (base, adapter) = match place {
+            Place::Generated(index) => {
+                self.last = Some(index);
+                return Ok((self.generated[index].clone(), None));
+            }
+            Place::Kept(base) => (base, None),
+            Place::Adapted { base, down, scale } => {
+                let [down, up] = [down, down + 1].map(|index| self.generated[index].clone());
+                (base, Some(Adapter { down, up, scale }))
+            }
+        };
+        match self.kept.get(base) {
+            Some(tensor) => Ok((tensor.clone(), adapter)),
+            None => candle_core::bail!(
+                "`{name}` is not generated: a hypernetwork keeps it, and a flat vector does not hold it"
+            ),
+        }
+    }
+
     fn checked(
         &self,
         spec: &ParamSpec<'_>,
@@ -476,26 +499,20 @@ impl ParamSource for GeneratedSource<'_> {
     }
 
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        let (base, adapter) = self.adapted(spec)?;
+        adapter.map_or(Ok(base.clone()), |adapter| adapter.merge(&base))
+    }
+
+    fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Tensor, Option<Adapter>)> {
         let Some((name, place)) = self.places.next() else {
             candle_core::bail!(
                 "`{}` was asked for, but the layout has no more parameters",
                 spec.name
             );
         };
-        let (tensor, sets) = match *place {
-            Place::Generated(index) => (self.generated.get(index), self.sets),
-            Place::Kept(index) => (self.kept.get(index), None),
-        };
-        self.last = match *place {
-            Place::Generated(index) => Some(index),
-            Place::Kept(_) => None,
-        };
-        match tensor {
-            Some(tensor) => self.checked(spec, tensor, sets),
-            None => candle_core::bail!(
-                "`{name}` is not generated: a hypernetwork keeps it, and a flat vector does not hold it"
-            ),
-        }
+        let (tensor, adapter) = self.find(name, *place)?;
+        let sets = self.last.and(self.sets);
+        Ok((self.checked(spec, &tensor, sets)?, adapter))
     }
 
     /// Buffers start afresh where the hypernetwork keeps none.

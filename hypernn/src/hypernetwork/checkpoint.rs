@@ -48,7 +48,7 @@ impl<T> Core<T> {
     }
 
     pub(super) fn bake(&self, params: &GeneratedParams<T>, path: &Path) -> Result<()> {
-        write(path, &params.named(), self.metadata())
+        write(path, &params.named()?, self.metadata())
     }
 
     fn metadata(&self) -> Metadata {

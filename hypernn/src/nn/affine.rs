@@ -9,31 +9,32 @@ use crate::target::source::{ParamKind, ParamSource, ParamSpec};
 /// A tensor, and a shorter way for its gradient where there is one.
 pub(super) type Served = (Tensor, Option<Sink>);
 
-/// Asks for a weight of these dimensions, then for a bias where it has a length.
-pub(super) fn served(
-    source: &mut dyn ParamSource,
-    dims: &[usize],
-    bias: Option<usize>,
-    [weight_init, bias_init]: [Init; 2],
-) -> Result<(Served, Option<Served>)> {
-    let mut param = |name, dims: &[usize], kind, init| {
-        let tensor = source.param(&ParamSpec { name, dims, kind, init })?;
-        Ok::<_, candle_core::Error>((tensor, source.sink()))
-    };
-    let weight = param("weight", dims, ParamKind::Weight, weight_init)?;
-    let bias = bias.map(|len| param("bias", &[len], ParamKind::Bias, bias_init)).transpose()?;
-    Ok((weight, bias))
+/// What a weight of these dimensions is asked for with.
+pub(super) fn weight(dims: &[usize], init: Init) -> ParamSpec<'_> {
+    ParamSpec { name: "weight", dims, kind: ParamKind::Weight, init }
 }
 
-/// As [`served`], the tensors alone.
+/// Asks for a bias where it has a length.
+pub(super) fn bias(
+    source: &mut dyn ParamSource,
+    len: Option<usize>,
+    init: Init,
+) -> Result<Option<Served>> {
+    let Some(len) = len else { return Ok(None) };
+    let spec = ParamSpec { name: "bias", dims: &[len], kind: ParamKind::Bias, init };
+    let tensor = source.param(&spec)?;
+    Ok(Some((tensor, source.sink())))
+}
+
+/// Asks for a weight of these dimensions, then for a bias where it has a length.
 pub(super) fn params(
     source: &mut dyn ParamSource,
     dims: &[usize],
-    bias: Option<usize>,
-    inits: [Init; 2],
+    len: Option<usize>,
+    [weight_init, bias_init]: [Init; 2],
 ) -> Result<(Tensor, Option<Tensor>)> {
-    let ((weight, _), bias) = served(source, dims, bias, inits)?;
-    Ok((weight, bias.map(|(bias, _)| bias)))
+    let weight = source.param(&weight(dims, weight_init))?;
+    Ok((weight, bias(source, len, bias_init)?.map(|(bias, _)| bias)))
 }
 
 /// Candle's initialisation of weight and bias, for a number of input features or channels.

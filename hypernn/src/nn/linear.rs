@@ -1,14 +1,14 @@
 //! The linear layer: `y = x wᵀ + b`.
 
 use candle_core::{Module, Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Init, VarBuilder};
 
-use super::affine::Served;
 use super::{affine, sets};
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
 use crate::ops::linear_into::linear_into;
 use crate::ops::split::Sink;
+use crate::target::adapter::Adapter;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -46,11 +46,11 @@ impl LinearSpec {
         Given::Shape(input.with_last(self.out_dim))
     }
 
-    /// Weight `[out, in]` and bias `[out]`, as `candle_nn::linear` initialises them.
-    fn params(&self, source: &mut dyn ParamSource) -> Result<(Served, Option<Served>)> {
+    /// The dimensions of weight and bias, and how `candle_nn::linear` initialises them.
+    fn shapes(&self) -> Result<([usize; 2], Option<usize>, [Init; 2])> {
         crate::check::ensure(self.check())?;
         let bias = self.bias.then_some(self.out_dim);
-        affine::served(source, &[self.out_dim, self.in_dim], bias, affine::init(self.in_dim))
+        Ok(([self.out_dim, self.in_dim], bias, affine::init(self.in_dim)))
     }
 }
 
@@ -94,6 +94,8 @@ pub mod spec {
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Tensor,
+    /// What is added to the weight, and never computed as such.
+    adapter: Option<Adapter>,
     bias: Option<Tensor>,
     /// Where the gradients of generated weights go.
     sinks: Option<(Sink, Option<Sink>)>,
@@ -102,10 +104,10 @@ pub struct Linear {
 impl Linear {
     /// A layer over existing tensors.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, bias, sinks: None }
+        Self { weight, adapter: None, bias, sinks: None }
     }
 
-    /// The weight.
+    /// The weight; with a low-rank [adapter](crate::target::adapter), that which is adapted.
     pub fn weight(&self) -> &Tensor {
         &self.weight
     }
@@ -166,9 +168,14 @@ impl Module for Linear {
         }
         let rows = xs.elem_count() / in_dim;
         let bias_sets = bias.as_ref().map_or(1, |bias| bias.dims()[0]);
-        sets::rows_per_set("linear", xs.dim(0)?, sets.max(bias_sets))?;
+        let adapter_sets = self.adapter.as_ref().map_or(1, Adapter::sets);
+        sets::rows_per_set("linear", xs.dim(0)?, sets.max(bias_sets).max(adapter_sets))?;
         let xs_by_set = xs.reshape((sets, rows / sets, in_dim))?;
         let ys = self.affine(&xs_by_set, &weight, bias.as_ref())?;
+        let ys = match &self.adapter {
+            Some(adapter) => ys.flatten_to(1)?.add(&adapter.apply(&xs_by_set.flatten_to(1)?)?)?,
+            None => ys,
+        };
         let mut shape = xs.dims().to_vec();
         shape.pop();
         shape.push(out_dim);
@@ -180,10 +187,12 @@ impl HyperLayer<LinearSpec> for Linear {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let ((weight, weight_sink), bias) = spec.params(source)?;
-        let (bias, bias_sink) = bias.unzip();
+        let (dims, bias, [weight_init, bias_init]) = spec.shapes()?;
+        let (weight, adapter) = source.adapted(&affine::weight(&dims, weight_init))?;
+        let weight_sink = source.sink();
+        let (bias, bias_sink) = affine::bias(source, bias, bias_init)?.unzip();
         let sinks = weight_sink.map(|sink| (sink, bias_sink.flatten()));
-        Ok(Self { weight, bias, sinks })
+        Ok(Self { weight, adapter, bias, sinks })
     }
 }
 
@@ -196,8 +205,9 @@ impl Parameters for Linear {
 
 impl HyperLayer<LinearSpec> for candle_nn::Linear {
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let ((weight, _), bias) = spec.params(source)?;
-        Ok(Self::new(weight, bias.map(|(bias, _)| bias)))
+        let (dims, bias, inits) = spec.shapes()?;
+        let (weight, bias) = affine::params(source, &dims, bias, inits)?;
+        Ok(Self::new(weight, bias))
     }
 }
 

@@ -121,7 +121,7 @@ impl Request {
 /// Keeps the record and answers with zeros that take no memory.
 ///
 /// It has no tensor before it is asked for one, as an empty `VarMap`: a model that looks for names
-/// takes the ways it takes there. [`Served`] answers alike, so that the same tensors are asked for.
+/// takes the ways it takes there.
 #[derive(Clone, Default)]
 struct Recorder(Arc<Mutex<Vec<Request>>>);
 
@@ -169,7 +169,8 @@ fn without_shape(name: &str) -> Result<Tensor> {
     bail!("the constructor asks for `{name}` without a shape, so its size is not known")
 }
 
-/// Answers with the tensors of the record's names.
+/// Answers with the tensors of the record's names, and has those alone: a model that asks only for what
+/// is there takes the same ways as before.
 struct Served(HashMap<String, Tensor>);
 
 impl SimpleBackend for Served {
@@ -194,7 +195,7 @@ impl SimpleBackend for Served {
         without_shape(name)
     }
 
-    fn contains_tensor(&self, _: &str) -> bool {
-        false
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 }

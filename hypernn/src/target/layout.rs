@@ -52,12 +52,14 @@ pub struct KeptInfo {
 }
 
 /// Where a parameter that the target asks for is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Place {
     /// Number so and so of the generated tensors.
     Generated(usize),
     /// Number so and so of those that are kept.
     Kept(usize),
+    /// A kept base, and two generated factors: the first is number `down`, the second the next.
+    Adapted { base: usize, down: usize, scale: f64 },
 }
 
 /// A tensor of the target that is no parameter, such as running statistics.
@@ -141,6 +143,14 @@ impl Layout {
         aliases.map(|(name, index)| (name, self.params[index].name.as_str()))
     }
 
+    /// The name of each parameter with a low-rank adapter, with the adapter's scale.
+    fn adapted(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.places.iter().filter_map(|(name, place)| match *place {
+            Place::Adapted { scale, .. } => Some((name.as_str(), scale)),
+            _ => None,
+        })
+    }
+
     /// The tensors that are no parameters.
     pub fn buffers(&self) -> &[BufferInfo] {
         &self.buffers
@@ -181,7 +191,9 @@ impl std::fmt::Display for Layout {
     /// A line per parameter: offset or role, name, shape, kind; for a shared one but the first, whose
     /// it is.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let width = self.places.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let params = self.params.iter().map(|param| param.name.as_str());
+        let names = self.places.iter().map(|(name, _)| name.as_str()).chain(params);
+        let width = names.map(str::len).max().unwrap_or(0);
         for param in &self.params {
             let (shape, kind) = (param.shape.dims(), param.kind.name());
             writeln!(f, "{:>10}  {:width$}  {shape:?} {kind}", param.offset, param.name)?;
@@ -192,6 +204,9 @@ impl std::fmt::Display for Layout {
         }
         for (name, first) in self.aliases() {
             writeln!(f, "{:>10}  {name:width$}  {first}", Role::Shared.name())?;
+        }
+        for (name, scale) in self.adapted() {
+            writeln!(f, "{:>10}  {name:width$}  scale {scale}", "lora")?;
         }
         write!(f, "{:>10}  parameters", self.num_params)
     }
@@ -259,6 +274,39 @@ impl Recorder {
         Ok(index)
     }
 
+    /// A frozen base and its factors.
+    fn adapt(
+        &mut self,
+        name: &str,
+        spec: &ParamSpec<'_>,
+        (rank, alpha): (usize, f64),
+    ) -> Result<Place> {
+        let (outputs, inputs) = match spec.dims {
+            [] | [_] => candle_core::bail!(
+                "`{name}` of shape {:?} can't have a low-rank adapter, expected a matrix or a kernel",
+                spec.dims
+            ),
+            [outputs, rest @ ..] => (*outputs, rest.iter().product::<usize>()),
+        };
+        let most = outputs.min(inputs);
+        if rank == 0 || rank > most {
+            candle_core::bail!(
+                "`{name}` of shape {:?}: the rank of its adapter is {rank}, expected 1 to {most}",
+                spec.dims
+            );
+        }
+        let bound = (inputs as f64).sqrt().recip();
+        let init = Init::Uniform { lo: -bound, up: bound };
+        let dims = [rank, inputs];
+        let factor = ParamSpec { name: "", dims: &dims, kind: ParamKind::Down, init };
+        let down = self.generate(format!("{name}.lora_a"), &factor);
+        let (dims, init) = ([outputs, rank], Init::Const(0.));
+        let factor = ParamSpec { name: "", dims: &dims, kind: ParamKind::Up, init };
+        self.generate(format!("{name}.lora_b"), &factor);
+        let base = self.keep(name.to_owned(), spec, Role::Freeze);
+        Ok(Place::Adapted { base, down, scale: alpha / rank as f64 })
+    }
+
     fn keep(&mut self, name: String, spec: &ParamSpec<'_>, role: Role) -> usize {
         let (shape, kind, init) = (Shape::from(spec.dims), spec.kind, spec.init);
         self.kept.push(KeptInfo { name, shape, kind, init, role });
@@ -286,11 +334,12 @@ impl ParamSource for Recorder {
         }
         let place = match self.roles.of(&name) {
             Some((pattern, Role::Shared)) => Place::Generated(self.share(pattern, &name, spec)?),
+            Some((_, Role::Lora { rank, alpha })) => self.adapt(&name, spec, (rank, alpha))?,
             by_pattern => match by_pattern.map_or(role, |(_, role)| role) {
                 role @ (Role::Train | Role::Freeze) => {
                     Place::Kept(self.keep(name.clone(), spec, role))
                 }
-                Role::Generate | Role::Shared => {
+                Role::Generate | Role::Shared | Role::Lora { .. } => {
                     Place::Generated(self.generate(name.clone(), spec))
                 }
             },
@@ -328,6 +377,9 @@ fn hash_of(layout: &Layout) -> String {
     }
     for (name, first) in layout.aliases() {
         hasher.update(format!("{name} = {first}\n"));
+    }
+    for (name, scale) in layout.adapted() {
+        hasher.update(format!("{name} lora {scale}\n"));
     }
     hex(&hasher.finalize())
 }

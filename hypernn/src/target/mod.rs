@@ -1,5 +1,6 @@
 //! The target: the network whose weights are generated.
 
+pub mod adapter;
 pub mod constructor;
 pub mod layer;
 pub mod layout;

@@ -1,4 +1,4 @@
-//! Roles: which of a target's tensors are generated, trained, frozen or shared.
+//! Roles: which of a target's tensors are generated, trained, frozen, shared or adapted.
 //!
 //! A role stands at a field, `#[hyper(linear(64, 10), role = freeze)]`, or is given by name for any
 //! target, in `hypernetwork!`:
@@ -62,7 +62,7 @@
 use candle_core::{Result, bail};
 
 /// What becomes of one of a target's tensors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
 #[non_exhaustive]
 pub enum Role {
     /// It comes from the generator, the default.
@@ -77,6 +77,13 @@ pub enum Role {
     /// It is one tensor with all others that the same pattern matches, generated once. They have one
     /// shape; the first in the layout gives the tensor its name.
     Shared,
+    /// It is frozen, and a difference of low rank is generated; see [`adapter`](super::adapter).
+    Lora {
+        /// The rank of the difference.
+        rank: usize,
+        /// The difference is multiplied by `alpha / rank`.
+        alpha: f64,
+    },
 }
 
 impl Role {
@@ -87,6 +94,7 @@ impl Role {
             Self::Train => "train",
             Self::Freeze => "freeze",
             Self::Shared => "shared",
+            Self::Lora { .. } => "lora",
         }
     }
 }
@@ -107,6 +115,11 @@ pub mod spec {
 
     /// [`Role::Shared`].
     pub const shared: Role = Role::Shared;
+
+    /// [`Role::Lora`].
+    pub const fn lora(rank: usize, alpha: f64) -> Role {
+        Role::Lora { rank, alpha }
+    }
 }
 
 /// Whether a name is of this pattern, in which `*` stands for any characters.

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
+use super::adapter::Adapter;
 use super::role::Role;
 use crate::ops::split::Sink;
 
@@ -22,6 +23,10 @@ pub enum ParamKind {
     Slope,
     /// A bare tensor field.
     Tensor,
+    /// The first factor of a low-rank adapter, from the inputs.
+    Down,
+    /// The second factor of a low-rank adapter, to the outputs.
+    Up,
 }
 
 impl ParamKind {
@@ -34,6 +39,8 @@ impl ParamKind {
             Self::Table => "table",
             Self::Slope => "slope",
             Self::Tensor => "tensor",
+            Self::Down => "down",
+            Self::Up => "up",
         }
     }
 }
@@ -75,6 +82,13 @@ pub trait ParamSource {
     /// As there.
     fn param_with_role(&mut self, spec: &ParamSpec<'_>, _role: Role) -> Result<Tensor> {
         self.param(spec)
+    }
+
+    /// As [`param`](Self::param), for a layer that applies a low-rank adapter itself: the base and the
+    /// adapter, where there is one.
+    #[doc(hidden)]
+    fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Tensor, Option<Adapter>)> {
+        Ok((self.param(spec)?, None))
     }
 
     /// A shorter way for the gradient of the parameter that was served last, where there is one.
