@@ -165,7 +165,9 @@ fn firsts(
         };
         let (dims, init) = (param.shape.dims(), Init::Const(constant.unwrap_or(0.)));
         let first = computed(vb, dims, &param.name, init, |_| Ok(first[index].clone()))?;
-        bases.push((index, Base::First(first.detach(), start)));
+        // A variable is kept as it is; one that another hypernetwork generated is not.
+        let first = if first.is_variable() { first.detach() } else { first };
+        bases.push((index, Base::First(first, start)));
     }
     Ok(bases)
 }
