@@ -20,7 +20,7 @@ pub(crate) fn spec(layer: &Layer) -> TokenStream {
             quote!(__p::Repeat { spec: #spec, count: #count })
         }
         Layer::List(layers) => {
-            let specs = layers.iter().map(|layer| spec(layer));
+            let specs = layers.iter().map(spec);
             quote!([#(#specs),*])
         }
         Layer::When(condition, layer) => {
@@ -145,7 +145,7 @@ pub(crate) fn checks(layer: &Layer) -> Vec<TokenStream> {
         Layer::Call(call) => vec![check_call(call)],
         Layer::Target(..) => Vec::new(),
         Layer::Repeat(layer, _) => checks(layer),
-        Layer::List(layers) => layers.iter().flat_map(|layer| checks(layer)).collect(),
+        Layer::List(layers) => layers.iter().flat_map(checks).collect(),
         Layer::When(condition, layer) => {
             let checks = checks(layer);
             checks.into_iter().map(|check| quote!(if #condition { #check })).collect()
