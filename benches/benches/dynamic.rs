@@ -1,7 +1,8 @@
 //! Dynamic hypernetworks: one input, a set of weights per row, a sequence, and a convolution whose
 //! samples have weights of their own.
 //!
-//! `cargo bench -p hypernn-benches --bench dynamic`; `benches/peers/dynamic.py` runs it beside
+//! `cargo bench -p hypernn-benches --bench dynamic`, or one group alone: `-- batched_conv`;
+//! `benches/peers/dynamic.py` runs it beside
 //! hyper-nn and PyTorch.
 
 #![allow(missing_docs, reason = "a benchmark")]
@@ -161,7 +162,13 @@ fn convolutions() -> Result<()> {
 
 fn main() -> Result<()> {
     println!("case\tmedian ms\tfastest ms");
-    policies()?;
-    names()?;
-    convolutions()
+    let groups: [(&str, fn() -> Result<()>); 3] =
+        [("dynamic", policies), ("dynamic_rnn", names), ("batched_conv", convolutions)];
+    let asked = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
+    for (name, group) in groups {
+        if asked.as_deref().is_none_or(|asked| asked == name) {
+            group()?;
+        }
+    }
+    Ok(())
 }

@@ -4,7 +4,9 @@ use candle_core::{Result, Tensor};
 
 use super::{norm, sets};
 use crate::check::{Problem, first, zero};
+use crate::ops::convolution::convolution;
 use crate::ops::product::{product, product_transposed};
+use crate::ops::scalar::is_direct;
 use crate::ops::unfold::{Axis, Windows, fold, unfold};
 
 /// What is wrong with the sizes of a convolution, if anything.
@@ -150,20 +152,12 @@ impl Convolution<'_> {
         let (_, out_channels, per_group, ..) = weights.weight.dims5()?;
         let images = self.images(xs, &weights, [per_group * self.groups, out_channels])?;
         let windows = self.windows(&weights, &images, Self::axis)?;
-        let ys = product(&weights.matrices(self.groups)?, &unfold(&images, windows)?)?;
-        let ys = match &weights.bias {
-            None => ys,
-            Some(bias) => {
-                let per_line = (weights.sets * self.groups, out_channels / self.groups, 1);
-                ys.broadcast_add(&bias.reshape(per_line)?)?
-            }
+        let ys = if is_direct(&images) {
+            let Weights { weight, bias, .. } = &weights;
+            convolution(&images, weight, bias.as_ref(), windows, None)?
+        } else {
+            composed(&images, &weights, windows)?
         };
-        let (batch, height, width) =
-            (images.dim(0)?, windows.height.positions, windows.width.positions);
-        let ys = ys
-            .reshape((weights.sets, out_channels, batch / weights.sets, height * width))?
-            .transpose(1, 2)?
-            .reshape((batch, out_channels, height, width))?;
         if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
     }
 
@@ -274,6 +268,23 @@ impl Convolution<'_> {
         let pixels = span - 2 * padding;
         Ok(Axis { pixels, positions, taps, stride, padding, dilation })
     }
+}
+
+/// A convolution as one product with unfolded columns.
+fn composed(images: &Tensor, weights: &Weights, windows: Windows) -> Result<Tensor> {
+    let (sets, out_channels, ..) = weights.weight.dims5()?;
+    let (batch, groups) = (images.dim(0)?, windows.groups);
+    let ys = product(&weights.matrices(groups)?, &unfold(images, windows)?)?;
+    let ys = match &weights.bias {
+        None => ys,
+        Some(bias) => {
+            ys.broadcast_add(&bias.reshape((sets * groups, out_channels / groups, 1))?)?
+        }
+    };
+    let (height, width) = (windows.height.positions, windows.width.positions);
+    ys.reshape((sets, out_channels, batch / sets, height * width))?
+        .transpose(1, 2)?
+        .reshape((batch, out_channels, height, width))
 }
 
 const STILL: Axis = Axis { pixels: 1, positions: 1, taps: 1, stride: 1, padding: 0, dilation: 1 };

@@ -72,12 +72,12 @@ pub(crate) fn fold(columns: &Tensor, windows: Windows) -> Result<Tensor> {
 }
 
 /// The windows over a batch of known size.
-struct Batch {
-    windows: Windows,
+pub(super) struct Batch {
+    pub(super) windows: Windows,
     /// Images per set.
-    rows: usize,
+    pub(super) rows: usize,
     /// Channels per group.
-    channels: usize,
+    pub(super) channels: usize,
 }
 
 impl Batch {
@@ -105,15 +105,15 @@ impl Batch {
 }
 
 impl Windows {
-    fn taps(&self) -> usize {
+    pub(super) fn taps(&self) -> usize {
         self.height.taps * self.width.taps
     }
 
-    fn pixels(&self) -> usize {
+    pub(super) fn pixels(&self) -> usize {
         self.height.pixels * self.width.pixels
     }
 
-    fn positions(&self) -> usize {
+    pub(super) fn positions(&self) -> usize {
         self.height.positions * self.width.positions
     }
 }
@@ -159,7 +159,7 @@ impl Batch {
         }
     }
 
-    fn unfold<T: Copy + Default>(&self, images: &[T]) -> Vec<T> {
+    pub(super) fn unfold<T: Copy + Default>(&self, images: &[T]) -> Vec<T> {
         let mut columns = vec![T::default(); self.column_shape().elem_count()];
         let stride = self.windows.width.stride;
         self.each_run(|column, pixel, len| {
@@ -174,7 +174,7 @@ impl Batch {
         columns
     }
 
-    fn fold<T: Copy + Default + AddAssign>(&self, columns: &[T]) -> Vec<T> {
+    pub(super) fn fold<T: Copy + Default + AddAssign>(&self, columns: &[T]) -> Vec<T> {
         let mut images = vec![T::default(); self.image_shape().elem_count()];
         let stride = self.windows.width.stride;
         self.each_run(|column, pixel, len| {
@@ -191,7 +191,7 @@ impl Batch {
     }
 }
 
-fn taps(height: &Axis, width: &Axis) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn taps(height: &Axis, width: &Axis) -> impl Iterator<Item = (usize, usize)> {
     let width = width.taps;
     (0..height.taps).flat_map(move |y| (0..width).map(move |x| (y, x)))
 }

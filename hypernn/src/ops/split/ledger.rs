@@ -7,7 +7,7 @@ use std::thread::ThreadId;
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::Segment;
-use super::scalar::{Scalar, values};
+use crate::ops::scalar::{Scalar, values};
 
 /// Gradients of the slices, of each backward pass that is under way.
 pub(super) struct Ledger {

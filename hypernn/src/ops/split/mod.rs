@@ -16,7 +16,6 @@
 
 mod below;
 mod ledger;
-mod scalar;
 mod scaled;
 mod sink;
 mod slice;
@@ -26,6 +25,7 @@ use std::sync::Arc;
 use candle_core::{D, Result, Shape, Tensor};
 
 use crate::generator::{GeneratorOutput, Rows};
+use crate::ops::scalar::is_direct;
 use below::{below_linear, below_scaled, below_values};
 use ledger::Ledger;
 use scaled::Parts;
@@ -72,7 +72,7 @@ pub(crate) fn split(
     segments: Arc<[Segment]>,
 ) -> Result<Cuts> {
     match &output.rows {
-        Rows::Scaled { shared, gains, bias } if scaled::is_direct(shared) => {
+        Rows::Scaled { shared, gains, bias } if is_direct(shared) => {
             split_scaled([shared, gains, bias], sets, segments)
         }
         Rows::Scaled { .. } => split_rows(&Rows::Values(output.values()?), sets, segments),

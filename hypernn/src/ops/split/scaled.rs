@@ -9,8 +9,8 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, T
 
 use super::Segment;
 use super::ledger::Ledger;
-use super::scalar::{Scalar, values};
 use super::slice::pass_token;
+use crate::ops::scalar::{Scalar, values};
 
 /// What the values of all sets are made of, cut off from its graph.
 #[derive(Clone, Debug)]
@@ -21,11 +21,6 @@ pub(super) struct Parts {
     pub(super) gains: Tensor,
     /// `[chunk]`.
     pub(super) bias: Tensor,
-}
-
-/// Whether the passes below serve these parts; elsewhere candle's own operations do.
-pub(super) fn is_direct(shared: &Tensor) -> bool {
-    shared.device().is_cpu() && matches!(shared.dtype(), DType::F32 | DType::F64)
 }
 
 impl Parts {
@@ -216,7 +211,7 @@ impl CustomOp1 for ScaledSlice {
         "split"
     }
 
-    /// Reached on the CPU alone: [`is_direct`] decides.
+    /// Reached on the CPU alone: `is_direct` decides.
     fn cpu_fwd(&self, below: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
         let segment = &self.ledger.segments[self.index];
         let cut = match below {

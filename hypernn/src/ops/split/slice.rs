@@ -10,7 +10,8 @@ use candle_core::{
 
 use super::below::zero;
 use super::ledger::Ledger;
-use super::scalar;
+use super::Segment;
+use crate::ops::scalar::Scalar;
 
 /// Segment `index` of `values`, `[width]` or `[sets, width]`; its gradient goes to the ledger.
 pub(super) fn slice(
@@ -53,7 +54,7 @@ impl CustomOp2 for Slice {
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let segment = &self.ledger.segments[self.index];
-        match scalar::cut(values, window, segment) {
+        match cut(values, window, segment) {
             Some(cut) => Ok((cut, segment.shape(self.sets))),
             None => self.cut(values, window),
         }
@@ -89,6 +90,31 @@ impl CustomOp2 for Slice {
         let first = self.ledger.file(self.index, grad.clone())?;
         Ok((None, pass_token(first, below)?))
     }
+}
+
+/// A segment's values in the window `[len]` or `[sets, len]`; `None` for a dtype without passes of
+/// its own.
+fn cut(values: &CpuStorage, window: &Layout, segment: &Segment) -> Option<CpuStorage> {
+    match values {
+        CpuStorage::F32(values) => Some(CpuStorage::F32(cut_values(values, window, segment))),
+        CpuStorage::F64(values) => Some(CpuStorage::F64(cut_values(values, window, segment))),
+        _ => None,
+    }
+}
+
+fn cut_values<T: Scalar>(values: &[T], window: &Layout, segment: &Segment) -> Vec<T> {
+    let len = segment.len();
+    let mut out = Vec::with_capacity(window.shape().elem_count());
+    // A window of one dimension is one row.
+    let (sets, stride) = match (window.dims(), window.stride()) {
+        (&[sets, _], &[stride, _]) => (sets, stride),
+        _ => (1, 0),
+    };
+    for set in 0..sets {
+        let start = window.start_offset() + set * stride;
+        T::affine(&mut out, &values[start..start + len], segment.scale, segment.shift);
+    }
+    out
 }
 
 /// The gradient that a slice gives the node below: a zero from the first of a pass, so that candle

@@ -2,9 +2,7 @@
 
 use std::ops::{Add, AddAssign, Mul};
 
-use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
-
-use super::Segment;
+use candle_core::{DType, Result, Storage, Tensor, WithDType, bail};
 
 /// A number with passes of its own.
 pub(super) trait Scalar:
@@ -17,6 +15,16 @@ pub(super) trait Scalar:
     fn scale(out: &mut [Self], values: &[Self], scale: f64) {
         let scale = Self::of(scale);
         out.iter_mut().zip(values).for_each(|(out, &value)| *out = value * scale);
+    }
+
+    /// The sum, in several running sums: one alone waits for each addition.
+    fn sum(values: &[Self]) -> Self {
+        let (chunks, rest) = values.as_chunks::<16>();
+        let mut sums = [Self::default(); 16];
+        for chunk in chunks {
+            sums.iter_mut().zip(chunk).for_each(|(sum, &value)| *sum += value);
+        }
+        sums.iter().chain(rest).fold(Self::default(), |sum, &value| sum + value)
     }
 
     /// `shift + scale × values`, appended to `out`.
@@ -42,35 +50,15 @@ impl Scalar for f64 {
 pub(super) fn values<T: Scalar, R>(tensor: &Tensor, look: impl FnOnce(&[T]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else {
-        bail!("split: the values moved to another device");
+        bail!("the values moved to another device");
     };
     let Some((start, end)) = layout.contiguous_offsets() else {
-        bail!("split: the values are not contiguous");
+        bail!("the values are not contiguous");
     };
     Ok(look(&storage.as_slice::<T>()?[start..end]))
 }
 
-/// A segment's values in the window `[len]` or `[sets, len]`; `None` for a dtype without passes of
-/// its own.
-pub(super) fn cut(values: &CpuStorage, window: &Layout, segment: &Segment) -> Option<CpuStorage> {
-    match values {
-        CpuStorage::F32(values) => Some(CpuStorage::F32(cut_values(values, window, segment))),
-        CpuStorage::F64(values) => Some(CpuStorage::F64(cut_values(values, window, segment))),
-        _ => None,
-    }
-}
-
-fn cut_values<T: Scalar>(values: &[T], window: &Layout, segment: &Segment) -> Vec<T> {
-    let len = segment.len();
-    let mut out = Vec::with_capacity(window.shape().elem_count());
-    // A window of one dimension is one row.
-    let (sets, stride) = match (window.dims(), window.stride()) {
-        (&[sets, _], &[stride, _]) => (sets, stride),
-        _ => (1, 0),
-    };
-    for set in 0..sets {
-        let start = window.start_offset() + set * stride;
-        T::affine(&mut out, &values[start..start + len], segment.scale, segment.shift);
-    }
-    out
+/// Whether these passes serve a tensor; elsewhere candle's own operations do.
+pub(crate) fn is_direct(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu() && matches!(tensor.dtype(), DType::F32 | DType::F64)
 }
