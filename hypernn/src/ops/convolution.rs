@@ -85,19 +85,11 @@ impl Node {
         weights: Weights<'_>,
     ) -> Result<Vec<T>> {
         let tiles = self.tiles(il.shape(), wl.shape())?;
-        let mut ys = tiles.forward(&images[il.start_offset()..], weights)?;
-        let Some(bias) = &self.bias else { return Ok(ys) };
-        let per_set = ys.len() / self.windows.sets;
-        let plane = self.windows.positions();
-        let outputs = bias.dim(1)?;
-        values(bias, |bias: &[T]| {
-            for (ys, bias) in ys.chunks_exact_mut(per_set.max(1)).zip(bias.chunks_exact(outputs)) {
-                for (plane, &bias) in ys.chunks_exact_mut(plane).zip(bias.iter().cycle()) {
-                    plane.iter_mut().for_each(|y| *y += bias);
-                }
-            }
-        })?;
-        Ok(ys)
+        let images = &images[il.start_offset()..];
+        match &self.bias {
+            None => tiles.forward(images, weights, None),
+            Some(bias) => values(bias, |bias| tiles.forward(images, weights, Some(bias)))?,
+        }
     }
 
     /// The gradients of images, weight and bias, each where it is asked for.

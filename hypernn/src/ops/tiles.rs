@@ -14,8 +14,8 @@ use candle_core::{CpuStorage, Layout, Result};
 use super::scalar::Scalar;
 use super::unfold::{Axis, Batch, Windows, taps};
 
-/// Values in the columns of one tile: half a megabyte in f32.
-const COLUMN_VALUES: usize = 1 << 17;
+/// Values in the columns of one tile: a quarter of a megabyte in f32.
+const COLUMN_VALUES: usize = 1 << 16;
 
 /// The least length of a tile's lines, below which a product spends its time on the weights.
 const LEAST_LINE: usize = 512;
@@ -186,27 +186,43 @@ impl Tiles {
         });
     }
 
-    /// Calls `copy` with the place in the output images and in a tile's lines of each output row.
-    fn each_row(&self, images: &Range<usize>, tile: &Tile, mut copy: impl FnMut(usize, usize)) {
+    /// Calls `copy` with the channel, the place in the output images and that in a tile's lines of
+    /// each output row.
+    fn each_row(
+        &self,
+        images: &Range<usize>,
+        tile: &Tile,
+        mut copy: impl FnMut(usize, usize, usize),
+    ) {
         let (outputs, width) = (self.channels[1], self.windows.width.positions);
         let span = self.span(tile);
         for output in 0..outputs {
+            let channel = tile.group * outputs + output;
             for (i, image) in images.clone().enumerate() {
-                let plane = tile.group * outputs + output;
-                let plane = image * self.output_len() + plane * self.windows.positions();
+                let plane = image * self.output_len() + channel * self.windows.positions();
+                let line = (output * images.len() + i) * span;
                 for (step, row) in tile.rows.clone().enumerate() {
-                    let place = (output * images.len() + i) * span;
-                    copy(plane + row * width, place + step * self.phases.width.positions);
+                    let place = line + step * self.phases.width.positions;
+                    copy(channel, plane + row * width, place);
                 }
             }
         }
     }
 
-    /// A tile's lines of outputs into the output images.
-    fn gather<T: Scalar>(&self, ys: &mut [T], lines: &[T], run: &Run<T>, tile: &Tile) {
+    /// A tile's lines of outputs, and a set's bias, into the output images.
+    fn gather<T: Scalar>(
+        &self,
+        ys: &mut [T],
+        lines: &[T],
+        bias: Option<&[T]>,
+        run: &Run<T>,
+        tile: &Tile,
+    ) {
         let width = self.windows.width.positions;
-        self.each_row(&run.images, tile, |pixel, place| {
-            ys[pixel..pixel + width].copy_from_slice(&lines[place..place + width]);
+        self.each_row(&run.images, tile, |channel, pixel, place| {
+            let (ys, lines) = (&mut ys[pixel..pixel + width], &lines[place..place + width]);
+            let bias = bias.map_or(T::default(), |bias| bias[channel]);
+            ys.iter_mut().zip(lines).for_each(|(y, &value)| *y = value + bias);
         });
     }
 
@@ -214,7 +230,7 @@ impl Tiles {
     fn lines<T: Scalar>(&self, grad: &[T], run: &Run<T>, tile: &Tile) -> CpuStorage {
         let width = self.windows.width.positions;
         let mut lines = vec![T::default(); self.channels[1] * self.line(&run.images, tile)];
-        self.each_row(&run.images, tile, |pixel, place| {
+        self.each_row(&run.images, tile, |_, pixel, place| {
             lines[place..place + width].copy_from_slice(&grad[pixel..pixel + width]);
         });
         T::to_cpu_storage_owned(lines)
@@ -227,19 +243,26 @@ impl Tiles {
         Layout::contiguous_with_offset((1, outputs, inner), offset)
     }
 
-    /// The output images, without a bias.
-    pub(super) fn forward<T: Scalar>(&self, pixels: &[T], weights: Weights<'_>) -> Result<Vec<T>> {
+    /// The output images; the bias is `[sets, groups × outputs]`.
+    pub(super) fn forward<T: Scalar>(
+        &self,
+        pixels: &[T],
+        weights: Weights<'_>,
+        bias: Option<&[T]>,
+    ) -> Result<Vec<T>> {
         let images = self.windows.sets * self.images_per_set;
         let mut ys = vec![T::default(); images * self.output_len()];
         let mut scratch = Vec::new();
+        let channels = self.windows.groups * self.channels[1];
         for run in self.runs() {
             let run = self.run(run, pixels);
+            let bias = bias.map(|bias| &bias[run.set * channels..]);
             for tile in self.tiles() {
                 let columns = self.columns(&run, &tile, scratch);
                 let columns_layout = self.columns_layout(&run.images, &tile);
                 let weight_layout = self.weight_layout(weights, run.set, &tile);
                 let product = (weights.values, &weight_layout, &columns, &columns_layout);
-                self.gather(&mut ys, &matmul(product)?, &run, &tile);
+                self.gather(&mut ys, &matmul(product)?, bias, &run, &tile);
                 scratch = T::cpu_storage_data(columns)?;
             }
         }
