@@ -4,6 +4,9 @@ use std::ops::{Add, AddAssign, Mul};
 
 use candle_core::{DType, Result, Storage, Tensor, WithDType, bail};
 
+/// Running sums side by side.
+const LANES: usize = 16;
+
 /// A number with passes of its own.
 pub(super) trait Scalar:
     WithDType + Default + Add<Output = Self> + Mul<Output = Self> + AddAssign
@@ -19,12 +22,25 @@ pub(super) trait Scalar:
 
     /// The sum, in several running sums: one alone waits for each addition.
     fn sum(values: &[Self]) -> Self {
-        let (chunks, rest) = values.as_chunks::<16>();
-        let mut sums = [Self::default(); 16];
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let mut sums = [Self::default(); LANES];
         for chunk in chunks {
             sums.iter_mut().zip(chunk).for_each(|(sum, &value)| *sum += value);
         }
         sums.iter().chain(rest).fold(Self::default(), |sum, &value| sum + value)
+    }
+
+    /// The sum of products of as many values, likewise.
+    fn dot(left: &[Self], right: &[Self]) -> Self {
+        let ((lefts, left), (rights, right)) =
+            (left.as_chunks::<LANES>(), right.as_chunks::<LANES>());
+        let mut sums = [Self::default(); LANES];
+        for (left, right) in lefts.iter().zip(rights) {
+            let pairs = left.iter().zip(right);
+            sums.iter_mut().zip(pairs).for_each(|(sum, (&left, &right))| *sum += left * right);
+        }
+        let rest = left.iter().zip(right).map(|(&left, &right)| left * right);
+        sums.into_iter().chain(rest).fold(Self::default(), |sum, value| sum + value)
     }
 
     /// `shift + scale × values`, appended to `out`.

@@ -186,15 +186,13 @@ impl Piece {
         segment: &Segment,
     ) -> T {
         let scale = T::of(segment.scale);
-        let mut dot = T::default();
         let sums = shared_grad.iter_mut().zip(bias_grad);
-        for ((&grad, &shared), (shared_grad, bias_grad)) in grad.iter().zip(shared).zip(sums) {
+        for (&grad, (shared_grad, bias_grad)) in grad.iter().zip(sums) {
             let grad = grad * scale;
-            dot += grad * shared;
             *shared_grad += grad * gain;
             *bias_grad += grad;
         }
-        dot
+        T::dot(grad, shared) * scale
     }
 }
 
