@@ -42,12 +42,6 @@ pub(super) trait Scalar:
         let rest = left.iter().zip(right).map(|(&left, &right)| left * right);
         sums.into_iter().chain(rest).fold(Self::default(), |sum, value| sum + value)
     }
-
-    /// `shift + scale × values`, appended to `out`.
-    fn affine(out: &mut Vec<Self>, values: &[Self], scale: f64, shift: f64) {
-        let (scale, shift) = (Self::of(scale), Self::of(shift));
-        out.extend(values.iter().map(|&value| value * scale + shift));
-    }
 }
 
 impl Scalar for f32 {

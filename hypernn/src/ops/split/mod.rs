@@ -16,6 +16,7 @@
 
 mod below;
 mod ledger;
+mod pieces;
 mod scaled;
 mod sink;
 mod slice;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use candle_core::{D, Result, Shape, Tensor};
 
 use crate::generator::{GeneratorOutput, Rows};
+use crate::ops::linear::linear;
 use crate::ops::scalar::is_direct;
 use below::{below_linear, below_scaled, below_values};
 use ledger::Ledger;
@@ -108,7 +110,13 @@ impl Cuts {
 }
 
 fn split_rows(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Result<Cuts> {
-    let values = rows.detach().values()?.contiguous()?;
+    // Without gradients tensors are views, which a bias can't be added to on the way.
+    let (values, bias) = match rows.detach() {
+        Rows::Linear { inputs, weight, bias } if rows.track_op() && is_direct(&weight) => {
+            (linear(&inputs.unsqueeze(0)?, &weight.unsqueeze(0)?, None)?, Some(bias.contiguous()?))
+        }
+        rows => (rows.values()?.contiguous()?, None),
+    };
     let values = match sets {
         None => values.flatten_all()?,
         Some(sets) => values.reshape((sets, ()))?,
@@ -123,7 +131,10 @@ fn split_rows(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Res
         Rows::Linear { inputs, weight, bias } => below_linear([inputs, weight, bias], &ledger)?,
         rows => below_values(&rows.values()?, &ledger)?,
     };
-    Cuts::tracked(&below, &ledger, |index| slice::slice(&values, &below, &ledger, index, sets))
+    Cuts::tracked(&below, &ledger, |index| {
+        let (ledger, bias) = (ledger.clone(), bias.clone());
+        slice::slice(&values, &below, slice::Slice { ledger, index, sets, bias })
+    })
 }
 
 fn split_scaled(
