@@ -302,3 +302,55 @@ fn add_bias(images: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         .broadcast_add(&by_line)?
         .reshape((batch, channels, height, width))
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Var;
+
+    use super::super::testing::{distance, numbers};
+    use super::*;
+
+    fn variable(dims: &[usize], seed: u64) -> Result<Var> {
+        let values = numbers(dims.iter().product(), seed);
+        Var::from_vec(values, dims, &candle_core::Device::Cpu)
+    }
+
+    fn tensor(variable: &Var) -> Tensor {
+        variable.as_tensor().clone()
+    }
+
+    /// Devices and half-precision take this way.
+    #[test]
+    fn the_composed_convolution_is_the_direct_one() -> Result<()> {
+        for (sets, groups, stride) in [(1, 1, 1), (2, 1, 2), (3, 2, 1)] {
+            let weight = variable(&[sets, 4, 4 / groups, 3, 3], 1)?;
+            let (bias, images) = (variable(&[sets, 4], 2)?, variable(&[6, 4, 6, 7], 3)?);
+            let params = Affine::new(tensor(&weight), Some(tensor(&bias)));
+            let layer = Convolution {
+                layer: "conv2d",
+                axes: 2,
+                params: &params,
+                stride,
+                padding: 1,
+                output_padding: 0,
+                dilation: 1,
+                groups,
+            };
+            let weights = layer.weights()?;
+            let windows = layer.windows(&weights, &images, Convolution::axis)?;
+            let direct = weights.params.convolution(&images, windows)?;
+            let other = composed(&images, &weights, windows)?;
+            assert!(distance(&direct, &other)? < 1e-12);
+            let grads = [&direct, &other].map(|ys| ys.sqr()?.sum_all()?.backward());
+            let [direct, other] = grads;
+            let (direct, other) = (direct?, other?);
+            for variable in [&weight, &bias, &images] {
+                match (direct.get(variable), other.get(variable)) {
+                    (Some(direct), Some(other)) => assert!(distance(direct, other)? < 1e-12),
+                    _ => candle_core::bail!("a gradient is missing"),
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -80,9 +80,19 @@ impl Axis {
 impl Tiles {
     /// `channels` are the input and output channels of one group.
     pub(super) fn new(windows: Windows, images_per_set: usize, channels: [usize; 2]) -> Self {
+        let line = (COLUMN_VALUES / (channels[0] * windows.taps())).max(LEAST_LINE);
+        Self::with_line(windows, images_per_set, channels, line)
+    }
+
+    /// Tiles whose lines have at most about `line` places.
+    fn with_line(
+        windows: Windows,
+        images_per_set: usize,
+        channels: [usize; 2],
+        line: usize,
+    ) -> Self {
         let (height, width) = (windows.height.phases(), windows.width.phases());
         let phases = Windows { sets: 1, groups: 1, height, width };
-        let line = (COLUMN_VALUES / (channels[0] * windows.taps())).max(LEAST_LINE);
         let whole = (windows.height.positions - 1) * width.positions + windows.width.positions;
         let rows = if whole <= line { windows.height.positions } else { line / width.positions };
         Self {
@@ -363,4 +373,150 @@ fn matmul<T: Scalar>(
 ) -> Result<Vec<T>> {
     let ((_, m, k), (_, _, n)) = (ll.shape().dims3()?, rl.shape().dims3()?);
     T::cpu_storage_data(lhs.matmul(rhs, (1, m, n, k), ll, rl)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axis(pixels: usize, taps: usize, stride: usize, padding: usize, dilation: usize) -> Axis {
+        let span = dilation * (taps - 1) + 1;
+        let positions = (pixels + 2 * padding - span) / stride + 1;
+        Axis { pixels, positions, taps, stride, padding, dilation }
+    }
+
+    const IMAGES_PER_SET: usize = 3;
+    const CHANNELS: [usize; 2] = [2, 3];
+
+    fn cases() -> Vec<Windows> {
+        let axes = [
+            axis(7, 3, 1, 1, 1),
+            axis(6, 2, 2, 0, 1),
+            axis(8, 3, 2, 2, 2),
+            axis(9, 2, 3, 1, 4),
+            axis(5, 1, 2, 0, 1),
+            axis(1, 1, 1, 0, 1),
+        ];
+        let pairs = axes.iter().flat_map(|height| axes.iter().map(move |width| (height, width)));
+        let windows = |(&height, &width): (&Axis, &Axis)| {
+            [(1, 1), (2, 1), (1, 2), (2, 2)]
+                .map(|(sets, groups)| Windows { sets, groups, height, width })
+        };
+        pairs.flat_map(windows).collect()
+    }
+
+    /// Whole numbers, so that sums are exact in any order.
+    fn numbers(count: usize, seed: usize) -> Vec<f64> {
+        (0..count).map(|i| ((i * 37 + seed * 11) % 23) as f64 - 11.).collect()
+    }
+
+    struct Case {
+        windows: Windows,
+        pixels: Vec<f64>,
+        weights: Vec<f64>,
+        bias: Vec<f64>,
+    }
+
+    impl Case {
+        fn new(windows: Windows) -> Self {
+            let Windows { sets, groups, .. } = windows;
+            let [inputs, outputs] = CHANNELS;
+            let images = sets * IMAGES_PER_SET;
+            Self {
+                windows,
+                pixels: numbers(images * groups * inputs * windows.pixels(), 1),
+                weights: numbers(sets * groups * outputs * inputs * windows.taps(), 2),
+                bias: numbers(sets * groups * outputs, 3),
+            }
+        }
+
+        fn tiles(&self, line: usize) -> Tiles {
+            Tiles::with_line(self.windows, IMAGES_PER_SET, CHANNELS, line)
+        }
+
+        /// Value by value, as the definition says.
+        fn expected(&self) -> Vec<f64> {
+            let Windows { sets, groups, height, width } = self.windows;
+            let mut ys = Vec::new();
+            for image in 0..sets * IMAGES_PER_SET {
+                for channel in 0..groups * CHANNELS[1] {
+                    for y in 0..height.positions {
+                        ys.extend((0..width.positions).map(|x| self.output(image, channel, y, x)));
+                    }
+                }
+            }
+            ys
+        }
+
+        fn output(&self, image: usize, channel: usize, y: usize, x: usize) -> f64 {
+            let Windows { groups, height, width, .. } = self.windows;
+            let [inputs, outputs] = CHANNELS;
+            let row = image / IMAGES_PER_SET * groups * outputs + channel;
+            let mut weights = self.weights[row * inputs * self.windows.taps()..].iter();
+            let mut sum = self.bias[row];
+            for input in 0..inputs {
+                let plane = (image * groups + channel / outputs) * inputs + input;
+                for (tap_y, tap_x) in taps(&height, &width) {
+                    let weight = weights.next().copied().unwrap_or_default();
+                    let pixel_y = (y * height.stride + tap_y * height.dilation)
+                        .checked_sub(height.padding)
+                        .filter(|&pixel| pixel < height.pixels);
+                    let pixel_x = (x * width.stride + tap_x * width.dilation)
+                        .checked_sub(width.padding)
+                        .filter(|&pixel| pixel < width.pixels);
+                    if let (Some(y), Some(x)) = (pixel_y, pixel_x) {
+                        let at = plane * self.windows.pixels() + y * width.pixels + x;
+                        sum += weight * self.pixels[at];
+                    }
+                }
+            }
+            sum
+        }
+    }
+
+    /// One row of outputs at a time, some rows, some images, all at once.
+    const LINES: [usize; 4] = [1, 20, 100, 1 << 20];
+
+    #[test]
+    fn outputs_are_those_of_the_definition_however_it_is_cut() -> Result<()> {
+        for case in cases().into_iter().map(Case::new) {
+            let values = CpuStorage::F64(case.weights.clone());
+            let weights = Weights { values: &values, offset: 0 };
+            let expected = case.expected();
+            for line in LINES {
+                let found = case.tiles(line).forward(&case.pixels, weights, Some(&case.bias))?;
+                assert_eq!(found, expected, "{:?}, lines of {line}", case.windows);
+            }
+        }
+        Ok(())
+    }
+
+    fn dot(left: &[f64], right: &[f64]) -> f64 {
+        assert_eq!(left.len(), right.len());
+        left.iter().zip(right).map(|(left, right)| left * right).sum()
+    }
+
+    /// The output is linear in images and in weights: both gradients are its transpose.
+    #[test]
+    fn the_backward_is_the_transpose_however_it_is_cut() -> Result<()> {
+        for case in cases().into_iter().map(Case::new) {
+            let values = CpuStorage::F64(case.weights.clone());
+            let weights = Weights { values: &values, offset: 0 };
+            for line in LINES {
+                let tiles = case.tiles(line);
+                let ys = tiles.forward(&case.pixels, weights, None)?;
+                let grad = numbers(ys.len(), 4);
+                let grads = tiles.backward(&case.pixels, weights, &grad, [true, true])?;
+                let expected = dot(&ys, &grad);
+                let context = format!("{:?}, lines of {line}", case.windows);
+                assert_eq!(dot(&grads.images, &case.pixels), expected, "{context}");
+                assert_eq!(dot(&grads.weights, &case.weights), expected, "{context}");
+                let one = tiles.backward(&case.pixels, weights, &grad, [true, false])?;
+                assert_eq!((one.images, one.weights), (grads.images, Vec::new()), "{context}");
+                let one = tiles.backward(&case.pixels, weights, &grad, [false, true])?;
+                assert_eq!((one.images, one.weights), (Vec::new(), grads.weights), "{context}");
+            }
+        }
+        Ok(())
+    }
 }
