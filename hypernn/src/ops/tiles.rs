@@ -18,7 +18,7 @@ use super::unfold::{Axis, Batch, Windows, taps};
 const COLUMN_VALUES: usize = 1 << 16;
 
 /// The least length of a tile's lines, below which a product spends its time on the weights.
-const LEAST_LINE: usize = 512;
+const LEAST_LINE: usize = 256;
 
 /// The sizes of one convolution, and how it is cut into tiles.
 pub(super) struct Tiles {

@@ -167,8 +167,8 @@ impl Batch {
             if stride == 1 {
                 columns.copy_from_slice(&images[pixel..pixel + len]);
             } else {
-                let pixels = images[pixel..].iter().step_by(stride);
-                columns.iter_mut().zip(pixels).for_each(|(column, pixel)| *column = *pixel);
+                let pixels = images[pixel..].chunks(stride);
+                columns.iter_mut().zip(pixels).for_each(|(column, pixel)| *column = pixel[0]);
             }
         });
         columns
@@ -183,8 +183,8 @@ impl Batch {
                 let pixels = &mut images[pixel..pixel + len];
                 pixels.iter_mut().zip(columns).for_each(|(pixel, column)| *pixel += *column);
             } else {
-                let pixels = images[pixel..].iter_mut().step_by(stride);
-                pixels.zip(columns).for_each(|(pixel, column)| *pixel += *column);
+                let pixels = images[pixel..].chunks_mut(stride);
+                pixels.zip(columns).for_each(|(pixel, column)| pixel[0] += *column);
             }
         });
         images
