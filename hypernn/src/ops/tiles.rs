@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Result};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use super::scalar::Scalar;
 use super::unfold::{Axis, Batch, Windows, taps};
@@ -19,6 +20,9 @@ const COLUMN_VALUES: usize = 1 << 16;
 
 /// The least length of a tile's lines, below which a product spends its time on the weights.
 const LEAST_LINE: usize = 256;
+
+/// Products from which on threads gain more than it takes to wake them.
+const PARALLEL_PRODUCTS: usize = 1 << 20;
 
 /// The sizes of one convolution, and how it is cut into tiles.
 pub(super) struct Tiles {
@@ -30,6 +34,10 @@ pub(super) struct Tiles {
     channels: [usize; 2],
     images_per_tile: usize,
     rows_per_tile: usize,
+    /// Into how many parts the images of a set are cut.
+    parts_per_set: usize,
+    /// Whether the parts are shared out among candle's threads.
+    parallel: bool,
 }
 
 /// The weights of all sets, `[sets, groups, outputs, channels × taps]`, at an offset.
@@ -39,7 +47,14 @@ pub(super) struct Weights<'a> {
     pub(super) offset: usize,
 }
 
-/// Consecutive images of one set, dealt out into phases.
+/// Consecutive images of one set, which one thread computes.
+#[derive(Clone)]
+struct Part {
+    set: usize,
+    images: Range<usize>,
+}
+
+/// Some of a part's images, dealt out into phases.
 struct Run<T> {
     set: usize,
     images: Range<usize>,
@@ -80,16 +95,21 @@ impl Axis {
 impl Tiles {
     /// `channels` are the input and output channels of one group.
     pub(super) fn new(windows: Windows, images_per_set: usize, channels: [usize; 2]) -> Self {
-        let line = (COLUMN_VALUES / (channels[0] * windows.taps())).max(LEAST_LINE);
-        Self::with_line(windows, images_per_set, channels, line)
+        let inner = channels[0] * windows.taps();
+        let line = (COLUMN_VALUES / inner).max(LEAST_LINE);
+        let images = windows.sets * images_per_set;
+        let products = images * windows.groups * channels[1] * inner * windows.positions();
+        let threads = if products < PARALLEL_PRODUCTS { 1 } else { rayon::current_num_threads() };
+        Self::cut(windows, images_per_set, channels, line, threads)
     }
 
-    /// Tiles whose lines have at most about `line` places.
-    fn with_line(
+    /// Tiles whose lines have at most about `line` places, in parts for so many threads.
+    fn cut(
         windows: Windows,
         images_per_set: usize,
         channels: [usize; 2],
         line: usize,
+        threads: usize,
     ) -> Self {
         let (height, width) = (windows.height.phases(), windows.width.phases());
         let phases = Windows { sets: 1, groups: 1, height, width };
@@ -102,6 +122,8 @@ impl Tiles {
             channels,
             images_per_tile: (line / whole).clamp(1, images_per_set.max(1)),
             rows_per_tile: rows.max(1),
+            parts_per_set: threads.div_ceil(windows.sets),
+            parallel: threads > 1,
         }
     }
 
@@ -128,14 +150,26 @@ impl Tiles {
         images.len() * self.span(tile)
     }
 
-    /// Runs of consecutive images, set by set.
-    fn runs(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
-        let (per_set, per_tile) = (self.images_per_set, self.images_per_tile);
-        (0..self.windows.sets).flat_map(move |set| {
-            let end = (set + 1) * per_set;
-            let starts = (set * per_set..end).step_by(per_tile);
-            starts.map(move |start| (set, start..end.min(start + per_tile)))
-        })
+    /// All images, set by set.
+    fn parts(&self) -> Vec<Part> {
+        let per_set = self.images_per_set;
+        let per_part = per_set.div_ceil(self.parts_per_set).max(1);
+        let of_set = |set| {
+            let starts = (0..per_set).step_by(per_part);
+            let range = move |start: usize| start..per_set.min(start + per_part);
+            starts.map(range).map(move |range| {
+                let images = set * per_set + range.start..set * per_set + range.end;
+                Part { set, images }
+            })
+        };
+        (0..self.windows.sets).flat_map(of_set).collect()
+    }
+
+    /// A part's images, as many at a time as a tile holds.
+    fn runs(&self, part: &Part) -> impl Iterator<Item = Range<usize>> {
+        let (end, per_tile) = (part.images.end, self.images_per_tile);
+        let starts = part.images.clone().step_by(per_tile);
+        starts.map(move |start| start..end.min(start + per_tile))
     }
 
     fn tiles(&self) -> impl Iterator<Item = Tile> {
@@ -152,7 +186,7 @@ impl Tiles {
         Batch { windows: self.phases, rows: images.len(), channels }
     }
 
-    fn run<T: Scalar>(&self, (set, images): (usize, Range<usize>), pixels: &[T]) -> Run<T> {
+    fn run<T: Scalar>(&self, set: usize, images: Range<usize>, pixels: &[T]) -> Run<T> {
         let len = self.input_len();
         let phases = self.batch(&images).unfold(&pixels[images.start * len..images.end * len]);
         Run { set, images, phases }
@@ -196,7 +230,7 @@ impl Tiles {
         });
     }
 
-    /// Calls `copy` with the channel, the place in the output images and that in a tile's lines of
+    /// Calls `copy` with the channel, the place in these output images and that in a tile's lines of
     /// each output row.
     fn each_row(
         &self,
@@ -208,9 +242,9 @@ impl Tiles {
         let span = self.span(tile);
         for output in 0..outputs {
             let channel = tile.group * outputs + output;
-            for (i, image) in images.clone().enumerate() {
+            for image in 0..images.len() {
                 let plane = image * self.output_len() + channel * self.windows.positions();
-                let line = (output * images.len() + i) * span;
+                let line = (output * images.len() + image) * span;
                 for (step, row) in tile.rows.clone().enumerate() {
                     let place = line + step * self.phases.width.positions;
                     copy(channel, plane + row * width, place);
@@ -219,7 +253,7 @@ impl Tiles {
         }
     }
 
-    /// A tile's lines of outputs, and a set's bias, into the output images.
+    /// A tile's lines of outputs, and a set's bias, into the run's output images.
     fn gather<T: Scalar>(
         &self,
         ys: &mut [T],
@@ -239,6 +273,7 @@ impl Tiles {
     /// The output images' gradients as a tile's lines, `[outputs, images × span]`.
     fn lines<T: Scalar>(&self, grad: &[T], run: &Run<T>, tile: &Tile) -> CpuStorage {
         let width = self.windows.width.positions;
+        let grad = &grad[run.images.start * self.output_len()..];
         let mut lines = vec![T::default(); self.channels[1] * self.line(&run.images, tile)];
         self.each_row(&run.images, tile, |_, pixel, place| {
             lines[place..place + width].copy_from_slice(&grad[pixel..pixel + width]);
@@ -262,21 +297,55 @@ impl Tiles {
     ) -> Result<Vec<T>> {
         let images = self.windows.sets * self.images_per_set;
         let mut ys = vec![T::default(); images * self.output_len()];
+        let parts = self.share_out(&mut ys, self.output_len());
+        self.each(parts, |(part, ys)| self.forward_part(ys, &part, (pixels, weights, bias)))?;
+        Ok(ys)
+    }
+
+    /// Each part with its own of some images.
+    fn share_out<'a, T>(&self, mut images: &'a mut [T], len: usize) -> Vec<(Part, &'a mut [T])> {
+        let with_images = |part: Part| {
+            let (of_part, behind) =
+                std::mem::take(&mut images).split_at_mut(part.images.len() * len);
+            images = behind;
+            (part, of_part)
+        };
+        self.parts().into_iter().map(with_images).collect()
+    }
+
+    /// In turn, or shared out among candle's threads, which are rayon's.
+    fn each<P: Send, R: Send>(
+        &self,
+        parts: Vec<P>,
+        compute: impl Fn(P) -> Result<R> + Send + Sync,
+    ) -> Result<Vec<R>> {
+        if self.parallel && parts.len() > 1 {
+            return parts.into_par_iter().map(compute).collect();
+        }
+        parts.into_iter().map(compute).collect()
+    }
+
+    fn forward_part<T: Scalar>(
+        &self,
+        mut ys: &mut [T],
+        part: &Part,
+        (pixels, weights, bias): (&[T], Weights<'_>, Option<&[T]>),
+    ) -> Result<()> {
+        let bias = bias.map(|bias| &bias[part.set * self.windows.groups * self.channels[1]..]);
         let mut scratch = Vec::new();
-        let channels = self.windows.groups * self.channels[1];
-        for run in self.runs() {
-            let run = self.run(run, pixels);
-            let bias = bias.map(|bias| &bias[run.set * channels..]);
+        for images in self.runs(part) {
+            let run = self.run(part.set, images, pixels);
             for tile in self.tiles() {
                 let columns = self.columns(&run, &tile, scratch);
                 let columns_layout = self.columns_layout(&run.images, &tile);
                 let weight_layout = self.weight_layout(weights, run.set, &tile);
                 let product = (weights.values, &weight_layout, &columns, &columns_layout);
-                self.gather(&mut ys, &matmul(product)?, bias, &run, &tile);
+                self.gather(ys, &matmul(product)?, bias, &run, &tile);
                 scratch = T::cpu_storage_data(columns)?;
             }
+            ys = &mut ys[run.images.len() * self.output_len()..];
         }
-        Ok(ys)
+        Ok(())
     }
 
     fn columns_layout(&self, images: &Range<usize>, tile: &Tile) -> Layout {
@@ -289,16 +358,43 @@ impl Tiles {
         pixels: &[T],
         weights: Weights<'_>,
         grad: &[T],
-        [ask_images, ask_weights]: [bool; 2],
+        ask: [bool; 2],
     ) -> Result<Grads<T>> {
-        let per_set = self.windows.groups * self.inner() * self.channels[1];
-        let all = if ask_weights { self.windows.sets * per_set } else { 0 };
-        let mut grads = Grads { images: Vec::new(), weights: vec![T::default(); all] };
-        let mut sums = vec![T::default(); per_set];
+        let image_len = if ask[0] { self.input_len() } else { 0 };
+        let images = self.windows.sets * self.images_per_set;
+        let mut image_grads = vec![T::default(); images * image_len];
+        let parts = self.share_out(&mut image_grads, image_len);
+        let sums = self.each(parts, |(part, images)| {
+            self.backward_part(images, &part, (pixels, weights, grad), ask)
+        })?;
+        let per_set = self.weights_per_set();
+        let mut weight_grads =
+            vec![T::default(); if ask[1] { self.windows.sets * per_set } else { 0 }];
+        if ask[1] {
+            for (part, sums) in self.parts().iter().zip(sums) {
+                self.add_rows(&mut weight_grads[part.set * per_set..], &sums);
+            }
+        }
+        Ok(Grads { images: image_grads, weights: weight_grads })
+    }
+
+    fn weights_per_set(&self) -> usize {
+        self.windows.groups * self.inner() * self.channels[1]
+    }
+
+    /// Writes the gradients of a part's images; gives its share of the weights' as
+    /// [`add_weights`](Self::add_weights) leaves them.
+    fn backward_part<T: Scalar>(
+        &self,
+        mut image_grads: &mut [T],
+        part: &Part,
+        (pixels, weights, grad): (&[T], Weights<'_>, &[T]),
+        [ask_images, ask_weights]: [bool; 2],
+    ) -> Result<Vec<T>> {
+        let mut sums = vec![T::default(); if ask_weights { self.weights_per_set() } else { 0 }];
         let mut scratch = Vec::new();
-        for (set, images) in self.runs() {
-            let end = images.end;
-            let run = self.run((set, images), pixels);
+        for images in self.runs(part) {
+            let run = self.run(part.set, images, pixels);
             let mut phases = vec![T::default(); if ask_images { run.phases.len() } else { 0 }];
             for tile in self.tiles() {
                 let lines = self.lines(grad, &run, &tile);
@@ -313,13 +409,13 @@ impl Tiles {
                 }
             }
             if ask_images {
-                grads.images.extend(self.batch(&run.images).fold(&phases));
-            }
-            if ask_weights && end == (set + 1) * self.images_per_set {
-                self.settle(&mut sums, &mut grads.weights[set * per_set..]);
+                let (of_run, behind) =
+                    image_grads.split_at_mut(run.images.len() * self.input_len());
+                self.batch(&run.images).fold_into(of_run, &phases);
+                image_grads = behind;
             }
         }
-        Ok(grads)
+        Ok(sums)
     }
 
     /// Adds to the weights' gradients, `[groups, channels × taps, outputs]`: the product is faster
@@ -354,17 +450,16 @@ impl Tiles {
         matmul((weights.values, &weight_layout, lines, &self.lines_layout(&run.images, tile)))
     }
 
-    /// Writes a set's gradients row-major and starts anew.
-    fn settle<T: Scalar>(&self, sums: &mut [T], weights: &mut [T]) {
+    /// Adds what [`add_weights`](Self::add_weights) summed up, row-major.
+    fn add_rows<T: Scalar>(&self, weights: &mut [T], sums: &[T]) {
         let (inner, outputs) = (self.inner(), self.channels[1]);
         let matrices = weights.chunks_exact_mut(inner * outputs);
         for (weights, sums) in matrices.zip(sums.chunks_exact(inner * outputs)) {
             for (output, row) in weights.chunks_exact_mut(inner).enumerate() {
                 let column = sums[output..].iter().step_by(outputs);
-                row.iter_mut().zip(column).for_each(|(weight, &sum)| *weight = sum);
+                row.iter_mut().zip(column).for_each(|(weight, &sum)| *weight += sum);
             }
         }
-        sums.fill(T::default());
     }
 }
 
@@ -430,8 +525,10 @@ mod tests {
             }
         }
 
+        /// On two threads where there are several tiles.
         fn tiles(&self, line: usize) -> Tiles {
-            Tiles::with_line(self.windows, IMAGES_PER_SET, CHANNELS, line)
+            let threads = if line < LINES[3] { 2 } else { 1 };
+            Tiles::cut(self.windows, IMAGES_PER_SET, CHANNELS, line, threads)
         }
 
         /// Value by value, as the definition says.

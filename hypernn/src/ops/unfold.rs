@@ -174,8 +174,14 @@ impl Batch {
         columns
     }
 
-    pub(super) fn fold<T: Copy + Default + AddAssign>(&self, columns: &[T]) -> Vec<T> {
+    fn fold<T: Copy + Default + AddAssign>(&self, columns: &[T]) -> Vec<T> {
         let mut images = vec![T::default(); self.image_shape().elem_count()];
+        self.fold_into(&mut images, columns);
+        images
+    }
+
+    /// Adds the columns to images.
+    pub(super) fn fold_into<T: Copy + AddAssign>(&self, images: &mut [T], columns: &[T]) {
         let stride = self.windows.width.stride;
         self.each_run(|column, pixel, len| {
             let columns = &columns[column..column + len];
@@ -187,7 +193,6 @@ impl Batch {
                 pixels.zip(columns).for_each(|(pixel, column)| pixel[0] += *column);
             }
         });
-        images
     }
 }
 
