@@ -285,9 +285,12 @@ fn composed(images: &Tensor, weights: &Weights, windows: Windows) -> Result<Tens
         }
     };
     let (height, width) = (windows.height.positions, windows.width.positions);
-    ys.reshape((sets, out_channels, batch / sets, height * width))?
-        .transpose(1, 2)?
-        .reshape((batch, out_channels, height, width))
+    ys.reshape((sets, out_channels, batch / sets, height * width))?.transpose(1, 2)?.reshape((
+        batch,
+        out_channels,
+        height,
+        width,
+    ))
 }
 
 const STILL: Axis = Axis { pixels: 1, positions: 1, taps: 1, stride: 1, padding: 0, dilation: 1 };

@@ -87,7 +87,8 @@ impl Cell {
     }
 
     fn named(&self) -> impl Iterator<Item = (&'static str, &Tensor, usize)> {
-        let weights = [("weight_ih", self.inputs.weight(), 2), ("weight_hh", self.state.weight(), 2)];
+        let weights =
+            [("weight_ih", self.inputs.weight(), 2), ("weight_hh", self.state.weight(), 2)];
         let biases = [("bias_ih", self.inputs.bias()), ("bias_hh", self.state.bias())];
         let biases = biases.into_iter().filter_map(|(name, b)| b.map(|b| (name, b, 1)));
         weights.into_iter().chain(biases)
@@ -104,7 +105,11 @@ impl Cell {
 
     /// Zeros `[B, hidden]`.
     pub(super) fn zeros(&self, batch: usize) -> Result<Tensor> {
-        Tensor::zeros((batch, self.hidden_dim), self.inputs.weight().dtype(), self.inputs.weight().device())
+        Tensor::zeros(
+            (batch, self.hidden_dim),
+            self.inputs.weight().dtype(),
+            self.inputs.weight().device(),
+        )
     }
 
     /// What the input `[B, in]` and the state `[B, hidden]` give to the gates, each
@@ -148,6 +153,10 @@ impl Cell {
             tensors.insert(name.to_owned(), tensor.clone());
             Ok(())
         })?;
-        Ok(VarBuilder::from_tensors(tensors, self.inputs.weight().dtype(), self.inputs.weight().device()))
+        Ok(VarBuilder::from_tensors(
+            tensors,
+            self.inputs.weight().dtype(),
+            self.inputs.weight().device(),
+        ))
     }
 }

@@ -494,8 +494,12 @@ mod tests {
         ];
         let pairs = axes.iter().flat_map(|height| axes.iter().map(move |width| (height, width)));
         let windows = |(&height, &width): (&Axis, &Axis)| {
-            [(1, 1), (2, 1), (1, 2), (2, 2)]
-                .map(|(sets, groups)| Windows { sets, groups, height, width })
+            [(1, 1), (2, 1), (1, 2), (2, 2)].map(|(sets, groups)| Windows {
+                sets,
+                groups,
+                height,
+                width,
+            })
         };
         pairs.flat_map(windows).collect()
     }

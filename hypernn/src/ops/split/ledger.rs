@@ -206,8 +206,7 @@ mod tests {
     #[test]
     fn products_filed_more_than_once_are_added_up() -> Result<()> {
         let ledger = ledger();
-        let (left, right, whole) =
-            (random(&[3, 1, 2])?, random(&[3, 1, 3])?, random(&[3, 2, 3])?);
+        let (left, right, whole) = (random(&[3, 1, 2])?, random(&[3, 1, 3])?, random(&[3, 2, 3])?);
         let product = Filed::Outer(left.clone(), right.clone());
         let alive = ledger.file(1, product.clone())?;
         assert!(alive.is_some());
