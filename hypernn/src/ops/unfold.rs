@@ -167,8 +167,10 @@ impl Batch {
             if stride == 1 {
                 columns.copy_from_slice(&images[pixel..pixel + len]);
             } else {
-                let pixels = images[pixel..].chunks(stride);
-                columns.iter_mut().zip(pixels).for_each(|(column, pixel)| *column = pixel[0]);
+                // An iterator of every so many would divide to know its length, once per run.
+                for (i, column) in columns.iter_mut().enumerate() {
+                    *column = images[pixel + i * stride];
+                }
             }
         });
         columns
@@ -189,8 +191,9 @@ impl Batch {
                 let pixels = &mut images[pixel..pixel + len];
                 pixels.iter_mut().zip(columns).for_each(|(pixel, column)| *pixel += *column);
             } else {
-                let pixels = images[pixel..].chunks_mut(stride);
-                pixels.zip(columns).for_each(|(pixel, column)| pixel[0] += *column);
+                for (i, column) in columns.iter().enumerate() {
+                    images[pixel + i * stride] += *column;
+                }
             }
         });
     }
