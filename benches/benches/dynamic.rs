@@ -162,13 +162,12 @@ fn convolutions() -> Result<()> {
 
 fn main() -> Result<()> {
     println!("case\tmedian ms\tfastest ms");
-    let groups: [(&str, fn() -> Result<()>); 3] =
-        [("dynamic", policies), ("dynamic_rnn", names), ("batched_conv", convolutions)];
     let asked = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
-    for (name, group) in groups {
-        if asked.as_deref().is_none_or(|asked| asked == name) {
-            group()?;
-        }
-    }
-    Ok(())
+    let run = |name: &str, group: fn() -> Result<()>| match &asked {
+        Some(asked) if asked != name => Ok(()),
+        _ => group(),
+    };
+    run("dynamic", policies)?;
+    run("dynamic_rnn", names)?;
+    run("batched_conv", convolutions)
 }

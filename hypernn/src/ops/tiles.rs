@@ -48,7 +48,6 @@ pub(super) struct Weights<'a> {
 }
 
 /// Consecutive images of one set, which one thread computes.
-#[derive(Clone)]
 struct Part {
     set: usize,
     images: Range<usize>,
