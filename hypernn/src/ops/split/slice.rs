@@ -8,6 +8,7 @@ use candle_core::{
     Var,
 };
 
+use super::Segment;
 use super::below::zero;
 use super::ledger::Ledger;
 use super::pieces::pieces;
@@ -47,20 +48,26 @@ impl Slice {
         };
         let starts = (0..sets).map(|set| window.start_offset() + set * stride);
         let runs = starts.map(|start| &values[start..start + segment.len()]);
-        let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
-        let Some(bias) = &self.bias else {
-            runs.for_each(|run| out.extend(run.iter().map(|&value| value * scale + shift)));
-            return Ok(out);
-        };
-        scalar::values(bias, |bias: &[T]| {
-            for run in runs {
-                for piece in pieces(segment, bias.len()) {
-                    let pairs = run[piece.of_segment(segment)].iter().zip(&bias[piece.columns()]);
-                    out.extend(pairs.map(|(&value, &bias)| (value + bias) * scale + shift));
-                }
-            }
-        })?;
+        match &self.bias {
+            None => runs.for_each(|run| cut(&mut out, segment, run)),
+            Some(bias) => scalar::values(bias, |bias: &[T]| {
+                runs.for_each(|run| cut_with_bias(&mut out, segment, run, bias));
+            })?,
+        }
         Ok(out)
+    }
+}
+
+fn cut<T: Scalar>(out: &mut Vec<T>, segment: &Segment, values: &[T]) {
+    let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
+    out.extend(values.iter().map(|&value| value * scale + shift));
+}
+
+fn cut_with_bias<T: Scalar>(out: &mut Vec<T>, segment: &Segment, values: &[T], bias: &[T]) {
+    let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
+    for piece in pieces(segment, bias.len()) {
+        let pairs = values[piece.of_segment(segment)].iter().zip(&bias[piece.columns()]);
+        out.extend(pairs.map(|(&value, &bias)| (value + bias) * scale + shift));
     }
 }
 
