@@ -3,12 +3,10 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::affine::Served;
-use super::{affine, sets};
+use super::affine::{self, Affine};
+use super::sets;
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
-use crate::ops::linear_into::linear_into;
-use crate::ops::split::Sink;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -47,10 +45,10 @@ impl LinearSpec {
     }
 
     /// Weight `[out, in]` and bias `[out]`, as `candle_nn::linear` initialises them.
-    fn params(&self, source: &mut dyn ParamSource) -> Result<(Served, Option<Served>)> {
+    fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.check())?;
         let bias = self.bias.then_some(self.out_dim);
-        affine::served(source, &[self.out_dim, self.in_dim], bias, affine::init(self.in_dim))
+        Affine::from_source(source, &[self.out_dim, self.in_dim], bias, affine::init(self.in_dim))
     }
 }
 
@@ -93,45 +91,23 @@ pub mod spec {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-    /// Where the gradients of generated weights go.
-    sinks: Option<(Sink, Option<Sink>)>,
+    params: Affine,
 }
 
 impl Linear {
     /// A layer over existing tensors.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, bias, sinks: None }
+        Self { params: Affine::new(weight, bias) }
     }
 
     /// The weight.
     pub fn weight(&self) -> &Tensor {
-        &self.weight
+        self.params.weight()
     }
 
     /// The bias.
     pub fn bias(&self) -> Option<&Tensor> {
-        self.bias.as_ref()
-    }
-
-    /// The weight `[G, out, in]` and bias `[G, out]`, with `G` 1 where they are shared.
-    fn as_sets(&self) -> Result<(Tensor, Option<Tensor>)> {
-        let bias = self.bias.as_ref();
-        match sets::count("linear", &self.weight, 2)? {
-            None => Ok((self.weight.unsqueeze(0)?, bias.map(|b| b.unsqueeze(0)).transpose()?)),
-            Some(_) => Ok((self.weight.clone(), bias.cloned())),
-        }
-    }
-
-    fn product(&self, xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        match (self.sinks.clone(), bias) {
-            (Some((sink, None)), None) => linear_into(xs, (weight, sink), None),
-            (Some((sink, Some(bias_sink))), Some(bias)) => {
-                linear_into(xs, (weight, sink), Some((bias, bias_sink)))
-            }
-            _ => crate::ops::linear::linear(xs, weight, bias),
-        }
+        self.params.bias()
     }
 }
 
@@ -141,8 +117,13 @@ impl Module for Linear {
     /// # Errors
     /// The input's last dimension is not `in`, or its first not a multiple of the number of sets.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = self.as_sets()?;
-        let (sets, out_dim, in_dim) = weight.dims3()?;
+        let Affine { weight, bias } = &self.params;
+        let of_bias = bias.as_ref().map(|bias| (&bias.tensor, 1));
+        let all: Vec<_> = std::iter::once((&weight.tensor, 2)).chain(of_bias).collect();
+        let sets = sets::among("linear", &all)?;
+        let weight = weight.spread(2, sets)?;
+        let bias = bias.as_ref().map(|bias| bias.spread(1, sets)).transpose()?;
+        let (_, out_dim, in_dim) = weight.tensor.dims3()?;
         let found = xs.dims().last().copied().unwrap_or(0);
         if found != in_dim {
             candle_core::bail!(
@@ -153,7 +134,7 @@ impl Module for Linear {
         let rows = xs.elem_count() / in_dim;
         sets::rows_per_set("linear", xs.dim(0)?, sets)?;
         let xs_by_set = xs.reshape((sets, rows / sets, in_dim))?;
-        let ys = self.product(&xs_by_set, &weight, bias.as_ref())?;
+        let ys = weight.linear(&xs_by_set, bias.as_ref())?;
         let mut shape = xs.dims().to_vec();
         shape.pop();
         shape.push(out_dim);
@@ -165,24 +146,20 @@ impl HyperLayer<LinearSpec> for Linear {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let ((weight, weight_sink), bias) = spec.params(source)?;
-        let (bias, bias_sink) = bias.unzip();
-        let sinks = weight_sink.map(|sink| (sink, bias_sink.flatten()));
-        Ok(Self { weight, bias, sinks })
+        Ok(Self { params: spec.params(source)? })
     }
 }
 
 impl Parameters for Linear {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", &self.weight)?;
-        self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
+        self.params.visit(visitor)
     }
 }
 
 impl HyperLayer<LinearSpec> for candle_nn::Linear {
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let ((weight, _), bias) = spec.params(source)?;
-        Ok(Self::new(weight, bias.map(|(bias, _)| bias)))
+        let (weight, bias) = spec.params(source)?.into_tensors();
+        Ok(Self::new(weight, bias))
     }
 }
 
