@@ -1,7 +1,8 @@
 //! Dynamic hypernetworks: one input, a set of weights per row, a sequence, and a convolution whose
 //! samples have weights of their own.
 //!
-//! `cargo bench -p hypernn-benches --bench dynamic`; `benches/peers/dynamic.py` runs it beside
+//! `cargo bench -p hypernn-benches --bench dynamic`, or one group alone: `-- batched_conv`;
+//! `benches/peers/dynamic.py` runs it beside
 //! hyper-nn and PyTorch.
 
 #![allow(missing_docs, reason = "a benchmark")]
@@ -161,7 +162,12 @@ fn convolutions() -> Result<()> {
 
 fn main() -> Result<()> {
     println!("case\tmedian ms\tfastest ms");
-    policies()?;
-    names()?;
-    convolutions()
+    let asked = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
+    let run = |name: &str, group: fn() -> Result<()>| match &asked {
+        Some(asked) if asked != name => Ok(()),
+        _ => group(),
+    };
+    run("dynamic", policies)?;
+    run("dynamic_rnn", names)?;
+    run("batched_conv", convolutions)
 }

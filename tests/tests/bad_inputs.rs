@@ -339,7 +339,7 @@ mod short {
             0
         }
 
-        pub const fn check(&self) -> Option<hypernn::check::Problem> {
+        pub const fn check(&self, _: GeneratorShape) -> Option<hypernn::check::Problem> {
             None
         }
     }

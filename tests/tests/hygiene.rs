@@ -459,3 +459,28 @@ fn a_target_in_a_box_is_a_target() {
     }
     assert_eq!(name::<Box<linted::Net>>(), ("Net", 14, 14));
 }
+
+/// A function that has the name of a constructor means itself in an expression of the user's.
+mod named_like_constructors {
+    use hypernn::HyperTarget;
+    use hypernn::nn::Linear;
+
+    fn linear(width: usize) -> usize {
+        width + 1
+    }
+
+    #[derive(HyperTarget)]
+    pub struct Net {
+        #[hyper(linear(4, 2))]
+        pub fc: Linear,
+        #[hyper(value = linear(4))]
+        pub width: usize,
+    }
+}
+
+#[test]
+fn a_name_of_a_constructor_in_an_expression() {
+    let flat = Tensor::zeros(10, DType::F32, &Device::Cpu).unwrap();
+    let net = named_like_constructors::Net::unpack(&flat).unwrap();
+    assert_eq!((net.width, net.fc.weight().dims()), (5, [2, 4].as_slice()));
+}

@@ -2,8 +2,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::{DType, Module, Result, Tensor};
-use hypernn::nn::Linear;
+use hypernn::nn::{Conv2d, Conv2dConfig, Linear};
 use hypernn::{HyperTarget, hypernetwork};
 use hypernn_tests::{input, variables};
 use peak_alloc::PeakAlloc;
@@ -29,6 +31,9 @@ hypernetwork! {
     struct HyperPolicy for Policy { embedding: rnn(8, 32, 4), generator: linear, mode: dynamic }
 }
 
+/// One test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// The bytes above those in use before.
 fn peak_of<T>(work: impl FnOnce() -> Result<T>) -> Result<usize> {
     let idle = ALLOCATOR.current_usage();
@@ -42,6 +47,7 @@ fn peak_of<T>(work: impl FnOnce() -> Result<T>) -> Result<usize> {
 #[test]
 fn a_forward_holds_the_sets_about_once() -> Result<()> {
     const BATCH: usize = 256;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (_vars, vb) = variables(0, DType::F32);
     let hyper = HyperPolicy::new(vb)?;
     let xs = input(&[BATCH, 8], 1, DType::F32)?;
@@ -53,5 +59,29 @@ fn a_forward_holds_the_sets_about_once() -> Result<()> {
     assert!(peak <= 3 * all, "{peak} bytes, allowed {}", 3 * all);
     // The allocator does count: the values are there at some time.
     assert!(peak >= all, "{peak} bytes, the sets alone have {all}");
+    Ok(())
+}
+
+/// Unfolded at once, the images of a convolution would take nine times their own size, and in the
+/// backward again. Tile by tile, the rest is small beside inputs and outputs.
+#[test]
+fn a_convolution_does_not_unfold_the_batch() -> Result<()> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_vars, vb) = variables(0, DType::F32);
+    let weight = vb.get((32, 32, 16, 3, 3), "weight")?;
+    let config = Conv2dConfig { padding: 1, ..Default::default() };
+    let layer = Conv2d::new(weight, None, config);
+    let xs = input(&[32, 16, 28, 28], 1, DType::F32)?;
+    layer.forward(&xs)?.sum_all()?.backward()?;
+    let (images, outputs) = (xs.elem_count() * 4, 32 * 32 * 28 * 28 * 4);
+    let forward = peak_of(|| layer.forward(&xs))?;
+    println!("{:.2} times the outputs", forward as f64 / outputs as f64);
+    assert!(forward <= outputs + images, "{forward} bytes, allowed {}", outputs + images);
+    assert!(forward >= outputs, "{forward} bytes, the outputs alone have {outputs}");
+    // candle's own sum takes several tensors of the outputs' size.
+    let both = peak_of(|| layer.forward(&xs)?.sum_all()?.backward())?;
+    println!("{:.2} times the outputs with the backward", both as f64 / outputs as f64);
+    let allowed = 4 * outputs;
+    assert!(both <= allowed, "{both} bytes, allowed {allowed}");
     Ok(())
 }

@@ -161,7 +161,7 @@ fn sizes(checked: &Checked) -> TokenStream {
     let plan =
         generator.call("plan", &quote_spanned!(Span::mixed_site()=> num_target_params, rows));
     let g_params = generator.call("num_params", &quote_spanned!(Span::mixed_site()=> shape));
-    let g_check = generator.call("check", &none);
+    let g_check = generator.call("check", &quote_spanned!(Span::mixed_site()=> shape));
     let conditions = conditions(checked, &embedding, &generator);
     quote_spanned! {Span::mixed_site()=>
         impl #name {

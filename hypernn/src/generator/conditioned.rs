@@ -122,8 +122,8 @@ macro_rules! conditioned {
             }
 
             /// What is wrong with the sizes, if anything.
-            pub const fn check(&self) -> Option<Problem> {
-                first(&[zero("conditioned", "width", self.width), self.spec.check()])
+            pub const fn check(&self, shape: GeneratorShape) -> Option<Problem> {
+                first(&[zero("conditioned", "width", self.width), self.spec.check(shape)])
             }
         }
     )*};

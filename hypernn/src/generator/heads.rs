@@ -33,7 +33,7 @@ impl HeadsSpec {
     }
 
     /// Nothing: it has no sizes of its own.
-    pub const fn check(&self) -> Option<Problem> {
+    pub const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
         None
     }
 }

@@ -30,7 +30,7 @@ impl LinearSpec {
     }
 
     /// Nothing: it has no sizes of its own.
-    pub const fn check(&self) -> Option<Problem> {
+    pub const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
         None
     }
 }
@@ -65,6 +65,9 @@ impl WeightGenerator for Linear {
 
     /// The table goes through the layer once, whatever the number of sets.
     fn forward_scaled(&self, table: &Tensor, gains: &Tensor) -> Result<GeneratorOutput> {
+        if gains.dim(0)? == 1 {
+            return self.forward(&table.broadcast_mul(&gains.t()?)?);
+        }
         let Dense { weight, bias } = self.0.clone();
         let rows = crate::ops::linear::linear(&table.unsqueeze(0)?, &weight.unsqueeze(0)?, None)?;
         Ok(GeneratorOutput::scaled(rows.squeeze(0)?, gains.clone(), bias))

@@ -40,7 +40,7 @@ impl<const L: usize> MlpSpec<L> {
     }
 
     /// What is wrong with the widths, if anything.
-    pub const fn check(&self) -> Option<Problem> {
+    pub const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
         let mut i = 0;
         while i < L {
             if let Some(problem) = zero("mlp", "a hidden width", self.widths[i]) {
@@ -66,7 +66,7 @@ impl<const L: usize> GeneratorSpec for MlpSpec<L> {
         scheme: InitScheme,
         vb: VarBuilder<'_>,
     ) -> Result<Box<dyn WeightGenerator>> {
-        ensure(self.check())?;
+        ensure(self.check(shape))?;
         let (inputs, outputs) = (shape.embedding_dim, shape.plan.chunk());
         let mlp = Mlp::new(inputs, &self.widths, self.activation, outputs, scheme, &vb)?;
         Ok(Box::new(Perceptron(mlp)))

@@ -24,7 +24,7 @@
 //!         shape.embedding_dim * shape.plan.chunk()
 //!     }
 //!
-//!     const fn check(&self) -> Option<Problem> {
+//!     const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
 //!         None
 //!     }
 //! }
@@ -163,7 +163,8 @@ pub trait WeightGenerator: std::fmt::Debug + Send + Sync {
 /// The type also has three inherent functions, which the macro evaluates at compile time:
 /// `const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan`,
 /// `const fn num_params(&self, shape: GeneratorShape) -> usize` and
-/// `const fn check(&self) -> Option<Problem>`.
+/// `const fn check(&self, shape: GeneratorShape) -> Option<Problem>`, which can refuse a width of
+/// embedding.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the generator of a static hypernetwork",
     label = "not a generator without a condition",

@@ -3,38 +3,130 @@
 use candle_core::{Result, Tensor};
 use candle_nn::Init;
 
+use super::sets;
+use crate::ops::convolution::convolution;
+use crate::ops::linear::linear;
+use crate::ops::linear_into::linear_into;
 use crate::ops::split::Sink;
+use crate::ops::unfold::Windows;
+use crate::target::adapter::Adapter;
+use crate::target::layer::Visitor;
 use crate::target::source::{ParamKind, ParamSource, ParamSpec};
 
-/// A tensor, and a shorter way for its gradient where there is one.
-pub(super) type Served = (Tensor, Option<Sink>);
+/// A tensor of a layer, and a shorter way for its gradient where it is generated.
+#[derive(Clone, Debug)]
+pub(super) struct Served {
+    pub(super) tensor: Tensor,
+    pub(super) sink: Option<Sink>,
+}
 
-/// What a weight of these dimensions is asked for with.
-pub(super) fn weight(dims: &[usize], init: Init) -> ParamSpec<'_> {
+impl From<Tensor> for Served {
+    fn from(tensor: Tensor) -> Self {
+        Self { tensor, sink: None }
+    }
+}
+
+impl Served {
+    /// Asks a source for a tensor.
+    pub(super) fn from_source(source: &mut dyn ParamSource, spec: &ParamSpec<'_>) -> Result<Self> {
+        let tensor = source.param(spec)?;
+        Ok(Self { tensor, sink: source.sink() })
+    }
+
+    /// As `[sets, dims…]`; see [`sets::spread`]. A tensor that is repeated for each set leaves the
+    /// shorter way, since its gradient is a sum over the sets.
+    pub(super) fn spread(&self, rank: usize, sets: usize) -> Result<Self> {
+        let repeated = self.tensor.rank() == rank && sets != 1;
+        let sink = self.sink.clone().filter(|_| !repeated);
+        Ok(Self { tensor: sets::spread(&self.tensor, rank, sets)?, sink })
+    }
+
+    /// `xs [G, R, in]`, with this as the weight `[G, out, in]`, and bias `[G, out]`, to
+    /// `[G, R, out]`.
+    pub(super) fn linear(&self, xs: &Tensor, bias: Option<&Self>) -> Result<Tensor> {
+        let weight = &self.tensor;
+        match (self.sink.clone(), bias) {
+            (Some(sink), None) => linear_into(xs, (weight, sink), None),
+            (Some(sink), Some(Self { tensor, sink: Some(bias_sink) })) => {
+                linear_into(xs, (weight, sink), Some((tensor, bias_sink.clone())))
+            }
+            _ => linear(xs, weight, bias.map(|bias| &bias.tensor)),
+        }
+    }
+}
+
+/// The weight of a layer and perhaps a bias.
+#[derive(Clone, Debug)]
+pub(super) struct Affine {
+    pub(super) weight: Served,
+    pub(super) bias: Option<Served>,
+}
+
+impl Affine {
+    pub(super) fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight: weight.into(), bias: bias.map(Served::from) }
+    }
+
+    /// Asks a source for a weight of these dimensions, then for a bias where it has a length.
+    pub(super) fn from_source(
+        source: &mut dyn ParamSource,
+        dims: &[usize],
+        bias: Option<usize>,
+        [weight_init, bias_init]: [Init; 2],
+    ) -> Result<Self> {
+        let weight = Served::from_source(source, &weight(dims, weight_init))?;
+        Ok(Self { weight, bias: self::bias(source, bias, bias_init)? })
+    }
+
+    /// As [`from_source`](Self::from_source), for a layer that applies a low-rank adapter itself.
+    pub(super) fn adapted(
+        source: &mut dyn ParamSource,
+        dims: &[usize],
+        bias: Option<usize>,
+        [weight_init, bias_init]: [Init; 2],
+    ) -> Result<(Self, Option<Adapter>)> {
+        let (tensor, adapter) = source.adapted(&weight(dims, weight_init))?;
+        let weight = Served { tensor, sink: source.sink() };
+        Ok((Self { weight, bias: self::bias(source, bias, bias_init)? }, adapter))
+    }
+
+    pub(super) fn weight(&self) -> &Tensor {
+        &self.weight.tensor
+    }
+
+    pub(super) fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref().map(|bias| &bias.tensor)
+    }
+
+    /// A convolution with the weights of all sets; see [`convolution`].
+    pub(super) fn convolution(&self, images: &Tensor, windows: Windows) -> Result<Tensor> {
+        let sinks = match (self.weight.sink.clone(), &self.bias) {
+            (Some(sink), None) => Some((sink, None)),
+            (Some(sink), Some(Served { sink: Some(bias), .. })) => Some((sink, Some(bias.clone()))),
+            _ => None,
+        };
+        convolution(images, self.weight(), self.bias(), windows, sinks)
+    }
+
+    /// The tensors alone, for candle's own layers.
+    pub(super) fn into_tensors(self) -> (Tensor, Option<Tensor>) {
+        (self.weight.tensor, self.bias.map(|bias| bias.tensor))
+    }
+
+    pub(super) fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+        visitor("weight", self.weight())?;
+        self.bias().map_or(Ok(()), |bias| visitor("bias", bias))
+    }
+}
+
+fn weight(dims: &[usize], init: Init) -> ParamSpec<'_> {
     ParamSpec { name: "weight", dims, kind: ParamKind::Weight, init }
 }
 
-/// Asks for a bias where it has a length.
-pub(super) fn bias(
-    source: &mut dyn ParamSource,
-    len: Option<usize>,
-    init: Init,
-) -> Result<Option<Served>> {
+fn bias(source: &mut dyn ParamSource, len: Option<usize>, init: Init) -> Result<Option<Served>> {
     let Some(len) = len else { return Ok(None) };
     let spec = ParamSpec { name: "bias", dims: &[len], kind: ParamKind::Bias, init };
-    let tensor = source.param(&spec)?;
-    Ok(Some((tensor, source.sink())))
-}
-
-/// Asks for a weight of these dimensions, then for a bias where it has a length.
-pub(super) fn params(
-    source: &mut dyn ParamSource,
-    dims: &[usize],
-    len: Option<usize>,
-    [weight_init, bias_init]: [Init; 2],
-) -> Result<(Tensor, Option<Tensor>)> {
-    let weight = source.param(&weight(dims, weight_init))?;
-    Ok((weight, bias(source, len, bias_init)?.map(|(bias, _)| bias)))
+    Served::from_source(source, &spec).map(Some)
 }
 
 /// Candle's initialisation of weight and bias, for a number of input features or channels.

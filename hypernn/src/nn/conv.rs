@@ -2,10 +2,12 @@
 
 use candle_core::{Result, Tensor};
 
+use super::affine::Affine;
 use super::slide::Slide;
 use super::{norm, sets};
 use crate::check::{Problem, first, zero};
 use crate::ops::product::{product, product_transposed};
+use crate::ops::scalar::is_direct;
 use crate::ops::unfold::{Axis, Windows, fold, unfold};
 
 /// What is wrong with the sizes of a convolution, if anything.
@@ -65,7 +67,7 @@ macro_rules! layer {
         impl $Layer {
             /// A layer over existing tensors.
             pub fn new(weight: Tensor, bias: Option<Tensor>, config: $Config) -> Self {
-                Self { weight, bias, config }
+                Self { params: Affine::new(weight, bias), config }
             }
 
             $(#[$config_doc])*
@@ -75,19 +77,18 @@ macro_rules! layer {
 
             /// The weight.
             pub fn weight(&self) -> &Tensor {
-                &self.weight
+                self.params.weight()
             }
 
             /// The bias.
             pub fn bias(&self) -> Option<&Tensor> {
-                self.bias.as_ref()
+                self.params.bias()
             }
         }
 
         impl Parameters for $Layer {
             fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-                visitor("weight", &self.weight)?;
-                self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
+                self.params.visit(visitor)
             }
         }
 
@@ -120,8 +121,7 @@ pub(super) use layer;
 pub(super) struct Convolution<'a> {
     pub(super) layer: &'static str,
     pub(super) axes: usize,
-    pub(super) weight: &'a Tensor,
-    pub(super) bias: Option<&'a Tensor>,
+    pub(super) params: &'a Affine,
     pub(super) stride: usize,
     pub(super) padding: usize,
     pub(super) output_padding: usize,
@@ -132,15 +132,18 @@ pub(super) struct Convolution<'a> {
 /// The weights of all sets: `[G, a, b, height, width]` and `[G, out]`.
 struct Weights {
     sets: usize,
-    weight: Tensor,
-    bias: Option<Tensor>,
+    params: Affine,
 }
 
 impl Weights {
+    fn weight(&self) -> &Tensor {
+        self.params.weight()
+    }
+
     /// A matrix per set and group: `[G × groups, a / groups, b × height × width]`.
     fn matrices(&self, groups: usize) -> Result<Tensor> {
-        let (sets, a, b, height, width) = self.weight.dims5()?;
-        self.weight.reshape((sets * groups, a / groups, b * height * width))
+        let (sets, a, b, height, width) = self.weight().dims5()?;
+        self.weight().reshape((sets * groups, a / groups, b * height * width))
     }
 }
 
@@ -148,30 +151,21 @@ impl Convolution<'_> {
     /// `[B, in, …]` to `[B, out, …]`.
     pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let weights = self.weights()?;
-        let (_, out_channels, per_group, ..) = weights.weight.dims5()?;
+        let (_, out_channels, per_group, ..) = weights.weight().dims5()?;
         let images = self.images(xs, &weights, [per_group * self.groups, out_channels])?;
         let windows = self.windows(&weights, &images, Self::axis)?;
-        let ys = product(&weights.matrices(self.groups)?, &unfold(&images, windows)?)?;
-        let ys = match &weights.bias {
-            None => ys,
-            Some(bias) => {
-                let per_line = (weights.sets * self.groups, out_channels / self.groups, 1);
-                ys.broadcast_add(&bias.reshape(per_line)?)?
-            }
+        let ys = if is_direct(&images) {
+            weights.params.convolution(&images, windows)?
+        } else {
+            composed(&images, &weights, windows)?
         };
-        let (batch, height, width) =
-            (images.dim(0)?, windows.height.positions, windows.width.positions);
-        let ys = ys
-            .reshape((weights.sets, out_channels, batch / weights.sets, height * width))?
-            .transpose(1, 2)?
-            .reshape((batch, out_channels, height, width))?;
         if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
     }
 
     /// `[B, in, …]` to `[B, out, …]`, the transpose of a convolution from `out` to `in`.
     pub(super) fn forward_transposed(&self, xs: &Tensor) -> Result<Tensor> {
         let weights = self.weights()?;
-        let (_, in_channels, per_group, ..) = weights.weight.dims5()?;
+        let (_, in_channels, per_group, ..) = weights.weight().dims5()?;
         let images = self.images(xs, &weights, [in_channels, per_group * self.groups])?;
         let windows = self.windows(&weights, &images, Self::axis_transposed)?;
         let (batch, _, height, width) = images.dims4()?;
@@ -181,7 +175,7 @@ impl Convolution<'_> {
             .transpose(1, 2)?
             .reshape((matrices, in_channels / self.groups, rows * height * width))?;
         let columns = product_transposed(&weights.matrices(self.groups)?, &lines)?;
-        let ys = add_bias(&fold(&columns, windows)?, weights.bias.as_ref())?;
+        let ys = add_bias(&fold(&columns, windows)?, weights.params.bias())?;
         if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
     }
 
@@ -192,7 +186,7 @@ impl Convolution<'_> {
         images: &Tensor,
         axis: impl Fn(&Self, usize, usize, bool) -> Result<Axis>,
     ) -> Result<Windows> {
-        let (_, _, _, kernel_h, kernel_w) = weights.weight.dims5()?;
+        let (_, _, _, kernel_h, kernel_w) = weights.weight().dims5()?;
         let (_, _, height, width) = images.dims4()?;
         Ok(Windows {
             sets: weights.sets,
@@ -204,13 +198,16 @@ impl Convolution<'_> {
 
     fn weights(&self) -> Result<Weights> {
         let rank = self.axes + 2;
-        let bias = self.bias.map(|bias| (bias, 1));
-        let all: Vec<_> = std::iter::once((self.weight, rank)).chain(bias).collect();
+        let Affine { weight, bias } = self.params;
+        let of_bias = bias.as_ref().map(|bias| (&bias.tensor, 1));
+        let all: Vec<_> = std::iter::once((&weight.tensor, rank)).chain(of_bias).collect();
         let sets = sets::among(self.layer, &all)?;
-        let weight = sets::spread(self.weight, rank, sets)?;
-        let weight = if self.axes < 2 { weight.unsqueeze(3)? } else { weight };
-        let bias = self.bias.map(|bias| sets::spread(bias, 1, sets)).transpose()?;
-        Ok(Weights { sets, weight, bias })
+        let mut weight = weight.spread(rank, sets)?;
+        if self.axes < 2 {
+            weight.tensor = weight.tensor.unsqueeze(3)?;
+        }
+        let bias = bias.as_ref().map(|bias| bias.spread(1, sets)).transpose()?;
+        Ok(Weights { sets, params: Affine { weight, bias } })
     }
 
     /// The input as images, of height 1 where there is one axis; checks what fits together.
@@ -219,7 +216,7 @@ impl Convolution<'_> {
         self.check_input(xs, in_channels)?;
         let named = [("in_channels", in_channels), ("out_channels", out_channels)];
         let (kernel, Self { layer, stride, dilation, groups, .. }) =
-            (weights.weight.dim(4)?, *self);
+            (weights.weight().dim(4)?, *self);
         crate::check::ensure(check(layer, named, kernel, stride, dilation, groups))?;
         sets::rows_per_set(layer, xs.dim(0)?, weights.sets)?;
         if self.axes < 2 { xs.unsqueeze(2) } else { Ok(xs.clone()) }
@@ -273,6 +270,26 @@ impl Convolution<'_> {
     }
 }
 
+/// A convolution as one product with unfolded columns.
+fn composed(images: &Tensor, weights: &Weights, windows: Windows) -> Result<Tensor> {
+    let (sets, out_channels, ..) = weights.weight().dims5()?;
+    let (batch, groups) = (images.dim(0)?, windows.groups);
+    let ys = product(&weights.matrices(groups)?, &unfold(images, windows)?)?;
+    let ys = match weights.params.bias() {
+        None => ys,
+        Some(bias) => {
+            ys.broadcast_add(&bias.reshape((sets * groups, out_channels / groups, 1))?)?
+        }
+    };
+    let (height, width) = (windows.height.positions, windows.width.positions);
+    ys.reshape((sets, out_channels, batch / sets, height * width))?.transpose(1, 2)?.reshape((
+        batch,
+        out_channels,
+        height,
+        width,
+    ))
+}
+
 const STILL: Axis = Axis { pixels: 1, positions: 1, taps: 1, stride: 1, padding: 0, dilation: 1 };
 
 /// Adds `[G, C]` to images `[B, C, H, W]`.
@@ -284,4 +301,56 @@ fn add_bias(images: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         .reshape((batch * channels, height * width))?
         .broadcast_add(&by_line)?
         .reshape((batch, channels, height, width))
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Var;
+
+    use super::super::testing::{distance, numbers};
+    use super::*;
+
+    fn variable(dims: &[usize], seed: u64) -> Result<Var> {
+        let values = numbers(dims.iter().product(), seed);
+        Var::from_vec(values, dims, &candle_core::Device::Cpu)
+    }
+
+    fn tensor(variable: &Var) -> Tensor {
+        variable.as_tensor().clone()
+    }
+
+    /// Devices and half-precision take this way.
+    #[test]
+    fn the_composed_convolution_is_the_direct_one() -> Result<()> {
+        for (sets, groups, stride) in [(1, 1, 1), (2, 1, 2), (3, 2, 1)] {
+            let weight = variable(&[sets, 4, 4 / groups, 3, 3], 1)?;
+            let (bias, images) = (variable(&[sets, 4], 2)?, variable(&[6, 4, 6, 7], 3)?);
+            let params = Affine::new(tensor(&weight), Some(tensor(&bias)));
+            let layer = Convolution {
+                layer: "conv2d",
+                axes: 2,
+                params: &params,
+                stride,
+                padding: 1,
+                output_padding: 0,
+                dilation: 1,
+                groups,
+            };
+            let weights = layer.weights()?;
+            let windows = layer.windows(&weights, &images, Convolution::axis)?;
+            let direct = weights.params.convolution(&images, windows)?;
+            let other = composed(&images, &weights, windows)?;
+            assert!(distance(&direct, &other)? < 1e-12);
+            let grads = [&direct, &other].map(|ys| ys.sqr()?.sum_all()?.backward());
+            let [direct, other] = grads;
+            let (direct, other) = (direct?, other?);
+            for variable in [&weight, &bias, &images] {
+                match (direct.get(variable), other.get(variable)) {
+                    (Some(direct), Some(other)) => assert!(distance(direct, other)? < 1e-12),
+                    _ => candle_core::bail!("a gradient is missing"),
+                }
+            }
+        }
+        Ok(())
+    }
 }

@@ -3,8 +3,9 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Conv1dConfig, VarBuilder};
 
+use super::affine::{self, Affine};
+use super::conv;
 use super::slide::{self, Slide};
-use super::{affine, conv};
 use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
@@ -98,10 +99,10 @@ impl Conv1dSpec {
     }
 
     /// Weight and bias, as candle's constructors initialise them.
-    fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
+    fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.check())?;
         let bias = self.bias.then_some(self.out_channels);
-        affine::params(source, &self.dims(), bias, affine::init(self.in_channels))
+        Affine::from_source(source, &self.dims(), bias, affine::init(self.in_channels))
     }
 }
 
@@ -147,8 +148,7 @@ pub mod spec {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Conv1d {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    params: Affine,
     config: Conv1dConfig,
 }
 
@@ -180,12 +180,10 @@ impl Module for Conv1d {
     /// input, or the batch is not a multiple of the number of sets.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let Conv1dConfig { padding, stride, dilation, groups, .. } = self.config;
-        let (weight, bias) = (&self.weight, self.bias.as_ref());
         conv::Convolution {
             layer: "conv1d",
             axes: 1,
-            weight,
-            bias,
+            params: &self.params,
             stride,
             padding,
             output_padding: 0,
@@ -200,8 +198,7 @@ impl HyperLayer<Conv1dSpec> for Conv1d {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &Conv1dSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?;
-        Ok(Self::new(weight, bias, spec.config))
+        Ok(Self { params: spec.params(source)?, config: spec.config })
     }
 }
 
@@ -210,7 +207,7 @@ impl HyperLayer<Conv1dSpec> for candle_nn::Conv1d {
         Some("candle_nn::Conv1d computes a wrong gradient of its weight: use hypernn::nn::Conv1d");
 
     fn build(spec: &Conv1dSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?;
+        let (weight, bias) = spec.params(source)?.into_tensors();
         Ok(Self::new(weight, bias, spec.config))
     }
 }

@@ -3,8 +3,9 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Conv2dConfig, VarBuilder};
 
+use super::affine::{self, Affine};
 use super::slide::{self, Slide};
-use super::{BatchNorm, affine, conv};
+use super::{BatchNorm, conv};
 use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
@@ -98,10 +99,10 @@ impl Conv2dSpec {
     }
 
     /// Weight and bias, as candle's constructors initialise them.
-    fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
+    fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.check())?;
         let bias = self.bias.then_some(self.out_channels);
-        affine::params(source, &self.dims(), bias, affine::init(self.in_channels))
+        Affine::from_source(source, &self.dims(), bias, affine::init(self.in_channels))
     }
 }
 
@@ -147,8 +148,7 @@ pub mod spec {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Conv2d {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    params: Affine,
     config: Conv2dConfig,
 }
 
@@ -181,15 +181,15 @@ impl Conv2d {
             candle_core::bail!("conv2d: the batch norm to absorb has no weight and bias");
         };
         let scale = (bn.running_var() + bn.eps())?.sqrt()?.recip()?.broadcast_mul(bn_weight)?;
-        let mean = match &self.bias {
+        let mean = match self.bias() {
             None => bn.running_mean().neg()?,
             Some(bias) => bias.broadcast_sub(bn.running_mean())?,
         };
         let bias = bn_bias.broadcast_add(&mean.broadcast_mul(&scale)?)?;
         let mut dims = scale.dims().to_vec();
         dims.extend([1, 1, 1]);
-        let weight = self.weight.broadcast_mul(&scale.reshape(dims)?)?;
-        Ok(Self { weight, bias: Some(bias), config: self.config })
+        let weight = self.weight().broadcast_mul(&scale.reshape(dims)?)?;
+        Ok(Self::new(weight, Some(bias), self.config))
     }
 }
 
@@ -202,12 +202,10 @@ impl Module for Conv2d {
     /// input, or the batch is not a multiple of the number of sets.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let Conv2dConfig { padding, stride, dilation, groups, .. } = self.config;
-        let (weight, bias) = (&self.weight, self.bias.as_ref());
         conv::Convolution {
             layer: "conv2d",
             axes: 2,
-            weight,
-            bias,
+            params: &self.params,
             stride,
             padding,
             output_padding: 0,
@@ -222,8 +220,7 @@ impl HyperLayer<Conv2dSpec> for Conv2d {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &Conv2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?;
-        Ok(Self::new(weight, bias, spec.config))
+        Ok(Self { params: spec.params(source)?, config: spec.config })
     }
 }
 
@@ -231,7 +228,7 @@ impl HyperLayer<Conv2dSpec> for Conv2d {
 /// image's height and width: its backward then returns an error about shapes.
 impl HyperLayer<Conv2dSpec> for candle_nn::Conv2d {
     fn build(spec: &Conv2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?;
+        let (weight, bias) = spec.params(source)?.into_tensors();
         Ok(Self::new(weight, bias, spec.config))
     }
 }

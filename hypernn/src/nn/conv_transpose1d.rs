@@ -3,8 +3,9 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{ConvTranspose1dConfig, Init, VarBuilder};
 
+use super::affine::Affine;
+use super::conv;
 use super::slide::{self, Slide};
-use super::{affine, conv};
 use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
@@ -111,10 +112,10 @@ impl ConvTranspose1dSpec {
     }
 
     /// Weight and bias, as candle's constructors initialise them.
-    fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
+    fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.check())?;
         let bias = self.bias.then_some(self.out_channels);
-        affine::params(source, &self.dims(), bias, [self.init(); 2])
+        Affine::from_source(source, &self.dims(), bias, [self.init(); 2])
     }
 }
 
@@ -164,8 +165,7 @@ pub mod spec {
 /// ```
 #[derive(Clone, Debug)]
 pub struct ConvTranspose1d {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    params: Affine,
     config: ConvTranspose1dConfig,
 }
 
@@ -198,12 +198,10 @@ impl Module for ConvTranspose1d {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let ConvTranspose1dConfig { padding, output_padding, stride, dilation, groups } =
             self.config;
-        let (weight, bias) = (&self.weight, self.bias.as_ref());
         conv::Convolution {
             layer: "conv_transpose1d",
             axes: 1,
-            weight,
-            bias,
+            params: &self.params,
             stride,
             padding,
             output_padding,
@@ -218,8 +216,7 @@ impl HyperLayer<ConvTranspose1dSpec> for ConvTranspose1d {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &ConvTranspose1dSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?;
-        Ok(Self::new(weight, bias, spec.config))
+        Ok(Self { params: spec.params(source)?, config: spec.config })
     }
 }
 
@@ -228,7 +225,7 @@ impl HyperLayer<ConvTranspose1dSpec> for candle_nn::ConvTranspose1d {
         Some("candle_nn::ConvTranspose1d has no gradients: use hypernn::nn::ConvTranspose1d");
 
     fn build(spec: &ConvTranspose1dSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?;
+        let (weight, bias) = spec.params(source)?.into_tensors();
         Ok(Self::new(weight, bias, spec.config))
     }
 }

@@ -3,8 +3,9 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{ConvTranspose2dConfig, Init, VarBuilder};
 
+use super::affine::Affine;
+use super::conv;
 use super::slide::{self, Slide};
-use super::{affine, conv};
 use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
@@ -102,10 +103,10 @@ impl ConvTranspose2dSpec {
     }
 
     /// Weight and bias, as candle's constructors initialise them.
-    fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
+    fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.check())?;
         let bias = self.bias.then_some(self.out_channels);
-        affine::params(source, &self.dims(), bias, [self.init(); 2])
+        Affine::from_source(source, &self.dims(), bias, [self.init(); 2])
     }
 }
 
@@ -155,8 +156,7 @@ pub mod spec {
 /// ```
 #[derive(Clone, Debug)]
 pub struct ConvTranspose2d {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    params: Affine,
     config: ConvTranspose2dConfig,
 }
 
@@ -188,12 +188,10 @@ impl Module for ConvTranspose2d {
     /// output, or the batch is not a multiple of the number of sets.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let ConvTranspose2dConfig { padding, output_padding, stride, dilation } = self.config;
-        let (weight, bias) = (&self.weight, self.bias.as_ref());
         conv::Convolution {
             layer: "conv_transpose2d",
             axes: 2,
-            weight,
-            bias,
+            params: &self.params,
             stride,
             padding,
             output_padding,
@@ -208,14 +206,13 @@ impl HyperLayer<ConvTranspose2dSpec> for ConvTranspose2d {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &ConvTranspose2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?;
-        Ok(Self::new(weight, bias, spec.config))
+        Ok(Self { params: spec.params(source)?, config: spec.config })
     }
 }
 
 impl HyperLayer<ConvTranspose2dSpec> for candle_nn::ConvTranspose2d {
     fn build(spec: &ConvTranspose2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?;
+        let (weight, bias) = spec.params(source)?.into_tensors();
         Ok(Self::new(weight, bias, spec.config))
     }
 }

@@ -4,6 +4,7 @@ use candle_core::{D, Result, Tensor};
 use candle_nn::rnn::GRUState;
 use candle_nn::{GRUConfig, Init, RNN, VarBuilder};
 
+use super::affine::Affine;
 use super::recurrent::{self, Cell, CellSpec};
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
@@ -144,7 +145,8 @@ impl GRU {
         config: GRUConfig,
     ) -> Result<Self> {
         let (suffix, hidden_dim) = ("_l0".to_owned(), w_hh.dim(D::Minus1)?);
-        let cell = Cell { layer: "gru", suffix, w_ih, w_hh, b_ih, b_hh, hidden_dim };
+        let (inputs, state) = (Affine::new(w_ih, b_ih), Affine::new(w_hh, b_hh));
+        let cell = Cell { layer: "gru", suffix, inputs, state, hidden_dim };
         Ok(Self { cell: cell.checked(GATES)?, config })
     }
 
@@ -155,22 +157,22 @@ impl GRU {
 
     /// The weight on the input.
     pub fn w_ih(&self) -> &Tensor {
-        &self.cell.w_ih
+        self.cell.inputs.weight()
     }
 
     /// The weight on the state.
     pub fn w_hh(&self) -> &Tensor {
-        &self.cell.w_hh
+        self.cell.state.weight()
     }
 
     /// The bias on the input.
     pub fn b_ih(&self) -> Option<&Tensor> {
-        self.cell.b_ih.as_ref()
+        self.cell.inputs.bias()
     }
 
     /// The bias on the state.
     pub fn b_hh(&self) -> Option<&Tensor> {
-        self.cell.b_hh.as_ref()
+        self.cell.state.bias()
     }
 }
 

@@ -3,11 +3,10 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use super::{affine, sets};
+use super::affine::{self, Affine};
+use super::sets;
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
-use crate::ops::linear_into::linear_into;
-use crate::ops::split::Sink;
 use crate::target::adapter::Adapter;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
@@ -93,61 +92,25 @@ pub mod spec {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Linear {
-    weight: Tensor,
+    params: Affine,
     /// What is added to the weight, and never computed as such.
     adapter: Option<Adapter>,
-    bias: Option<Tensor>,
-    /// Where the gradients of generated weights go.
-    sinks: Option<(Sink, Option<Sink>)>,
 }
 
 impl Linear {
     /// A layer over existing tensors.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, adapter: None, bias, sinks: None }
+        Self { params: Affine::new(weight, bias), adapter: None }
     }
 
     /// The weight; with a low-rank [adapter](crate::target::adapter), that which is adapted.
     pub fn weight(&self) -> &Tensor {
-        &self.weight
+        self.params.weight()
     }
 
     /// The bias.
     pub fn bias(&self) -> Option<&Tensor> {
-        self.bias.as_ref()
-    }
-
-    /// The weight `[G, out, in]` and bias `[G, out]`, each with `G` 1 where it is shared.
-    fn as_sets(&self) -> Result<(Tensor, Option<Tensor>)> {
-        let with_sets = |tensor: &Tensor, rank| match sets::count("linear", tensor, rank)? {
-            None => tensor.unsqueeze(0),
-            Some(_) => Ok(tensor.clone()),
-        };
-        let weight = with_sets(&self.weight, 2)?;
-        Ok((weight, self.bias.as_ref().map(|bias| with_sets(bias, 1)).transpose()?))
-    }
-
-    /// A bias of several sets beside a shared weight, or the other way round, is added afterwards.
-    fn affine(&self, xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        let Some(bias) = bias.filter(|bias| bias.dims()[0] != weight.dims()[0]) else {
-            return self.product(xs, weight, bias);
-        };
-        let own = self.bias.iter().map(|bias| (bias, 1));
-        sets::among("linear", &own.chain([(&self.weight, 2)]).collect::<Vec<_>>())?;
-        let ys = self.product(xs, weight, None)?;
-        let (sets, out_dim) = bias.dims2()?;
-        let by_set = ys.reshape((sets, (), out_dim))?.broadcast_add(&bias.unsqueeze(1)?)?;
-        by_set.reshape(ys.shape())
-    }
-
-    fn product(&self, xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        match (self.sinks.clone(), bias) {
-            (Some((sink, None)), None) => linear_into(xs, (weight, sink), None),
-            (Some((sink, Some(bias_sink))), Some(bias)) => {
-                linear_into(xs, (weight, sink), Some((bias, bias_sink)))
-            }
-            _ => crate::ops::linear::linear(xs, weight, bias),
-        }
+        self.params.bias()
     }
 }
 
@@ -157,8 +120,16 @@ impl Module for Linear {
     /// # Errors
     /// The input's last dimension is not `in`, or its first not a multiple of the number of sets.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = self.as_sets()?;
-        let (sets, out_dim, in_dim) = weight.dims3()?;
+        let Affine { weight, bias } = &self.params;
+        let of_bias = bias.as_ref().map(|bias| (&bias.tensor, 1));
+        let all: Vec<_> = std::iter::once((&weight.tensor, 2)).chain(of_bias).collect();
+        let all_sets = sets::among("linear", &all)?;
+        // A weight that all sets share is not repeated for a bias of each.
+        let sets = if weight.tensor.rank() > 2 { all_sets } else { 1 };
+        let weight = weight.spread(2, sets)?;
+        let apart = sets != all_sets;
+        let with = bias.as_ref().filter(|_| !apart).map(|bias| bias.spread(1, sets)).transpose()?;
+        let (_, out_dim, in_dim) = weight.tensor.dims3()?;
         let found = xs.dims().last().copied().unwrap_or(0);
         if found != in_dim {
             candle_core::bail!(
@@ -167,15 +138,17 @@ impl Module for Linear {
             );
         }
         let rows = xs.elem_count() / in_dim;
-        let bias_sets = bias.as_ref().map_or(1, |bias| bias.dims()[0]);
         let adapter_sets = self.adapter.as_ref().map_or(1, Adapter::sets);
-        sets::rows_per_set("linear", xs.dim(0)?, sets.max(bias_sets).max(adapter_sets))?;
+        sets::rows_per_set("linear", xs.dim(0)?, all_sets.max(adapter_sets))?;
         let xs_by_set = xs.reshape((sets, rows / sets, in_dim))?;
-        let ys = self.affine(&xs_by_set, &weight, bias.as_ref())?;
-        let ys = match &self.adapter {
-            Some(adapter) => ys.flatten_to(1)?.add(&adapter.apply(&xs_by_set.flatten_to(1)?)?)?,
-            None => ys,
-        };
+        let mut ys = weight.linear(&xs_by_set, with.as_ref())?;
+        if let Some(adapter) = &self.adapter {
+            ys = (ys.flatten_to(1)? + adapter.apply(&xs_by_set.flatten_to(1)?)?)?;
+        }
+        if let Some(bias) = bias.as_ref().filter(|_| apart) {
+            let by_set = ys.reshape((all_sets, (), out_dim))?;
+            ys = by_set.broadcast_add(&bias.tensor.unsqueeze(1)?)?;
+        }
         let mut shape = xs.dims().to_vec();
         shape.pop();
         shape.push(out_dim);
@@ -187,26 +160,22 @@ impl HyperLayer<LinearSpec> for Linear {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (dims, bias, [weight_init, bias_init]) = spec.shapes()?;
-        let (weight, adapter) = source.adapted(&affine::weight(&dims, weight_init))?;
-        let weight_sink = source.sink();
-        let (bias, bias_sink) = affine::bias(source, bias, bias_init)?.unzip();
-        let sinks = weight_sink.map(|sink| (sink, bias_sink.flatten()));
-        Ok(Self { weight, adapter, bias, sinks })
+        let (dims, bias, inits) = spec.shapes()?;
+        let (params, adapter) = Affine::adapted(source, &dims, bias, inits)?;
+        Ok(Self { params, adapter })
     }
 }
 
 impl Parameters for Linear {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", &self.weight)?;
-        self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
+        self.params.visit(visitor)
     }
 }
 
 impl HyperLayer<LinearSpec> for candle_nn::Linear {
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (dims, bias, inits) = spec.shapes()?;
-        let (weight, bias) = affine::params(source, &dims, bias, inits)?;
+        let (weight, bias) = Affine::from_source(source, &dims, bias, inits)?.into_tensors();
         Ok(Self::new(weight, bias))
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
+use super::affine::{Affine, Served};
 use super::sets;
 use crate::target::layer::Visitor;
 use crate::target::source::{ParamKind, ParamSource, ParamSpec};
@@ -15,10 +16,8 @@ pub(super) struct Cell {
     pub(super) layer: &'static str,
     /// What follows `weight_ih` and the like in names.
     pub(super) suffix: String,
-    pub(super) w_ih: Tensor,
-    pub(super) w_hh: Tensor,
-    pub(super) b_ih: Option<Tensor>,
-    pub(super) b_hh: Option<Tensor>,
+    pub(super) inputs: Affine,
+    pub(super) state: Affine,
     pub(super) hidden_dim: usize,
 }
 
@@ -50,7 +49,7 @@ impl CellSpec {
         let rows = gates * hidden_dim;
         let mut param = |name: &str, dims: &[usize], kind, init| {
             let name = &format!("{name}{suffix}");
-            source.param(&ParamSpec { name, dims, kind, init })
+            Served::from_source(source, &ParamSpec { name, dims, kind, init })
         };
         let w_ih = param("weight_ih", &[rows, in_dim], ParamKind::Weight, weights[0])?;
         let w_hh = param("weight_hh", &[rows, hidden_dim], ParamKind::Weight, weights[1])?;
@@ -58,7 +57,9 @@ impl CellSpec {
             init.map(|init| param(name, &[rows], ParamKind::Bias, init)).transpose()
         };
         let (b_ih, b_hh) = (bias("bias_ih", biases[0])?, bias("bias_hh", biases[1])?);
-        Ok(Cell { layer, suffix, w_ih, w_hh, b_ih, b_hh, hidden_dim })
+        let inputs = Affine { weight: w_ih, bias: b_ih };
+        let state = Affine { weight: w_hh, bias: b_hh };
+        Ok(Cell { layer, suffix, inputs, state, hidden_dim })
     }
 }
 
@@ -86,9 +87,10 @@ impl Cell {
     }
 
     fn named(&self) -> impl Iterator<Item = (&'static str, &Tensor, usize)> {
-        let weights = [("weight_ih", &self.w_ih, 2), ("weight_hh", &self.w_hh, 2)];
-        let biases = [("bias_ih", &self.b_ih), ("bias_hh", &self.b_hh)];
-        let biases = biases.into_iter().filter_map(|(name, b)| b.as_ref().map(|b| (name, b, 1)));
+        let weights =
+            [("weight_ih", self.inputs.weight(), 2), ("weight_hh", self.state.weight(), 2)];
+        let biases = [("bias_ih", self.inputs.bias()), ("bias_hh", self.state.bias())];
+        let biases = biases.into_iter().filter_map(|(name, b)| b.map(|b| (name, b, 1)));
         weights.into_iter().chain(biases)
     }
 
@@ -103,27 +105,24 @@ impl Cell {
 
     /// Zeros `[B, hidden]`.
     pub(super) fn zeros(&self, batch: usize) -> Result<Tensor> {
-        Tensor::zeros((batch, self.hidden_dim), self.w_ih.dtype(), self.w_ih.device())
+        Tensor::zeros(
+            (batch, self.hidden_dim),
+            self.inputs.weight().dtype(),
+            self.inputs.weight().device(),
+        )
     }
 
     /// What the input `[B, in]` and the state `[B, hidden]` give to the gates, each
     /// `[B, gates × hidden]`.
     pub(super) fn gates(&self, xs: &Tensor, h: &Tensor) -> Result<(Tensor, Tensor)> {
         let sets = sets::among(self.layer, &self.ranked())?;
-        let from_input = self.project("input", xs, &self.w_ih, self.b_ih.as_ref(), sets)?;
-        Ok((from_input, self.project("state", h, &self.w_hh, self.b_hh.as_ref(), sets)?))
+        let from_input = self.project("input", xs, &self.inputs, sets)?;
+        Ok((from_input, self.project("state", h, &self.state, sets)?))
     }
 
-    fn project(
-        &self,
-        what: &str,
-        xs: &Tensor,
-        weight: &Tensor,
-        bias: Option<&Tensor>,
-        sets: usize,
-    ) -> Result<Tensor> {
-        let weight = sets::spread(weight, 2, sets)?;
-        let (_, rows, width) = weight.dims3()?;
+    fn project(&self, what: &str, xs: &Tensor, params: &Affine, sets: usize) -> Result<Tensor> {
+        let weight = params.weight.spread(2, sets)?;
+        let (_, rows, width) = weight.tensor.dims3()?;
         let batch = match *xs.dims() {
             [batch, found] if found == width => batch,
             _ => candle_core::bail!(
@@ -133,9 +132,9 @@ impl Cell {
             ),
         };
         let per_set = sets::rows_per_set(self.layer, batch, sets)?;
-        let bias = bias.map(|bias| sets::spread(bias, 1, sets)).transpose()?;
+        let bias = params.bias.as_ref().map(|bias| bias.spread(1, sets)).transpose()?;
         let xs = xs.reshape((sets, per_set, width))?;
-        crate::ops::linear::linear(&xs, &weight, bias.as_ref())?.reshape((batch, rows))
+        weight.linear(&xs, bias.as_ref())?.reshape((batch, rows))
     }
 
     /// The tensors as a builder, the only way into candle's own layers.
@@ -143,10 +142,10 @@ impl Cell {
     /// # Errors
     /// The weights come in several sets, which candle's own layers can't hold.
     pub(super) fn builder(&self, named: &str) -> Result<VarBuilder<'static>> {
-        if self.w_ih.rank() > 2 {
+        if self.inputs.weight().rank() > 2 {
             candle_core::bail!(
                 "candle_nn::{named} holds one set of weights, found shape {:?}: use hypernn::nn::{named}",
-                self.w_ih.dims()
+                self.inputs.weight().dims()
             );
         }
         let mut tensors = HashMap::new();
@@ -154,6 +153,10 @@ impl Cell {
             tensors.insert(name.to_owned(), tensor.clone());
             Ok(())
         })?;
-        Ok(VarBuilder::from_tensors(tensors, self.w_ih.dtype(), self.w_ih.device()))
+        Ok(VarBuilder::from_tensors(
+            tensors,
+            self.inputs.weight().dtype(),
+            self.inputs.weight().device(),
+        ))
     }
 }

@@ -100,7 +100,11 @@ impl CustomOp3 for LinearInto {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
         let xs_grad = xs.track_op().then(|| grad.matmul(&weight.detach())).transpose()?;
-        let mut token = self.weight.file(weight_backward(&xs.detach(), &grad)?)?;
+        let mut token = if xs.dim(1)? == 1 {
+            self.weight.file_outer(grad.clone(), xs.detach())?
+        } else {
+            self.weight.file(weight_backward(&xs.detach(), &grad)?)?
+        };
         if let Some((_, sink)) = &self.bias {
             token = sink.file(rows_backward(&grad)?)?.or(token);
         }

@@ -2,10 +2,13 @@
 //!
 //! Each runs on whatever storage it is given: CPU, CUDA or Metal.
 
+pub(crate) mod convolution;
 pub(crate) mod linear;
 pub(crate) mod linear_into;
 pub(crate) mod max_pool;
 pub(crate) mod outer;
 pub(crate) mod product;
+pub(crate) mod scalar;
 pub(crate) mod split;
+mod tiles;
 pub(crate) mod unfold;

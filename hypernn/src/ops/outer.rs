@@ -56,12 +56,20 @@ fn products<T: Copy + std::ops::Mul<Output = T>>(
 ) -> Vec<T> {
     let mut out = Vec::with_capacity(sets * m * n);
     for set in 0..sets {
-        let right = &right[set * n..(set + 1) * n];
-        for &left in &left[set * m..(set + 1) * m] {
-            out.extend(right.iter().map(|&right| left * right));
-        }
+        outer_into(&mut out, &left[set * m..(set + 1) * m], &right[set * n..(set + 1) * n]);
     }
     out
+}
+
+/// Appends the products of one set.
+pub(super) fn outer_into<T: Copy + std::ops::Mul<Output = T>>(
+    out: &mut Vec<T>,
+    left: &[T],
+    right: &[T],
+) {
+    for &left in left {
+        out.extend(right.iter().map(|&right| left * right));
+    }
 }
 
 #[cfg(test)]

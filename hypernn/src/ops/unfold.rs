@@ -72,12 +72,12 @@ pub(crate) fn fold(columns: &Tensor, windows: Windows) -> Result<Tensor> {
 }
 
 /// The windows over a batch of known size.
-struct Batch {
-    windows: Windows,
+pub(super) struct Batch {
+    pub(super) windows: Windows,
     /// Images per set.
-    rows: usize,
+    pub(super) rows: usize,
     /// Channels per group.
-    channels: usize,
+    pub(super) channels: usize,
 }
 
 impl Batch {
@@ -105,15 +105,15 @@ impl Batch {
 }
 
 impl Windows {
-    fn taps(&self) -> usize {
+    pub(super) fn taps(&self) -> usize {
         self.height.taps * self.width.taps
     }
 
-    fn pixels(&self) -> usize {
+    pub(super) fn pixels(&self) -> usize {
         self.height.pixels * self.width.pixels
     }
 
-    fn positions(&self) -> usize {
+    pub(super) fn positions(&self) -> usize {
         self.height.positions * self.width.positions
     }
 }
@@ -159,7 +159,7 @@ impl Batch {
         }
     }
 
-    fn unfold<T: Copy + Default>(&self, images: &[T]) -> Vec<T> {
+    pub(super) fn unfold<T: Copy + Default>(&self, images: &[T]) -> Vec<T> {
         let mut columns = vec![T::default(); self.column_shape().elem_count()];
         let stride = self.windows.width.stride;
         self.each_run(|column, pixel, len| {
@@ -167,8 +167,10 @@ impl Batch {
             if stride == 1 {
                 columns.copy_from_slice(&images[pixel..pixel + len]);
             } else {
-                let pixels = images[pixel..].iter().step_by(stride);
-                columns.iter_mut().zip(pixels).for_each(|(column, pixel)| *column = *pixel);
+                // An iterator of every so many would divide to know its length, once per run.
+                for (i, column) in columns.iter_mut().enumerate() {
+                    *column = images[pixel + i * stride];
+                }
             }
         });
         columns
@@ -176,6 +178,12 @@ impl Batch {
 
     fn fold<T: Copy + Default + AddAssign>(&self, columns: &[T]) -> Vec<T> {
         let mut images = vec![T::default(); self.image_shape().elem_count()];
+        self.fold_into(&mut images, columns);
+        images
+    }
+
+    /// Adds the columns to images.
+    pub(super) fn fold_into<T: Copy + AddAssign>(&self, images: &mut [T], columns: &[T]) {
         let stride = self.windows.width.stride;
         self.each_run(|column, pixel, len| {
             let columns = &columns[column..column + len];
@@ -183,15 +191,15 @@ impl Batch {
                 let pixels = &mut images[pixel..pixel + len];
                 pixels.iter_mut().zip(columns).for_each(|(pixel, column)| *pixel += *column);
             } else {
-                let pixels = images[pixel..].iter_mut().step_by(stride);
-                pixels.zip(columns).for_each(|(pixel, column)| *pixel += *column);
+                for (i, column) in columns.iter().enumerate() {
+                    images[pixel + i * stride] += *column;
+                }
             }
         });
-        images
     }
 }
 
-fn taps(height: &Axis, width: &Axis) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn taps(height: &Axis, width: &Axis) -> impl Iterator<Item = (usize, usize)> {
     let width = width.taps;
     (0..height.taps).flat_map(move |y| (0..width).map(move |x| (y, x)))
 }

@@ -7,7 +7,8 @@ use std::thread::ThreadId;
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::Segment;
-use super::scalar::{Scalar, values};
+use crate::ops::outer::{outer, outer_into};
+use crate::ops::scalar::{Scalar, values};
 
 /// Gradients of the slices, of each backward pass that is under way.
 pub(super) struct Ledger {
@@ -18,7 +19,7 @@ pub(super) struct Ledger {
     /// A backward pass runs on one thread, so the thread names the pass.
     passes: Mutex<HashMap<ThreadId, Pass>>,
     /// What was filed in the passes of threads that watch.
-    watched: Mutex<HashMap<ThreadId, Vec<Option<Tensor>>>>,
+    watched: Mutex<HashMap<ThreadId, Vec<Option<Filed>>>>,
 }
 
 /// The gradients filed so far, one place per segment.
@@ -26,7 +27,72 @@ pub(super) struct Ledger {
 struct Pass {
     /// Dead once candle has dropped the pass's gradients, as it does where the pass fails.
     alive: Weak<()>,
-    grads: Vec<Option<Tensor>>,
+    grads: Vec<Option<Filed>>,
+}
+
+/// The gradient of a segment.
+#[derive(Clone)]
+pub(super) enum Filed {
+    /// Of the segment's number of values per set.
+    Whole(Tensor),
+    /// Of a weight that met one row per set: `[sets, 1, m]` and `[sets, 1, n]`, whose product is
+    /// computed where it is used, one set after the other.
+    Outer(Tensor, Tensor),
+}
+
+impl From<Tensor> for Filed {
+    fn from(grad: Tensor) -> Self {
+        Self::Whole(grad)
+    }
+}
+
+impl Filed {
+    fn tensor(&self) -> Result<Tensor> {
+        match self {
+            Self::Whole(grad) => Ok(grad.clone()),
+            Self::Outer(left, right) => outer(left, right),
+        }
+    }
+
+    /// A tensor of the same dtype on the same device.
+    fn like(&self) -> &Tensor {
+        match self {
+            Self::Whole(grad) | Self::Outer(grad, _) => grad,
+        }
+    }
+
+    fn plus(self, other: Self) -> Result<Self> {
+        let (sum, grad) = (self.tensor()?, other.tensor()?);
+        (sum.reshape(grad.shape())? + grad).map(Self::Whole)
+    }
+
+    /// Calls `look` with the values of each set, `len` of them; on the CPU.
+    pub(super) fn each_set<T: Scalar>(
+        &self,
+        len: usize,
+        mut look: impl FnMut(usize, &[T]),
+    ) -> Result<()> {
+        let (left, right) = match self {
+            Self::Whole(grad) => {
+                return values(&grad.contiguous()?, |grad: &[T]| {
+                    grad.chunks_exact(len).enumerate().for_each(|(set, grad)| look(set, grad));
+                });
+            }
+            Self::Outer(left, right) => (left.contiguous()?, right.contiguous()?),
+        };
+        let (m, n) = (left.dim(2)?, right.dim(2)?);
+        let mut product = Vec::with_capacity(len);
+        values(&left, |left: &[T]| {
+            values(&right, |right: &[T]| {
+                let sets = left.chunks_exact(m).zip(right.chunks_exact(n));
+                for (set, (left, right)) in sets.enumerate() {
+                    product.clear();
+                    outer_into(&mut product, left, right);
+                    look(set, &product);
+                }
+            })
+        })?
+    }
 }
 
 impl Ledger {
@@ -38,7 +104,7 @@ impl Ledger {
         self.passes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watched(&self) -> MutexGuard<'_, HashMap<ThreadId, Vec<Option<Tensor>>>> {
+    fn watched(&self) -> MutexGuard<'_, HashMap<ThreadId, Vec<Option<Filed>>>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -51,12 +117,13 @@ impl Ledger {
         self.watched().insert(thread, vec![None; self.segments.len()]);
         let result = pass();
         let filed = self.watched().remove(&thread).unwrap_or_default();
-        Ok((result?, filed))
+        let tensor = |filed: Option<Filed>| filed.map(|filed| filed.tensor()).transpose();
+        Ok((result?, filed.into_iter().map(tensor).collect::<Result<_>>()?))
     }
 
     /// Files a gradient of a segment, beside what is there already. For the first of a pass, gives
     /// what the pass must keep alive.
-    pub(super) fn file(&self, index: usize, grad: Tensor) -> Result<Option<Arc<()>>> {
+    pub(super) fn file(&self, index: usize, grad: Filed) -> Result<Option<Arc<()>>> {
         let mut passes = self.passes();
         let pass = passes.entry(std::thread::current().id()).or_default();
         let first = (pass.alive.strong_count() == 0).then(|| Arc::new(()));
@@ -66,13 +133,13 @@ impl Ledger {
         }
         pass.grads[index] = Some(match pass.grads[index].take() {
             None => grad,
-            Some(sum) => (sum.reshape(grad.shape())? + grad)?,
+            Some(sum) => sum.plus(grad)?,
         });
         Ok(first)
     }
 
     /// Ends the pass: the gradient of each segment that the loss reached.
-    pub(super) fn settle(&self) -> Vec<Option<Tensor>> {
+    pub(super) fn settle(&self) -> Vec<Option<Filed>> {
         let thread = std::thread::current().id();
         let grads = self.passes().remove(&thread).map_or_else(Vec::new, |pass| pass.grads);
         if let Some(watched) = self.watched().get_mut(&thread) {
@@ -82,8 +149,10 @@ impl Ledger {
     }
 
     /// The gradient of the whole vector, `[sets, width]`, from those of its segments.
-    pub(super) fn whole(&self, grads: &[Option<Tensor>]) -> Result<Option<Tensor>> {
-        let Some(like) = grads.iter().flatten().next() else { return Ok(None) };
+    pub(super) fn whole(&self, grads: &[Option<Filed>]) -> Result<Option<Tensor>> {
+        let Some(like) = grads.iter().flatten().next().map(Filed::like) else {
+            return Ok(None);
+        };
         let whole = match (like.device(), like.dtype()) {
             (Device::Cpu, DType::F32) => self.written::<f32>(grads),
             (Device::Cpu, DType::F64) => self.written::<f64>(grads),
@@ -93,23 +162,21 @@ impl Ledger {
     }
 
     /// In one pass, where the values can be written directly.
-    fn written<T: Scalar>(&self, grads: &[Option<Tensor>]) -> Result<Tensor> {
+    fn written<T: Scalar>(&self, grads: &[Option<Filed>]) -> Result<Tensor> {
         let mut out = vec![T::default(); self.sets * self.width];
         for (segment, grad) in self.segments.iter().zip(grads) {
             let Some(grad) = grad else { continue };
             let len = segment.len();
-            values(&grad.contiguous()?, |grad: &[T]| {
-                for (set, grad) in grad.chunks_exact(len).enumerate() {
-                    let start = set * self.width + segment.offset;
-                    T::scale(&mut out[start..start + len], grad, segment.scale);
-                }
+            grad.each_set(len, |set, grad: &[T]| {
+                let start = set * self.width + segment.offset;
+                T::scale(&mut out[start..start + len], grad, segment.scale);
             })?;
         }
         Tensor::from_vec(out, (self.sets, self.width), &Device::Cpu)
     }
 
     /// Of candle's operations, for every device and dtype.
-    fn joined(&self, grads: &[Option<Tensor>], like: &Tensor) -> Result<Tensor> {
+    fn joined(&self, grads: &[Option<Filed>], like: &Tensor) -> Result<Tensor> {
         let zeros = |len| Tensor::zeros((self.sets, len), like.dtype(), like.device());
         let mut parts = Vec::with_capacity(2 * grads.len() + 1);
         let mut end = 0;
@@ -121,7 +188,8 @@ impl Ledger {
             parts.push(match grad {
                 None => zeros(segment.len())?,
                 Some(grad) => {
-                    grad.reshape((self.sets, segment.len()))?.affine(segment.scale, 0.)?
+                    let grad = grad.tensor()?.reshape((self.sets, segment.len()))?;
+                    grad.affine(segment.scale, 0.)?
                 }
             });
         }
@@ -136,17 +204,41 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    /// Both ways to the whole gradient agree: gaps, a surplus, scales and segments without one.
+    fn random(dims: &[usize]) -> Result<Tensor> {
+        Tensor::randn(0., 1., dims, &Device::Cpu)
+    }
+
+    fn ledger() -> Ledger {
+        let segment = |offset, len, scale| Segment { offset, dims: vec![len], scale, shift: 0. };
+        let segments = [segment(0, 2, 1.), segment(3, 6, 0.5), segment(9, 1, 2.)];
+        Ledger::new(3, 12, Arc::new(segments))
+    }
+
+    /// Both ways to the whole gradient agree: gaps, a surplus, scales, products and segments
+    /// without one.
     #[test]
     fn written_is_joined() -> Result<()> {
-        let segment = |offset, len, scale| Segment { offset, dims: vec![len], scale, shift: 0. };
-        let segments = [segment(0, 2, 1.), segment(3, 4, 0.5), segment(7, 1, 2.)];
-        let ledger = Ledger::new(3, 10, Arc::new(segments));
-        let grad = |len| Tensor::randn(0., 1., (3, len), &Device::Cpu).map(Some);
-        let grads = [grad(2)?, grad(4)?, None];
-        let (written, like) = (ledger.written::<f64>(&grads)?, grads[0].clone());
-        let joined = ledger.joined(&grads, &like.unwrap_or(written.clone()))?;
+        let product = Filed::Outer(random(&[3, 1, 2])?, random(&[3, 1, 3])?);
+        let grads = [Some(random(&[3, 2])?.into()), Some(product), None];
+        let written = ledger().written::<f64>(&grads)?;
+        let joined = ledger().joined(&grads, &written)?;
         assert_eq!(written.to_vec2::<f64>()?, joined.to_vec2::<f64>()?);
+        Ok(())
+    }
+
+    #[test]
+    fn products_filed_more_than_once_are_added_up() -> Result<()> {
+        let ledger = ledger();
+        let (left, right, whole) = (random(&[3, 1, 2])?, random(&[3, 1, 3])?, random(&[3, 2, 3])?);
+        let product = Filed::Outer(left.clone(), right.clone());
+        let alive = ledger.file(1, product.clone())?;
+        assert!(alive.is_some());
+        assert!(ledger.file(1, whole.clone().into())?.is_none());
+        assert!(ledger.file(1, product)?.is_none());
+        let expected = (whole + (left.transpose(1, 2)?.matmul(&right)? * 2.)?)?;
+        let found = ledger.settle()[1].as_ref().map(Filed::tensor).transpose()?;
+        let distance = (found.unwrap_or(expected.zeros_like()?) - &expected)?.abs()?;
+        assert!(distance.flatten_all()?.max(0)?.to_scalar::<f64>()? < 1e-12);
         Ok(())
     }
 }

@@ -16,7 +16,7 @@
 
 mod below;
 mod ledger;
-mod scalar;
+mod pieces;
 mod scaled;
 mod sink;
 mod slice;
@@ -26,6 +26,8 @@ use std::sync::Arc;
 use candle_core::{D, Result, Shape, Tensor};
 
 use crate::generator::{GeneratorOutput, Rows};
+use crate::ops::linear::linear;
+use crate::ops::scalar::is_direct;
 use below::{below_linear, below_scaled, below_values};
 use ledger::Ledger;
 use scaled::Parts;
@@ -75,7 +77,7 @@ pub(crate) fn split(
     segments: Arc<[Segment]>,
 ) -> Result<Cuts> {
     match &output.rows {
-        Rows::Scaled { shared, gains, bias } if scaled::is_direct(shared) => {
+        Rows::Scaled { shared, gains, bias } if is_direct(shared) => {
             split_scaled([shared, gains, bias], sets, segments)
         }
         Rows::Scaled { .. } => split_rows(&Rows::Values(output.values()?), sets, segments),
@@ -112,7 +114,13 @@ impl Cuts {
 }
 
 fn split_rows(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Result<Cuts> {
-    let values = rows.detach().values()?.contiguous()?;
+    // Without gradients tensors are views, which a bias can't be added to on the way.
+    let (values, bias) = match rows.detach() {
+        Rows::Linear { inputs, weight, bias } if rows.track_op() && is_direct(&weight) => {
+            (linear(&inputs.unsqueeze(0)?, &weight.unsqueeze(0)?, None)?, Some(bias.contiguous()?))
+        }
+        rows => (rows.values()?.contiguous()?, None),
+    };
     let values = match sets {
         None => values.flatten_all()?,
         Some(sets) => values.reshape((sets, ()))?,
@@ -127,7 +135,10 @@ fn split_rows(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Res
         Rows::Linear { inputs, weight, bias } => below_linear([inputs, weight, bias], &ledger)?,
         rows => below_values(&rows.values()?, &ledger)?,
     };
-    Cuts::tracked(&below, &ledger, |index| slice::slice(&values, &below, &ledger, index, sets))
+    Cuts::tracked(&below, &ledger, |index| {
+        let (ledger, bias) = (ledger.clone(), bias.clone());
+        slice::slice(&values, &below, slice::Slice { ledger, index, sets, bias })
+    })
 }
 
 fn split_scaled(

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 
 use super::Segment;
-use super::ledger::Ledger;
-use super::scalar::{Scalar, values};
+use super::ledger::{Filed, Ledger};
+use super::pieces::{Piece, pieces};
 use super::slice::pass_token;
+use crate::ops::scalar::{Scalar, values};
 
 /// What the values of all sets are made of, cut off from its graph.
 #[derive(Clone, Debug)]
@@ -21,11 +22,6 @@ pub(super) struct Parts {
     pub(super) gains: Tensor,
     /// `[chunk]`.
     pub(super) bias: Tensor,
-}
-
-/// Whether the passes below serve these parts; elsewhere candle's own operations do.
-pub(super) fn is_direct(shared: &Tensor) -> bool {
-    shared.device().is_cpu() && matches!(shared.dtype(), DType::F32 | DType::F64)
 }
 
 impl Parts {
@@ -79,7 +75,7 @@ impl Parts {
     }
 
     /// The gradients of the parts, in one pass over those of the segments.
-    pub(super) fn gradients(&self, segments: &[Segment], grads: &[Option<Tensor>]) -> Result<Self> {
+    pub(super) fn gradients(&self, segments: &[Segment], grads: &[Option<Filed>]) -> Result<Self> {
         match self.shared.dtype() {
             DType::F64 => self.gradients_of::<f64>(segments, grads),
             _ => self.gradients_of::<f32>(segments, grads),
@@ -89,7 +85,7 @@ impl Parts {
     fn gradients_of<T: Scalar>(
         &self,
         segments: &[Segment],
-        grads: &[Option<Tensor>],
+        grads: &[Option<Filed>],
     ) -> Result<Self> {
         let zeros = |tensor: &Tensor| vec![T::default(); tensor.elem_count()];
         let (mut shared, mut gains, mut bias) =
@@ -97,7 +93,7 @@ impl Parts {
         for (segment, grad) in segments.iter().zip(grads) {
             let Some(grad) = grad else { continue };
             let sums = (&mut shared[..], &mut gains[..], &mut bias[..]);
-            self.add_gradients(segment, &grad.contiguous()?, sums)?;
+            self.add_gradients(segment, grad, sums)?;
         }
         Ok(Self {
             shared: Tensor::from_vec(shared, self.shared.shape(), &Device::Cpu)?,
@@ -109,63 +105,25 @@ impl Parts {
     fn add_gradients<T: Scalar>(
         &self,
         segment: &Segment,
-        grad: &Tensor,
+        grad: &Filed,
         (shared_grad, gains_grad, bias_grad): (&mut [T], &mut [T], &mut [T]),
     ) -> Result<()> {
         let rows = self.gains.dim(1)?;
         self.with_values(|shared: &[T], gains, bias| {
-            values(grad, |grad: &[T]| {
-                for (set, grad) in grad.chunks_exact(segment.len()).enumerate() {
-                    for piece in pieces(segment, bias.len()) {
-                        let at = set * rows + piece.row;
-                        let sums =
-                            (&mut shared_grad[piece.flat()], &mut bias_grad[piece.columns()]);
-                        let grad = &grad[piece.of_segment(segment)];
-                        gains_grad[at] +=
-                            piece.add(grad, &shared[piece.flat()], gains[at], sums, segment);
-                    }
+            grad.each_set(segment.len(), |set, grad: &[T]| {
+                for piece in pieces(segment, bias.len()) {
+                    let at = set * rows + piece.row;
+                    let sums = (&mut shared_grad[piece.flat()], &mut bias_grad[piece.columns()]);
+                    let grad = &grad[piece.of_segment(segment)];
+                    gains_grad[at] +=
+                        piece.add(grad, &shared[piece.flat()], gains[at], sums, segment);
                 }
             })
         })?
     }
 }
 
-/// The part of a segment that lies in one row.
-#[derive(Clone, Copy)]
-struct Piece {
-    start: usize,
-    len: usize,
-    row: usize,
-    column: usize,
-}
-
-/// A segment, cut at the ends of rows of `chunk` values.
-fn pieces(segment: &Segment, chunk: usize) -> impl Iterator<Item = Piece> {
-    let end = segment.offset + segment.len();
-    let mut start = segment.offset;
-    std::iter::from_fn(move || {
-        let (row, column) = (start / chunk, start % chunk);
-        let len = (chunk - column).min(end - start);
-        let piece = Piece { start, len, row, column };
-        start += len;
-        (len > 0).then_some(piece)
-    })
-}
-
 impl Piece {
-    fn flat(self) -> std::ops::Range<usize> {
-        self.start..self.start + self.len
-    }
-
-    fn columns(self) -> std::ops::Range<usize> {
-        self.column..self.column + self.len
-    }
-
-    fn of_segment(self, segment: &Segment) -> std::ops::Range<usize> {
-        let start = self.start - segment.offset;
-        start..start + self.len
-    }
-
     /// `shift + scale × (gain × shared + bias)`, appended to `out`.
     fn cut<T: Scalar>(
         self,
@@ -191,15 +149,13 @@ impl Piece {
         segment: &Segment,
     ) -> T {
         let scale = T::of(segment.scale);
-        let mut dot = T::default();
         let sums = shared_grad.iter_mut().zip(bias_grad);
-        for ((&grad, &shared), (shared_grad, bias_grad)) in grad.iter().zip(shared).zip(sums) {
+        for (&grad, (shared_grad, bias_grad)) in grad.iter().zip(sums) {
             let grad = grad * scale;
-            dot += grad * shared;
             *shared_grad += grad * gain;
             *bias_grad += grad;
         }
-        dot
+        T::dot(grad, shared) * scale
     }
 }
 
@@ -216,7 +172,7 @@ impl CustomOp1 for ScaledSlice {
         "split"
     }
 
-    /// Reached on the CPU alone: [`is_direct`] decides.
+    /// Reached on the CPU alone: `is_direct` decides.
     fn cpu_fwd(&self, below: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
         let segment = &self.ledger.segments[self.index];
         let cut = match below {
@@ -227,6 +183,6 @@ impl CustomOp1 for ScaledSlice {
     }
 
     fn bwd(&self, below: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        pass_token(self.ledger.file(self.index, grad.clone())?, below)
+        pass_token(self.ledger.file(self.index, grad.clone().into())?, below)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
-use super::ledger::Ledger;
+use super::ledger::{Filed, Ledger};
 use super::slice::pass_token;
 
 /// Where the gradient of a generated tensor goes.
@@ -28,6 +28,16 @@ impl Sink {
 
     /// Files a gradient of the tensor's number of values.
     pub(crate) fn file(&self, grad: Tensor) -> Result<Option<Tensor>> {
+        self.file_as(grad.into())
+    }
+
+    /// Files a gradient that is the product of `left [sets, 1, m]` and `right [sets, 1, n]`, for a
+    /// tensor `[sets, m, n]`.
+    pub(crate) fn file_outer(&self, left: Tensor, right: Tensor) -> Result<Option<Tensor>> {
+        self.file_as(Filed::Outer(left, right))
+    }
+
+    fn file_as(&self, grad: Filed) -> Result<Option<Tensor>> {
         pass_token(self.ledger.file(self.index, grad)?, &self.below)
     }
 }

@@ -8,27 +8,26 @@ use candle_core::{
     Var,
 };
 
+use super::Segment;
 use super::below::zero;
 use super::ledger::Ledger;
-use super::scalar;
+use super::pieces::pieces;
+use crate::ops::scalar::{self, Scalar};
 
-/// Segment `index` of `values`, `[width]` or `[sets, width]`; its gradient goes to the ledger.
-pub(super) fn slice(
-    values: &Tensor,
-    below: &Tensor,
-    ledger: &Arc<Ledger>,
-    index: usize,
-    sets: Option<usize>,
-) -> Result<Tensor> {
-    let segment = &ledger.segments[index];
+/// A segment of `values`, `[width]` or `[sets, width]`; its gradient goes to the ledger.
+pub(super) fn slice(values: &Tensor, below: &Tensor, slice: Slice) -> Result<Tensor> {
+    let segment = &slice.ledger.segments[slice.index];
     let window = values.narrow(D::Minus1, segment.offset, segment.len())?;
-    window.apply_op2(below, Slice { ledger: ledger.clone(), index, sets })
+    window.apply_op2(below, slice)
 }
 
-struct Slice {
-    ledger: Arc<Ledger>,
-    index: usize,
-    sets: Option<usize>,
+pub(super) struct Slice {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) index: usize,
+    pub(super) sets: Option<usize>,
+    /// Of the generated rows, `[chunk]`, where the values are still without it: on the CPU, in f32
+    /// and f64.
+    pub(super) bias: Option<Tensor>,
 }
 
 impl Slice {
@@ -37,6 +36,38 @@ impl Slice {
         let segment = &self.ledger.segments[self.index];
         let cut = values.affine(window, segment.scale, segment.shift)?;
         Ok((cut, segment.shape(self.sets)))
+    }
+
+    fn cut_values<T: Scalar>(&self, values: &[T], window: &Layout) -> Result<Vec<T>> {
+        let segment = &self.ledger.segments[self.index];
+        let mut out = Vec::with_capacity(window.shape().elem_count());
+        // A window of one dimension is one row.
+        let (sets, stride) = match (window.dims(), window.stride()) {
+            (&[sets, _], &[stride, _]) => (sets, stride),
+            _ => (1, 0),
+        };
+        let starts = (0..sets).map(|set| window.start_offset() + set * stride);
+        let runs = starts.map(|start| &values[start..start + segment.len()]);
+        match &self.bias {
+            None => runs.for_each(|run| cut(&mut out, segment, run)),
+            Some(bias) => scalar::values(bias, |bias: &[T]| {
+                runs.for_each(|run| cut_with_bias(&mut out, segment, run, bias));
+            })?,
+        }
+        Ok(out)
+    }
+}
+
+fn cut<T: Scalar>(out: &mut Vec<T>, segment: &Segment, values: &[T]) {
+    let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
+    out.extend(values.iter().map(|&value| value * scale + shift));
+}
+
+fn cut_with_bias<T: Scalar>(out: &mut Vec<T>, segment: &Segment, values: &[T], bias: &[T]) {
+    let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
+    for piece in pieces(segment, bias.len()) {
+        let pairs = values[piece.of_segment(segment)].iter().zip(&bias[piece.columns()]);
+        out.extend(pairs.map(|(&value, &bias)| (value + bias) * scale + shift));
     }
 }
 
@@ -52,11 +83,12 @@ impl CustomOp2 for Slice {
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let segment = &self.ledger.segments[self.index];
-        match scalar::cut(values, window, segment) {
-            Some(cut) => Ok((cut, segment.shape(self.sets))),
-            None => self.cut(values, window),
-        }
+        let cut = match values {
+            CpuStorage::F32(values) => CpuStorage::F32(self.cut_values(values, window)?),
+            CpuStorage::F64(values) => CpuStorage::F64(self.cut_values(values, window)?),
+            values => return self.cut(values, window),
+        };
+        Ok((cut, self.ledger.segments[self.index].shape(self.sets)))
     }
 
     fn cuda_fwd(
@@ -86,7 +118,7 @@ impl CustomOp2 for Slice {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let first = self.ledger.file(self.index, grad.clone())?;
+        let first = self.ledger.file(self.index, grad.clone().into())?;
         Ok((None, pass_token(first, below)?))
     }
 }

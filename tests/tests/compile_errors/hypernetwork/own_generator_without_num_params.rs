@@ -14,7 +14,7 @@ impl Rows {
         ChunkPlan::new(num_params, num_embeddings)
     }
 
-    const fn check(&self) -> Option<Problem> {
+    const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
         None
     }
 }

@@ -14,7 +14,7 @@ impl Rows {
         0
     }
 
-    const fn check(&self) -> Option<Problem> {
+    const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
         None
     }
 }

@@ -16,7 +16,7 @@ impl Rows {
         0
     }
 
-    const fn check(&self) -> Option<Problem> {
+    const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
         None
     }
 }

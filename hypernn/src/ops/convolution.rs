@@ -1,0 +1,222 @@
+//! A convolution as one node of the graph, on the CPU, with a backward that makes its columns anew.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Device, Error, Layout, Result, Shape, Storage, Tensor,
+    bail,
+};
+
+use super::scalar::{Scalar, values};
+use super::split::Sink;
+use super::tiles::{Tiles, Weights};
+use super::unfold::Windows;
+
+/// Where the gradients of generated weights go.
+pub(crate) type Sinks = (Sink, Option<Sink>);
+
+/// Images `[B, C, H, W]`, weight `[sets, out, C / groups, height, width]` and bias `[sets, out]` to
+/// `[B, out, H', W']`; where [`is_direct`](super::scalar::is_direct) says so.
+pub(crate) fn convolution(
+    images: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    windows: Windows,
+    sinks: Option<Sinks>,
+) -> Result<Tensor> {
+    let (images, weight) = (images.contiguous()?, weight.contiguous()?);
+    let bias = bias.map(Tensor::contiguous).transpose()?;
+    let node = Node { windows, bias: bias.as_ref().map(Tensor::detach), sinks };
+    match (&node.sinks, bias) {
+        (Some((sink, _)), _) => {
+            let below = sink.below().clone();
+            images.apply_op3(&weight.detach(), &below, node)
+        }
+        (None, Some(bias)) => images.apply_op3(&weight, &bias, node),
+        (None, None) => images.apply_op2(&weight, node),
+    }
+}
+
+struct Node {
+    windows: Windows,
+    bias: Option<Tensor>,
+    sinks: Option<Sinks>,
+}
+
+impl Node {
+    fn tiles(&self, images: &Shape, weight: &Shape) -> Result<Tiles> {
+        let (batch, ..) = images.dims4()?;
+        let (_, outputs, channels, ..) = weight.dims5()?;
+        let channels = [channels, outputs / self.windows.groups];
+        Ok(Tiles::new(self.windows, batch / self.windows.sets, channels))
+    }
+
+    fn output(&self, images: &Shape, weight: &Shape) -> Result<Shape> {
+        let (batch, ..) = images.dims4()?;
+        let (_, outputs, ..) = weight.dims5()?;
+        let (height, width) = (self.windows.height.positions, self.windows.width.positions);
+        Ok(Shape::from((batch, outputs, height, width)))
+    }
+
+    fn forward(
+        &self,
+        (images, il): (&CpuStorage, &Layout),
+        (weight, wl): (&CpuStorage, &Layout),
+    ) -> Result<(CpuStorage, Shape)> {
+        let weights = Weights { values: weight, offset: wl.start_offset() };
+        let ys = match (images, weight) {
+            (CpuStorage::F32(images), CpuStorage::F32(_)) => {
+                CpuStorage::F32(self.outputs((images, il), wl, weights)?)
+            }
+            (CpuStorage::F64(images), CpuStorage::F64(_)) => {
+                CpuStorage::F64(self.outputs((images, il), wl, weights)?)
+            }
+            (images, weight) => {
+                let (lhs, rhs) = (images.dtype(), weight.dtype());
+                return Err(Error::DTypeMismatchBinaryOp { lhs, rhs, op: "convolution" }.bt());
+            }
+        };
+        Ok((ys, self.output(il.shape(), wl.shape())?))
+    }
+
+    fn outputs<T: Scalar>(
+        &self,
+        (images, il): (&[T], &Layout),
+        wl: &Layout,
+        weights: Weights<'_>,
+    ) -> Result<Vec<T>> {
+        let tiles = self.tiles(il.shape(), wl.shape())?;
+        let images = &images[il.start_offset()..];
+        match &self.bias {
+            None => tiles.forward(images, weights, None),
+            Some(bias) => values(bias, |bias| tiles.forward(images, weights, Some(bias)))?,
+        }
+    }
+
+    /// The gradients of images, weight and bias, each where it is asked for.
+    fn backward(
+        &self,
+        images: &Tensor,
+        weight: &Tensor,
+        grad: &Tensor,
+        ask: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
+        match images.dtype() {
+            DType::F64 => self.backward_of::<f64>(images, weight, grad, ask),
+            _ => self.backward_of::<f32>(images, weight, grad, ask),
+        }
+    }
+
+    fn backward_of<T: Scalar>(
+        &self,
+        images: &Tensor,
+        weight: &Tensor,
+        grad: &Tensor,
+        [ask_images, ask_weight, ask_bias]: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
+        let grad = grad.contiguous()?;
+        let tiles = self.tiles(images.shape(), weight.shape())?;
+        let (storage, layout) = weight.storage_and_layout();
+        let Storage::Cpu(storage) = &*storage else {
+            bail!("convolution: the weight moved to another device");
+        };
+        let weights = Weights { values: storage, offset: layout.start_offset() };
+        let ask = [ask_images, ask_weight];
+        let grads = values(images, |images: &[T]| {
+            values(&grad, |grad| tiles.backward(images, weights, grad, ask))
+        })???;
+        let tensor = |ask: bool, values, shape| {
+            ask.then(|| Tensor::from_vec(values, shape, &Device::Cpu)).transpose()
+        };
+        let bias = ask_bias.then(|| self.bias_grad::<T>(&grad)).transpose()?;
+        Ok([
+            tensor(ask_images, grads.images, images.shape())?,
+            tensor(ask_weight, grads.weights, weight.shape())?,
+            bias,
+        ])
+    }
+
+    /// The sums over a set's images and positions, `[sets, outputs]`.
+    fn bias_grad<T: Scalar>(&self, grad: &Tensor) -> Result<Tensor> {
+        let (_, outputs, ..) = grad.dims4()?;
+        let sets = self.windows.sets;
+        let mut sums = vec![T::default(); sets * outputs];
+        values(grad, |grad: &[T]| {
+            let per_set = (grad.len() / sets).max(1);
+            for (grad, sums) in grad.chunks_exact(per_set).zip(sums.chunks_exact_mut(outputs)) {
+                for (i, plane) in grad.chunks_exact(self.windows.positions()).enumerate() {
+                    sums[i % outputs] += T::sum(plane);
+                }
+            }
+        })?;
+        Tensor::from_vec(sums, (sets, outputs), &Device::Cpu)
+    }
+}
+
+impl CustomOp2 for Node {
+    fn name(&self) -> &'static str {
+        "convolution"
+    }
+
+    fn cpu_fwd(
+        &self,
+        images: &CpuStorage,
+        il: &Layout,
+        weight: &CpuStorage,
+        wl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward((images, il), (weight, wl))
+    }
+
+    fn bwd(
+        &self,
+        images: &Tensor,
+        weight: &Tensor,
+        _ys: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let ask = [images.track_op(), weight.track_op(), false];
+        let [images, weight, _] = self.backward(images, weight, grad, ask)?;
+        Ok((images, weight))
+    }
+}
+
+/// The third tensor is the bias, or the node below generated weights.
+impl CustomOp3 for Node {
+    fn name(&self) -> &'static str {
+        "convolution"
+    }
+
+    fn cpu_fwd(
+        &self,
+        images: &CpuStorage,
+        il: &Layout,
+        weight: &CpuStorage,
+        wl: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward((images, il), (weight, wl))
+    }
+
+    fn bwd(
+        &self,
+        images: &Tensor,
+        weight: &Tensor,
+        third: &Tensor,
+        _ys: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let Some((weight_sink, bias_sink)) = &self.sinks else {
+            let ask = [images.track_op(), weight.track_op(), third.track_op()];
+            let [images, weight, bias] = self.backward(images, weight, grad, ask)?;
+            return Ok((images, weight, bias));
+        };
+        let ask = [images.track_op(), true, bias_sink.is_some()];
+        let [images, weight, bias] = self.backward(images, weight, grad, ask)?;
+        let mut token = weight.map_or(Ok(None), |grad| weight_sink.file(grad))?;
+        if let (Some(sink), Some(grad)) = (bias_sink, bias) {
+            token = sink.file(grad)?.or(token);
+        }
+        Ok((images, None, token))
+    }
+}

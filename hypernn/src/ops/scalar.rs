@@ -1,0 +1,74 @@
+//! Passes over values on the CPU, written directly: candle's general map is several times slower.
+
+use std::ops::{Add, AddAssign, Mul};
+
+use candle_core::{DType, Result, Storage, Tensor, WithDType, bail};
+
+/// Running sums side by side.
+const LANES: usize = 16;
+
+/// A number with passes of its own.
+pub(super) trait Scalar:
+    WithDType + Default + Add<Output = Self> + Mul<Output = Self> + AddAssign
+{
+    /// The nearest value.
+    fn of(value: f64) -> Self;
+
+    /// `out = scale × values`.
+    fn scale(out: &mut [Self], values: &[Self], scale: f64) {
+        let scale = Self::of(scale);
+        out.iter_mut().zip(values).for_each(|(out, &value)| *out = value * scale);
+    }
+
+    /// The sum, in several running sums: one alone waits for each addition.
+    fn sum(values: &[Self]) -> Self {
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let mut sums = [Self::default(); LANES];
+        for chunk in chunks {
+            sums.iter_mut().zip(chunk).for_each(|(sum, &value)| *sum += value);
+        }
+        sums.iter().chain(rest).fold(Self::default(), |sum, &value| sum + value)
+    }
+
+    /// The sum of products of as many values, likewise.
+    fn dot(left: &[Self], right: &[Self]) -> Self {
+        let ((lefts, left), (rights, right)) =
+            (left.as_chunks::<LANES>(), right.as_chunks::<LANES>());
+        let mut sums = [Self::default(); LANES];
+        for (left, right) in lefts.iter().zip(rights) {
+            let pairs = left.iter().zip(right);
+            sums.iter_mut().zip(pairs).for_each(|(sum, (&left, &right))| *sum += left * right);
+        }
+        let rest = left.iter().zip(right).map(|(&left, &right)| left * right);
+        sums.into_iter().chain(rest).fold(Self::default(), |sum, value| sum + value)
+    }
+}
+
+impl Scalar for f32 {
+    fn of(value: f64) -> Self {
+        value as Self
+    }
+}
+
+impl Scalar for f64 {
+    fn of(value: f64) -> Self {
+        value
+    }
+}
+
+/// Looks at the values of a contiguous tensor on the CPU.
+pub(super) fn values<T: Scalar, R>(tensor: &Tensor, look: impl FnOnce(&[T]) -> R) -> Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        bail!("the values moved to another device");
+    };
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("the values are not contiguous");
+    };
+    Ok(look(&storage.as_slice::<T>()?[start..end]))
+}
+
+/// Whether these passes serve a tensor; elsewhere candle's own operations do.
+pub(crate) fn is_direct(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu() && matches!(tensor.dtype(), DType::F32 | DType::F64)
+}

@@ -1,0 +1,61 @@
+//! A generator of one's own that takes another width of embedding.
+
+use candle_core::Result;
+use hypernn::check::Problem;
+use hypernn::generator::{GeneratorShape, GeneratorSpec, WeightGenerator};
+use hypernn::init::InitScheme;
+use hypernn::nn::{Linear, VarBuilder};
+use hypernn::{ChunkPlan, HyperTarget, hypernetwork};
+
+struct Rows;
+
+impl Rows {
+    const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
+        ChunkPlan::new(num_params, num_embeddings)
+    }
+
+    const fn check(&self, shape: GeneratorShape) -> Option<Problem> {
+        if shape.embedding_dim == 16 {
+            return None;
+        }
+        let problem = Problem::new("Rows takes embeddings of width 16, but they have ");
+        Some(problem.number(shape.embedding_dim))
+    }
+
+    const fn num_params(&self, _shape: GeneratorShape) -> usize {
+        0
+    }
+}
+
+impl std::fmt::Display for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rows")
+    }
+}
+
+impl GeneratorSpec for Rows {
+    fn build(
+        &self,
+        _shape: GeneratorShape,
+        _scheme: InitScheme,
+        _vb: VarBuilder<'_>,
+    ) -> Result<Box<dyn WeightGenerator>> {
+        unimplemented!()
+    }
+}
+
+#[derive(HyperTarget)]
+struct Net {
+    #[hyper(linear(4, 2))]
+    fc: Linear,
+}
+
+hypernetwork! {
+    struct HyperNet for Net {
+        embedding: table(5, 8),
+        generator: Rows,
+        mode: static,
+    }
+}
+
+fn main() {}
