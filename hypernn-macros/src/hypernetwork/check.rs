@@ -6,7 +6,7 @@ use syn::parse::{Parse, ParseStream, Parser};
 use syn::{Attribute, Expr, Ident, Path, Type, Visibility, parse_quote};
 
 use super::parse::{Declaration, Entry};
-use crate::attr::unknown_key;
+use crate::attr::{self, unknown_key};
 use crate::report::Report;
 
 const KEYS: [&str; 6] = ["embedding", "generator", "mode", "init", "config", "crate"];
@@ -45,7 +45,9 @@ pub(super) fn check(declaration: Declaration, report: &mut Report) -> Checked {
     let mode = mode(&keys, report).unwrap_or(Mode::Static);
     let init = keys.parsed("init", report).unwrap_or_else(|| parse_quote!(exact));
     let config = keys.parsed_by("config", Type::without_plus, report);
-    let krate = keys.parsed("crate", report).unwrap_or_else(|| parse_quote!(::hypernn));
+    let krate = keys
+        .parsed_by("crate", attr::crate_path, report)
+        .unwrap_or_else(|| parse_quote!(::hypernn));
     Checked { attrs, vis, name, target, embedding, generator, mode, init, config, krate }
 }
 
