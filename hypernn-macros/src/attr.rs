@@ -3,7 +3,7 @@
 use proc_macro2::TokenTree;
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
-use syn::{Attribute, Ident, Path, Result, Token, parse_quote};
+use syn::{Attribute, Ident, Path, Result, Token};
 
 use crate::report::Report;
 
@@ -38,6 +38,15 @@ fn separated<T>(input: ParseStream<'_>, item: fn(ParseStream<'_>) -> Result<T>) 
     Ok(items)
 }
 
+/// The path of a crate or module, as it can stand in `use`.
+pub(crate) fn crate_path(input: ParseStream<'_>) -> Result<Path> {
+    let path = Path::parse_mod_style(input)?;
+    match path.segments.iter().find(|segment| segment.ident == "Self") {
+        Some(segment) => Err(syn::Error::new_spanned(segment, "`Self` is no crate or module")),
+        None => Ok(path),
+    }
+}
+
 /// The word that comes next, keyword or not, if one does.
 pub(crate) fn next_word(input: ParseStream<'_>) -> Option<Ident> {
     input.fork().call(Ident::parse_any).ok()
@@ -56,17 +65,6 @@ pub(crate) fn with_form<T>(parsed: Result<T>, form: &str) -> Result<T> {
     parsed.map_err(|error| {
         syn::Error::new(error.span(), format!("{error}; the form is `#[hyper({form})]`"))
     })
-}
-
-/// The path of the hypernn crate. `Self` may stand in a path, but in no `use`.
-pub(crate) fn crate_path(path: Option<Path>, report: &mut Report) -> Path {
-    let krate = || parse_quote!(::hypernn);
-    let path = path.unwrap_or_else(krate);
-    if path.segments.iter().any(|segment| segment.ident == "Self") {
-        report.error(&path, "`Self` is a type, not a path to the hypernn crate");
-        return krate();
-    }
-    path
 }
 
 /// The message for a key that is none of `known`.

@@ -6,7 +6,7 @@ use syn::parse::{Parse, ParseStream, Parser};
 use syn::{Attribute, Expr, Ident, Path, Type, Visibility, parse_quote};
 
 use super::parse::{Declaration, Entry};
-use crate::attr::{crate_path, unknown_key};
+use crate::attr::{self, unknown_key};
 use crate::report::Report;
 
 const KEYS: [&str; 8] =
@@ -65,8 +65,9 @@ pub(super) fn check(declaration: Declaration, report: &mut Report) -> Checked {
     let init = keys.parsed("init", report).unwrap_or_else(|| parse_quote!(exact));
     let source = source(&keys, report);
     let roles = keys.parsed("roles", report);
-    let krate = keys.parsed("crate", report);
-    let krate = crate_path(krate, report);
+    let krate = keys
+        .parsed_by("crate", attr::crate_path, report)
+        .unwrap_or_else(|| parse_quote!(::hypernn));
     Checked { attrs, vis, name, target, embedding, generator, mode, init, source, roles, krate }
 }
 
@@ -228,16 +229,6 @@ mod tests {
                 "a target by constructor takes no `config`: the constructor that `new` takes knows its own"
             ]
         );
-    }
-
-    #[test]
-    fn self_is_no_crate() {
-        let tokens = quote! {
-            struct H for Net {
-                embedding: table(1, 2), generator: linear, mode: static, crate: Self::renamed,
-            }
-        };
-        assert_eq!(errors(tokens), ["`Self` is a type, not a path to the hypernn crate"]);
     }
 
     #[test]

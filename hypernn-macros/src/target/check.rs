@@ -5,13 +5,13 @@ use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::{
     Expr, FnArg, Generics, Ident, LitStr, Member, Pat, Path, ReceiverKind, ReturnType, Safety,
-    Signature, Type, Visibility,
+    Signature, Type, Visibility, parse_quote,
 };
 
 use super::call;
 use super::chain::{self, Chain, RawChain};
 use super::parse::{Arg, Body, Call, FieldItem, Layer, RawField, RawTarget, StructItem, Tie};
-use crate::attr::{crate_path, similar, unknown_key};
+use crate::attr::{similar, unknown_key};
 use crate::report::Report;
 
 const STRUCT_KEYS: &[&str] = &["config", "crate", "forward", "sequential", "sequential_t", "input"];
@@ -138,7 +138,7 @@ fn header(
         }
     }
     check_distinct_forwards(&forwards, report);
-    let krate = crate_path(krate.value, report);
+    let krate = krate.value.unwrap_or_else(|| parse_quote!(::hypernn));
     Header { ident, vis, generics, krate, config: config.value, forwards, sequential: None }
 }
 

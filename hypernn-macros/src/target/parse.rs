@@ -142,7 +142,7 @@ impl Parse for StructItem {
         match key.to_string().as_str() {
             "config" => attr::with_form(assigned(input, Type::without_plus), "config = Type")
                 .map(|config| Self::Config(key, config)),
-            "crate" => attr::with_form(assigned(input, Path::parse_mod_style), "crate = path")
+            "crate" => attr::with_form(assigned(input, attr::crate_path), "crate = path")
                 .map(|path| Self::Crate(key, path)),
             "forward" => attr::with_form(
                 signature(input),
