@@ -71,7 +71,7 @@
 //!
 //! # Features
 //!
-//! None by default. `cuda`, `cudnn`, `metal`, `mkl` and `accelerate` switch on those of candle.
+//! None by default. `tracing` adds spans around generation and forward. `cuda`, `cudnn`, `metal`, `mkl` and `accelerate` switch on those of candle.
 
 pub mod check;
 pub mod condition;
@@ -89,6 +89,7 @@ mod plan;
 mod pretrained;
 pub mod seeded;
 pub mod target;
+mod trace;
 
 pub use condition::Condition;
 pub use embedding::State;

@@ -106,8 +106,9 @@ impl Pretrained<'_> {
     /// Where the tensors of a target start, in this dtype, on this device.
     pub(crate) fn starts(&self, layout: &Layout, dtype: DType, device: &Device) -> Result<Starts> {
         self.check_patterns(layout)?;
+        self.check_shared(layout)?;
         let start = |name: &str, shape: &Shape, init| {
-            if self.without.iter().any(|pattern| matches(pattern, name)) {
+            if self.starts_afresh(name) {
                 return Ok(None);
             }
             self.tensor(name, shape, init, dtype)?.to_device(device).map(Some)
@@ -127,6 +128,30 @@ impl Pretrained<'_> {
         })
     }
 
+    /// Tensors that are shared are alike in the pretrained network too.
+    fn check_shared(&self, layout: &Layout) -> Result<()> {
+        for (name, first) in layout.aliases() {
+            let Some(param) = layout.params().iter().find(|param| param.name == first) else {
+                continue;
+            };
+            if [name, first].iter().any(|name| self.starts_afresh(name)) {
+                continue;
+            }
+            let tensor = |name| self.tensor(name, &param.shape, param.init, DType::F64);
+            let difference = (tensor(name)? - tensor(first)?)?.abs()?.sum_all()?;
+            if difference.to_scalar::<f64>()? != 0. {
+                bail!(
+                    "`{name}` is shared with `{first}`, but the pretrained network has another tensor there: `without(\"{first}\")` starts them as a fresh one"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn starts_afresh(&self, name: &str) -> bool {
+        self.without.iter().any(|pattern| matches(pattern, name))
+    }
+
     fn tensor(&self, name: &str, shape: &Shape, init: Init, dtype: DType) -> Result<Tensor> {
         if !self.vb.contains_tensor(name) {
             bail!(
@@ -141,7 +166,8 @@ impl Pretrained<'_> {
                 shape.dims()
             ))
         })?;
-        Ok(tensor.detach())
+        // A `VarMap` gives its variables in the dtype that they have.
+        tensor.detach().to_dtype(dtype)
     }
 
     fn check_patterns(&self, layout: &Layout) -> Result<()> {

@@ -364,6 +364,23 @@ fn a_part_that_starts_afresh() -> Result<()> {
     Ok(())
 }
 
+/// Tensors that are to be one are one in the pretrained network.
+#[test]
+fn shared_tensors_of_a_pretrained_network() -> Result<()> {
+    let (_, mut tensors) = trained(1, DType::F64)?;
+    let shared = |tensors: &HashMap<String, Tensor>| {
+        HyperMixed::new_from(variables(2, DType::F64).1, pretrained(tensors, DType::F64))
+    };
+    assert_eq!(
+        message(shared(&tensors)),
+        "`layers.2.weight` is shared with `layers.1.weight`, but the pretrained network has another tensor there: `without(\"layers.1.weight\")` starts them as a fresh one"
+    );
+    tensors.insert("layers.2.weight".to_owned(), tensors["layers.1.weight"].clone());
+    let net = shared(&tensors)?.target()?;
+    assert_eq!(values(net.layers[2].weight())?, values(&tensors["layers.1.weight"])?);
+    Ok(())
+}
+
 #[test]
 fn pretrained_networks_that_do_not_fit() -> Result<()> {
     let (_, mut tensors) = trained(1, DType::F32)?;
@@ -379,6 +396,20 @@ fn pretrained_networks_that_do_not_fit() -> Result<()> {
     );
     let missing = Pretrained::open("/there/is/no/such/file").map(drop);
     assert!(message(missing).starts_with("can't read /there/is/no/such/file: "));
+    Ok(())
+}
+
+/// Variables in memory, of another dtype.
+#[test]
+fn a_network_in_memory() -> Result<()> {
+    let (vars, vb) = variables(1, DType::F32);
+    let net = Net::new(vb)?;
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+    let hyper = HyperHead::new_from(variables(2, DType::F64).1, vb)?;
+    let found = hyper.target()?;
+    assert_eq!(values(found.head.weight())?, values(net.head.weight())?);
+    assert_eq!(values(found.layers[0].weight())?, values(net.layers[0].weight())?);
+    assert_eq!(found.layers[0].weight().dtype(), DType::F64);
     Ok(())
 }
 

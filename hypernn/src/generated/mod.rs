@@ -21,6 +21,7 @@ use crate::target::constructor::Requests;
 use crate::target::layout::{Layout, ParamInfo, Place};
 use crate::target::role::{Role, Roles};
 use crate::target::source::{ParamSource, ParamSpec};
+use crate::trace::span;
 use scale::Scales;
 
 /// A target with its configuration and layout, shared by all that is generated for it.
@@ -301,6 +302,7 @@ impl<T> GeneratedParams<T> {
         xs: &Tensor,
         forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
+        span!("forward", self.plan.name);
         ensure_same_device(
             ("the input", xs.device().location()),
             ("the generated parameters", self.device().location()),

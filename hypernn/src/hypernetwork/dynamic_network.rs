@@ -14,6 +14,7 @@ use crate::generated::{Buffers, GeneratedParams, TargetPlan};
 use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
 use crate::plan::ChunkPlan;
 use crate::target::layout::Layout;
+use crate::trace::span;
 
 /// What a dynamic hypernetwork computed on the way to the target's output.
 #[derive(Clone, Debug)]
@@ -107,6 +108,7 @@ impl<T> DynamicHyperNetwork<T> {
         sets: Option<usize>,
         state: &State,
     ) -> Result<DynamicAux<T>> {
+        span!("generate", self.core.name);
         let (embedding, state) = self.embedding.forward(rows, state)?;
         let output = self.generator.forward(&embedding, rows)?;
         Ok(DynamicAux { params: self.core.generate(&output, sets)?, embedding, state })

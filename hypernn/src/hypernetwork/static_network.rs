@@ -12,6 +12,7 @@ use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{GeneratorSpec, WeightGenerator};
 use crate::plan::ChunkPlan;
 use crate::target::layout::Layout;
+use crate::trace::span;
 
 /// What a static hypernetwork computed on the way to the target's output.
 #[derive(Clone, Debug)]
@@ -61,6 +62,7 @@ impl<T> StaticHyperNetwork<T> {
     }
 
     fn generate_from(&self, embedding: &Tensor) -> Result<GeneratedParams<T>> {
+        span!("generate", self.core.name);
         self.core.generate(&self.generator.forward(embedding)?, None)
     }
 

@@ -134,7 +134,7 @@ impl Layout {
     }
 
     /// The name of each parameter that is shared, but the first, with that of the first.
-    fn aliases(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn aliases(&self) -> impl Iterator<Item = (&str, &str)> {
         let alias = |(name, place): &'_ (String, Place)| match *place {
             Place::Generated(index) if self.params[index].name != *name => Some(index),
             _ => None,
