@@ -392,6 +392,12 @@ pub(crate) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
     let Some((param, first)) = layout.params().iter().zip(&tensors).next() else {
         candle_core::bail!("target {} has no parameters, so there is nothing to pack", T::NAME);
     };
+    for (other, tensor) in layout.params().iter().zip(&tensors) {
+        ensure_same_device(
+            (&format!("`{}` of {}", other.name, T::NAME), tensor.device().location()),
+            (&format!("`{}`", param.name), first.device().location()),
+        )?;
+    }
     let sets = (first.rank() > param.shape.rank()).then(|| first.dim(0)).transpose()?;
     flatten(&tensors, sets)
 }

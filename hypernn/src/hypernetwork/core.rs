@@ -7,7 +7,7 @@ use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::vars::Recorded;
-use crate::check::ensure;
+use crate::check::{ensure, ensure_same_device};
 use crate::generated::scale::Scales;
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{GeneratorOutput, GeneratorShape};
@@ -131,6 +131,14 @@ impl<T> Core<T> {
         vb: VarBuilder<'_>,
         take: impl FnOnce(InitScheme, VarBuilder<'_>) -> Result<()>,
     ) -> Result<()> {
+        let (dtype, device) = self.kind();
+        ensure_same_device(
+            ("the builder", vb.device().location()),
+            ("the hypernetwork", device.location()),
+        )?;
+        if vb.dtype() != dtype {
+            candle_core::bail!("the builder is {:?}, but the hypernetwork {dtype:?}", vb.dtype());
+        }
         let (recorded, vb) = Recorded::new(vb);
         take(self.scheme, vb.pp(part))?;
         drop(vb);
