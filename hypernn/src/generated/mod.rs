@@ -104,10 +104,18 @@ impl<T> GeneratedParams<T> {
         scales: &Scales,
         buffers: Arc<[Tensor]>,
     ) -> Result<Self> {
-        let Cuts { tensors, sinks } = split(generated, sets, scales.segments())?;
+        let mut cuts = split(generated, sets, scales.pattern())?;
+        scales.add_bases(&mut cuts)?;
+        let Cuts { tensors, sinks } = cuts;
         let sink = |(index, sink)| (!scales.has_base(index)).then_some(sink);
         let sinks = sinks.into_iter().enumerate().map(sink).collect();
-        Ok(Self { plan, sets, tensors: scales.add_bases(tensors)?, sinks, buffers })
+        Ok(Self { plan, sets, tensors, sinks, buffers })
+    }
+
+    /// The tensors, each with a gradient that costs no more than the tensor.
+    fn tracked(&self) -> impl Iterator<Item = Result<Tensor>> {
+        let sinks = self.sinks.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+        self.tensors.iter().zip(sinks).map(|(tensor, sink)| tracked(tensor, sink))
     }
 
     /// The number of sets; `None` where one set serves every row.
@@ -131,7 +139,7 @@ impl<T> GeneratedParams<T> {
     /// # Errors
     /// candle's own.
     pub fn flat(&self) -> Result<Tensor> {
-        flatten(&self.tensors, self.sets)
+        flatten(&self.tracked().collect::<Result<Vec<_>>>()?, self.sets)
     }
 
     /// One of several sets, by itself.
@@ -144,7 +152,7 @@ impl<T> GeneratedParams<T> {
             Some(sets) => candle_core::bail!("there is no set {index}, expected one of {sets}"),
             None => candle_core::bail!("there is no set {index}: one set serves every row"),
         }
-        let tensors = self.tensors.iter().map(|tensor| tensor.get(index)?.contiguous());
+        let tensors = self.tracked().map(|tensor| tensor?.get(index)?.contiguous());
         let tensors = tensors.collect::<Result<_>>()?;
         Ok(Self { sets: None, tensors, sinks: Vec::new(), ..self.clone() })
     }
@@ -201,8 +209,8 @@ impl<T> GeneratedParams<T> {
     fn each_set(&self, sets: usize) -> Result<Vec<Self>> {
         let mut each =
             vec![Self { sets: None, tensors: Vec::new(), sinks: Vec::new(), ..self.clone() }; sets];
-        for tensor in &self.tensors {
-            for (params, tensor) in each.iter_mut().zip(unstack(tensor)?) {
+        for tensor in self.tracked() {
+            for (params, tensor) in each.iter_mut().zip(unstack(&tensor?)?) {
                 params.tensors.push(tensor);
             }
         }
@@ -299,8 +307,7 @@ fn check_flat<T>(plan: &TargetPlan<T>, flat: &Tensor) -> Result<Option<usize>> {
 /// Serves generated tensors in flat order.
 struct GeneratedSource<'a> {
     params: std::slice::Iter<'a, Tensor>,
-    sinks: &'a [Option<Sink>],
-    served: usize,
+    sinks: std::slice::Iter<'a, Option<Sink>>,
     buffers: std::slice::Iter<'a, Tensor>,
     sets: Option<usize>,
     like: &'a Tensor,
@@ -310,8 +317,7 @@ impl<'a> GeneratedSource<'a> {
     fn new<T>(params: &'a GeneratedParams<T>) -> Self {
         Self {
             params: params.tensors.iter(),
-            sinks: &params.sinks,
-            served: 0,
+            sinks: params.sinks.iter(),
             buffers: params.buffers.iter(),
             sets: params.sets,
             like: &params.tensors[0],
@@ -342,14 +348,15 @@ impl ParamSource for GeneratedSource<'_> {
 
     fn leave(&mut self) {}
 
-    fn sink(&self) -> Option<Sink> {
-        self.sinks.get(self.served.checked_sub(1)?)?.clone()
+    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        let (tensor, sink) = self.param_with_sink(spec)?;
+        tracked(&tensor, sink.as_ref())
     }
 
-    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
-        self.served += 1;
+    fn param_with_sink(&mut self, spec: &ParamSpec<'_>) -> Result<(Tensor, Option<Sink>)> {
+        let sink = self.sinks.next().cloned().flatten();
         match self.params.next() {
-            Some(tensor) => self.checked(spec, tensor, self.sets),
+            Some(tensor) => Ok((self.checked(spec, tensor, self.sets)?, sink)),
             None => candle_core::bail!(
                 "`{}` was asked for, but the layout has no more parameters",
                 spec.name
@@ -367,6 +374,11 @@ impl ParamSource for GeneratedSource<'_> {
             }
         }
     }
+}
+
+/// A tensor for all that knows no sinks.
+fn tracked(tensor: &Tensor, sink: Option<&Sink>) -> Result<Tensor> {
+    sink.map_or_else(|| Ok(tensor.clone()), |sink| sink.tracked(tensor))
 }
 
 /// The flat vector of tensors `[dims…]`, or of `[G, dims…]`.

@@ -8,15 +8,13 @@
 //! a scale of zero would never learn. Such a tensor is `(0.1 × generated - base) + constant`, where
 //! `base` keeps what was generated first, so that the tensor starts at the constant exactly.
 
-use std::sync::Arc;
-
-use candle_core::{Result, Shape, Tensor};
+use candle_core::{DType, Result, Shape, Tensor};
 use candle_nn::init::NormalOrUniform;
 use candle_nn::{Init, VarBuilder};
 
 use crate::generator::GeneratorOutput;
 use crate::init::computed;
-use crate::ops::split::{Segment, split};
+use crate::ops::split::{Cuts, Pattern, Segment, split};
 use crate::target::layout::{Layout, ParamInfo};
 
 /// Mean and standard deviation of candle's init for a tensor of this shape.
@@ -39,7 +37,7 @@ const CONSTANT_SCALE: f64 = 0.1;
 /// How generated values become each tensor's values.
 #[derive(Clone, Debug)]
 pub(crate) struct Scales {
-    segments: Arc<[Segment]>,
+    pattern: Pattern,
     bases: Vec<Base>,
 }
 
@@ -58,7 +56,7 @@ impl Scales {
     /// Values are taken as they are generated.
     pub(crate) fn identity(layout: &Layout) -> Self {
         let segments = layout.params().iter().map(|param| segment(param, 0., 1.));
-        Self { segments: segments.collect(), bases: Vec::new() }
+        Self { pattern: Pattern::new(segments), bases: Vec::new() }
     }
 
     /// Each tensor starts with the statistics of candle's own init.
@@ -71,18 +69,21 @@ impl Scales {
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
         let segment = |param| exact_segment(param, first.is_some());
-        let segments: Arc<[Segment]> = layout.params().iter().map(segment).collect();
+        let pattern = Pattern::new(layout.params().iter().map(segment));
         let bases = match first {
-            Some(first) => {
-                bases(layout, &split(&first.detach(), None, segments.clone())?.tensors, vb)?
-            }
+            Some(first) => bases(layout, &split(&first.detach(), None, &pattern)?.tensors, vb)?,
             None => Vec::new(),
         };
-        Ok(Self { segments, bases })
+        Ok(Self { pattern, bases })
     }
 
-    pub(crate) fn segments(&self) -> Arc<[Segment]> {
-        self.segments.clone()
+    /// The same for tensors of this dtype.
+    pub(crate) fn with_dtype(self, dtype: DType) -> Self {
+        Self { pattern: self.pattern.with_dtype(dtype), ..self }
+    }
+
+    pub(crate) fn pattern(&self) -> &Pattern {
+        &self.pattern
     }
 
     /// Whether a tensor is more than what was cut for it.
@@ -93,12 +94,13 @@ impl Scales {
     /// Puts constants in the place of bases; the other tensors are as they should be already.
     ///
     /// The base comes off first: what is left is zero at the start, whatever the rounding.
-    pub(crate) fn add_bases(&self, mut tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    pub(crate) fn add_bases(&self, cuts: &mut Cuts) -> Result<()> {
         for Base { index, first, constant } in &self.bases {
-            let change = tensors[*index].broadcast_sub(first)?;
-            tensors[*index] = if *constant == 0. { change } else { (change + *constant)? };
+            let cut = cuts.tracked(*index)?;
+            let change = cut.broadcast_sub(&first.to_dtype(cut.dtype())?)?;
+            cuts.tensors[*index] = if *constant == 0. { change } else { (change + *constant)? };
         }
-        Ok(tensors)
+        Ok(())
     }
 }
 

@@ -158,7 +158,7 @@ impl Parameters for Linear {
 
 impl HyperLayer<LinearSpec> for candle_nn::Linear {
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?.into_tensors();
+        let (weight, bias) = spec.params(source)?.into_tensors()?;
         Ok(Self::new(weight, bias))
     }
 }

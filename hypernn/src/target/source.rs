@@ -68,10 +68,14 @@ pub trait ParamSource {
     /// The source has no such tensor, or one of another shape.
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor>;
 
-    /// A shorter way for the gradient of the parameter that was served last, where there is one.
+    /// As [`param`](Self::param), with a shorter way for the gradient where there is one. The tensor
+    /// may then be a view, whose own gradient costs as much as that of the whole vector.
+    ///
+    /// # Errors
+    /// As there.
     #[doc(hidden)]
-    fn sink(&self) -> Option<Sink> {
-        None
+    fn param_with_sink(&mut self, spec: &ParamSpec<'_>) -> Result<(Tensor, Option<Sink>)> {
+        Ok((self.param(spec)?, None))
     }
 
     /// A tensor that belongs to the layer but is not a parameter, such as running statistics.
