@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::vars::Recorded;
@@ -98,6 +98,21 @@ impl<T> Core<T> {
         GeneratedParams::from_generated(plan, output, sets, &self.scales, buffers)
     }
 
+    /// The same with generated tensors of this dtype.
+    pub(super) fn with_target_dtype(self, dtype: DType) -> Result<Self> {
+        if !matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
+            candle_core::bail!(
+                "the target's dtype is {dtype:?}, expected one of f16, bf16, f32 and f64"
+            );
+        }
+        Ok(Self { scales: self.scales.with_dtype(dtype), ..self })
+    }
+
+    /// The dtype of generated tensors, where it was chosen.
+    pub(super) fn target_dtype(&self) -> Option<DType> {
+        self.scales.pattern().dtype()
+    }
+
     pub(super) fn layout(&self) -> &Layout {
         &self.plan.layout
     }
@@ -117,10 +132,10 @@ impl<T> Core<T> {
     }
 
     /// The dtype and device of the variables.
-    pub(super) fn kind(&self) -> (candle_core::DType, &Device) {
+    pub(super) fn kind(&self) -> (DType, &Device) {
         match self.vars.first() {
             Some((_, var)) => (var.dtype(), var.device()),
-            None => (candle_core::DType::F32, &Device::Cpu),
+            None => (DType::F32, &Device::Cpu),
         }
     }
 

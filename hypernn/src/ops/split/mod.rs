@@ -81,7 +81,10 @@ pub(crate) fn split(
     pattern: &Pattern,
 ) -> Result<Cuts> {
     let rows = &output.rows;
-    if pattern.casts() || !rows.tensors().into_iter().all(is_direct) {
+    let in_place = |tensor: &Tensor| {
+        is_direct(tensor) && pattern.dtype().is_none_or(|dtype| dtype == tensor.dtype())
+    };
+    if !rows.tensors().into_iter().all(in_place) {
         return split_whole(rows, sets, pattern);
     }
     match rows {

@@ -10,8 +10,8 @@ use super::Segment;
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern {
     pub(super) segments: Arc<[Segment]>,
-    /// Where it is not that of the generated values.
-    pub(super) dtype: Option<DType>,
+    /// Where it was chosen; else it is that of the generated values.
+    dtype: Option<DType>,
     /// What was asked for last time: a hypernetwork has one dtype, device and width.
     factors: Arc<OnceLock<Factors>>,
 }
@@ -37,9 +37,9 @@ impl Pattern {
         self
     }
 
-    /// Whether tensors may differ in dtype from the values.
-    pub(super) fn casts(&self) -> bool {
-        self.dtype.is_some()
+    /// The dtype of the tensors, where it was chosen.
+    pub(crate) fn dtype(&self) -> Option<DType> {
+        self.dtype
     }
 
     /// `shift + scale × values`, cast: a launch each, where there is any to do. Values are `[width]`
