@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
 use hypernn::HyperTarget;
 use hypernn::nn::{Module, VarBuilder, VarMap};
+use hypernn_examples::args::device_name;
 use hypernn_examples::plot;
 use hypernn_examples::report::{commas, percent, table, write_json};
 use hypernn_examples::train::History;
@@ -135,7 +136,7 @@ fn summary<'a>(run: &Run, history: [&'a History; 2], difference: f64) -> Summary
         learning_rate: run.args.learning_rate,
         plain_learning_rate: run.args.plain_learning_rate,
         seed: run.args.common.seed,
-        device: run.args.common.device.to_string(),
+        device: device_name(&run.device),
         quick: run.args.common.quick,
         seconds: history[0].seconds,
         plain_seconds: history[1].seconds,

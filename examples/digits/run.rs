@@ -3,7 +3,7 @@
 use anyhow::Result;
 use candle_core::{DType, Device};
 use hypernn::nn::{VarBuilder, VarMap};
-use hypernn_examples::args::{Common, positive};
+use hypernn_examples::args::{Common, device_name, positive};
 use hypernn_examples::data::{Batches, Digits};
 use hypernn_examples::report::{commas, percent};
 
@@ -57,7 +57,7 @@ impl Run {
              A hypernetwork of {} parameters generates a network of {}: {}.",
             commas(self.digits.train.len()),
             commas(self.digits.test.len()),
-            self.args.common.device,
+            device_name(&self.device),
             commas(params),
             commas(target_params),
             percent(params as f64 / target_params as f64)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::Device;
+use candle_core::{Device, DeviceLocation};
 
 /// Options that every example has; flatten them into its own.
 #[derive(clap::Args, Clone, Debug)]
@@ -13,8 +13,8 @@ pub struct Common {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 
-    /// Where to compute: cpu, cuda or cuda:N
-    #[arg(long, default_value = "cpu")]
+    /// Where to compute: cpu, cuda, cuda:N, or auto: cuda where it is there, else cpu
+    #[arg(long, default_value = "auto")]
     pub device: DeviceName,
 
     /// Folder for results and pictures [default: out/ and the example's name]
@@ -42,6 +42,8 @@ impl Common {
 /// A device by name, such as `cuda:1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceName {
+    /// The first NVIDIA card where there is one, else the processor.
+    Auto,
     /// The processor.
     Cpu,
     /// The NVIDIA card of this number.
@@ -51,14 +53,30 @@ pub enum DeviceName {
 impl DeviceName {
     /// Opens the device.
     ///
+    /// Who names a card gets it or an error: a run on the processor instead could take hours before
+    /// anyone notices. `auto` falls back to it with a line that says so.
+    ///
     /// # Errors
-    /// This build or this machine does not have it.
+    /// This build or this machine does not have the card that was named.
     pub fn open(self) -> Result<Device> {
         match self {
+            Self::Auto => Ok(open_any()),
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(number) => open_cuda(number),
         }
     }
+}
+
+/// In a build without CUDA nobody expects a card, so there is nothing to say.
+fn open_any() -> Device {
+    if !candle_core::utils::cuda_is_available() {
+        return Device::Cpu;
+    }
+    open_cuda(0).unwrap_or_else(|err| {
+        let reason = err.chain().last().map(ToString::to_string).unwrap_or_default();
+        eprintln!("no CUDA device, computing on the CPU: {}", first_line(&reason));
+        Device::Cpu
+    })
 }
 
 fn open_cuda(number: usize) -> Result<Device> {
@@ -71,17 +89,32 @@ fn open_cuda(number: usize) -> Result<Device> {
     })
 }
 
+/// Without the backtrace that candle may append.
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// The device's name, as `--device` takes it.
+pub fn device_name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cpu => "cpu".to_owned(),
+        DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}
+
 impl FromStr for DeviceName {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> Result<Self> {
         match name.split_once(':') {
+            None if name == "auto" => Ok(Self::Auto),
             None if name == "cpu" => Ok(Self::Cpu),
             None if name == "cuda" => Ok(Self::Cuda(0)),
             Some(("cuda", number)) => {
                 Ok(Self::Cuda(number.parse().context("the number after `cuda:` is not one")?))
             }
-            _ => bail!("expected cpu, cuda or cuda:N"),
+            _ => bail!("expected auto, cpu, cuda or cuda:N"),
         }
     }
 }
@@ -89,6 +122,7 @@ impl FromStr for DeviceName {
 impl std::fmt::Display for DeviceName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
         }
@@ -111,12 +145,31 @@ mod tests {
 
     #[test]
     fn device_names_round_trip() -> Result<()> {
-        for name in ["cpu", "cuda:0", "cuda:3"] {
+        for name in ["auto", "cpu", "cuda:0", "cuda:3"] {
             assert_eq!(name.parse::<DeviceName>()?.to_string(), name);
         }
         assert_eq!("cuda".parse::<DeviceName>()?, DeviceName::Cuda(0));
-        for name in ["", "gpu", "cuda:", "cuda:x", "cpu:0"] {
+        for name in ["", "gpu", "cuda:", "cuda:x", "cpu:0", "auto:0"] {
             assert!(name.parse::<DeviceName>().is_err(), "{name}");
+        }
+        Ok(())
+    }
+
+    /// Auto always opens something; a card that is named is opened or an error. Where CUDA is built
+    /// in but no card is there, `ci/cuda-check.sh` reads the messages.
+    #[test]
+    fn devices_are_opened() -> Result<()> {
+        assert!(DeviceName::Cpu.open()?.is_cpu());
+        let auto = device_name(&DeviceName::Auto.open()?);
+        match DeviceName::Cuda(0).open() {
+            Ok(device) => assert_eq!([device_name(&device), auto], ["cuda:0", "cuda:0"]),
+            Err(err) => {
+                assert_eq!(auto, "cpu");
+                let built = candle_core::utils::cuda_is_available();
+                let expected =
+                    if built { "there is no CUDA device 0" } else { "this build cannot" };
+                assert!(err.to_string().starts_with(expected), "{err}");
+            }
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What the integration tests share: variables from a seed, numbers, distances, finite differences.
 
 pub mod dynamic;
+pub mod golden;
 
 use std::collections::BTreeMap;
 
@@ -9,8 +10,13 @@ use candle_nn::{VarBuilder, VarMap};
 
 /// A builder over fresh variables drawn from `seed`, and the variables.
 pub fn variables(seed: u64, dtype: DType) -> (VarMap, VarBuilder<'static>) {
+    variables_on(&Device::Cpu, seed, dtype)
+}
+
+/// The same on a device.
+pub fn variables_on(device: &Device, seed: u64, dtype: DType) -> (VarMap, VarBuilder<'static>) {
     let vars = VarMap::new();
-    let vb = hypernn::seeded::var_builder(&vars, seed, dtype, &Device::Cpu);
+    let vb = hypernn::seeded::var_builder(&vars, seed, dtype, device);
     (vars, vb)
 }
 
@@ -70,7 +76,7 @@ pub fn values(tensor: &Tensor) -> Result<Vec<f64>> {
 /// # Errors
 /// candle's own.
 pub fn weighted_sum(ys: &Tensor) -> Result<Tensor> {
-    (ys * input(ys.dims(), 999, ys.dtype())?)?.sum_all()
+    (ys * input(ys.dims(), 999, ys.dtype())?.to_device(ys.device())?)?.sum_all()
 }
 
 /// `max |found - expected| / max |expected|`; not a number where any value is none.

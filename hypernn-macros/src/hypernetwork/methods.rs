@@ -242,7 +242,20 @@ fn sequences(paths: &Paths) -> TokenStream {
 
 fn shared_methods(paths: &Paths) -> TokenStream {
     let (forward, files) = (forward_methods(paths), file_methods(paths));
-    quote!(#forward #files)
+    let Paths { private, result, .. } = paths;
+    quote! {
+        /// The same with a target of this dtype; the hypernetwork's own variables, and their
+        /// gradients, keep theirs.
+        ///
+        /// # Errors
+        /// The dtype is none of f16, bf16, f32 and f64.
+        pub fn with_target_dtype(self, dtype: #private::DType) -> #result<Self> {
+            self.inner.with_target_dtype(dtype).map(|inner| Self { inner })
+        }
+
+        #forward
+        #files
+    }
 }
 
 fn forward_methods(paths: &Paths) -> TokenStream {

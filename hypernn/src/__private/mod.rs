@@ -9,7 +9,7 @@ mod sizes;
 mod step_of;
 mod target;
 
-pub use candle_core::{Result, Tensor};
+pub use candle_core::{DType, Result, Tensor};
 pub use std::clone::Clone;
 pub use std::convert::{AsRef, Into};
 pub use std::fmt::{Debug, Formatter, Result as FmtResult};

@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::{Embedding, EmbeddingSpec};
+use crate::check::ensure_same_device;
 use crate::init::InitScheme;
 
 /// What a conditioned embedding gives to the generator.
@@ -75,12 +76,12 @@ impl State {
         Self { tensors: self.tensors.iter().map(Tensor::detach).collect() }
     }
 
-    /// Whether it serves `sets` sets, `width` values each.
+    /// Whether it serves `sets` sets, `width` values each, of the dtype and on the device of `like`.
     pub(crate) fn check(
         &self,
         count: usize,
         (sets, width): (usize, usize),
-        dtype: DType,
+        like: &Tensor,
     ) -> Result<()> {
         if self.tensors.len() != count {
             bail!("the state has {} tensors, expected {count}", self.tensors.len());
@@ -92,9 +93,13 @@ impl State {
                     tensor.dims()
                 );
             }
-            if tensor.dtype() != dtype {
-                bail!("the state is {:?}, but the hypernetwork {dtype:?}", tensor.dtype());
+            if tensor.dtype() != like.dtype() {
+                bail!("the state is {:?}, but the hypernetwork {:?}", tensor.dtype(), like.dtype());
             }
+            ensure_same_device(
+                ("the state", tensor.device().location()),
+                ("the hypernetwork", like.device().location()),
+            )?;
         }
         Ok(())
     }

@@ -182,7 +182,7 @@ impl ConditionedEmbedding for Recurrent {
 
     fn forward(&self, condition: &Tensor, state: &State) -> Result<(Embedded, State)> {
         let dims = (condition.dim(0)?, self.table.dim(0)?);
-        state.check(self.cell.states(), dims, self.table.dtype())?;
+        state.check(self.cell.states(), dims, &self.table)?;
         let state = self.cell.step(&self.encoding.encode(condition)?, state)?;
         let gains = if self.normalised {
             unit_rms(&state.tensors()[0])?

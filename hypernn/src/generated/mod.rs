@@ -20,7 +20,7 @@ use crate::target::adapter::Adapter;
 use crate::target::constructor::Requests;
 use crate::target::layout::{Layout, ParamInfo, Place};
 use crate::target::role::{Role, Roles};
-use crate::target::source::{ParamSource, ParamSpec};
+use crate::target::source::{ParamSource, ParamSpec, Served};
 use crate::trace::span;
 use scale::Scales;
 
@@ -200,10 +200,18 @@ impl<T> GeneratedParams<T> {
         scales: &Scales,
         kept: Kept,
     ) -> Result<Self> {
-        let Cuts { tensors, sinks, watch } = split(generated, sets, scales.segments())?;
+        let mut cuts = split(generated, sets, scales.pattern())?;
+        scales.add_bases(&mut cuts)?;
+        let Cuts { tensors, sinks, watch } = cuts;
         let sink = |(index, sink)| (!scales.has_base(index)).then_some(sink);
         let sinks = sinks.into_iter().enumerate().map(sink).collect();
-        Ok(Self { plan, sets, tensors: scales.add_bases(tensors)?, sinks, watch, kept })
+        Ok(Self { plan, sets, tensors, sinks, watch, kept })
+    }
+
+    /// The tensors, each with a gradient that costs no more than the tensor.
+    fn tracked(&self) -> impl Iterator<Item = Result<Tensor>> {
+        let sinks = self.sinks.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+        self.tensors.iter().zip(sinks).map(|(tensor, sink)| tracked(tensor, sink))
     }
 
     /// The number of sets; `None` where one set serves every row.
@@ -224,9 +232,10 @@ impl<T> GeneratedParams<T> {
 
     /// Every tensor of the target by its name: generated, kept and buffers.
     pub(crate) fn named(&self) -> Result<Vec<(String, Tensor)>> {
-        let mut source = GeneratedSource::new(self);
+        let source = GeneratedSource::new(self);
         let params = self.layout().places().iter().map(|(name, place)| {
-            let (base, adapter) = source.find(name, *place)?;
+            let ((base, sink), adapter) = source.find(name, *place)?;
+            let base = tracked(&base, sink.as_ref())?;
             let tensor = adapter.map_or(Ok(base.clone()), |adapter| adapter.merge(&base))?;
             Ok((name.clone(), tensor))
         });
@@ -241,7 +250,7 @@ impl<T> GeneratedParams<T> {
     /// # Errors
     /// candle's own.
     pub fn flat(&self) -> Result<Tensor> {
-        flatten(&self.tensors, self.sets)
+        flatten(&self.tracked().collect::<Result<Vec<_>>>()?, self.sets)
     }
 
     /// One of several sets, by itself. Where each set has running statistics of its own, it has a copy
@@ -255,7 +264,7 @@ impl<T> GeneratedParams<T> {
             Some(sets) => candle_core::bail!("there is no set {index}, expected one of {sets}"),
             None => candle_core::bail!("there is no set {index}: one set serves every row"),
         }
-        let tensors = self.tensors.iter().map(|tensor| tensor.get(index)?.contiguous());
+        let tensors = self.tracked().map(|tensor| tensor?.get(index)?.contiguous());
         let tensors = tensors.collect::<Result<_>>()?;
         let kept = self.kept.set(index)?;
         Ok(Self { sets: None, tensors, kept, sinks: Vec::new(), ..self.clone() })
@@ -318,8 +327,8 @@ impl<T> GeneratedParams<T> {
     fn each_set(&self, sets: usize) -> Result<Vec<Self>> {
         let mut each =
             vec![Self { sets: None, tensors: Vec::new(), sinks: Vec::new(), ..self.clone() }; sets];
-        for tensor in &self.tensors {
-            for (params, tensor) in each.iter_mut().zip(unstack(tensor)?) {
+        for tensor in self.tracked() {
+            for (params, tensor) in each.iter_mut().zip(unstack(&tensor?)?) {
                 params.tensors.push(tensor);
             }
         }
@@ -428,8 +437,6 @@ struct GeneratedSource<'a> {
     places: std::slice::Iter<'a, (String, Place)>,
     generated: &'a [Tensor],
     sinks: &'a [Option<Sink>],
-    /// Which generated tensor was served last, if it was one.
-    last: Option<usize>,
     kept: &'a [Tensor],
     buffers: std::slice::Iter<'a, Tensor>,
     sets: Option<usize>,
@@ -442,7 +449,6 @@ impl<'a> GeneratedSource<'a> {
             places: params.layout().places().iter(),
             generated: &params.tensors,
             sinks: &params.sinks,
-            last: None,
             kept: &params.kept.params,
             buffers: params.kept.buffers.iter(),
             sets: params.sets,
@@ -451,25 +457,36 @@ impl<'a> GeneratedSource<'a> {
     }
 
     /// A tensor, or a base and its adapter.
-    fn find(&mut self, name: &str, place: Place) -> Result<(Tensor, Option<Adapter>)> {
-        self.last = None;
-        let (base, adapter) = match place {
+    fn find(&self, name: &str, place: Place) -> Result<(Served, Option<Adapter>)> {
+        match place {
             Place::Generated(index) => {
-                self.last = Some(index);
-                return Ok((self.generated[index].clone(), None));
+                Ok(((self.generated[index].clone(), self.sink(index)), None))
             }
-            Place::Kept(base) => (base, None),
+            Place::Kept(base) => Ok(((self.kept(name, base)?, None), None)),
             Place::Adapted { base, down, scale } => {
-                let [down, up] = [down, down + 1].map(|index| self.generated[index].clone());
-                (base, Some(Adapter { down, up, scale }))
+                Ok(((self.kept(name, base)?, None), Some(self.adapter(down, scale)?)))
             }
-        };
-        match self.kept.get(base) {
-            Some(tensor) => Ok((tensor.clone(), adapter)),
-            None => candle_core::bail!(
-                "`{name}` is not generated: a hypernetwork keeps it, and a flat vector does not hold it"
-            ),
         }
+    }
+
+    fn sink(&self, index: usize) -> Option<Sink> {
+        self.sinks.get(index).cloned().flatten()
+    }
+
+    /// The adapter whose factors are generated from `down` on.
+    fn adapter(&self, down: usize, scale: f64) -> Result<Adapter> {
+        let factor = |index: usize| tracked(&self.generated[index], self.sink(index).as_ref());
+        Ok(Adapter { down: factor(down)?, up: factor(down + 1)?, scale })
+    }
+
+    /// A tensor that the hypernetwork keeps, in the dtype of those that it generates.
+    fn kept(&self, name: &str, index: usize) -> Result<Tensor> {
+        let Some(tensor) = self.kept.get(index) else {
+            candle_core::bail!(
+                "`{name}` is not generated: a hypernetwork keeps it, and a flat vector does not hold it"
+            )
+        };
+        self.generated.first().map_or(Ok(tensor.clone()), |like| tensor.to_dtype(like.dtype()))
     }
 
     fn checked(
@@ -496,25 +513,29 @@ impl ParamSource for GeneratedSource<'_> {
 
     fn leave(&mut self) {}
 
-    fn sink(&self) -> Option<Sink> {
-        self.sinks.get(self.last?)?.clone()
-    }
-
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
-        let (base, adapter) = self.adapted(spec)?;
-        adapter.map_or(Ok(base.clone()), |adapter| adapter.merge(&base))
+        let (tensor, sink) = self.param_with_sink(spec)?;
+        tracked(&tensor, sink.as_ref())
     }
 
-    fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Tensor, Option<Adapter>)> {
+    fn param_with_sink(&mut self, spec: &ParamSpec<'_>) -> Result<Served> {
+        let ((base, sink), adapter) = self.adapted(spec)?;
+        match adapter {
+            Some(adapter) => Ok((adapter.merge(&base)?, None)),
+            None => Ok((base, sink)),
+        }
+    }
+
+    fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Served, Option<Adapter>)> {
         let Some((name, place)) = self.places.next() else {
             candle_core::bail!(
                 "`{}` was asked for, but the layout has no more parameters",
                 spec.name
             );
         };
-        let (tensor, adapter) = self.find(name, *place)?;
-        let sets = self.last.and(self.sets);
-        Ok((self.checked(spec, &tensor, sets)?, adapter))
+        let sets = self.sets.filter(|_| matches!(place, Place::Generated(_)));
+        let ((base, sink), adapter) = self.find(name, *place)?;
+        Ok(((self.checked(spec, &base, sets)?, sink), adapter))
     }
 
     /// Buffers start afresh where the hypernetwork keeps none.
@@ -528,6 +549,11 @@ impl ParamSource for GeneratedSource<'_> {
             }
         }
     }
+}
+
+/// A tensor for all that knows no sinks.
+fn tracked(tensor: &Tensor, sink: Option<&Sink>) -> Result<Tensor> {
+    sink.map_or_else(|| Ok(tensor.clone()), |sink| sink.tracked(tensor))
 }
 
 /// The flat vector of tensors `[dims…]`, or of `[G, dims…]`.
@@ -557,6 +583,12 @@ pub(crate) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
     let Some((param, first)) = layout.params().iter().zip(&tensors).next() else {
         candle_core::bail!("target {} has no parameters, so there is nothing to pack", T::NAME);
     };
+    for (other, tensor) in layout.params().iter().zip(&tensors) {
+        ensure_same_device(
+            (&format!("`{}` of {}", other.name, T::NAME), tensor.device().location()),
+            (&format!("`{}`", param.name), first.device().location()),
+        )?;
+    }
     let sets = (first.rank() > param.shape.rank()).then(|| first.dim(0)).transpose()?;
     flatten(&tensors, sets)
 }

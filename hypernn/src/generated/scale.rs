@@ -12,15 +12,13 @@
 //! gives nothing first, for it depends on a condition, the tensor is `gain × generated + pretrained`,
 //! with a gain that starts at zero.
 
-use std::sync::Arc;
-
-use candle_core::{Result, Shape, Tensor};
+use candle_core::{DType, Result, Shape, Tensor};
 use candle_nn::init::NormalOrUniform;
 use candle_nn::{Init, VarBuilder};
 
 use crate::generator::GeneratorOutput;
 use crate::init::{InitScheme, computed};
-use crate::ops::split::{Segment, split};
+use crate::ops::split::{Cuts, Pattern, Segment, split};
 use crate::pretrained::Starts;
 use crate::target::layout::{Layout, ParamInfo};
 
@@ -44,7 +42,7 @@ const CONSTANT_SCALE: f64 = 0.1;
 /// How generated values become each tensor's values.
 #[derive(Clone, Debug)]
 pub(crate) struct Scales {
-    segments: Arc<[Segment]>,
+    pattern: Pattern,
     /// What comes after the split, of the tensors that are more than a segment.
     bases: Vec<(usize, Base)>,
 }
@@ -67,15 +65,23 @@ enum Start {
 impl Base {
     /// The first comes off first: what is left is zero at the start, whatever the rounding.
     fn apply(&self, tensor: &Tensor) -> Result<Tensor> {
+        let cast = |kept: &Tensor| kept.to_dtype(tensor.dtype());
         match self {
-            Self::First(first, Start::Constant(0.)) => tensor.broadcast_sub(first),
-            Self::First(first, Start::Constant(value)) => tensor.broadcast_sub(first)? + *value,
-            Self::First(first, Start::Tensor(start)) => {
-                tensor.broadcast_sub(first)?.broadcast_add(start)
-            }
+            Self::First(first, start) => start.put(&tensor.broadcast_sub(&cast(first)?)?),
             Self::Gain { gains, at, start } => {
-                tensor.broadcast_mul(&gains.get(*at)?)?.broadcast_add(start)
+                tensor.broadcast_mul(&cast(&gains.get(*at)?)?)?.broadcast_add(&cast(start)?)
             }
+        }
+    }
+}
+
+impl Start {
+    /// Adds it to the change from it.
+    fn put(&self, change: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Constant(0.) => Ok(change.clone()),
+            Self::Constant(value) => change + *value,
+            Self::Tensor(start) => change.broadcast_add(&start.to_dtype(change.dtype())?),
         }
     }
 }
@@ -84,7 +90,7 @@ impl Scales {
     /// Values are taken as they are generated.
     pub(crate) fn identity(layout: &Layout) -> Self {
         let segments = layout.params().iter().map(|param| segment(param, 0., 1.));
-        Self { segments: segments.collect(), bases: Vec::new() }
+        Self { pattern: Pattern::new(segments), bases: Vec::new() }
     }
 
     /// Each tensor starts with the statistics of candle's own init, or as its pretrained one.
@@ -104,19 +110,24 @@ impl Scales {
                 InitScheme::HyperNn => segment(param, 0., 1.),
             }
         };
-        let segments: Arc<[Segment]> = layout.params().iter().enumerate().map(segment).collect();
+        let pattern = Pattern::new(layout.params().iter().enumerate().map(segment));
         let bases = match first {
             Some(first) => {
-                let first = split(&first.detach(), None, segments.clone())?.tensors;
+                let first = split(&first.detach(), None, &pattern)?.tensors;
                 firsts(scheme, (layout, starts), &first, &vb.pp("base"))?
             }
             None => gains((layout, starts), vb)?,
         };
-        Ok(Self { segments, bases })
+        Ok(Self { pattern, bases })
     }
 
-    pub(crate) fn segments(&self) -> Arc<[Segment]> {
-        self.segments.clone()
+    /// The same for tensors of this dtype.
+    pub(crate) fn with_dtype(self, dtype: DType) -> Self {
+        Self { pattern: self.pattern.with_dtype(dtype), ..self }
+    }
+
+    pub(crate) fn pattern(&self) -> &Pattern {
+        &self.pattern
     }
 
     /// Whether a tensor is more than what was cut for it.
@@ -125,11 +136,11 @@ impl Scales {
     }
 
     /// Puts the bases under tensors; those without one are as they should be already.
-    pub(crate) fn add_bases(&self, mut tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    pub(crate) fn add_bases(&self, cuts: &mut Cuts) -> Result<()> {
         for (index, base) in &self.bases {
-            tensors[*index] = base.apply(&tensors[*index])?;
+            cuts.tensors[*index] = base.apply(&cuts.tracked(*index)?)?;
         }
-        Ok(tensors)
+        Ok(())
     }
 }
 

@@ -73,7 +73,7 @@ impl Rows {
     }
 
     /// The tensors that it is computed from.
-    fn tensors(&self) -> Vec<&Tensor> {
+    pub(crate) fn tensors(&self) -> Vec<&Tensor> {
         match self {
             Self::Values(values) => vec![values],
             Self::Linear { inputs, weight, bias } => vec![inputs, weight, bias],

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::vars::Recorded;
-use crate::check::ensure;
+use crate::check::{ensure, ensure_same_device};
 use crate::generated::scale::Scales;
 use crate::generated::{GeneratedParams, Kept, TargetPlan};
 use crate::generator::{GeneratorOutput, GeneratorShape};
@@ -103,6 +103,21 @@ impl<T> Core<T> {
         GeneratedParams::from_generated(plan, output, sets, &self.scales, kept)
     }
 
+    /// The same with generated tensors of this dtype.
+    pub(super) fn with_target_dtype(self, dtype: DType) -> Result<Self> {
+        if !matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
+            candle_core::bail!(
+                "the target's dtype is {dtype:?}, expected one of f16, bf16, f32 and f64"
+            );
+        }
+        Ok(Self { scales: self.scales.with_dtype(dtype), ..self })
+    }
+
+    /// The dtype of generated tensors, where it was chosen.
+    pub(super) fn target_dtype(&self) -> Option<DType> {
+        self.scales.pattern().dtype()
+    }
+
     pub(super) fn layout(&self) -> &Layout {
         &self.plan.layout
     }
@@ -122,10 +137,10 @@ impl<T> Core<T> {
     }
 
     /// The dtype and device of the variables.
-    pub(super) fn kind(&self) -> (candle_core::DType, &Device) {
+    pub(super) fn kind(&self) -> (DType, &Device) {
         match self.vars.first() {
             Some((_, var)) => (var.dtype(), var.device()),
-            None => (candle_core::DType::F32, &Device::Cpu),
+            None => (DType::F32, &Device::Cpu),
         }
     }
 
@@ -136,6 +151,14 @@ impl<T> Core<T> {
         vb: VarBuilder<'_>,
         take: impl FnOnce(InitScheme, VarBuilder<'_>) -> Result<()>,
     ) -> Result<()> {
+        let (dtype, device) = self.kind();
+        ensure_same_device(
+            ("the builder", vb.device().location()),
+            ("the hypernetwork", device.location()),
+        )?;
+        if vb.dtype() != dtype {
+            candle_core::bail!("the builder is {:?}, but the hypernetwork {dtype:?}", vb.dtype());
+        }
         let (recorded, vb) = Recorded::new(vb);
         take(self.scheme, vb.pp(part))?;
         drop(vb);

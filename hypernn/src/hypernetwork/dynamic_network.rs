@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{Module, ModuleT, Result, Tensor, bail};
+use candle_core::{DType, Module, ModuleT, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::audit::Audit;
@@ -64,6 +64,19 @@ impl<T> DynamicHyperNetwork<T> {
         Ok(Self { core: building.finish(None)?, condition, embedding, generator })
     }
 
+    /// The same with a target of this dtype; the hypernetwork's own variables, and their gradients,
+    /// keep theirs.
+    ///
+    /// A condition has the dtype of the hypernetwork, the target's input that of the target; an input
+    /// that is its own condition is cast. See
+    /// [`StaticHyperNetwork::with_target_dtype`](super::StaticHyperNetwork::with_target_dtype).
+    ///
+    /// # Errors
+    /// The dtype is none of f16, bf16, f32 and f64.
+    pub fn with_target_dtype(self, dtype: DType) -> Result<Self> {
+        Ok(Self { core: self.core.with_target_dtype(dtype)?, ..self })
+    }
+
     /// What the first step of a recurrent embedding starts from, for `sets` sets.
     ///
     /// # Errors
@@ -123,11 +136,19 @@ impl<T> DynamicHyperNetwork<T> {
         };
         let rows = if xs.rank() > 2 { xs.flatten_from(1)? } else { xs.clone() };
         match rows.dims() {
-            &[_, found] if found == width => Ok(rows),
+            &[_, found] if found == width => self.cast(&rows),
             _ => bail!(
                 "an input of shape {:?} can't be its own condition of width {width}: use `generate_params(&condition)` and `forward_with`",
                 xs.dims()
             ),
+        }
+    }
+
+    /// An input in the target's dtype, where it has one, as a condition.
+    fn cast(&self, xs: &Tensor) -> Result<Tensor> {
+        match self.core.target_dtype() {
+            Some(dtype) if xs.dtype() == dtype => xs.to_dtype(self.core.kind().0),
+            _ => Ok(xs.clone()),
         }
     }
 
@@ -223,7 +244,8 @@ impl<T> DynamicHyperNetwork<T> {
     ) -> Result<(Tensor, State)> {
         check_steps(xs)?;
         self.own_condition(&step_of(xs, 0)?)?;
-        let conditions = if xs.rank() > 3 { xs.flatten_from(2)? } else { xs.clone() };
+        let conditions = if xs.rank() > 3 { &xs.flatten_from(2)? } else { xs };
+        let conditions = self.cast(conditions)?;
         let step =
             |params: &GeneratedParams<T>, at, ()| Ok((forward(params, &step_of(xs, at)?)?, ()));
         let (outputs, state, ()) = self.scan_params(&conditions, state, (), step)?;

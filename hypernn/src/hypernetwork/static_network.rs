@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Module, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::audit::Audit;
@@ -51,6 +51,19 @@ impl<T> StaticHyperNetwork<T> {
         let generator = generator.build(shape, scheme, building.part("generator"))?;
         let first = generator.forward(&embedding.forward()?)?;
         Ok(Self { core: building.finish(Some(&first))?, embedding, generator })
+    }
+
+    /// The same with a target of this dtype; the hypernetwork's own variables, and their gradients,
+    /// keep theirs.
+    ///
+    /// The usual choice is a hypernetwork in f32 whose target runs in bf16: what is generated is scaled
+    /// in f32 and cast once, and the gradients of the target's tensors are cast back before they are
+    /// added up. The target's input has the target's dtype.
+    ///
+    /// # Errors
+    /// The dtype is none of f16, bf16, f32 and f64.
+    pub fn with_target_dtype(self, dtype: DType) -> Result<Self> {
+        Ok(Self { core: self.core.with_target_dtype(dtype)?, ..self })
     }
 
     /// Generates the target's parameters: one set, `[P]`.

@@ -29,16 +29,22 @@ impl From<Tensor> for Served {
 impl Served {
     /// Asks a source for a tensor.
     pub(super) fn from_source(source: &mut dyn ParamSource, spec: &ParamSpec<'_>) -> Result<Self> {
-        let tensor = source.param(spec)?;
-        Ok(Self { tensor, sink: source.sink() })
+        let (tensor, sink) = source.param_with_sink(spec)?;
+        Ok(Self { tensor, sink })
+    }
+
+    /// The tensor for all that knows no sinks.
+    pub(super) fn tracked(&self) -> Result<Tensor> {
+        self.sink.as_ref().map_or_else(|| Ok(self.tensor.clone()), |s| s.tracked(&self.tensor))
     }
 
     /// As `[sets, dims…]`; see [`sets::spread`]. A tensor that is repeated for each set leaves the
     /// shorter way, since its gradient is a sum over the sets.
     pub(super) fn spread(&self, rank: usize, sets: usize) -> Result<Self> {
-        let repeated = self.tensor.rank() == rank && sets != 1;
-        let sink = self.sink.clone().filter(|_| !repeated);
-        Ok(Self { tensor: sets::spread(&self.tensor, rank, sets)?, sink })
+        if self.tensor.rank() == rank && sets != 1 {
+            return Ok(sets::spread(&self.tracked()?, rank, sets)?.into());
+        }
+        Ok(Self { tensor: sets::spread(&self.tensor, rank, sets)?, sink: self.sink.clone() })
     }
 
     /// `xs [G, R, in]`, with this as the weight `[G, out, in]`, and bias `[G, out]`, to
@@ -50,7 +56,7 @@ impl Served {
             (Some(sink), Some(Self { tensor, sink: Some(bias_sink) })) => {
                 linear_into(xs, (weight, sink), Some((tensor, bias_sink.clone())))
             }
-            _ => linear(xs, weight, bias.map(|bias| &bias.tensor)),
+            _ => linear(xs, &self.tracked()?, bias.map(Self::tracked).transpose()?.as_ref()),
         }
     }
 }
@@ -85,8 +91,8 @@ impl Affine {
         bias: Option<usize>,
         [weight_init, bias_init]: [Init; 2],
     ) -> Result<(Self, Option<Adapter>)> {
-        let (tensor, adapter) = source.adapted(&weight(dims, weight_init))?;
-        let weight = Served { tensor, sink: source.sink() };
+        let ((tensor, sink), adapter) = source.adapted(&weight(dims, weight_init))?;
+        let weight = Served { tensor, sink };
         Ok((Self { weight, bias: self::bias(source, bias, bias_init)? }, adapter))
     }
 
@@ -105,12 +111,20 @@ impl Affine {
             (Some(sink), Some(Served { sink: Some(bias), .. })) => Some((sink, Some(bias.clone()))),
             _ => None,
         };
-        convolution(images, self.weight(), self.bias(), windows, sinks)
+        let Self { weight, bias } = if sinks.is_none() { &self.tracked()? } else { self };
+        let bias = bias.as_ref().map(|bias| &bias.tensor);
+        convolution(images, &weight.tensor, bias, windows, sinks)
     }
 
     /// The tensors alone, for candle's own layers.
-    pub(super) fn into_tensors(self) -> (Tensor, Option<Tensor>) {
-        (self.weight.tensor, self.bias.map(|bias| bias.tensor))
+    pub(super) fn into_tensors(self) -> Result<(Tensor, Option<Tensor>)> {
+        Ok((self.weight.tracked()?, self.bias.as_ref().map(Served::tracked).transpose()?))
+    }
+
+    /// The same for operations that know no sinks.
+    pub(super) fn tracked(&self) -> Result<Self> {
+        let (weight, bias) = self.clone().into_tensors()?;
+        Ok(Self::new(weight, bias))
     }
 
     pub(super) fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {

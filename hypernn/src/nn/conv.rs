@@ -140,6 +140,11 @@ impl Weights {
         self.params.weight()
     }
 
+    /// The same for operations that know no sinks.
+    fn tracked(&self) -> Result<Self> {
+        Ok(Self { sets: self.sets, params: self.params.tracked()? })
+    }
+
     /// A matrix per set and group: `[G × groups, a / groups, b × height × width]`.
     fn matrices(&self, groups: usize) -> Result<Tensor> {
         let (sets, a, b, height, width) = self.weight().dims5()?;
@@ -157,14 +162,14 @@ impl Convolution<'_> {
         let ys = if is_direct(&images) {
             weights.params.convolution(&images, windows)?
         } else {
-            composed(&images, &weights, windows)?
+            composed(&images, &weights.tracked()?, windows)?
         };
         if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
     }
 
     /// `[B, in, …]` to `[B, out, …]`, the transpose of a convolution from `out` to `in`.
     pub(super) fn forward_transposed(&self, xs: &Tensor) -> Result<Tensor> {
-        let weights = self.weights()?;
+        let weights = self.weights()?.tracked()?;
         let (_, in_channels, per_group, ..) = weights.weight().dims5()?;
         let images = self.images(xs, &weights, [in_channels, per_group * self.groups])?;
         let windows = self.windows(&weights, &images, Self::axis_transposed)?;

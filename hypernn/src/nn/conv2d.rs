@@ -228,7 +228,7 @@ impl HyperLayer<Conv2dSpec> for Conv2d {
 /// image's height and width: its backward then returns an error about shapes.
 impl HyperLayer<Conv2dSpec> for candle_nn::Conv2d {
     fn build(spec: &Conv2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?.into_tensors();
+        let (weight, bias) = spec.params(source)?.into_tensors()?;
         Ok(Self::new(weight, bias, spec.config))
     }
 }

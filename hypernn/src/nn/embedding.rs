@@ -116,12 +116,14 @@ impl Module for Embedding {
     fn forward(&self, indexes: &Tensor) -> Result<Tensor> {
         let mut dims = indexes.dims().to_vec();
         dims.push(self.hidden_size);
-        let values = match sets::count("embedding", &self.embeddings, 2)? {
-            None => self.embeddings.index_select(&indexes.flatten_all()?, 0)?,
+        // On CUDA, candle looks up in contiguous tables alone.
+        let table = self.embeddings.contiguous()?;
+        let values = match sets::count("embedding", &table, 2)? {
+            None => table.index_select(&indexes.flatten_all()?, 0)?,
             Some(sets) => {
-                let (_, rows, _) = self.embeddings.dims3()?;
+                let (_, rows, _) = table.dims3()?;
                 let indexes = in_one_table(indexes, sets, rows)?;
-                self.embeddings.flatten_to(1)?.index_select(&indexes, 0)?
+                table.flatten_to(1)?.index_select(&indexes, 0)?
             }
         };
         values.reshape(dims)

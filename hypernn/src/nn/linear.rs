@@ -175,7 +175,7 @@ impl Parameters for Linear {
 impl HyperLayer<LinearSpec> for candle_nn::Linear {
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (dims, bias, inits) = spec.shapes()?;
-        let (weight, bias) = Affine::from_source(source, &dims, bias, inits)?.into_tensors();
+        let (weight, bias) = Affine::from_source(source, &dims, bias, inits)?.into_tensors()?;
         Ok(Self::new(weight, bias))
     }
 }

@@ -71,7 +71,7 @@ impl Cell {
     pub(super) fn checked(self, gates: usize) -> Result<Self> {
         sets::among(self.layer, &self.ranked())?;
         let rows = gates * self.hidden_dim;
-        for (name, tensor, rank) in self.named() {
+        for (name, Served { tensor, .. }, rank) in self.named() {
             let expected = if name == "weight_hh" { &[rows, self.hidden_dim][..] } else { &[rows] };
             let shape = &tensor.dims()[tensor.rank() - rank..];
             if !shape.starts_with(expected) {
@@ -86,21 +86,21 @@ impl Cell {
         Ok(self)
     }
 
-    fn named(&self) -> impl Iterator<Item = (&'static str, &Tensor, usize)> {
-        let weights =
-            [("weight_ih", self.inputs.weight(), 2), ("weight_hh", self.state.weight(), 2)];
-        let biases = [("bias_ih", self.inputs.bias()), ("bias_hh", self.state.bias())];
-        let biases = biases.into_iter().filter_map(|(name, b)| b.map(|b| (name, b, 1)));
+    fn named(&self) -> impl Iterator<Item = (&'static str, &Served, usize)> {
+        let weights = [("weight_ih", &self.inputs.weight, 2), ("weight_hh", &self.state.weight, 2)];
+        let biases = [("bias_ih", &self.inputs.bias), ("bias_hh", &self.state.bias)];
+        let biases = biases.into_iter().filter_map(|(name, b)| b.as_ref().map(|b| (name, b, 1)));
         weights.into_iter().chain(biases)
     }
 
     fn ranked(&self) -> Vec<(&Tensor, usize)> {
-        self.named().map(|(_, tensor, rank)| (tensor, rank)).collect()
+        self.named().map(|(_, served, rank)| (&served.tensor, rank)).collect()
     }
 
     pub(super) fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        self.named()
-            .try_for_each(|(name, tensor, _)| visitor(&format!("{name}{}", self.suffix), tensor))
+        self.named().try_for_each(|(name, served, _)| {
+            visitor(&format!("{name}{}", self.suffix), &served.tensor)
+        })
     }
 
     /// Zeros `[B, hidden]`.
@@ -149,10 +149,9 @@ impl Cell {
             );
         }
         let mut tensors = HashMap::new();
-        self.visit(&mut |name, tensor| {
-            tensors.insert(name.to_owned(), tensor.clone());
-            Ok(())
-        })?;
+        for (name, served, _) in self.named() {
+            tensors.insert(format!("{name}{}", self.suffix), served.tracked()?);
+        }
         Ok(VarBuilder::from_tensors(
             tensors,
             self.inputs.weight().dtype(),

@@ -58,6 +58,10 @@ pub struct ParamSpec<'a> {
     pub init: Init,
 }
 
+/// A parameter, and a shorter way for its gradient where there is one.
+#[doc(hidden)]
+pub type Served = (Tensor, Option<Sink>);
+
 /// Where the tensors of a target come from while it is built.
 ///
 /// The same `build` serves every source: one records the layout, one takes variables from a
@@ -84,17 +88,21 @@ pub trait ParamSource {
         self.param(spec)
     }
 
-    /// As [`param`](Self::param), for a layer that applies a low-rank adapter itself: the base and the
-    /// adapter, where there is one.
+    /// As [`param_with_sink`](Self::param_with_sink), for a layer that applies a low-rank adapter
+    /// itself: the base and the adapter, where there is one.
     #[doc(hidden)]
-    fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Tensor, Option<Adapter>)> {
-        Ok((self.param(spec)?, None))
+    fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Served, Option<Adapter>)> {
+        Ok((self.param_with_sink(spec)?, None))
     }
 
-    /// A shorter way for the gradient of the parameter that was served last, where there is one.
+    /// As [`param`](Self::param), with a shorter way for the gradient where there is one. The tensor
+    /// may then be a view, whose own gradient costs as much as that of the whole vector.
+    ///
+    /// # Errors
+    /// As there.
     #[doc(hidden)]
-    fn sink(&self) -> Option<Sink> {
-        None
+    fn param_with_sink(&mut self, spec: &ParamSpec<'_>) -> Result<Served> {
+        Ok((self.param(spec)?, None))
     }
 
     /// A tensor that belongs to the layer but is not a parameter, such as running statistics.
@@ -247,10 +255,6 @@ impl ParamSource for RoleSource<'_> {
 
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
         self.source.param_with_role(spec, self.role)
-    }
-
-    fn sink(&self) -> Option<Sink> {
-        self.source.sink()
     }
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {

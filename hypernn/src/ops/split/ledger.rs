@@ -16,6 +16,10 @@ pub(super) struct Ledger {
     /// Values per set, surplus included.
     width: usize,
     pub(super) segments: Arc<[Segment]>,
+    /// Of the generated values: tensors may have another.
+    dtype: DType,
+    /// The segments' scales in one tensor, `[width]`, where values are out of reach.
+    scale: Option<Tensor>,
     /// A backward pass runs on one thread, so the thread names the pass.
     passes: Mutex<HashMap<ThreadId, Pass>>,
     /// What was filed in the passes of threads that watch.
@@ -47,6 +51,13 @@ impl From<Tensor> for Filed {
 }
 
 impl Filed {
+    fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        Ok(match self {
+            Self::Whole(grad) => Self::Whole(grad.to_dtype(dtype)?),
+            Self::Outer(left, right) => Self::Outer(left.to_dtype(dtype)?, right.to_dtype(dtype)?),
+        })
+    }
+
     fn tensor(&self) -> Result<Tensor> {
         match self {
             Self::Whole(grad) => Ok(grad.clone()),
@@ -96,8 +107,19 @@ impl Filed {
 }
 
 impl Ledger {
-    pub(super) fn new(sets: usize, width: usize, segments: Arc<[Segment]>) -> Self {
-        Self { sets, width, segments, passes: Mutex::default(), watched: Mutex::default() }
+    pub(super) fn new(
+        (sets, width): (usize, usize),
+        segments: Arc<[Segment]>,
+        dtype: DType,
+    ) -> Self {
+        let (passes, watched) = (Mutex::default(), Mutex::default());
+        Self { sets, width, segments, dtype, scale: None, passes, watched }
+    }
+
+    /// With the segments' scales in one tensor.
+    pub(super) fn with_scale(mut self, scale: Option<Tensor>) -> Self {
+        self.scale = scale;
+        self
     }
 
     fn passes(&self) -> MutexGuard<'_, HashMap<ThreadId, Pass>> {
@@ -121,9 +143,11 @@ impl Ledger {
         Ok((result?, filed.into_iter().map(tensor).collect::<Result<_>>()?))
     }
 
-    /// Files a gradient of a segment, beside what is there already. For the first of a pass, gives
+    /// Files a gradient of a segment, beside what is there already, in the values' dtype. For the
+    /// first of a pass, gives
     /// what the pass must keep alive.
     pub(super) fn file(&self, index: usize, grad: Filed) -> Result<Option<Arc<()>>> {
+        let grad = grad.to_dtype(self.dtype)?;
         let mut passes = self.passes();
         let pass = passes.entry(std::thread::current().id()).or_default();
         let first = (pass.alive.strong_count() == 0).then(|| Arc::new(()));
@@ -187,16 +211,14 @@ impl Ledger {
             end = segment.offset + segment.len();
             parts.push(match grad {
                 None => zeros(segment.len())?,
-                Some(grad) => {
-                    let grad = grad.tensor()?.reshape((self.sets, segment.len()))?;
-                    grad.affine(segment.scale, 0.)?
-                }
+                Some(grad) => grad.tensor()?.reshape((self.sets, segment.len()))?,
             });
         }
         if self.width > end {
             parts.push(zeros(self.width - end)?);
         }
-        Tensor::cat(&parts, 1)
+        let whole = Tensor::cat(&parts, 1)?;
+        self.scale.as_ref().map_or(Ok(whole.clone()), |scale| whole.broadcast_mul(scale))
     }
 }
 
@@ -211,7 +233,7 @@ mod tests {
     fn ledger() -> Ledger {
         let segment = |offset, len, scale| Segment { offset, dims: vec![len], scale, shift: 0. };
         let segments = [segment(0, 2, 1.), segment(3, 6, 0.5), segment(9, 1, 2.)];
-        Ledger::new(3, 12, Arc::new(segments))
+        Ledger::new((3, 12), Arc::new(segments), DType::F64)
     }
 
     /// Both ways to the whole gradient agree: gaps, a surplus, scales, products and segments
@@ -221,7 +243,9 @@ mod tests {
         let product = Filed::Outer(random(&[3, 1, 2])?, random(&[3, 1, 3])?);
         let grads = [Some(random(&[3, 2])?.into()), Some(product), None];
         let written = ledger().written::<f64>(&grads)?;
-        let joined = ledger().joined(&grads, &written)?;
+        let scale = [1., 1., 1., 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 2., 1., 1.];
+        let scale = Tensor::new(&scale, &Device::Cpu)?;
+        let joined = ledger().with_scale(Some(scale)).joined(&grads, &written)?;
         assert_eq!(written.to_vec2::<f64>()?, joined.to_vec2::<f64>()?);
         Ok(())
     }

@@ -11,15 +11,17 @@
 //! ```
 //!
 //! `Slice` reads its values from a detached vector, so that they are copied once, scaled and
-//! shifted on the way. Its backward files the gradient and gives `Below` a zero once, so that
+//! shifted on the way; elsewhere than on the CPU, `whole` gives views instead. Its backward files the gradient and gives `Below` a zero once, so that
 //! candle reaches that node, after all slices. A tensor that the loss does not reach counts as zero.
 
 mod below;
 mod ledger;
+mod pattern;
 mod pieces;
 mod scaled;
 mod sink;
 mod slice;
+mod whole;
 
 use std::sync::Arc;
 
@@ -30,9 +32,11 @@ use crate::ops::linear::linear;
 use crate::ops::scalar::is_direct;
 use below::{below_linear, below_scaled, below_values};
 use ledger::Ledger;
+pub(crate) use pattern::Pattern;
 use scaled::Parts;
 pub use sink::Sink;
 pub(crate) use sink::Watch;
+use whole::split_whole;
 
 /// One tensor of the target: `shift + scale × generated[offset..offset + len]`.
 #[derive(Clone, Debug)]
@@ -71,17 +75,26 @@ pub(crate) struct Cuts {
 
 /// Cuts what a generator gave into tensors. A set's values lie in flat order; segments are in order
 /// and do not overlap, and what lies behind the last is surplus.
+///
+/// On the CPU, in f32 and f64, each tensor is written in one pass; elsewhere the whole vector is, and
+/// tensors are views of it.
 pub(crate) fn split(
     output: &GeneratorOutput,
     sets: Option<usize>,
-    segments: Arc<[Segment]>,
+    pattern: &Pattern,
 ) -> Result<Cuts> {
-    match &output.rows {
-        Rows::Scaled { shared, gains, bias } if is_direct(shared) => {
-            split_scaled([shared, gains, bias], sets, segments)
+    let rows = &output.rows;
+    let in_place = |tensor: &Tensor| {
+        is_direct(tensor) && pattern.dtype().is_none_or(|dtype| dtype == tensor.dtype())
+    };
+    if !rows.tensors().into_iter().all(in_place) {
+        return split_whole(rows, sets, pattern);
+    }
+    match rows {
+        Rows::Scaled { shared, gains, bias } => {
+            split_scaled([shared, gains, bias], sets, pattern.segments.clone())
         }
-        Rows::Scaled { .. } => split_rows(&Rows::Values(output.values()?), sets, segments),
-        rows => split_rows(rows, sets, segments),
+        rows => split_rows(rows, sets, pattern.segments.clone()),
     }
 }
 
@@ -90,7 +103,9 @@ pub(crate) fn unstack(tensor: &Tensor) -> Result<Vec<Tensor>> {
     let (sets, dims) = (tensor.dim(0)?, tensor.dims()[1..].to_vec());
     let len: usize = dims.iter().product();
     let segment = |set| Segment { offset: set * len, dims: dims.clone(), scale: 1., shift: 0. };
-    Ok(split(&tensor.clone().into(), None, (0..sets).map(segment).collect())?.tensors)
+    let pattern = Pattern::new((0..sets).map(segment));
+    let cuts = split(&tensor.clone().into(), None, &pattern)?;
+    (0..sets).map(|set| cuts.tracked(set)).collect()
 }
 
 impl Cuts {
@@ -98,25 +113,32 @@ impl Cuts {
         Ok(Self { tensors: tensors.collect::<Result<_>>()?, sinks: Vec::new(), watch: None })
     }
 
-    fn tracked(
+    fn sliced(
         below: &Tensor,
         ledger: &Arc<Ledger>,
         slice: impl Fn(usize) -> Result<Tensor>,
     ) -> Result<Self> {
         let indices = 0..ledger.segments.len();
-        let sink = |index| Sink { ledger: ledger.clone(), index, below: below.clone() };
+        let sink =
+            |index| Sink { ledger: ledger.clone(), index, below: below.clone(), of_view: false };
         Ok(Self {
             tensors: indices.clone().map(slice).collect::<Result<_>>()?,
             sinks: indices.map(sink).collect(),
             watch: Some(Watch(ledger.clone())),
         })
     }
+
+    /// A tensor whose gradient goes to the ledger.
+    pub(crate) fn tracked(&self, index: usize) -> Result<Tensor> {
+        let tensor = &self.tensors[index];
+        self.sinks.get(index).map_or_else(|| Ok(tensor.clone()), |sink| sink.tracked(tensor))
+    }
 }
 
 fn split_rows(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Result<Cuts> {
     // Without gradients tensors are views, which a bias can't be added to on the way.
     let (values, bias) = match rows.detach() {
-        Rows::Linear { inputs, weight, bias } if rows.track_op() && is_direct(&weight) => {
+        Rows::Linear { inputs, weight, bias } if rows.track_op() => {
             (linear(&inputs.unsqueeze(0)?, &weight.unsqueeze(0)?, None)?, Some(bias.contiguous()?))
         }
         rows => (rows.values()?.contiguous()?, None),
@@ -130,15 +152,20 @@ fn split_rows(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Res
     if !rows.track_op() {
         return Cuts::untracked(segments.iter().map(|segment| view(&values, sets, segment)));
     }
-    let ledger = Arc::new(Ledger::new(sets.unwrap_or(1), width, segments));
-    let below = match rows {
-        Rows::Linear { inputs, weight, bias } => below_linear([inputs, weight, bias], &ledger)?,
-        rows => below_values(&rows.values()?, &ledger)?,
-    };
-    Cuts::tracked(&below, &ledger, |index| {
+    let ledger = Arc::new(Ledger::new((sets.unwrap_or(1), width), segments, values.dtype()));
+    let below = below(rows, &ledger)?;
+    Cuts::sliced(&below, &ledger, |index| {
         let (ledger, bias) = (ledger.clone(), bias.clone());
         slice::slice(&values, &below, slice::Slice { ledger, index, sets, bias })
     })
+}
+
+/// The node below the tensors that are cut from rows.
+fn below(rows: &Rows, ledger: &Arc<Ledger>) -> Result<Tensor> {
+    match rows {
+        Rows::Linear { inputs, weight, bias } => below_linear([inputs, weight, bias], ledger),
+        rows => below_values(&rows.values()?, ledger),
+    }
 }
 
 fn split_scaled(
@@ -152,9 +179,10 @@ fn split_scaled(
     if !tensors.iter().any(|tensor| tensor.track_op()) {
         return Cuts::untracked(segments.iter().map(|segment| parts.view(sets, segment)));
     }
-    let ledger = Arc::new(Ledger::new(sets.unwrap_or(1), parts.width(), segments));
+    let ledger = Ledger::new((sets.unwrap_or(1), parts.width()), segments, parts.shared.dtype());
+    let ledger = Arc::new(ledger);
     let below = below_scaled(tensors, &parts, &ledger)?;
-    Cuts::tracked(&below, &ledger, |index| parts.slice(&below, &ledger, index, sets))
+    Cuts::sliced(&below, &ledger, |index| parts.slice(&below, &ledger, index, sets))
 }
 
 /// A user's generator may give too few values.
@@ -178,22 +206,20 @@ fn view(values: &Tensor, sets: Option<usize>, segment: &Segment) -> Result<Tenso
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
+    use candle_core::{DType, Device, Var};
 
     use super::*;
 
-    fn segments() -> Arc<[Segment]> {
+    fn pattern() -> Pattern {
         let segment = |offset, dims: &[usize], scale, shift| Segment {
             offset,
             dims: dims.to_vec(),
             scale,
             shift,
         };
-        Arc::new([
-            segment(0, &[2, 3], 0.5, 0.),
-            segment(6, &[1], 1., 0.),
-            segment(7, &[4, 2], 2., -1.),
-        ])
+        let segments =
+            [segment(0, &[2, 3], 0.5, 0.), segment(6, &[1], 1., 0.), segment(7, &[4, 2], 2., -1.)];
+        Pattern::new(segments.into_iter())
     }
 
     /// A loss that tells tensors and values apart.
@@ -207,24 +233,75 @@ mod tests {
 
     fn assert_same(output: &GeneratorOutput, sets: Option<usize>, vars: &[&Var]) -> Result<()> {
         let whole = output.values()?.reshape((sets.unwrap_or(1), ()))?;
-        let narrowed: Vec<_> = segments()
+        let narrowed: Vec<_> = pattern()
+            .segments
             .iter()
             .map(|segment| {
                 let window = whole.narrow(1, segment.offset, segment.len())?;
                 window.affine(segment.scale, segment.shift)?.reshape(segment.shape(sets))
             })
             .collect::<Result<_>>()?;
-        let cut = split(output, sets, segments())?.tensors;
-        let (expected, found) = (loss(&narrowed)?.backward()?, loss(&cut)?.backward()?);
-        for (expected, found) in narrowed.iter().zip(&cut) {
-            assert_close(expected, found)?;
-        }
-        for var in vars {
-            match (expected.get(var), found.get(var)) {
-                (Some(expected), Some(found)) => assert_close(expected, found)?,
-                (expected, found) => assert_eq!(expected.is_some(), found.is_some()),
+        let expected = loss(&narrowed)?.backward()?;
+        let direct = split(output, sets, &pattern())?;
+        let whole = split_whole(&output.rows, sets, &pattern())?;
+        for cut in [direct.tensors.clone(), whole.tensors.clone(), tracked(&whole)?] {
+            let found = loss(&cut)?.backward()?;
+            for (expected, found) in narrowed.iter().zip(&cut) {
+                assert_close(expected, found)?;
+            }
+            for var in vars {
+                match (expected.get(var), found.get(var)) {
+                    (Some(expected), Some(found)) => assert_close(expected, found)?,
+                    (expected, found) => assert_eq!(expected.is_some(), found.is_some()),
+                }
             }
         }
+        Ok(())
+    }
+
+    fn tracked(cuts: &Cuts) -> Result<Vec<Tensor>> {
+        (0..cuts.tensors.len()).map(|index| cuts.tracked(index)).collect()
+    }
+
+    /// Where a tensor's values are kept.
+    fn storage(tensor: &Tensor) -> *const candle_core::Storage {
+        std::ptr::from_ref(&*tensor.storage_and_layout().0)
+    }
+
+    /// With one set, the tensors of a whole vector are views of it, with and without gradients: a
+    /// tensor costs no launch. Between the generator and the views lie one multiplication, one
+    /// addition and one cast.
+    #[test]
+    fn tensors_of_a_whole_vector_cost_nothing() -> Result<()> {
+        let values = random(&[4, 4])?;
+        let pattern = pattern().with_dtype(DType::BF16);
+        for output in [values.as_tensor().clone(), values.as_detached_tensor()] {
+            let cuts = split(&output.into(), None, &pattern)?;
+            let of_first = storage(&cuts.tensors[0]);
+            assert!(cuts.tensors.iter().all(|tensor| storage(tensor) == of_first));
+            assert!(cuts.tensors.iter().all(|tensor| tensor.dtype() == DType::BF16));
+        }
+        let cuts = split(&values.as_tensor().clone().into(), None, &pattern)?;
+        let nodes = cuts.tensors[2].sorted_nodes().into_iter();
+        let stores: std::collections::HashSet<_> = nodes.map(storage).collect();
+        assert_eq!(stores.len(), 1 + 3);
+        Ok(())
+    }
+
+    /// Tensors in half precision have gradients in full: what is filed more than once is added up in
+    /// the dtype of the values, where bf16 would lose the second.
+    #[test]
+    fn gradients_have_the_dtype_of_the_values() -> Result<()> {
+        let values = random(&[4, 4])?;
+        let pattern = pattern().with_dtype(DType::BF16);
+        let cuts = split(&values.as_tensor().clone().into(), None, &pattern)?;
+        let terms = [1., 1. / 512.].map(|by| cuts.tracked(1)?.affine(by, 0.)?.to_dtype(DType::F64));
+        let [one, little] = terms;
+        let grads = (one? + little?)?.sum_all()?.backward()?;
+        let grad = grads.get(&values).map(|grad| grad.flatten_all()?.to_vec1::<f64>());
+        let mut expected = vec![0.; 16];
+        expected[6] = 1. + 1. / 512.;
+        assert_eq!(grad.transpose()?, Some(expected));
         Ok(())
     }
 
@@ -236,7 +313,7 @@ mod tests {
     }
 
     fn random(dims: &[usize]) -> Result<Var> {
-        Var::randn_f64(0., 1., dims, candle_core::DType::F64, &Device::Cpu)
+        Var::randn_f64(0., 1., dims, DType::F64, &Device::Cpu)
     }
 
     /// Four rows of four hold 16 values for 15: rows cut tensors, one value is surplus.
@@ -262,8 +339,8 @@ mod tests {
             let tensor = |var: &Var| var.as_tensor().clone();
             let output = GeneratorOutput::scaled(tensor(&shared), tensor(&gains), tensor(&bias));
             assert_same(&output, sets, &[&shared, &gains, &bias])?;
-            let detached = split(&output.detach(), sets, segments())?.tensors;
-            for (expected, found) in split(&output, sets, segments())?.tensors.iter().zip(&detached)
+            let detached = split(&output.detach(), sets, &pattern())?.tensors;
+            for (expected, found) in split(&output, sets, &pattern())?.tensors.iter().zip(&detached)
             {
                 assert_close(expected, found)?;
             }
@@ -274,7 +351,7 @@ mod tests {
     #[test]
     fn too_few_values_are_an_error() -> Result<()> {
         let values = random(&[2, 7])?.as_tensor().clone();
-        let message = split(&values.into(), None, segments()).map_err(|err| err.to_string()).err();
+        let message = split(&values.into(), None, &pattern()).map_err(|err| err.to_string()).err();
         // A backtrace may follow.
         let line = message.as_deref().and_then(|message| message.lines().next());
         assert_eq!(line, Some("the generator gave 14 values, expected at least 15"));
@@ -285,7 +362,7 @@ mod tests {
     #[test]
     fn a_failed_pass_leaves_nothing() -> Result<()> {
         let values = random(&[4, 4])?;
-        let tensors = split(&values.as_tensor().clone().into(), None, segments())?.tensors;
+        let tensors = split(&values.as_tensor().clone().into(), None, &pattern())?.tensors;
         let reached = (tensors[0].sum_all()? + tensors[2].sum_all()?)?;
         // candle has no backward for this factor.
         let failing = values.as_tensor().reshape((1, 1, 4, 4))?.interpolate2d(6, 6)?.sum_all()?;

@@ -6,6 +6,7 @@ use candle_core::{Result, Tensor};
 
 use super::ledger::{Filed, Ledger};
 use super::slice::pass_token;
+use super::whole::Copied;
 
 /// Where the gradient of a generated tensor goes.
 ///
@@ -18,12 +19,23 @@ pub struct Sink {
     pub(super) ledger: Arc<Ledger>,
     pub(super) index: usize,
     pub(super) below: Tensor,
+    /// Whether the tensor is a view, whose own gradient would not go to the ledger.
+    pub(super) of_view: bool,
 }
 
 impl Sink {
     /// The node to depend on.
     pub(crate) fn below(&self) -> &Tensor {
         &self.below
+    }
+
+    /// The sink's tensor for all that knows no sinks: its gradient goes to the ledger as well.
+    pub(crate) fn tracked(&self, tensor: &Tensor) -> Result<Tensor> {
+        if !self.of_view {
+            return Ok(tensor.clone());
+        }
+        let copied = Copied { ledger: self.ledger.clone(), index: self.index };
+        tensor.detach().apply_op2(&self.below, copied)
     }
 
     /// Files a gradient of the tensor's number of values.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::backend::BackendStorage;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, D, Layout, MetalStorage, Result, Shape, Tensor,
-    Var,
+    Var, bail,
 };
 
 use super::Segment;
@@ -25,19 +25,11 @@ pub(super) struct Slice {
     pub(super) ledger: Arc<Ledger>,
     pub(super) index: usize,
     pub(super) sets: Option<usize>,
-    /// Of the generated rows, `[chunk]`, where the values are still without it: on the CPU, in f32
-    /// and f64.
+    /// Of the generated rows, `[chunk]`, where the values are still without it.
     pub(super) bias: Option<Tensor>,
 }
 
 impl Slice {
-    /// One pass on any device.
-    fn cut<S: BackendStorage>(&self, values: &S, window: &Layout) -> Result<(S, Shape)> {
-        let segment = &self.ledger.segments[self.index];
-        let cut = values.affine(window, segment.scale, segment.shift)?;
-        Ok((cut, segment.shape(self.sets)))
-    }
-
     fn cut_values<T: Scalar>(&self, values: &[T], window: &Layout) -> Result<Vec<T>> {
         let segment = &self.ledger.segments[self.index];
         let mut out = Vec::with_capacity(window.shape().elem_count());
@@ -71,6 +63,7 @@ fn cut_with_bias<T: Scalar>(out: &mut Vec<T>, segment: &Segment, values: &[T], b
     }
 }
 
+/// Reached on the CPU alone, in f32 and f64: elsewhere tensors are views; see `whole`.
 impl CustomOp2 for Slice {
     fn name(&self) -> &'static str {
         "split"
@@ -86,29 +79,9 @@ impl CustomOp2 for Slice {
         let cut = match values {
             CpuStorage::F32(values) => CpuStorage::F32(self.cut_values(values, window)?),
             CpuStorage::F64(values) => CpuStorage::F64(self.cut_values(values, window)?),
-            values => return self.cut(values, window),
+            values => bail!("split: {:?}, expected one of f32 and f64", values.dtype()),
         };
         Ok((cut, self.ledger.segments[self.index].shape(self.sets)))
-    }
-
-    fn cuda_fwd(
-        &self,
-        values: &CudaStorage,
-        window: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        self.cut(values, window)
-    }
-
-    fn metal_fwd(
-        &self,
-        values: &MetalStorage,
-        window: &Layout,
-        _: &MetalStorage,
-        _: &Layout,
-    ) -> Result<(MetalStorage, Shape)> {
-        self.cut(values, window)
     }
 
     fn bwd(
