@@ -60,11 +60,13 @@ impl Served {
 pub(super) struct Affine {
     pub(super) weight: Served,
     pub(super) bias: Option<Served>,
+    /// What is added to the weight, and never computed as such.
+    pub(super) adapter: Option<Adapter>,
 }
 
 impl Affine {
     pub(super) fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight: weight.into(), bias: bias.map(Served::from) }
+        Self { weight: weight.into(), bias: bias.map(Served::from), adapter: None }
     }
 
     /// Asks a source for a weight of these dimensions, then for a bias where it has a length.
@@ -75,7 +77,7 @@ impl Affine {
         [weight_init, bias_init]: [Init; 2],
     ) -> Result<Self> {
         let weight = Served::from_source(source, &weight(dims, weight_init))?;
-        Ok(Self { weight, bias: self::bias(source, bias, bias_init)? })
+        Ok(Self { weight, bias: self::bias(source, bias, bias_init)?, adapter: None })
     }
 
     /// As [`from_source`](Self::from_source), for a layer that applies a low-rank adapter itself.
@@ -84,10 +86,16 @@ impl Affine {
         dims: &[usize],
         bias: Option<usize>,
         [weight_init, bias_init]: [Init; 2],
-    ) -> Result<(Self, Option<Adapter>)> {
+    ) -> Result<Self> {
         let (tensor, adapter) = source.adapted(&weight(dims, weight_init))?;
         let weight = Served { tensor, sink: source.sink() };
-        Ok((Self { weight, bias: self::bias(source, bias, bias_init)? }, adapter))
+        Ok(Self { weight, bias: self::bias(source, bias, bias_init)?, adapter })
+    }
+
+    /// The weight, with what an adapter adds to it.
+    pub(super) fn merged(&self) -> Result<Tensor> {
+        let weight = self.weight();
+        self.adapter.as_ref().map_or(Ok(weight.clone()), |adapter| adapter.merge(weight))
     }
 
     pub(super) fn weight(&self) -> &Tensor {
