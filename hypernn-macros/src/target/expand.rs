@@ -60,7 +60,7 @@ fn values(target: &Target) -> TokenStream {
     let (ident, generics) = (&header.ident, &header.generics);
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     quote! {
-        #[allow(non_snake_case, unused_variables, clippy::all, clippy::pedantic)]
+        #[allow(non_snake_case, unused_parens, unused_variables, clippy::all, clippy::pedantic)]
         impl #impl_generics #ident #ty_generics #where_clause {
             #(#functions)*
         }
@@ -71,6 +71,8 @@ fn value(field: &Field, header: &Header) -> Option<TokenStream> {
     let FieldKind::Value(value) = &field.kind else { return None };
     let (ty, function) = (&field.ty, value_function(&field.member));
     let (argument, config) = (config_argument(header), config_type(header));
+    // In parentheses: an expression may mean something else in the place of a statement.
+    let value = quote_spanned!(ends(value).1=> (#value));
     Some(quote!(fn #function(#argument: &#config) -> #ty { #value }))
 }
 
