@@ -4,11 +4,11 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW, VarBuilder};
 use candle_transformers::models::bert;
 use hypernn::generated::TargetPlan;
-use hypernn::nn::{Conv2d, Linear};
+use hypernn::nn::{BatchNorm, Conv2d, Linear};
 use hypernn::{GeneratedParams, HyperTarget, Role, hypernetwork};
 use hypernn_tests::{
     by_name, gradient_error, input, message, relative_error, values, variable, variables,
@@ -168,10 +168,10 @@ fn an_adapter_for_each_sample() -> Result<()> {
     let plain = Net::new(pretrained()?)?.forward(&xs)?;
     assert!(relative_error(&plain, &expected)? > 0.01);
     assert!(relative_error(&params.forward(&xs)?, &expected)? < 1e-12);
-    // The linear layers have one weight for all samples, and factors for each.
+    // Linear layers and convolutions have one weight for all samples, and factors for each.
     let net = params.unpack()?;
     assert_eq!(net.hidden.weight().dims(), [5, 24]);
-    assert_eq!(net.conv.weight().dims(), [3, 6, 1, 3, 3]);
+    assert_eq!(net.conv.weight().dims(), [6, 1, 3, 3]);
     let loss = || weighted_sum(&hyper.generate_params(&condition)?.forward(&xs)?);
     let error = gradient_error(&vars, &loss)?;
     assert!(error < 1e-6, "{error:e}");
@@ -193,6 +193,99 @@ fn a_dynamic_adapter_adds_nothing_at_the_start() -> Result<()> {
     let plain = Net::new(pretrained()?)?.forward(&xs)?;
     assert!(relative_error(&params.forward(&xs)?, &plain)? < 1e-14);
     Ok(())
+}
+
+/// Strides, padding and dilation; one of two groups, whose adapter is merged; and a batch norm that a
+/// convolution absorbs.
+#[derive(HyperTarget)]
+struct Convolutions {
+    #[hyper(conv2d(2, 4, 3, stride = 2, padding = 1, dilation = 2))]
+    wide: Conv2d,
+    #[hyper(conv2d(4, 6, 2, groups = 2))]
+    grouped: Conv2d,
+    #[hyper(batch_norm(4))]
+    norm: BatchNorm,
+}
+
+impl ModuleT for Convolutions {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> Result<Tensor> {
+        self.grouped.forward(&self.wide.absorb_bn(&self.norm)?.forward(xs)?)
+    }
+}
+
+hypernetwork! {
+    struct HyperConvolutions for Convolutions {
+        embedding: encoder(4, [5], tanh, 9, 3),
+        generator: linear,
+        mode: dynamic,
+        roles: [("*.weight", lora(2, 1.)), ("*", freeze)],
+    }
+}
+
+#[test]
+fn convolutions_with_adapters() -> Result<()> {
+    let (trained, vb) = variables(1, DType::F64);
+    Convolutions::new(vb.clone())?;
+    let roles = [("wide.weight", Role::Lora { rank: 2, alpha: 1. })];
+    assert!(TargetPlan::<Convolutions>::new(&())?.with_roles(&roles).is_ok());
+    assert_eq!(
+        message(HyperConvolutions::new_from(variables(2, DType::F64).1, vb.clone())),
+        "`norm.weight` of shape [4] can't have a low-rank adapter, expected a matrix or a kernel"
+    );
+    let (vars, hyper_vb) = variables(2, DType::F64);
+    let hyper = AdaptedConvolutions::new_from(hyper_vb, vb)?;
+    let gains = variable(&vars, "gains")?;
+    gains.set(&Tensor::full(2., gains.shape(), &Device::Cpu)?)?;
+    let (condition, xs) = (input(&[3, 4], 5, DType::F64)?, input(&[6, 2, 9, 9], 6, DType::F64)?);
+    let params = hyper.generate_params(&condition)?;
+    let whole = params.forward_t(&xs, false)?;
+    let net = params.unpack()?;
+    let apart = net.grouped.forward(&net.norm.forward_t(&net.wide.forward(&xs)?, false)?)?;
+    assert!(relative_error(&whole, &apart)? < 1e-12);
+    // Merged into candle's own layers, set by set.
+    let rows = (0..3).map(|set| {
+        let params = params.set(set)?;
+        let rows = xs.narrow(0, 2 * set, 2)?;
+        let factor = |name: &str| {
+            let found = params.tensors().find(|(param, _)| param.name == name);
+            found.unwrap().1.clone()
+        };
+        let merged = |name: &str| {
+            let base = by_name(&trained)[&format!("{name}.weight")].as_detached_tensor();
+            let up = factor(&format!("{name}.weight.lora_b"));
+            let product = (up.matmul(&factor(&format!("{name}.weight.lora_a")))? * 0.5)?;
+            base.clone() + product.reshape(base.shape())?
+        };
+        let bias = |name: &str| by_name(&trained)[&format!("{name}.bias")].as_detached_tensor();
+        let net = params.unpack()?;
+        let wide = candle_nn::Conv2d::new(merged("wide")?, Some(bias("wide")), *net.wide.config());
+        let grouped = candle_nn::Conv2d::new(
+            merged("grouped")?,
+            Some(bias("grouped")),
+            *net.grouped.config(),
+        );
+        grouped.forward(&net.norm.forward_t(&wide.forward(&rows)?, false)?)
+    });
+    let expected = Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
+    let error = relative_error(&whole, &expected)?;
+    assert!(error < 1e-12, "{error:e}");
+    let loss = || weighted_sum(&hyper.generate_params(&condition)?.forward_t(&xs, false)?);
+    let error = gradient_error(&vars, &loss)?;
+    assert!(error < 1e-6, "{error:e}");
+    Ok(())
+}
+
+hypernetwork! {
+    struct AdaptedConvolutions for Convolutions {
+        embedding: encoder(4, [5], tanh, 9, 3),
+        generator: linear,
+        mode: dynamic,
+        roles: [
+            ("wide.weight", lora(2, 1.)),
+            ("grouped.weight", lora(2, 1.)),
+            ("*", freeze),
+        ],
+    }
 }
 
 /// A baked checkpoint knows nothing of adapters.

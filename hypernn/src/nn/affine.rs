@@ -66,11 +66,13 @@ impl Served {
 pub(super) struct Affine {
     pub(super) weight: Served,
     pub(super) bias: Option<Served>,
+    /// What is added to the weight, and never computed as such.
+    pub(super) adapter: Option<Adapter>,
 }
 
 impl Affine {
     pub(super) fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight: weight.into(), bias: bias.map(Served::from) }
+        Self { weight: weight.into(), bias: bias.map(Served::from), adapter: None }
     }
 
     /// Asks a source for a weight of these dimensions, then for a bias where it has a length.
@@ -81,7 +83,7 @@ impl Affine {
         [weight_init, bias_init]: [Init; 2],
     ) -> Result<Self> {
         let weight = Served::from_source(source, &weight(dims, weight_init))?;
-        Ok(Self { weight, bias: self::bias(source, bias, bias_init)? })
+        Ok(Self { weight, bias: self::bias(source, bias, bias_init)?, adapter: None })
     }
 
     /// As [`from_source`](Self::from_source), for a layer that applies a low-rank adapter itself.
@@ -90,10 +92,16 @@ impl Affine {
         dims: &[usize],
         bias: Option<usize>,
         [weight_init, bias_init]: [Init; 2],
-    ) -> Result<(Self, Option<Adapter>)> {
+    ) -> Result<Self> {
         let ((tensor, sink), adapter) = source.adapted(&weight(dims, weight_init))?;
         let weight = Served { tensor, sink };
-        Ok((Self { weight, bias: self::bias(source, bias, bias_init)? }, adapter))
+        Ok(Self { weight, bias: self::bias(source, bias, bias_init)?, adapter })
+    }
+
+    /// The weight, with what an adapter adds to it.
+    pub(super) fn merged(&self) -> Result<Tensor> {
+        let weight = self.weight.tracked()?;
+        self.adapter.as_ref().map_or(Ok(weight.clone()), |adapter| adapter.merge(&weight))
     }
 
     pub(super) fn weight(&self) -> &Tensor {
@@ -111,7 +119,7 @@ impl Affine {
             (Some(sink), Some(Served { sink: Some(bias), .. })) => Some((sink, Some(bias.clone()))),
             _ => None,
         };
-        let Self { weight, bias } = if sinks.is_none() { &self.tracked()? } else { self };
+        let Self { weight, bias, .. } = if sinks.is_none() { &self.tracked()? } else { self };
         let bias = bias.as_ref().map(|bias| &bias.tensor);
         convolution(images, &weight.tensor, bias, windows, sinks)
     }
@@ -124,7 +132,7 @@ impl Affine {
     /// The same for operations that know no sinks.
     pub(super) fn tracked(&self) -> Result<Self> {
         let (weight, bias) = self.clone().into_tensors()?;
-        Ok(Self::new(weight, bias))
+        Ok(Self { adapter: self.adapter.clone(), ..Self::new(weight, bias) })
     }
 
     pub(super) fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {

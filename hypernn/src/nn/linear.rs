@@ -93,14 +93,12 @@ pub mod spec {
 #[derive(Clone, Debug)]
 pub struct Linear {
     params: Affine,
-    /// What is added to the weight, and never computed as such.
-    adapter: Option<Adapter>,
 }
 
 impl Linear {
     /// A layer over existing tensors.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { params: Affine::new(weight, bias), adapter: None }
+        Self { params: Affine::new(weight, bias) }
     }
 
     /// The weight; with a low-rank [adapter](crate::target::adapter), that which is adapted.
@@ -120,7 +118,7 @@ impl Module for Linear {
     /// # Errors
     /// The input's last dimension is not `in`, or its first not a multiple of the number of sets.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let Affine { weight, bias } = &self.params;
+        let Affine { weight, bias, adapter } = &self.params;
         let of_bias = bias.as_ref().map(|bias| (&bias.tensor, 1));
         let all: Vec<_> = std::iter::once((&weight.tensor, 2)).chain(of_bias).collect();
         let all_sets = sets::among("linear", &all)?;
@@ -138,11 +136,11 @@ impl Module for Linear {
             );
         }
         let rows = xs.elem_count() / in_dim;
-        let adapter_sets = self.adapter.as_ref().map_or(1, Adapter::sets);
+        let adapter_sets = adapter.as_ref().map_or(1, Adapter::sets);
         sets::rows_per_set("linear", xs.dim(0)?, all_sets.max(adapter_sets))?;
         let xs_by_set = xs.reshape((sets, rows / sets, in_dim))?;
         let mut ys = weight.linear(&xs_by_set, with.as_ref())?;
-        if let Some(adapter) = &self.adapter {
+        if let Some(adapter) = adapter {
             ys = (ys.flatten_to(1)? + adapter.apply(&xs_by_set.flatten_to(1)?)?)?;
         }
         if let Some(bias) = bias.as_ref().filter(|_| apart) {
@@ -161,8 +159,7 @@ impl HyperLayer<LinearSpec> for Linear {
 
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (dims, bias, inits) = spec.shapes()?;
-        let (params, adapter) = Affine::adapted(source, &dims, bias, inits)?;
-        Ok(Self { params, adapter })
+        Ok(Self { params: Affine::adapted(source, &dims, bias, inits)? })
     }
 }
 
