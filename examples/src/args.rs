@@ -166,7 +166,8 @@ mod tests {
             Err(err) => {
                 assert_eq!(auto, "cpu");
                 let built = candle_core::utils::cuda_is_available();
-                let expected = if built { "there is no CUDA device 0" } else { "this build cannot" };
+                let expected =
+                    if built { "there is no CUDA device 0" } else { "this build cannot" };
                 assert!(err.to_string().starts_with(expected), "{err}");
             }
         }

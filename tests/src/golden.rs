@@ -49,7 +49,8 @@ impl Golden {
     /// Asserts that `found` is the tensor `name`: the float64 one, where the file has it.
     fn check(&self, name: &str, found: &Tensor) -> Result<()> {
         let exact = self.tensors.get(&format!("f64.{name}"));
-        let bound = if exact.is_some() && found.dtype() == DType::F64 { 1e-12 } else { self.single() };
+        let bound =
+            if exact.is_some() && found.dtype() == DType::F64 { 1e-12 } else { self.single() };
         let error = relative_error(found, exact.unwrap_or_else(|| self.get(name)))?;
         assert!(error <= bound, "{name} in {:?}: {error:e}, allowed {bound:e}", found.dtype());
         Ok(())

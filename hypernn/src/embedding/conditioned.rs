@@ -94,11 +94,7 @@ impl State {
                 );
             }
             if tensor.dtype() != like.dtype() {
-                bail!(
-                    "the state is {:?}, but the hypernetwork {:?}",
-                    tensor.dtype(),
-                    like.dtype()
-                );
+                bail!("the state is {:?}, but the hypernetwork {:?}", tensor.dtype(), like.dtype());
             }
             ensure_same_device(
                 ("the state", tensor.device().location()),

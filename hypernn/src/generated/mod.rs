@@ -55,8 +55,8 @@ pub struct GeneratedParams<T> {
     sets: Option<usize>,
     /// The target's tensors in flat order, `[dims…]` or `[G, dims…]`.
     tensors: Vec<Tensor>,
-    /// A shorter way for the gradient of each, where there is one.
-    sinks: Vec<Option<Sink>>,
+    /// A shorter way for the gradient of each; none where no gradient flows back.
+    sinks: Vec<Sink>,
     buffers: Arc<[Tensor]>,
 }
 
@@ -104,18 +104,14 @@ impl<T> GeneratedParams<T> {
         scales: &Scales,
         buffers: Arc<[Tensor]>,
     ) -> Result<Self> {
-        let mut cuts = split(generated, sets, scales.pattern())?;
-        scales.add_bases(&mut cuts)?;
-        let Cuts { tensors, sinks } = cuts;
-        let sink = |(index, sink)| (!scales.has_base(index)).then_some(sink);
-        let sinks = sinks.into_iter().enumerate().map(sink).collect();
-        Ok(Self { plan, sets, tensors, sinks, buffers })
+        let Cuts { tensors, sinks } = split(generated, sets, scales.pattern())?;
+        Ok(Self { plan, sets, tensors: scales.add_bases(tensors)?, sinks, buffers })
     }
 
     /// The tensors, each with a gradient that costs no more than the tensor.
     fn tracked(&self) -> impl Iterator<Item = Result<Tensor>> {
-        let sinks = self.sinks.iter().map(Option::as_ref).chain(std::iter::repeat(None));
-        self.tensors.iter().zip(sinks).map(|(tensor, sink)| tracked(tensor, sink))
+        let tensors = self.tensors.iter().enumerate();
+        tensors.map(|(index, tensor)| tracked(tensor, self.sinks.get(index)))
     }
 
     /// The number of sets; `None` where one set serves every row.
@@ -307,7 +303,7 @@ fn check_flat<T>(plan: &TargetPlan<T>, flat: &Tensor) -> Result<Option<usize>> {
 /// Serves generated tensors in flat order.
 struct GeneratedSource<'a> {
     params: std::slice::Iter<'a, Tensor>,
-    sinks: std::slice::Iter<'a, Option<Sink>>,
+    sinks: std::slice::Iter<'a, Sink>,
     buffers: std::slice::Iter<'a, Tensor>,
     sets: Option<usize>,
     like: &'a Tensor,
@@ -354,7 +350,7 @@ impl ParamSource for GeneratedSource<'_> {
     }
 
     fn param_with_sink(&mut self, spec: &ParamSpec<'_>) -> Result<(Tensor, Option<Sink>)> {
-        let sink = self.sinks.next().cloned().flatten();
+        let sink = self.sinks.next().cloned();
         match self.params.next() {
             Some(tensor) => Ok((self.checked(spec, tensor, self.sets)?, sink)),
             None => candle_core::bail!(

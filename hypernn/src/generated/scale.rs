@@ -14,7 +14,7 @@ use candle_nn::{Init, VarBuilder};
 
 use crate::generator::GeneratorOutput;
 use crate::init::computed;
-use crate::ops::split::{Cuts, Pattern, Segment, split};
+use crate::ops::split::{Pattern, Segment, split};
 use crate::target::layout::{Layout, ParamInfo};
 
 /// Mean and standard deviation of candle's init for a tensor of this shape.
@@ -86,21 +86,17 @@ impl Scales {
         &self.pattern
     }
 
-    /// Whether a tensor is more than what was cut for it.
-    pub(crate) fn has_base(&self, index: usize) -> bool {
-        self.bases.iter().any(|base| base.index == index)
-    }
-
-    /// Puts constants in the place of bases; the other tensors are as they should be already.
+    /// Puts constants in the place of bases; the other tensors are as they should be already. The
+    /// gradient of what was cut is that of the tensor.
     ///
     /// The base comes off first: what is left is zero at the start, whatever the rounding.
-    pub(crate) fn add_bases(&self, cuts: &mut Cuts) -> Result<()> {
+    pub(crate) fn add_bases(&self, mut tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
         for Base { index, first, constant } in &self.bases {
-            let cut = cuts.tracked(*index)?;
+            let cut = &tensors[*index];
             let change = cut.broadcast_sub(&first.to_dtype(cut.dtype())?)?;
-            cuts.tensors[*index] = if *constant == 0. { change } else { (change + *constant)? };
+            tensors[*index] = if *constant == 0. { change } else { (change + *constant)? };
         }
-        Ok(())
+        Ok(tensors)
     }
 }
 

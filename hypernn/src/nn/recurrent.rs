@@ -87,8 +87,7 @@ impl Cell {
     }
 
     fn named(&self) -> impl Iterator<Item = (&'static str, &Served, usize)> {
-        let weights =
-            [("weight_ih", &self.inputs.weight, 2), ("weight_hh", &self.state.weight, 2)];
+        let weights = [("weight_ih", &self.inputs.weight, 2), ("weight_hh", &self.state.weight, 2)];
         let biases = [("bias_ih", &self.inputs.bias), ("bias_hh", &self.state.bias)];
         let biases = biases.into_iter().filter_map(|(name, b)| b.as_ref().map(|b| (name, b, 1)));
         weights.into_iter().chain(biases)

@@ -125,7 +125,7 @@ impl Cuts {
     }
 
     /// A tensor whose gradient goes to the ledger.
-    pub(crate) fn tracked(&self, index: usize) -> Result<Tensor> {
+    fn tracked(&self, index: usize) -> Result<Tensor> {
         let tensor = &self.tensors[index];
         self.sinks.get(index).map_or_else(|| Ok(tensor.clone()), |sink| sink.tracked(tensor))
     }
@@ -213,11 +213,8 @@ mod tests {
             scale,
             shift,
         };
-        let segments = [
-            segment(0, &[2, 3], 0.5, 0.),
-            segment(6, &[1], 1., 0.),
-            segment(7, &[4, 2], 2., -1.),
-        ];
+        let segments =
+            [segment(0, &[2, 3], 0.5, 0.), segment(6, &[1], 1., 0.), segment(7, &[4, 2], 2., -1.)];
         Pattern::new(segments.into_iter())
     }
 

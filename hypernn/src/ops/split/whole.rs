@@ -43,8 +43,7 @@ pub(super) fn split_whole(rows: &Rows, sets: Option<usize>, pattern: &Pattern) -
     let ledger = Ledger::new(size, pattern.segments.clone(), values.dtype());
     let ledger = Arc::new(ledger.with_scale(factors.scale));
     let below = below(rows, &ledger)?;
-    let sink =
-        |index| Sink { ledger: ledger.clone(), index, below: below.clone(), of_view: true };
+    let sink = |index| Sink { ledger: ledger.clone(), index, below: below.clone(), of_view: true };
     Ok(Cuts {
         tensors: views.collect::<Result<_>>()?,
         sinks: (0..pattern.segments.len()).map(sink).collect(),
