@@ -562,6 +562,14 @@ fn grown(vars: &VarMap, count: usize) -> Result<HyperTasks> {
 }
 
 #[test]
+fn growing_in_another_dtype() -> Result<()> {
+    let mut hyper = grown(&VarMap::new(), 1)?;
+    let other = VarBuilder::from_varmap(&VarMap::new(), DType::F64, &Device::Cpu);
+    assert_eq!(message(hyper.grow(1, other)), "the builder is F64, but the hypernetwork F32");
+    Ok(())
+}
+
+#[test]
 fn growing_keeps_old_tasks_and_adds_new_ones() -> Result<()> {
     let (vars, xs) = (VarMap::new(), input(&[6, 8], 1, DType::F32)?);
     let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);

@@ -130,15 +130,18 @@ impl Scales {
         &self.pattern
     }
 
-    /// Whether a tensor is more than what was cut for it.
-    pub(crate) fn has_base(&self, index: usize) -> bool {
-        self.bases.iter().any(|(at, _)| *at == index)
+    /// Whether a tensor's gradient is another than that of what was cut for it.
+    pub(crate) fn has_gain(&self, index: usize) -> bool {
+        self.bases.iter().any(|(at, base)| *at == index && matches!(base, Base::Gain { .. }))
     }
 
     /// Puts the bases under tensors; those without one are as they should be already.
     pub(crate) fn add_bases(&self, cuts: &mut Cuts) -> Result<()> {
         for (index, base) in &self.bases {
-            cuts.tensors[*index] = base.apply(&cuts.tracked(*index)?)?;
+            cuts.tensors[*index] = match base {
+                Base::First(..) => base.apply(&cuts.tensors[*index])?,
+                Base::Gain { .. } => base.apply(&cuts.tracked(*index)?)?,
+            };
         }
         Ok(())
     }

@@ -293,7 +293,8 @@ impl<T> DynamicHyperNetwork<T> {
     /// `new` was given. The tasks that are there stay as they are, bit for bit.
     ///
     /// # Errors
-    /// The embedding has no tasks, or the builder's own.
+    /// The embedding has no tasks, the builder has another dtype or is on another device, or the
+    /// builder's own.
     pub fn grow(&mut self, count: usize, vb: VarBuilder<'_>) -> Result<()> {
         let embedding = &mut self.embedding;
         self.core.extend("embedding", vb, |scheme, vb| embedding.grow(count, scheme, vb))
