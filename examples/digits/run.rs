@@ -12,7 +12,7 @@ use hypernn_examples::report::{commas, percent};
 #[derive(clap::Parser, Clone, Debug)]
 pub struct Args {
     /// Passes over the training images
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub epochs: u32,
 
     /// Highest learning rate of the hypernetwork

@@ -157,6 +157,22 @@ fn targets_in_a_chain() -> Result<()> {
     Ok(())
 }
 
+/// A sample without dimensions: one index.
+#[derive(HyperTarget)]
+#[hyper(sequential, input = ())]
+struct OneIndex {
+    #[hyper(embedding(20, 4))]
+    embedding: Embedding,
+}
+
+#[test]
+fn a_sample_without_dimensions() -> Result<()> {
+    let ids = Tensor::zeros(3, DType::U32, &Device::Cpu)?;
+    assert_eq!(new::<OneIndex>()?.forward(&ids)?.dims(), [3, 4]);
+    assert!(OneIndex::INPUT_SHAPE.is(&[]) && OneIndex::OUTPUT_SHAPE.is(&[4]));
+    Ok(())
+}
+
 /// Of any target, with steps of the user's own.
 #[derive(HyperTarget)]
 #[hyper(sequential = [self::Twice, inner, func(|xs| xs.neg()), reshape([2, 2])])]

@@ -202,10 +202,10 @@ impl Flow {
 
     /// Expressions that fail to evaluate where a step does not fit.
     pub(crate) fn checks(&self, chain: &Chain) -> Vec<TokenStream> {
-        let input_check = chain.input.as_ref().map(|sizes| {
-            let (span, end) = (ends(&sizes[0]).0, ends(&sizes[sizes.len() - 1]).1);
+        let input_check = chain.input.as_deref().and_then(|sizes| {
+            let (span, end) = (ends(sizes.first()?).0, ends(sizes.last()?).1);
             let input = input(chain);
-            deny((span, end), &quote!(#input.check()))
+            Some(deny((span, end), &quote!(#input.check())))
         });
         let checks = self.places.iter().enumerate().map(|(i, place)| {
             let takes = deny(place.takes, &quote!(Self::__CHAIN.taken(#i)));
