@@ -3,7 +3,7 @@
 use proc_macro2::TokenTree;
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
-use syn::{Attribute, Ident, Result, Token};
+use syn::{Attribute, Ident, Path, Result, Token};
 
 use crate::report::Report;
 
@@ -36,6 +36,15 @@ fn separated<T>(input: ParseStream<'_>, item: fn(ParseStream<'_>) -> Result<T>) 
         input.parse::<Token![,]>()?;
     }
     Ok(items)
+}
+
+/// The path of a crate or module, as it can stand in `use`.
+pub(crate) fn crate_path(input: ParseStream<'_>) -> Result<Path> {
+    let path = Path::parse_mod_style(input)?;
+    match path.segments.iter().find(|segment| segment.ident == "Self") {
+        Some(segment) => Err(syn::Error::new_spanned(segment, "`Self` is no crate or module")),
+        None => Ok(path),
+    }
 }
 
 /// The word that comes next, keyword or not, if one does.

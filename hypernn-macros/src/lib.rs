@@ -27,7 +27,9 @@ mod target;
 /// - `#[hyper(value = EXPR)]`: a field without parameters;
 /// - `#[hyper(linear_no_bias(8, 100), tie(weight = embed.weight))]`: reuses the tensor of a field
 ///   above;
-/// - `#[hyper(linear(8, 8), name = "path")]`: another name in the layout.
+/// - `#[hyper(linear(8, 8), name = "path")]`: another name in the layout;
+/// - `#[hyper(linear(8, 8), role = freeze)]`, or `train`: not generated; it is frozen, or trained as a
+///   variable of its own.
 ///
 /// On the struct:
 ///
@@ -71,7 +73,13 @@ pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
 /// - `init`: `exact`, the default, or `hyper_nn`;
 /// - `config: Type`, where the target has sizes that are known only at run time: `new` then takes
 ///   a `&Type` first, and the constants are methods of `as_network()`;
+/// - `target: by constructor`, for any model that is built from a `VarBuilder`, without annotation:
+///   `new` then takes its constructor last, and the constants are methods of `as_network()`;
+/// - `roles: [("head.*", generate), ("*", freeze)]`: what becomes of the tensors whose names match:
+///   `generate`, `train`, `freeze`, `shared` or `lora(rank, alpha)`; the constants are then methods of `as_network()`;
 /// - `crate: path`: where `hypernn` is, if not at `::hypernn`.
+///
+/// Each type has `new` and `new_from`; the latter also takes a `Pretrained` network to start from.
 #[proc_macro]
 pub fn hypernetwork(input: TokenStream) -> TokenStream {
     hypernetwork::hypernetwork(input.into()).into()

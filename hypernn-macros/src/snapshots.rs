@@ -113,6 +113,31 @@ fn a_hypernetwork_over_a_configured_target() {
 }
 
 #[test]
+fn a_hypernetwork_by_constructor_with_roles() {
+    assert_snapshot!(network(quote! {
+        struct HyperNet for models::Net {
+            target: by constructor,
+            roles: [("head.*", generate), ("*", freeze)],
+            embedding: table(64, 8),
+            generator: linear,
+            mode: static,
+        }
+    }));
+}
+
+#[test]
+fn a_target_with_a_role() {
+    assert_snapshot!(target(quote! {
+        struct Net {
+            #[hyper(linear(2, 2), role = freeze)]
+            trunk: Linear,
+            #[hyper(linear(2, 2), tie(weight = trunk.weight), role = train)]
+            head: Linear,
+        }
+    }));
+}
+
+#[test]
 fn a_wrong_hypernetwork() {
     assert_snapshot!(network(quote! {
         struct HyperNet for Net {

@@ -71,11 +71,12 @@
 //!
 //! # Features
 //!
-//! None by default. `cuda`, `cudnn`, `metal`, `mkl` and `accelerate` switch on those of candle.
+//! None by default. `tracing` adds spans around generation and forward. `cuda`, `cudnn`, `metal`, `mkl` and `accelerate` switch on those of candle.
 
 pub mod check;
 pub mod condition;
 pub mod embedding;
+mod files;
 pub mod flow;
 pub mod generated;
 pub mod generator;
@@ -85,8 +86,10 @@ mod mlp;
 pub mod nn;
 mod ops;
 mod plan;
+mod pretrained;
 pub mod seeded;
 pub mod target;
+mod trace;
 
 pub use condition::Condition;
 pub use embedding::State;
@@ -95,8 +98,10 @@ pub use generated::GeneratedParams;
 pub use hypernetwork::{Aux, DynamicAux};
 pub use hypernn_macros::{HyperTarget, hypernetwork};
 pub use plan::ChunkPlan;
+pub use pretrained::Pretrained;
 pub use target::layer::{HyperLayer, Parameters};
 pub use target::layout::Layout;
+pub use target::role::Role;
 pub use target::{FixedTarget, HyperTarget};
 
 /// What the macros' output names; not for use by hand.

@@ -1,7 +1,7 @@
 """Recomputes the golden files: pip install torch hyper-nn==0.2.2 safetensors, then run this.
 
 Weights and inputs are read from each file and everything else is computed anew; with --fresh, they
-are drawn anew as well.
+are drawn anew as well. Beside each hypernetwork's file goes its `state_dict`, as `torch.save` writes it.
 """
 
 import importlib.metadata
@@ -223,6 +223,8 @@ def regenerate(name, fresh):
     single = compute(net, case, start, torch.float32)
     tensors = {n: t.contiguous() for n, t in (start | single | double).items()}
     save_file(tensors, path, metadata(name, target, net))
+    if case is not sets:
+        torch.save(net.state_dict(), path.with_suffix(".pt"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::missing_errors_doc, clippy::unwrap_used, clippy::panic)]
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use candle_core::{D, DType, Device, Module, Result, Tensor, Var};
 use candle_nn::VarMap;
@@ -10,6 +11,10 @@ use hypernn::nn::{Conv2d, Conv2dConfig, GRU, GRUState, Linear, RNN, ops};
 use hypernn::{HyperTarget, hypernetwork};
 
 use crate::{relative_error, values, variable, variables_on};
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
+}
 
 /// A file of reference values.
 struct Golden {
@@ -19,9 +24,36 @@ struct Golden {
 
 impl Golden {
     fn open(name: &str, device: &Device) -> Result<Self> {
-        let path = format!("{}/golden/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+        let path = path(&format!("{name}.safetensors"));
         let tensors = candle_core::safetensors::load(path, device)?;
         Ok(Self { tensors, device: device.clone() })
+    }
+
+    /// Asserts that both kinds of file of hyper-nn's `state_dict` set the variables to the file's.
+    fn check_state_dict(
+        &self,
+        name: &str,
+        load: &dyn Fn(&Path) -> Result<()>,
+        (vars, names): (&VarMap, Names<'_>),
+    ) -> Result<()> {
+        let dir = tempfile::TempDir::new()?;
+        let safetensors = dir.path().join("state_dict.safetensors");
+        let hyper = self.tensors.iter().filter_map(|(at, t)| Some((at.strip_prefix("hyper.")?, t)));
+        let hyper: HashMap<_, _> = hyper.map(|(at, t)| (at.to_owned(), t.clone())).collect();
+        candle_core::safetensors::save(&hyper, &safetensors)?;
+        for path in [path(&format!("{name}.pt")), safetensors] {
+            for (ours, _) in names {
+                let var = variable(vars, ours)?;
+                var.set(&var.zeros_like()?)?;
+            }
+            load(&path)?;
+            for (ours, theirs) in names {
+                let var = variable(vars, ours)?;
+                let expected = self.get(&format!("hyper.{theirs}")).narrow(0, 0, var.dim(0)?)?;
+                assert_eq!(values(&var)?, values(&expected)?, "{ours}");
+            }
+        }
+        Ok(())
     }
 
     /// Fresh variables where the file's tensors are.
@@ -148,13 +180,15 @@ hypernetwork! {
     }
 }
 
+const STATIC: [(&str, &str); 3] = [
+    ("embedding.weight", "embedding_module.weight"),
+    ("generator.weight", "weight_generator.weight"),
+    ("generator.bias", "weight_generator.bias"),
+];
+
 pub fn a_static_mlp(device: &Device) -> Result<()> {
     let golden = Golden::open("a_static_small", device)?;
-    let names = [
-        ("embedding.weight", "embedding_module.weight"),
-        ("generator.weight", "weight_generator.weight"),
-        ("generator.bias", "weight_generator.bias"),
-    ];
+    let names = STATIC;
     for dtype in [DType::F32, DType::F64] {
         let (vars, vb) = golden.variables(dtype);
         let hyper = HyperMlp::new(vb)?;
@@ -198,15 +232,17 @@ hypernetwork! {
     }
 }
 
+const CNN: [(&str, &str); 5] = [
+    ("embedding.weight", "embedding_module.weight"),
+    ("generator.0.weight", "weight_generator.0.weight"),
+    ("generator.0.bias", "weight_generator.0.bias"),
+    ("generator.1.weight", "weight_generator.2.weight"),
+    ("generator.1.bias", "weight_generator.2.bias"),
+];
+
 pub fn a_static_cnn(device: &Device) -> Result<()> {
     let golden = Golden::open("d_static_cnn", device)?;
-    let names = [
-        ("embedding.weight", "embedding_module.weight"),
-        ("generator.0.weight", "weight_generator.0.weight"),
-        ("generator.0.bias", "weight_generator.0.bias"),
-        ("generator.1.weight", "weight_generator.2.weight"),
-        ("generator.1.bias", "weight_generator.2.bias"),
-    ];
+    let names = CNN;
     assert_eq!(HyperCnn::CHUNKS.chunk(), 151);
     for dtype in [DType::F32, DType::F64] {
         let (vars, vb) = golden.variables(dtype);
@@ -336,4 +372,40 @@ pub fn a_recurrent_target_with_new_weights_at_each_step(device: &Device) -> Resu
         check_case(&golden, &vars, &DYNAMIC, Found { generated, output, inputs })?;
     }
     Ok(())
+}
+
+/// hyper-nn's own files, in PyTorch's format and as safetensors, give the same outputs.
+pub fn state_dicts_of_static_hypernetworks(device: &Device) -> Result<()> {
+    let golden = Golden::open("a_static_small", device)?;
+    let (vars, vb) = golden.variables(DType::F32);
+    let hyper = HyperMlp::new(vb)?;
+    let load = |path: &Path| hyper.load_hyper_nn(path);
+    golden.check_state_dict("a_static_small", &load, (&vars, &STATIC))?;
+    golden.check("output", &hyper.forward(golden.get("input.x"))?)?;
+
+    let golden = Golden::open("d_static_cnn", device)?;
+    let (vars, vb) = golden.variables(DType::F32);
+    let hyper = HyperCnn::new(vb)?;
+    let load = |path: &Path| hyper.load_hyper_nn(path);
+    golden.check_state_dict("d_static_cnn", &load, (&vars, &CNN))?;
+    golden.check("output", &hyper.forward(golden.get("input.x"))?)
+}
+
+/// The same for dynamic ones.
+pub fn state_dicts_of_dynamic_hypernetworks(device: &Device) -> Result<()> {
+    let golden = Golden::open("f_dynamic_vmap_b10", device)?;
+    let (vars, vb) = golden.variables(DType::F32);
+    let hyper = HyperSamples::new(vb)?;
+    let load = |path: &Path| hyper.load_hyper_nn(path);
+    golden.check_state_dict("f_dynamic_vmap_b10", &load, (&vars, &DYNAMIC))?;
+    let rows = golden.get("input.x").squeeze(1)?;
+    golden.check("output", &hyper.forward(&rows)?.unsqueeze(1)?)?;
+
+    let golden = Golden::open("g_dynamic_grucell", device)?;
+    let (vars, vb) = golden.variables(DType::F32);
+    let hyper = HyperRecurrent::new(vb)?;
+    let load = |path: &Path| hyper.load_hyper_nn(path);
+    golden.check_state_dict("g_dynamic_grucell", &load, (&vars, &DYNAMIC))?;
+    let [_, output, _] = steps(&hyper, golden.get("input.category"), golden.get("input.xs"))?;
+    golden.check("output", &output)
 }

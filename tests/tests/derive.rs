@@ -508,3 +508,22 @@ fn a_target_declared_by_a_macro() {
     let net = Declared::unpack_with(&1, &flat(10)).unwrap();
     assert_eq!((values(net.first.weight()).len(), values(net.second.weight()).len()), (4, 3));
 }
+
+/// Values that mean something else in the place of a statement.
+#[derive(HyperTarget)]
+struct Valued {
+    #[hyper(linear(1, 1))]
+    #[allow(dead_code)]
+    fc: Linear,
+    #[hyper(value = if true { 1 } else { 2 } + 3)]
+    sum: usize,
+    #[hyper(value = { 4 } - 1)]
+    difference: usize,
+}
+
+#[test]
+fn values_are_expressions() -> Result<()> {
+    let net = Valued::unpack(&Tensor::zeros(2, DType::F32, &Device::Cpu)?)?;
+    assert_eq!((net.sum, net.difference), (4, 3));
+    Ok(())
+}

@@ -29,3 +29,13 @@ fn ten_samples_with_weights_of_their_own() -> Result<()> {
 fn a_recurrent_target_with_new_weights_at_each_step() -> Result<()> {
     golden::a_recurrent_target_with_new_weights_at_each_step(&Device::Cpu)
 }
+
+#[test]
+fn state_dicts_of_static_hypernetworks() -> Result<()> {
+    golden::state_dicts_of_static_hypernetworks(&Device::Cpu)
+}
+
+#[test]
+fn state_dicts_of_dynamic_hypernetworks() -> Result<()> {
+    golden::state_dicts_of_dynamic_hypernetworks(&Device::Cpu)
+}

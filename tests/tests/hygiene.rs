@@ -25,7 +25,7 @@ mod hostile {
     }
     taken!(Result Ok Err Some None Option Vec Tensor Box String Self_ Default Clone Debug Module NoPart NoTarget);
     taken!(HyperTarget HyperLayer FixedTarget Parameters Part TargetOf Sizes Linear VarBuilder);
-    taken!(usize bool f64 str);
+    taken!(usize bool f64 str Fn FnMut Into Send Sync);
     taken!(params source config spec inner shape rows vb xs sizes plan declaration);
 
     pub mod core {}
@@ -49,7 +49,7 @@ mod hostile {
         };
     }
 
-    taken!(linear table mlp tanh embedding generator hyper_nn);
+    taken!(linear table mlp tanh embedding generator hyper_nn generate train freeze shared);
 
     /// What the expressions read, by names that the output uses too.
     mod numbers {
@@ -61,7 +61,7 @@ mod hostile {
     pub struct Net {
         #[hyper(linear(2, numbers::num_target_params as ::core::primitive::usize))]
         pub params: ::hypernn::nn::Linear,
-        #[hyper(layer_norm(2, 1e-5))]
+        #[hyper(layer_norm(2, 1e-5), role = train)]
         pub source: ::hypernn::nn::LayerNorm,
         #[hyper(if true { linear(2, 2) })]
         pub config: ::core::option::Option<::hypernn::nn::Linear>,
@@ -104,15 +104,27 @@ mod hostile {
             config: ::core::primitive::usize,
         }
     }
+
+    ::hypernn::hypernetwork! {
+        pub struct HyperBuilt for ::hypernn::nn::Linear {
+            target: by constructor,
+            roles: [("weight", train), ("*", generate)],
+            embedding: table(2, 3),
+            generator: linear,
+            mode: static,
+        }
+    }
 }
 
 #[test]
 fn nothing_in_scope_gets_in_the_way() {
     let hyper = hostile::HyperNet::new(variables()).unwrap();
-    assert_eq!(hostile::HyperNet::NUM_TARGET_PARAMS, 4 * 6 + 4 + 2);
+    assert_eq!(hostile::HyperNet::NUM_TARGET_PARAMS, 4 * 6 + 2);
     assert_eq!(hyper.forward(&inputs(2)).unwrap().dims(), [3, 2]);
     let sized = hostile::HyperSized::new(&4, variables()).unwrap();
     assert_eq!(sized.target().unwrap().fc.weight().dims(), [1, 4]);
+    let built = hostile::HyperBuilt::new(variables(), |vb| hypernn::nn::linear(4, 2, vb)).unwrap();
+    assert_eq!(built.target().unwrap().weight().dims(), [2, 4]);
 }
 
 /// The crate under another path: a re-export, as a crate that builds upon hypernn would have.
@@ -404,6 +416,16 @@ pub mod linted {
     }
 
     hypernetwork! {
+        /// A hypernetwork over a target by its constructor.
+        pub struct HyperBuilt for Linear {
+            target: by constructor,
+            embedding: table(5, 8),
+            generator: linear,
+            mode: static,
+        }
+    }
+
+    hypernetwork! {
         /// A hypernetwork over one instance of a generic target.
         pub struct HyperAround for Around<'static, Net, 2> {
             embedding: table(1, 8),
@@ -415,7 +437,7 @@ pub mod linted {
 
 #[test]
 fn the_output_brings_no_warnings() {
-    use linted::{Configured, HyperAround, HyperConfigured, HyperNet, Net, Sizes};
+    use linted::{Configured, HyperAround, HyperBuilt, HyperConfigured, HyperNet, Net, Sizes};
 
     let flat = Tensor::ones(Net::NUM_PARAMS, DType::F32, &Device::Cpu).unwrap();
     assert_eq!(Net::functional_logits(&flat, &inputs(4)).unwrap().dims(), [3, 2]);
@@ -425,6 +447,7 @@ fn the_output_brings_no_warnings() {
     assert_eq!(HyperNet::NUM_TARGET_PARAMS, 14);
     let _ = HyperNet::new(variables()).unwrap();
     let _ = HyperConfigured::new(&sizes, variables()).unwrap();
+    let _ = HyperBuilt::new(variables(), |vb| hypernn::nn::linear(4, 2, vb)).unwrap();
     let around = HyperAround::new(variables()).unwrap().target().unwrap();
     assert_eq!(around.parts().2, "name");
 }

@@ -6,10 +6,11 @@ use syn::parse::{Parse, ParseStream, Parser};
 use syn::{Attribute, Expr, Ident, Path, Type, Visibility, parse_quote};
 
 use super::parse::{Declaration, Entry};
-use crate::attr::unknown_key;
+use crate::attr::{self, unknown_key};
 use crate::report::Report;
 
-const KEYS: [&str; 6] = ["embedding", "generator", "mode", "init", "config", "crate"];
+const KEYS: [&str; 8] =
+    ["embedding", "generator", "mode", "init", "config", "target", "roles", "crate"];
 
 /// A declaration whose parts are known; expanding it can't fail.
 pub(super) struct Checked {
@@ -21,8 +22,9 @@ pub(super) struct Checked {
     pub(super) generator: Expr,
     pub(super) mode: Mode,
     pub(super) init: Expr,
-    /// The type of the target's configuration, where its sizes are known only at run time.
-    pub(super) config: Option<Type>,
+    pub(super) source: Source,
+    /// Roles by pattern; the sizes are then known only at run time.
+    pub(super) roles: Option<Expr>,
     /// The path of the hypernn crate.
     pub(super) krate: Path,
 }
@@ -32,6 +34,23 @@ pub(super) struct Checked {
 pub(super) enum Mode {
     Static,
     Dynamic,
+}
+
+impl Checked {
+    /// Whether all sizes are constants.
+    pub(super) fn has_constants(&self) -> bool {
+        matches!(self.source, Source::Fixed) && self.roles.is_none()
+    }
+}
+
+/// How the target is known.
+pub(super) enum Source {
+    /// It derives `HyperTarget`, and its sizes are constants.
+    Fixed,
+    /// It derives `HyperTarget`, and `new` takes its configuration, of this type.
+    Configured(Box<Type>),
+    /// `new` takes its constructor.
+    Constructor,
 }
 
 /// Where the report then holds an error, what is missing is a placeholder.
@@ -44,9 +63,12 @@ pub(super) fn check(declaration: Declaration, report: &mut Report) -> Checked {
     let generator = keys.required("generator", "generator: linear", report);
     let mode = mode(&keys, report).unwrap_or(Mode::Static);
     let init = keys.parsed("init", report).unwrap_or_else(|| parse_quote!(exact));
-    let config = keys.parsed_by("config", Type::without_plus, report);
-    let krate = keys.parsed("crate", report).unwrap_or_else(|| parse_quote!(::hypernn));
-    Checked { attrs, vis, name, target, embedding, generator, mode, init, config, krate }
+    let source = source(&keys, report);
+    let roles = keys.parsed("roles", report);
+    let krate = keys
+        .parsed_by("crate", attr::crate_path, report)
+        .unwrap_or_else(|| parse_quote!(::hypernn));
+    Checked { attrs, vis, name, target, embedding, generator, mode, init, source, roles, krate }
 }
 
 /// Unknown keys, and each key but the first of its name.
@@ -59,6 +81,22 @@ fn check_keys(entries: &[Entry], report: &mut Report) {
             report.error(&entry.key, format!("`{key}` is given twice"));
         }
     }
+}
+
+fn source(keys: &Keys<'_>, report: &mut Report) -> Source {
+    let config = keys.parsed_by("config", Type::without_plus, report);
+    let Some(written) = keys.value("target") else {
+        return config.map_or(Source::Fixed, |config| Source::Configured(Box::new(config)));
+    };
+    let text = written.to_string();
+    if text != "by constructor" {
+        let form = "write `target: by constructor`, or leave it out where the target derives `HyperTarget`";
+        report.error(written, format!("unknown target `{text}`: {form}"));
+    } else if let Some(config) = keys.value("config") {
+        let reason = "a target by constructor takes no `config`: the constructor that `new` takes knows its own";
+        report.error(config, reason.to_owned());
+    }
+    Source::Constructor
 }
 
 fn mode(keys: &Keys<'_>, report: &mut Report) -> Option<Mode> {
@@ -163,10 +201,32 @@ mod tests {
         assert_eq!(
             errors(tokens),
             [
-                "unknown key `embeding`; did you mean `embedding`? (known here: `embedding`, `generator`, `mode`, `init`, `config`, `crate`)",
+                "unknown key `embeding`; did you mean `embedding`? (known here: `embedding`, `generator`, `mode`, `init`, `config`, `target`, `roles`, `crate`)",
                 "`generator` is given twice",
                 "`H` has no `embedding`: write `embedding: table(64, 8)`",
                 "unknown mode `statik`: write `mode: static`, or `mode: dynamic` where the input takes part",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_target_is_by_constructor_or_derived() {
+        let with = |target: TokenStream| {
+            errors(quote! {
+                struct H for Net { embedding: table(1, 2), generator: linear, mode: static, #target }
+            })
+        };
+        assert_eq!(with(quote!(target: by constructor)), [""; 0]);
+        assert_eq!(
+            with(quote!(target: constructor)),
+            [
+                "unknown target `constructor`: write `target: by constructor`, or leave it out where the target derives `HyperTarget`"
+            ]
+        );
+        assert_eq!(
+            with(quote!(target: by constructor, config: Sizes)),
+            [
+                "a target by constructor takes no `config`: the constructor that `new` takes knows its own"
             ]
         );
     }

@@ -2,9 +2,9 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{Expr, Ident, Type};
+use syn::{Expr, Ident};
 
-use super::check::{Checked, Mode};
+use super::check::{Checked, Mode, Source};
 use super::methods::{methods, own_condition};
 use crate::span::{ends, private_at};
 
@@ -17,9 +17,9 @@ pub(super) fn expand(checked: &Checked) -> TokenStream {
 /// What stands in for a declaration with errors: the same names, nothing behind them.
 pub(super) fn stub(checked: &Checked) -> TokenStream {
     let Checked { name, krate, .. } = checked;
-    let config = checked.config.as_ref().map(|config| quote!(_config: &#config,));
+    let Argument { before, after, .. } = Argument::of(checked);
     let stub = quote! {
-        #[allow(dead_code, missing_docs)]
+        #[allow(dead_code, missing_docs, unused_variables)]
         impl #name {
             pub const NUM_TARGET_PARAMS: #krate::__private::usize = 0;
             pub const NUM_PARAMS: #krate::__private::usize = 0;
@@ -29,12 +29,35 @@ pub(super) fn stub(checked: &Checked) -> TokenStream {
             const __OWN_CONDITION: #krate::__private::OwnCondition =
                 #krate::__private::OwnCondition { is_vector: true, condition: 0, input: 0 };
 
-            pub fn new(#config _vb: #krate::nn::VarBuilder<'_>) -> #krate::__private::Result<Self> {
+            pub fn new(
+                #before
+                _: #krate::nn::VarBuilder<'_>,
+                #after
+            ) -> #krate::__private::Result<Self> {
+                #krate::__private::invalid()
+            }
+
+            pub fn new_from<'__p>(
+                #before
+                _: #krate::nn::VarBuilder<'_>,
+                _: impl #krate::__private::Into<#krate::Pretrained<'__p>>,
+                #after
+            ) -> #krate::__private::Result<Self> {
                 #krate::__private::invalid()
             }
         }
     };
     [definition(checked), stub, methods(checked), traits(checked)].into_iter().collect()
+}
+
+/// What `new` takes for a target by constructor.
+fn constructor_bound(checked: &Checked) -> TokenStream {
+    let Checked { target, krate, .. } = checked;
+    let private = quote!(#krate::__private);
+    quote! {
+        impl #private::Fn(#krate::nn::VarBuilder<'_>) -> #private::Result<#target>
+            + #private::Send + #private::Sync + 'static
+    }
 }
 
 /// The type of the runtime crate that is wrapped.
@@ -179,18 +202,137 @@ fn conditions(checked: &Checked, embedding: &Part, generator: &Part) -> TokenStr
     quote!(#krate::__private::Option::Some((#embedding, #generator)))
 }
 
-/// `new`, with constants and their checks where the target's sizes are constants.
+/// `new`, with constants and their checks where all sizes are constants.
 fn construction(checked: &Checked) -> TokenStream {
-    match &checked.config {
-        None => fixed(checked),
-        Some(config) => configured(checked, config),
+    let constants = checked.has_constants().then(|| constants(checked));
+    constants.into_iter().chain([functions(checked)]).collect()
+}
+
+/// What `new` takes beside the builder: a configuration before it, or a constructor after it.
+struct Argument {
+    name: Option<Ident>,
+    before: TokenStream,
+    after: TokenStream,
+}
+
+impl Argument {
+    fn of(checked: &Checked) -> Self {
+        let none = TokenStream::new;
+        match &checked.source {
+            Source::Fixed => Self { name: None, before: none(), after: none() },
+            Source::Configured(config) => {
+                let at = Span::mixed_site().located_at(ends(config).1);
+                let name = Ident::new("config", at);
+                Self { before: quote!(#name: &#config,), after: none(), name: Some(name) }
+            }
+            Source::Constructor => {
+                let name = Ident::new("constructor", Span::mixed_site());
+                let bound = constructor_bound(checked);
+                Self { before: none(), after: quote!(#name: #bound,), name: Some(name) }
+            }
+        }
     }
 }
 
-/// The only place that asks for a target.
-fn is_target(checked: &Checked, also: &TokenStream) -> TokenStream {
+/// `new`, `new_from`, and what they share.
+fn functions(checked: &Checked) -> TokenStream {
+    let Checked { name, target, krate, .. } = checked;
+    let private = quote!(#krate::__private);
+    let Argument { name: argument, before, after } = Argument::of(checked);
+    let (asked, plan) = (is_target(checked), plan(checked));
+    let (sizes, build) = (sizes_of_plan(checked), build(checked));
+    quote_spanned! {Span::mixed_site()=>
+        #asked
+
+        #[allow(dead_code, unused_parens)]
+        impl #name {
+            /// Builds the hypernetwork, with its variables below `vb`.
+            ///
+            /// # Errors
+            /// An invalid size, the builder's own, or those of the target's constructor.
+            pub fn new(
+                #before
+                vb: #krate::nn::VarBuilder<'_>,
+                #after
+            ) -> #private::Result<Self> {
+                Self::__build(Self::__plan(#argument)?, vb)
+            }
+
+            /// As `new`, over a pretrained network: it starts as that network, and learns the
+            /// difference.
+            ///
+            /// # Errors
+            /// As `new`, or a tensor that the pretrained network lacks or has in another shape.
+            pub fn new_from<'__p>(
+                #before
+                vb: #krate::nn::VarBuilder<'_>,
+                pretrained: impl #private::Into<#krate::Pretrained<'__p>>,
+                #after
+            ) -> #private::Result<Self> {
+                let plan = Self::__plan(#argument)?;
+                let plan = plan.with_pretrained(pretrained, (vb.dtype(), vb.device()))?;
+                Self::__build(plan, vb)
+            }
+
+            fn __plan(#before #after) -> #private::Result<#private::TargetPlan<#target>> {
+                #[allow(unused_imports)]
+                use #private::NoTarget as _;
+                #plan
+            }
+
+            fn __build(
+                plan: #private::TargetPlan<#target>,
+                vb: #krate::nn::VarBuilder<'_>,
+            ) -> #private::Result<Self> {
+                let sizes = #sizes;
+                #build
+            }
+        }
+    }
+}
+
+/// The target's plan, with its roles.
+fn plan(checked: &Checked) -> TokenStream {
     let Checked { target, krate, .. } = checked;
     let private = quote!(#krate::__private);
+    let plan = match &checked.source {
+        Source::Fixed => quote!(#private::TargetOf::<#target>::fixed_plan()),
+        Source::Configured(config) => {
+            let (span, end) = ends(config);
+            let at = private_at(krate, span);
+            let argument = Argument::of(checked).name;
+            let argument = quote_spanned!(end=> (#argument));
+            quote_spanned!(span=> #at::TargetOf::<#target>::target_plan #argument)
+        }
+        Source::Constructor => {
+            let argument = Argument::of(checked).name;
+            quote!(#private::TargetPlan::<#target>::from_constructor(#argument))
+        }
+    };
+    let Some(roles) = &checked.roles else { return plan };
+    let (span, roles) = (ends(roles).0, closed(roles));
+    let roles = quote!({ #[allow(unused_imports)] use #krate::target::role::spec::*; #roles });
+    quote_spanned!(span=> #plan?.with_roles(&#roles))
+}
+
+fn sizes_of_plan(checked: &Checked) -> TokenStream {
+    if checked.has_constants() {
+        return quote!(Self::__SIZES);
+    }
+    quote_spanned!(Span::mixed_site()=> Self::__sizes(plan.num_params()))
+}
+
+/// The only place that asks for a target.
+fn is_target(checked: &Checked) -> TokenStream {
+    let Checked { target, krate, .. } = checked;
+    let private = quote!(#krate::__private);
+    let (span, _) = ends(target);
+    let at = private_at(krate, span);
+    let also = match checked.source {
+        Source::Constructor => return TokenStream::new(),
+        Source::Configured(_) => TokenStream::new(),
+        Source::Fixed => quote_spanned!(span=> #at::TargetOf::<#target>::fixed();),
+    };
     quote! {
         const _: fn() = || {
             #[allow(unused_imports)]
@@ -201,7 +343,7 @@ fn is_target(checked: &Checked, also: &TokenStream) -> TokenStream {
     }
 }
 
-/// The body of `new`, after the plan and the sizes.
+/// What `new` does after the plan and the sizes.
 fn build(checked: &Checked) -> TokenStream {
     let Checked { name, init, krate, .. } = checked;
     let private = quote!(#krate::__private);
@@ -229,52 +371,14 @@ fn build(checked: &Checked) -> TokenStream {
     }
 }
 
-/// For a target whose sizes are known at run time.
-fn configured(checked: &Checked, config: &Type) -> TokenStream {
-    let Checked { name, target, krate, .. } = checked;
-    let (private, build) = (quote!(#krate::__private), build(checked));
-    let is_target = is_target(checked, &TokenStream::new());
-    let (span, end) = ends(config);
-    let at = private_at(krate, span);
-    let argument = Ident::new("config", Span::mixed_site().located_at(end));
-    let argument = quote_spanned!(end=> (#argument));
-    let plan = quote_spanned!(span=> #at::TargetOf::<#target>::target_plan #argument);
-    quote_spanned! {Span::mixed_site()=>
-        #is_target
-
-        #[allow(dead_code, unused_parens)]
-        impl #name {
-            /// Builds the hypernetwork for a target of this configuration, with its variables
-            /// below `vb`.
-            ///
-            /// # Errors
-            /// An invalid size, or the builder's own.
-            pub fn new(
-                config: &#config,
-                vb: #krate::nn::VarBuilder<'_>,
-            ) -> #private::Result<Self> {
-                #[allow(unused_imports)]
-                use #private::NoTarget as _;
-                let plan = #plan?;
-                let sizes = Self::__sizes(plan.num_params());
-                #build
-            }
-        }
-    }
-}
-
 /// For a target all of whose sizes are constants.
-fn fixed(checked: &Checked) -> TokenStream {
+fn constants(checked: &Checked) -> TokenStream {
     let Checked { name, target, krate, .. } = checked;
-    let (private, build) = (quote!(#krate::__private), build(checked));
-    let (span, _) = ends(target);
-    let at = private_at(krate, span);
-    let is_target = is_target(checked, &quote_spanned!(span=> #at::TargetOf::<#target>::fixed();));
+    let private = quote!(#krate::__private);
     let rows = Part::embedding(checked).deny(&quote!(#name::__SIZES.rows()));
     let generator = Part::generator(checked).deny(&quote!(#name::__SIZES.generator()));
     let own_condition = own_condition_constant(checked);
     quote_spanned! {Span::mixed_site()=>
-        #is_target
         #rows
         #generator
 
@@ -285,14 +389,14 @@ fn fixed(checked: &Checked) -> TokenStream {
 
             #own_condition
 
-            /// The number of the target's parameters.
+            /// The number of the target's generated parameters.
             pub const NUM_TARGET_PARAMS: #private::usize = {
                 #[allow(unused_imports)]
                 use #private::NoTarget as _;
                 #private::TargetOf::<#target>::NUM_PARAMS
             };
 
-            /// The number of the hypernetwork's own parameters.
+            /// The number of the parameters of embedding and generator.
             pub const NUM_PARAMS: #private::usize = Self::__SIZES.num_params;
 
             /// `NUM_PARAMS / NUM_TARGET_PARAMS`.
@@ -301,18 +405,6 @@ fn fixed(checked: &Checked) -> TokenStream {
 
             /// How the generated rows cover the target's flat vector.
             pub const CHUNKS: #krate::ChunkPlan = Self::__SIZES.shape.plan;
-
-            /// Builds the hypernetwork, with its variables below `vb`.
-            ///
-            /// # Errors
-            /// The builder's own.
-            pub fn new(vb: #krate::nn::VarBuilder<'_>) -> #private::Result<Self> {
-                #[allow(unused_imports)]
-                use #private::NoTarget as _;
-                let plan = #private::TargetOf::<#target>::fixed_plan()?;
-                let sizes = Self::__SIZES;
-                #build
-            }
         }
     }
 }

@@ -32,6 +32,7 @@ struct Paths {
     target: TokenStream,
     params: TokenStream,
     aux: TokenStream,
+    audit: TokenStream,
     network: TokenStream,
     /// The quantified lifetime keeps rustc from refusing a method where the bound does not hold.
     module: TokenStream,
@@ -57,6 +58,7 @@ impl Paths {
             target: quote!(#target),
             params: quote!(#krate::GeneratedParams<#target>),
             aux,
+            audit: quote!(#krate::hypernetwork::Audit),
             network: super::expand::network(checked),
             module: quote_spanned!(span=> where for<'__a> #target: #krate::nn::Module),
             module_t: quote_spanned!(span=> where for<'__a> #target: #krate::nn::ModuleT),
@@ -67,8 +69,8 @@ impl Paths {
 
 /// What holds where the input can condition its own weights, as far as constants tell.
 pub(super) fn own_condition(checked: &Checked) -> TokenStream {
-    let Checked { name, krate, mode, config, .. } = checked;
-    if *mode == Mode::Static || config.is_some() {
+    let Checked { name, krate, mode, .. } = checked;
+    if *mode == Mode::Static || !checked.has_constants() {
         return TokenStream::new();
     }
     let private = quote!(#krate::__private);
@@ -175,7 +177,7 @@ fn generation(paths: &Paths) -> TokenStream {
 }
 
 fn sequences(paths: &Paths) -> TokenStream {
-    let Paths { private, result, tensor, state, target, module, own, .. } = paths;
+    let Paths { private, result, tensor, state, target, module, module_t, own, .. } = paths;
     quote! {
         /// One step of a sequence: the input conditions its own weights, from a state; also gives
         /// the next state.
@@ -187,12 +189,38 @@ fn sequences(paths: &Paths) -> TokenStream {
             self.inner.step(xs, state)
         }
 
+        /// As `step`, in training or not.
+        ///
+        /// # Errors
+        /// As there.
+        pub fn step_t(
+            &self,
+            xs: &#tensor,
+            state: &#state,
+            train: #private::bool,
+        ) -> #result<(#tensor, #state)> #module_t #own {
+            self.inner.step_t(xs, state, train)
+        }
+
         /// A whole sequence `[B, T, …]` from a state: outputs `[B, T, …]` and the last state.
         ///
         /// # Errors
         /// As `step`, or no steps.
         pub fn run(&self, xs: &#tensor, state: &#state) -> #result<(#tensor, #state)> #module #own {
             self.inner.run(xs, state)
+        }
+
+        /// As `run`, in training or not.
+        ///
+        /// # Errors
+        /// As there.
+        pub fn run_t(
+            &self,
+            xs: &#tensor,
+            state: &#state,
+            train: #private::bool,
+        ) -> #result<(#tensor, #state)> #module_t #own {
+            self.inner.run_t(xs, state, train)
         }
 
         /// A sequence of conditions over a target of any signature, such as a recurrent one:
@@ -286,8 +314,17 @@ fn forward_methods(paths: &Paths) -> TokenStream {
 }
 
 fn file_methods(paths: &Paths) -> TokenStream {
-    let Paths { private, result, network, .. } = paths;
+    let Paths { private, result, tensor, params, audit, network, .. } = paths;
     quote! {
+        /// Which generated tensors and which variables get a gradient from a loss that was
+        /// computed with `params`.
+        ///
+        /// # Errors
+        /// The backward pass's own.
+        pub fn audit(&self, params: &#params, loss: &#tensor) -> #result<#audit> {
+            self.inner.audit(params, loss)
+        }
+
         /// The hypernetwork itself, with all its methods.
         pub fn as_network(&self) -> &#network {
             &self.inner
@@ -299,6 +336,18 @@ fn file_methods(paths: &Paths) -> TokenStream {
         /// The file can't be written.
         pub fn save(&self, path: impl #private::AsRef<#private::Path>) -> #result<()> {
             self.inner.save(path)
+        }
+
+        /// Reads a `state_dict` of the Python library hyper-nn, for the same network with
+        /// `init: hyper_nn`.
+        ///
+        /// # Errors
+        /// The file can't be read, or is not of such a network; nothing has changed.
+        pub fn load_hyper_nn(
+            &self,
+            path: impl #private::AsRef<#private::Path>,
+        ) -> #result<()> {
+            self.inner.load_hyper_nn(path)
         }
 
         /// Reads what `save` wrote.

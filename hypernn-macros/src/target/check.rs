@@ -15,7 +15,7 @@ use crate::attr::{similar, unknown_key};
 use crate::report::Report;
 
 const STRUCT_KEYS: &[&str] = &["config", "crate", "forward", "sequential", "sequential_t", "input"];
-const FIELD_KEYS: &[&str] = &["value", "name", "tie"];
+const FIELD_KEYS: &[&str] = &["value", "name", "tie", "role"];
 
 /// A target without errors, unless the report has some.
 pub(crate) struct Target {
@@ -48,7 +48,16 @@ pub(crate) struct Field {
     pub(crate) member: Member,
     pub(crate) ty: Type,
     pub(crate) name: String,
+    /// None where its tensors are generated.
+    pub(crate) role: Option<Role>,
     pub(crate) kind: FieldKind,
+}
+
+/// What becomes of a field's tensors that are not generated.
+#[derive(Clone, Copy)]
+pub(crate) enum Role {
+    Train,
+    Freeze,
 }
 
 /// What a field is made of.
@@ -247,6 +256,7 @@ struct Items {
     value: Option<(Ident, Expr)>,
     name: Option<(Ident, LitStr)>,
     tie: Option<(Ident, Tie)>,
+    role: Option<(Ident, Ident)>,
 }
 
 fn check_field(
@@ -259,6 +269,7 @@ fn check_field(
     check_self(&items, report);
     let items = sort_items(items, report);
     check_combination(&items, report);
+    let role = items.role.as_ref().and_then(|role| check_role(role, items.layer.as_ref(), report));
     let name = layout_name(&member, items.name.map(|(_, name)| name), earlier, report);
     let kind = match items.value {
         Some((_, value)) if items.layer.is_none() => FieldKind::Value(value),
@@ -272,7 +283,7 @@ fn check_field(
             FieldKind::Layer { layer, tie }
         }
     };
-    Field { member, ty, name, kind }
+    Field { member, ty, name, role, kind }
 }
 
 /// There is no `self` before its fields are made.
@@ -281,7 +292,10 @@ fn check_self(items: &[FieldItem], report: &mut Report) {
         let expressions = match item {
             FieldItem::Layer(layer) => expressions(layer),
             FieldItem::Value(_, value) => vec![value],
-            FieldItem::Name(..) | FieldItem::Tie(..) | FieldItem::Unknown(_) => Vec::new(),
+            FieldItem::Name(..)
+            | FieldItem::Tie(..)
+            | FieldItem::Role(..)
+            | FieldItem::Unknown(_) => Vec::new(),
         };
         for at in expressions.into_iter().filter_map(|e| find_self(e.to_token_stream())) {
             report.error(at, "there is no `self` here: the fields are made before the struct is; use a constant or the struct's `config`");
@@ -326,17 +340,18 @@ fn nested(member: &Member) -> Layer {
 
 fn sort_items(items: Vec<FieldItem>, report: &mut Report) -> Items {
     let (mut layer, mut value) = (None, Once::new());
-    let (mut name, mut tie) = (Once::new(), Once::new());
+    let (mut name, mut tie, mut role) = (Once::new(), Once::new(), Once::new());
     for item in items {
         match item {
             FieldItem::Layer(new) => set_layer(&mut layer, new, report),
             FieldItem::Value(key, new) => value.set(&key.clone(), (key, new), report),
             FieldItem::Name(key, new) => name.set(&key.clone(), (key, new), report),
             FieldItem::Tie(key, new) => tie.set(&key.clone(), (key, new), report),
+            FieldItem::Role(key, new) => role.set(&key.clone(), (key, new), report),
             FieldItem::Unknown(key) => unknown_on_field(&key, report),
         }
     }
-    Items { layer, value: value.value, name: name.value, tie: tie.value }
+    Items { layer, value: value.value, name: name.value, tie: tie.value, role: role.value }
 }
 
 fn set_layer(layer: &mut Option<Layer>, new: Layer, report: &mut Report) {
@@ -370,6 +385,46 @@ fn unknown_on_field(key: &Ident, report: &mut Report) {
         report.error(key, format!("`{name}` belongs on the struct, above its name"));
     } else {
         report.error(key, unknown_key(&name, FIELD_KEYS));
+    }
+}
+
+/// A role of a field's own layers; those of a target in the target are given by name.
+fn check_role(
+    (key, role): &(Ident, Ident),
+    layer: Option<&Layer>,
+    report: &mut Report,
+) -> Option<Role> {
+    let by_name = "in `hypernetwork!`, `roles: [(\"field.*\", freeze)]`";
+    if !layer.is_some_and(is_own) {
+        report.error(key, format!("`role` needs a layer before it: `linear(64, 10), role = freeze`; what a target holds has a role by its name: {by_name}"));
+        return None;
+    }
+    match role.to_string().as_str() {
+        "train" => Some(Role::Train),
+        "freeze" => Some(Role::Freeze),
+        "generate" => {
+            report
+                .error(role, "every field has the role `generate` that has no other: leave it out");
+            None
+        }
+        "shared" => {
+            report.error(role, "fields share a tensor by `tie(weight = field.weight)`; the role `shared` is for names, in `hypernetwork!`: `roles: [(\"layers.*.weight\", shared)]`");
+            None
+        }
+        other => {
+            report.error(role, format!("unknown role `{other}`: a field has `train` or `freeze`"));
+            None
+        }
+    }
+}
+
+/// Whether all of it are layers, and no targets.
+fn is_own(layer: &Layer) -> bool {
+    match layer {
+        Layer::Call(_) => true,
+        Layer::Target(..) => false,
+        Layer::Repeat(layer, _) | Layer::When(_, layer) => is_own(layer),
+        Layer::List(layers) => layers.iter().all(is_own),
     }
 }
 
@@ -606,7 +661,7 @@ mod tests {
         );
         assert_eq!(
             field(quote!(#[hyper(linear(1, 2), bias = true)])),
-            "unknown key `bias` (known here: `value`, `name`, `tie`)"
+            "unknown key `bias` (known here: `value`, `name`, `tie`, `role`)"
         );
         assert!(
             field(quote!(#[hyper(linear(1, 2), tei(weight = embed.weight))])).contains("`tie`?")

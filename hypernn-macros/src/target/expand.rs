@@ -7,7 +7,7 @@ use syn::ext::IdentExt;
 use syn::{Generics, Ident, Member, Type, parse_quote};
 
 use super::chain::trains;
-use super::check::{Field, FieldKind, Forward, Header, Target, member_name};
+use super::check::{Field, FieldKind, Forward, Header, Role, Target, member_name};
 use super::flow::{self, Flow};
 use super::parse::{Layer, Tie};
 use super::{bounds, forward, spec};
@@ -60,7 +60,7 @@ fn values(target: &Target) -> TokenStream {
     let (ident, generics) = (&header.ident, &header.generics);
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     quote! {
-        #[allow(non_snake_case, unused_variables, clippy::all, clippy::pedantic)]
+        #[allow(non_snake_case, unused_parens, unused_variables, clippy::all, clippy::pedantic)]
         impl #impl_generics #ident #ty_generics #where_clause {
             #(#functions)*
         }
@@ -71,6 +71,8 @@ fn value(field: &Field, header: &Header) -> Option<TokenStream> {
     let FieldKind::Value(value) = &field.kind else { return None };
     let (ty, function) = (&field.ty, value_function(&field.member));
     let (argument, config) = (config_argument(header), config_type(header));
+    // In parentheses: an expression may mean something else in the place of a statement.
+    let value = quote_spanned!(ends(value).1=> (#value));
     Some(quote!(fn #function(#argument: &#config) -> #ty { #value }))
 }
 
@@ -311,8 +313,9 @@ fn typed_spec(field: &Field, layer: &Layer) -> TokenStream {
 fn make(field: &Field, layer: &Layer, tie: Option<&Tie>) -> TokenStream {
     let name = &field.name;
     let spec = typed_spec(field, layer);
+    let from_source = role_source(field);
     let Some(Tie { param, field: source, source: parameter }) = tie else {
-        return quote!(#spec.build(#name, __source));
+        return quote!(#spec.build(#name, #from_source));
     };
     let from = local(source);
     let (param, parameter) = (param.unraw().to_string(), parameter.unraw().to_string());
@@ -321,9 +324,19 @@ fn make(field: &Field, layer: &Layer, tie: Option<&Tie>) -> TokenStream {
         {
             use __p::NoParameters as _;
             let __tied = __p::FieldRef(&#from).parameter(#source, #parameter)?;
-            #spec.build_tied(#name, __source, (#param, __tied))
+            #spec.build_tied(#name, #from_source, (#param, __tied))
         }
     }
+}
+
+/// Where the field's tensors come from: the target's source, which is told of a role.
+fn role_source(field: &Field) -> TokenStream {
+    let role = match field.role {
+        None => return quote!(__source),
+        Some(Role::Train) => quote!(__p::Role::Train),
+        Some(Role::Freeze) => quote!(__p::Role::Freeze),
+    };
+    quote!(&mut __p::RoleSource::new(__source, #role))
 }
 
 /// The body of `visit`.
@@ -366,7 +379,8 @@ fn is_fixed(target: &Target) -> bool {
 }
 
 fn num_params(target: &Target) -> TokenStream {
-    let counts = layers(target).map(|(field, layer, tie)| {
+    let generated = layers(target).filter(|(field, ..)| field.role.is_none());
+    let counts = generated.map(|(field, layer, tie)| {
         let ty = field.ty.to_token_stream();
         spec::count(layer, &ty, tie.is_some())
     });

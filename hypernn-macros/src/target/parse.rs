@@ -14,6 +14,7 @@ use crate::report::Report;
 
 const TIE_FORM: &str = "…, tie(weight = field.weight)";
 const VALUE_FORM: &str = "value = EXPR";
+const ROLE_FORM: &str = "…, role = freeze";
 const NAME_FORM: &str = "…, name = \"path\"";
 const LAYER_FORMS: &str = "expected a layer: `linear(64, 10)`, `[layer; n]`, `[layer, layer]`, `if condition { layer }`, `tensor([3, 4])`, `target`, or `value = EXPR` for a field without parameters";
 
@@ -65,6 +66,7 @@ pub(crate) enum FieldItem {
     Value(Ident, Expr),
     Name(Ident, LitStr),
     Tie(Ident, Tie),
+    Role(Ident, Ident),
     Unknown(Ident),
 }
 
@@ -140,7 +142,7 @@ impl Parse for StructItem {
         match key.to_string().as_str() {
             "config" => attr::with_form(assigned(input, Type::without_plus), "config = Type")
                 .map(|config| Self::Config(key, config)),
-            "crate" => attr::with_form(assigned(input, Path::parse_mod_style), "crate = path")
+            "crate" => attr::with_form(assigned(input, attr::crate_path), "crate = path")
                 .map(|path| Self::Crate(key, path)),
             "forward" => attr::with_form(
                 signature(input),
@@ -233,6 +235,8 @@ impl Parse for FieldItem {
             }
             Some("tie") => keyed(input, |input| in_parens(input, Tie::parse), TIE_FORM)
                 .map(|(key, tie)| Self::Tie(key, tie)),
+            Some("role") => keyed(input, |input| assigned(input, Ident::parse_any), ROLE_FORM)
+                .map(|(key, role)| Self::Role(key, role)),
             Some(_) if assigns => unknown(input),
             _ => input.parse().map(Self::Layer),
         }

@@ -11,9 +11,10 @@ mod target;
 
 pub use candle_core::{DType, Result, Tensor};
 pub use std::clone::Clone;
-pub use std::convert::AsRef;
+pub use std::convert::{AsRef, Into};
 pub use std::fmt::{Debug, Formatter, Result as FmtResult};
-pub use std::ops::FnMut;
+pub use std::marker::{Send, Sync};
+pub use std::ops::{Fn, FnMut};
 pub use std::path::Path;
 pub use std::stringify;
 pub use std::{option::Option, primitive::*, result::Result as StdResult};
@@ -35,7 +36,8 @@ pub use crate::hypernetwork::{Declared, DynamicHyperNetwork, StaticHyperNetwork}
 pub use crate::nn::{Eps, Module, ModuleT, step};
 pub use crate::target::NestedSpec;
 pub use crate::target::layer::{Container, Parameters, Repeat, Visitor};
-pub use crate::target::source::{ParamSource, TiedSource, scoped};
+pub use crate::target::role::Role;
+pub use crate::target::source::{ParamSource, RoleSource, TiedSource, scoped};
 pub use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
 
 /// The names that may stand in `#[hyper(…)]`.

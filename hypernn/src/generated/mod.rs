@@ -1,26 +1,37 @@
 //! Generated parameters: the flat vector a hypernetwork made, cut into the target's tensors.
 
+mod buffers;
 pub(crate) mod scale;
 
 use std::sync::Arc;
 
+pub use buffers::Buffers;
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_nn::VarBuilder;
 
 use crate::check::ensure_same_device;
 use crate::generator::GeneratorOutput;
 use crate::nn::rows_per_set;
-use crate::ops::split::{Cuts, Sink, split, unstack};
+use crate::ops::split::{Cuts, Sink, Watch, split, unstack};
+use crate::pretrained::{Pretrained, Starts};
 use crate::target::HyperTarget;
-use crate::target::layout::{Layout, ParamInfo};
-use crate::target::source::{ParamSource, ParamSpec};
+use crate::target::adapter::Adapter;
+use crate::target::constructor::Requests;
+use crate::target::layout::{Layout, ParamInfo, Place};
+use crate::target::role::{Role, Roles};
+use crate::target::source::{ParamSource, ParamSpec, Served};
+use crate::trace::span;
 use scale::Scales;
 
 /// A target with its configuration and layout, shared by all that is generated for it.
 ///
-/// Nothing but [`new`](Self::new) asks for a target, so that a type that is none is one error.
+/// Nothing but [`new`](Self::new) asks for a [`HyperTarget`], so that a type that is none is one
+/// error.
 pub struct TargetPlan<T> {
     pub(crate) name: &'static str,
     pub(crate) layout: Layout,
+    pub(crate) starts: Starts,
     build: Box<Build<T>>,
 }
 
@@ -32,17 +43,76 @@ impl<T: HyperTarget> TargetPlan<T> {
     /// # Errors
     /// An invalid size, or two tensors of one name.
     pub fn new(config: &T::Config) -> Result<Self> {
-        let (layout, config) = (T::layout_with(config)?, config.clone());
-        let build = Box::new(move |source: &mut dyn ParamSource| T::build(&config, source));
-        Ok(Self { name: T::NAME, layout, build })
+        let config = config.clone();
+        Self::record(T::NAME, move |source| T::build(&config, source))
     }
 }
 
 impl<T> TargetPlan<T> {
+    /// The plan for a model that is built from a `VarBuilder`, by its constructor; see
+    /// [`constructor`](crate::target::constructor).
+    ///
+    /// # Errors
+    /// The constructor's own, a tensor that is asked for without a shape, with two shapes or in a
+    /// dtype that is not floating, or no parameters at all.
+    pub fn from_constructor(
+        constructor: impl Fn(VarBuilder<'_>) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let requests = Requests::record(&constructor)?;
+        Self::record(type_name::<T>(), move |source| requests.build(source, &constructor))
+    }
+
+    fn record(
+        name: &'static str,
+        build: impl Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let layout = Layout::record(Roles::default(), |source| build(source).map(drop))?;
+        layout.ensure_parameters(name)?;
+        Ok(Self { name, layout, starts: Starts::default(), build: Box::new(build) })
+    }
+
+    /// The same target with other roles for the tensors that a pattern matches, and no pretrained
+    /// network; see [`role`](crate::target::role).
+    ///
+    /// # Errors
+    /// A pattern that decides nothing, shared tensors of different shapes, or nothing to generate.
+    pub fn with_roles(self, roles: &[(&str, Role)]) -> Result<Self> {
+        let layout = Layout::record(Roles::new(roles), |source| (self.build)(source).map(drop))?;
+        layout.ensure_parameters(self.name)?;
+        Ok(Self { layout, starts: Starts::default(), ..self })
+    }
+
+    /// The same target, with the roles that it has, starting from a pretrained network in this dtype,
+    /// on this device.
+    ///
+    /// # Errors
+    /// The network lacks a tensor, or has one of another shape.
+    pub fn with_pretrained<'a>(
+        self,
+        pretrained: impl Into<Pretrained<'a>>,
+        (dtype, device): (DType, &Device),
+    ) -> Result<Self> {
+        let starts = pretrained.into().starts(&self.layout, dtype, device)?;
+        Ok(Self { starts, ..self })
+    }
+
+    /// Which tensor lies where in the flat vector.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// The number of the target's parameters.
     pub fn num_params(&self) -> usize {
         self.layout.num_params()
     }
+}
+
+/// The name of a type without the path to it.
+fn type_name<T>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    let path = name.split('<').next().unwrap_or(name);
+    let start = path.rfind("::").map_or(0, |at| at + 2);
+    &name[start..]
 }
 
 /// The parameters of a target `T`, as a hypernetwork generated them: one set, or one per row or
@@ -55,9 +125,34 @@ pub struct GeneratedParams<T> {
     sets: Option<usize>,
     /// The target's tensors in flat order, `[dims…]` or `[G, dims…]`.
     tensors: Vec<Tensor>,
-    /// A shorter way for the gradient of each; none where no gradient flows back.
-    sinks: Vec<Sink>,
-    buffers: Arc<[Tensor]>,
+    /// A shorter way for the gradient of each, where there is one.
+    sinks: Vec<Option<Sink>>,
+    /// Sees the gradient of each, where gradients flow back.
+    watch: Option<Watch>,
+    kept: Kept,
+}
+
+/// The target's tensors that are not generated, in the order of its layout.
+#[derive(Clone, Default)]
+pub(crate) struct Kept {
+    /// Parameters that are trained or frozen.
+    pub(crate) params: Arc<[Tensor]>,
+    /// Running statistics.
+    pub(crate) buffers: Arc<[Tensor]>,
+    /// How many sets of running statistics there are; none where all weight sets share one.
+    pub(crate) buffer_sets: Option<usize>,
+}
+
+impl Kept {
+    /// Those of one set.
+    fn set(&self, index: usize) -> Result<Self> {
+        if self.buffer_sets.is_none() {
+            return Ok(self.clone());
+        }
+        let buffers = self.buffers.iter().map(|buffer| buffer.detach().get(index)?.copy());
+        let buffers = buffers.collect::<Result<_>>()?;
+        Ok(Self { buffers, buffer_sets: None, ..self.clone() })
+    }
 }
 
 impl<T> Clone for GeneratedParams<T> {
@@ -67,7 +162,8 @@ impl<T> Clone for GeneratedParams<T> {
             sets: self.sets,
             tensors: self.tensors.clone(),
             sinks: self.sinks.clone(),
-            buffers: self.buffers.clone(),
+            watch: self.watch.clone(),
+            kept: self.kept.clone(),
         }
     }
 }
@@ -91,7 +187,7 @@ impl<T: HyperTarget> GeneratedParams<T> {
         let plan = TargetPlan::new(config)?;
         let sets = check_flat(&plan, flat)?;
         let scales = Scales::identity(&plan.layout);
-        Self::from_generated(Arc::new(plan), &flat.clone().into(), sets, &scales, Arc::new([]))
+        Self::from_generated(Arc::new(plan), &flat.clone().into(), sets, &scales, Kept::default())
     }
 }
 
@@ -102,16 +198,20 @@ impl<T> GeneratedParams<T> {
         generated: &GeneratorOutput,
         sets: Option<usize>,
         scales: &Scales,
-        buffers: Arc<[Tensor]>,
+        kept: Kept,
     ) -> Result<Self> {
-        let Cuts { tensors, sinks } = split(generated, sets, scales.pattern())?;
-        Ok(Self { plan, sets, tensors: scales.add_bases(tensors)?, sinks, buffers })
+        let mut cuts = split(generated, sets, scales.pattern())?;
+        scales.add_bases(&mut cuts)?;
+        let Cuts { tensors, sinks, watch } = cuts;
+        let sink = |(index, sink)| scales.keeps_gradient(index).then_some(sink);
+        let sinks = sinks.into_iter().enumerate().map(sink).collect();
+        Ok(Self { plan, sets, tensors, sinks, watch, kept })
     }
 
     /// The tensors, each with a gradient that costs no more than the tensor.
     fn tracked(&self) -> impl Iterator<Item = Result<Tensor>> {
-        let tensors = self.tensors.iter().enumerate();
-        tensors.map(|(index, tensor)| tracked(tensor, self.sinks.get(index)))
+        let sinks = self.sinks.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+        self.tensors.iter().zip(sinks).map(|(tensor, sink)| tracked(tensor, sink))
     }
 
     /// The number of sets; `None` where one set serves every row.
@@ -124,10 +224,25 @@ impl<T> GeneratedParams<T> {
         &self.plan.layout
     }
 
-    /// The target's tensors with their places in the layout, in flat order; each of shape `[dims…]`,
+    /// The generated tensors with their places in the layout, in flat order; each of shape `[dims…]`,
     /// or `[G, dims…]` for `G` sets.
     pub fn tensors(&self) -> impl Iterator<Item = (&ParamInfo, &Tensor)> {
         self.plan.layout.params().iter().zip(&self.tensors)
+    }
+
+    /// Every tensor of the target by its name: generated, kept and buffers.
+    pub(crate) fn named(&self) -> Result<Vec<(String, Tensor)>> {
+        let source = GeneratedSource::new(self);
+        let params = self.layout().places().iter().map(|(name, place)| {
+            let ((base, sink), adapter) = source.find(name, *place)?;
+            let base = tracked(&base, sink.as_ref())?;
+            let tensor = adapter.map_or(Ok(base.clone()), |adapter| adapter.merge(&base))?;
+            Ok((name.clone(), tensor))
+        });
+        let mut named = params.collect::<Result<Vec<_>>>()?;
+        let buffers = self.layout().buffers().iter().zip(self.kept.buffers.iter());
+        named.extend(buffers.map(|(buffer, tensor)| (buffer.name.clone(), tensor.clone())));
+        Ok(named)
     }
 
     /// The flat vector, `[P]` or `[G, P]`.
@@ -138,7 +253,8 @@ impl<T> GeneratedParams<T> {
         flatten(&self.tracked().collect::<Result<Vec<_>>>()?, self.sets)
     }
 
-    /// One of several sets, by itself.
+    /// One of several sets, by itself. Where each set has running statistics of its own, it has a copy
+    /// of them.
     ///
     /// # Errors
     /// There is no such set.
@@ -150,7 +266,8 @@ impl<T> GeneratedParams<T> {
         }
         let tensors = self.tracked().map(|tensor| tensor?.get(index)?.contiguous());
         let tensors = tensors.collect::<Result<_>>()?;
-        Ok(Self { sets: None, tensors, sinks: Vec::new(), ..self.clone() })
+        let kept = self.kept.set(index)?;
+        Ok(Self { sets: None, tensors, kept, sinks: Vec::new(), ..self.clone() })
     }
 
     /// An ordinary target over the generated tensors; gradients flow through it.
@@ -160,6 +277,10 @@ impl<T> GeneratedParams<T> {
     pub fn unpack(&self) -> Result<T> {
         match self.sets_in_turn() {
             Some((1, _)) => self.set(0)?.unpack(),
+            Some((sets, "")) => candle_core::bail!(
+                "{} is built by its constructor, for one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each",
+                self.plan.name
+            ),
             Some((sets, layer)) => candle_core::bail!(
                 "layer `{layer}` of {} computes with one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each, or take the layer from `hypernn::nn`",
                 self.plan.name
@@ -190,6 +311,7 @@ impl<T> GeneratedParams<T> {
         xs: &Tensor,
         forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
+        span!("forward", self.plan.name);
         ensure_same_device(
             ("the input", xs.device().location()),
             ("the generated parameters", self.device().location()),
@@ -227,7 +349,17 @@ impl<T> GeneratedParams<T> {
     /// The same values, cut off from the hypernetwork: no gradient flows back.
     pub fn detach(&self) -> Self {
         let tensors = self.tensors.iter().map(Tensor::detach).collect();
-        Self { tensors, sinks: Vec::new(), ..self.clone() }
+        let params = self.kept.params.iter().map(Tensor::detach).collect();
+        let kept = Kept { params, ..self.kept.clone() };
+        Self { tensors, kept, sinks: Vec::new(), watch: None, ..self.clone() }
+    }
+
+    /// The gradients of a loss, and what each generated tensor got of them.
+    pub(crate) fn backward(&self, loss: &Tensor) -> Result<(GradStore, Vec<Option<Tensor>>)> {
+        match &self.watch {
+            Some(watch) => watch.pass(|| loss.backward()),
+            None => Ok((loss.backward()?, vec![None; self.tensors.len()])),
+        }
     }
 
     /// The device that holds them.
@@ -300,24 +432,61 @@ fn check_flat<T>(plan: &TargetPlan<T>, flat: &Tensor) -> Result<Option<usize>> {
     Ok(sets)
 }
 
-/// Serves generated tensors in flat order.
+/// Serves tensors in the order of the layout.
 struct GeneratedSource<'a> {
-    params: std::slice::Iter<'a, Tensor>,
-    sinks: std::slice::Iter<'a, Sink>,
+    places: std::slice::Iter<'a, (String, Place)>,
+    generated: &'a [Tensor],
+    sinks: &'a [Option<Sink>],
+    kept: &'a [Tensor],
     buffers: std::slice::Iter<'a, Tensor>,
     sets: Option<usize>,
-    like: &'a Tensor,
+    buffer_sets: Option<usize>,
 }
 
 impl<'a> GeneratedSource<'a> {
     fn new<T>(params: &'a GeneratedParams<T>) -> Self {
         Self {
-            params: params.tensors.iter(),
-            sinks: params.sinks.iter(),
-            buffers: params.buffers.iter(),
+            places: params.layout().places().iter(),
+            generated: &params.tensors,
+            sinks: &params.sinks,
+            kept: &params.kept.params,
+            buffers: params.kept.buffers.iter(),
             sets: params.sets,
-            like: &params.tensors[0],
+            buffer_sets: params.kept.buffer_sets,
         }
+    }
+
+    /// A tensor, or a base and its adapter.
+    fn find(&self, name: &str, place: Place) -> Result<(Served, Option<Adapter>)> {
+        match place {
+            Place::Generated(index) => {
+                Ok(((self.generated[index].clone(), self.sink(index)), None))
+            }
+            Place::Kept(base) => Ok(((self.kept(name, base)?, None), None)),
+            Place::Adapted { base, down, scale } => {
+                Ok(((self.kept(name, base)?, None), Some(self.adapter(down, scale)?)))
+            }
+        }
+    }
+
+    fn sink(&self, index: usize) -> Option<Sink> {
+        self.sinks.get(index).cloned().flatten()
+    }
+
+    /// The adapter whose factors are generated from `down` on.
+    fn adapter(&self, down: usize, scale: f64) -> Result<Adapter> {
+        let factor = |index: usize| tracked(&self.generated[index], self.sink(index).as_ref());
+        Ok(Adapter { down: factor(down)?, up: factor(down + 1)?, scale })
+    }
+
+    /// A tensor that the hypernetwork keeps, in the dtype of those that it generates.
+    fn kept(&self, name: &str, index: usize) -> Result<Tensor> {
+        let Some(tensor) = self.kept.get(index) else {
+            candle_core::bail!(
+                "`{name}` is not generated: a hypernetwork keeps it, and a flat vector does not hold it"
+            )
+        };
+        self.generated.first().map_or(Ok(tensor.clone()), |like| tensor.to_dtype(like.dtype()))
     }
 
     fn checked(
@@ -349,24 +518,34 @@ impl ParamSource for GeneratedSource<'_> {
         tracked(&tensor, sink.as_ref())
     }
 
-    fn param_with_sink(&mut self, spec: &ParamSpec<'_>) -> Result<(Tensor, Option<Sink>)> {
-        let sink = self.sinks.next().cloned();
-        match self.params.next() {
-            Some(tensor) => Ok((self.checked(spec, tensor, self.sets)?, sink)),
-            None => candle_core::bail!(
+    fn param_with_sink(&mut self, spec: &ParamSpec<'_>) -> Result<Served> {
+        let ((base, sink), adapter) = self.adapted(spec)?;
+        match adapter {
+            Some(adapter) => Ok((adapter.merge(&base)?, None)),
+            None => Ok((base, sink)),
+        }
+    }
+
+    fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Served, Option<Adapter>)> {
+        let Some((name, place)) = self.places.next() else {
+            candle_core::bail!(
                 "`{}` was asked for, but the layout has no more parameters",
                 spec.name
-            ),
-        }
+            );
+        };
+        let sets = self.sets.filter(|_| matches!(place, Place::Generated(_)));
+        let ((base, sink), adapter) = self.find(name, *place)?;
+        Ok(((self.checked(spec, &base, sets)?, sink), adapter))
     }
 
     /// Buffers start afresh where the hypernetwork keeps none.
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
         match self.buffers.next() {
-            Some(tensor) => self.checked(spec, tensor, None),
+            Some(tensor) => self.checked(spec, tensor, self.buffer_sets),
             None => {
-                let var = spec.init.var(spec.dims, self.like.dtype(), self.like.device())?;
-                Ok(var.into_inner())
+                // A layout has at least one parameter.
+                let like = &self.generated[0];
+                Ok(spec.init.var(spec.dims, like.dtype(), like.device())?.into_inner())
             }
         }
     }
@@ -386,16 +565,20 @@ fn flatten(tensors: &[Tensor], sets: Option<usize>) -> Result<Tensor> {
     Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, candle_core::D::Minus1)
 }
 
-/// The parameters of a network as one flat vector.
+/// The generated parameters of a network as one flat vector.
 pub(crate) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
-    let mut tensors = Vec::with_capacity(layout.params().len());
+    let (mut tensors, mut found) = (Vec::with_capacity(layout.params().len()), 0);
     net.visit(&mut |_name, tensor| {
-        tensors.push(tensor.clone());
+        let place = layout.places().get(found).map(|(_, place)| *place);
+        if place == Some(Place::Generated(tensors.len())) {
+            tensors.push(tensor.clone());
+        }
+        found += 1;
         Ok(())
     })?;
-    let expected = layout.params().len();
-    if tensors.len() != expected {
-        candle_core::bail!("{} has {} tensors, but its layout {expected}", T::NAME, tensors.len());
+    let expected = layout.places().len();
+    if found != expected {
+        candle_core::bail!("{} has {found} tensors, but its layout {expected}", T::NAME);
     }
     let Some((param, first)) = layout.params().iter().zip(&tensors).next() else {
         candle_core::bail!("target {} has no parameters, so there is nothing to pack", T::NAME);

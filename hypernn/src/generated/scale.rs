@@ -7,14 +7,19 @@
 //! Where candle starts a tensor at a constant (the gain of a norm, say) its deviation is zero, and
 //! a scale of zero would never learn. Such a tensor is `(0.1 × generated - base) + constant`, where
 //! `base` keeps what was generated first, so that the tensor starts at the constant exactly.
+//!
+//! A tensor that starts from a pretrained one has that in the constant's place. Where the generator
+//! gives nothing first, for it depends on a condition, the tensor is `gain × generated + pretrained`,
+//! with a gain that starts at zero.
 
 use candle_core::{DType, Result, Shape, Tensor};
 use candle_nn::init::NormalOrUniform;
 use candle_nn::{Init, VarBuilder};
 
 use crate::generator::GeneratorOutput;
-use crate::init::computed;
-use crate::ops::split::{Pattern, Segment, split};
+use crate::init::{InitScheme, computed};
+use crate::ops::split::{Cuts, Pattern, Segment, split};
+use crate::pretrained::Starts;
 use crate::target::layout::{Layout, ParamInfo};
 
 /// Mean and standard deviation of candle's init for a tensor of this shape.
@@ -38,18 +43,59 @@ const CONSTANT_SCALE: f64 = 0.1;
 #[derive(Clone, Debug)]
 pub(crate) struct Scales {
     pattern: Pattern,
-    bases: Vec<Base>,
+    /// What comes after the split, of the tensors that are more than a segment.
+    bases: Vec<(usize, Base)>,
 }
 
-/// Where a tensor that starts at a constant starts.
+/// What a tensor starts from.
 #[derive(Clone, Debug)]
-struct Base {
-    /// Which tensor it is.
-    index: usize,
-    /// What was generated first, and is taken off.
-    first: Tensor,
-    /// The constant, which is put in its place.
-    constant: f64,
+enum Base {
+    /// What was generated first is taken off, and a start put in its place.
+    First(Tensor, Start),
+    /// What is generated is multiplied by one of the gains, zero at first, and added to a tensor.
+    Gain { gains: Tensor, at: usize, start: Tensor },
+}
+
+#[derive(Clone, Debug)]
+enum Start {
+    Constant(f64),
+    Tensor(Tensor),
+}
+
+impl Base {
+    /// The first comes off first: what is left is zero at the start, whatever the rounding.
+    fn apply(&self, tensor: &Tensor) -> Result<Tensor> {
+        let cast = |kept: &Tensor| kept.to_dtype(tensor.dtype());
+        match self {
+            Self::First(first, start) => start.put(&tensor.broadcast_sub(&cast(first)?)?),
+            Self::Gain { gains, at, start } => {
+                tensor.broadcast_mul(&cast(&gains.get(*at)?)?)?.broadcast_add(&cast(start)?)
+            }
+        }
+    }
+
+    /// A gain has a gradient of its own, and so has what another hypernetwork generated.
+    fn keeps_gradient(&self) -> bool {
+        match self {
+            Self::First(first, start) => !first.track_op() && !start.track_op(),
+            Self::Gain { .. } => false,
+        }
+    }
+}
+
+impl Start {
+    fn track_op(&self) -> bool {
+        matches!(self, Self::Tensor(start) if start.track_op())
+    }
+
+    /// Adds it to the change from it.
+    fn put(&self, change: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Constant(0.) => Ok(change.clone()),
+            Self::Constant(value) => change + *value,
+            Self::Tensor(start) => change.broadcast_add(&start.to_dtype(change.dtype())?),
+        }
+    }
 }
 
 impl Scales {
@@ -59,20 +105,30 @@ impl Scales {
         Self { pattern: Pattern::new(segments), bases: Vec::new() }
     }
 
-    /// Each tensor starts with the statistics of candle's own init.
+    /// Each tensor starts with the statistics of candle's own init, or as its pretrained one.
     ///
     /// `first` is the first output of a static generator; bases are kept below `vb`. Where there is
     /// none, a tensor that candle starts at a constant starts near it.
-    pub(crate) fn exact(
-        layout: &Layout,
+    pub(crate) fn new(
+        scheme: InitScheme,
+        (layout, starts): (&Layout, &Starts),
         first: Option<&GeneratorOutput>,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
-        let segment = |param| exact_segment(param, first.is_some());
-        let pattern = Pattern::new(layout.params().iter().map(segment));
+        let segment = |(index, param): (usize, &ParamInfo)| {
+            let replaced = first.is_some() || starts.param(index).is_some();
+            match scheme {
+                InitScheme::Exact => exact_segment(param, replaced),
+                InitScheme::HyperNn => segment(param, 0., 1.),
+            }
+        };
+        let pattern = Pattern::new(layout.params().iter().enumerate().map(segment));
         let bases = match first {
-            Some(first) => bases(layout, &split(&first.detach(), None, &pattern)?.tensors, vb)?,
-            None => Vec::new(),
+            Some(first) => {
+                let first = split(&first.detach(), None, &pattern)?.tensors;
+                firsts(scheme, (layout, starts), &first, &vb.pp("base"))?
+            }
+            None => gains((layout, starts), vb)?,
         };
         Ok(Self { pattern, bases })
     }
@@ -86,17 +142,20 @@ impl Scales {
         &self.pattern
     }
 
-    /// Puts constants in the place of bases; the other tensors are as they should be already. The
-    /// gradient of what was cut is that of the tensor.
-    ///
-    /// The base comes off first: what is left is zero at the start, whatever the rounding.
-    pub(crate) fn add_bases(&self, mut tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
-        for Base { index, first, constant } in &self.bases {
-            let cut = &tensors[*index];
-            let change = cut.broadcast_sub(&first.to_dtype(cut.dtype())?)?;
-            tensors[*index] = if *constant == 0. { change } else { (change + *constant)? };
+    /// Whether the gradient of a tensor is that of what was cut for it, and goes nowhere else.
+    pub(crate) fn keeps_gradient(&self, index: usize) -> bool {
+        let base = self.bases.iter().find(|(at, _)| *at == index);
+        base.is_none_or(|(_, base)| base.keeps_gradient())
+    }
+
+    /// Puts the bases under tensors; those without one are as they should be already.
+    pub(crate) fn add_bases(&self, cuts: &mut Cuts) -> Result<()> {
+        for (index, base) in &self.bases {
+            let keeps = self.keeps_gradient(*index);
+            let cut = if keeps { cuts.tensors[*index].clone() } else { cuts.tracked(*index)? };
+            cuts.tensors[*index] = base.apply(&cut)?;
         }
-        Ok(tensors)
+        Ok(())
     }
 }
 
@@ -104,25 +163,51 @@ fn segment(param: &ParamInfo, shift: f64, scale: f64) -> Segment {
     Segment { offset: param.offset, dims: param.shape.dims().to_vec(), scale, shift }
 }
 
-/// A base takes the place of the shift.
-fn exact_segment(param: &ParamInfo, has_base: bool) -> Segment {
+/// A base takes the place of a constant's shift.
+fn exact_segment(param: &ParamInfo, replaced: bool) -> Segment {
     match moments(param.init, &param.shape) {
-        (_, 0.) if has_base => segment(param, 0., CONSTANT_SCALE),
+        (_, 0.) if replaced => segment(param, 0., CONSTANT_SCALE),
         (mean, 0.) => segment(param, mean, CONSTANT_SCALE),
         (mean, std) => segment(param, mean, std),
     }
 }
 
-/// What makes each tensor that candle starts at a constant start there.
-fn bases(layout: &Layout, first: &[Tensor], vb: &VarBuilder<'_>) -> Result<Vec<Base>> {
+/// What makes each tensor start where it should, and not at what is generated first.
+fn firsts(
+    scheme: InitScheme,
+    (layout, starts): (&Layout, &Starts),
+    first: &[Tensor],
+    vb: &VarBuilder<'_>,
+) -> Result<Vec<(usize, Base)>> {
     let mut bases = Vec::new();
     for (index, param) in layout.params().iter().enumerate() {
-        let Some(constant) = constant(param) else { continue };
-        let (dims, init) = (param.shape.dims(), Init::Const(constant));
+        let constant = (scheme == InitScheme::Exact).then(|| constant(param)).flatten();
+        let start = match starts.param(index) {
+            Some(start) => Start::Tensor(start.clone()),
+            None => match constant {
+                Some(constant) => Start::Constant(constant),
+                None => continue,
+            },
+        };
+        let (dims, init) = (param.shape.dims(), Init::Const(constant.unwrap_or(0.)));
         let first = computed(vb, dims, &param.name, init, |_| Ok(first[index].clone()))?;
-        bases.push(Base { index, first: first.detach(), constant });
+        // A variable is kept as it is; one that another hypernetwork generated is not.
+        let first = if first.is_variable() { first.detach() } else { first };
+        bases.push((index, Base::First(first, start)));
     }
     Ok(bases)
+}
+
+/// One gain per tensor that has a pretrained start, the values of the variable `gains`.
+fn gains((layout, starts): (&Layout, &Starts), vb: &VarBuilder<'_>) -> Result<Vec<(usize, Base)>> {
+    let indices = 0..layout.params().len();
+    let starts: Vec<_> = indices.filter_map(|i| Some((i, starts.param(i)?.clone()))).collect();
+    if starts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let gains = vb.get_with_hints(starts.len(), "gains", Init::Const(0.))?;
+    let base = |(at, (index, start))| (index, Base::Gain { gains: gains.clone(), at, start });
+    Ok(starts.into_iter().enumerate().map(base).collect())
 }
 
 /// The constant at which candle starts a tensor, if it does.

@@ -12,8 +12,9 @@ use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
 use super::core::Core;
-use crate::generated::GeneratedParams;
+use crate::generated::{GeneratedParams, TargetPlan};
 use crate::target::layout::{Layout, hex};
+use crate::target::role::Role;
 
 const NETWORK: &str = "hypernn.network";
 const TARGET: &str = "hypernn.target";
@@ -21,6 +22,7 @@ const VERSION: &str = "hypernn.version";
 const LAYOUT: &str = "hypernn.layout";
 const LAYOUT_HASH: &str = "hypernn.layout_sha256";
 const TENSORS_HASH: &str = "hypernn.tensors_sha256";
+const PRETRAINED_HASH: &str = "hypernn.pretrained_sha256";
 
 type Metadata = HashMap<String, String>;
 
@@ -30,6 +32,9 @@ impl<T> Core<T> {
         let tensors: Vec<_> = tensors.collect();
         let mut metadata = self.metadata();
         metadata.insert(TENSORS_HASH.to_owned(), hash(&tensors)?);
+        if let Some(pretrained) = self.pretrained_hash()? {
+            metadata.insert(PRETRAINED_HASH.to_owned(), pretrained);
+        }
         write(path, &tensors, metadata)
     }
 
@@ -43,10 +48,7 @@ impl<T> Core<T> {
     }
 
     pub(super) fn bake(&self, params: &GeneratedParams<T>, path: &Path) -> Result<()> {
-        let named = params.tensors().map(|(param, tensor)| (param.name.clone(), tensor.clone()));
-        let buffers = self.layout().buffers().iter().zip(self.buffers.iter());
-        let buffers = buffers.map(|(buffer, tensor)| (buffer.name.clone(), tensor.clone()));
-        write(path, &named.chain(buffers).collect::<Vec<_>>(), self.metadata())
+        write(path, &params.named()?, self.metadata())
     }
 
     fn metadata(&self) -> Metadata {
@@ -60,9 +62,22 @@ impl<T> Core<T> {
         entries.map(|(key, value)| (key.to_owned(), value)).into()
     }
 
+    /// SHA-256 over what is taken from a pretrained network and is in no checkpoint.
+    fn pretrained_hash(&self) -> Result<Option<String>> {
+        let TargetPlan { layout, starts, .. } = &*self.plan;
+        let params = layout.params().iter().enumerate();
+        let params = params.filter_map(|(i, at)| Some((at.name.clone(), starts.param(i)?.clone())));
+        let frozen = layout.kept().iter().zip(self.kept.params.iter());
+        let frozen = frozen.filter(|(kept, _)| kept.role == Role::Freeze);
+        let frozen = frozen.map(|(kept, tensor)| (kept.name.clone(), tensor.clone()));
+        let tensors: Vec<_> = params.chain(frozen).collect();
+        if tensors.is_empty() { Ok(None) } else { hash(&tensors).map(Some) }
+    }
+
     /// Each variable with its new value, after every check has passed.
     fn checked(&self, found: &Checkpoint) -> Result<Vec<(Var, Tensor)>> {
         found.check_layout(self.plan.name, self.layout())?;
+        found.check_pretrained(self.pretrained_hash()?.as_deref())?;
         let pairs = self.named_tensors().map(|(name, var)| {
             let value = found.tensor(name, var)?;
             if !var.is_variable() {
@@ -121,6 +136,22 @@ impl Checkpoint {
                     line(expected)
                 );
             }
+        }
+    }
+
+    fn check_pretrained(&self, expected: Option<&str>) -> Result<()> {
+        match (self.metadata.get(PRETRAINED_HASH), expected) {
+            (None, None) => Ok(()),
+            (Some(found), Some(expected)) if found == expected => Ok(()),
+            (Some(found), Some(expected)) => bail!(
+                "it was saved over another pretrained network: SHA-256 {found}, expected {expected}"
+            ),
+            (Some(_), None) => bail!(
+                "it was saved over a pretrained network, but this hypernetwork has none: build it by `new_from`"
+            ),
+            (None, Some(_)) => bail!(
+                "it was saved without a pretrained network, but this hypernetwork has one: build it by `new`"
+            ),
         }
     }
 

@@ -4,16 +4,18 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Init, VarBuilder};
 
 use super::vars::Recorded;
 use crate::check::{ensure, ensure_same_device};
 use crate::generated::scale::Scales;
-use crate::generated::{GeneratedParams, TargetPlan};
+use crate::generated::{GeneratedParams, Kept, TargetPlan};
 use crate::generator::{GeneratorOutput, GeneratorShape};
-use crate::init::InitScheme;
+use crate::init::{InitScheme, computed};
 use crate::plan::ChunkPlan;
-use crate::target::layout::{BufferInfo, Layout};
+use crate::pretrained::Starts;
+use crate::target::layout::{KeptInfo, Layout};
+use crate::target::role::Role;
 
 /// The sizes of a hypernetwork, and its name for messages and files.
 #[derive(Clone, Copy, Debug)]
@@ -31,10 +33,10 @@ pub(super) struct Core<T> {
     /// What was written after `embedding:`, `generator:` and `mode:`.
     parts: [String; 3],
     chunks: ChunkPlan,
-    scheme: InitScheme,
+    pub(super) scheme: InitScheme,
     scales: Scales,
     pub(super) plan: Arc<TargetPlan<T>>,
-    pub(super) buffers: Arc<[Tensor]>,
+    pub(super) kept: Kept,
     /// Variables and what else a checkpoint holds, in the order of construction.
     vars: Vec<(String, Tensor)>,
 }
@@ -64,7 +66,7 @@ impl<'a, T> Building<'a, T> {
             scheme: declared.scheme,
             scales: Scales::identity(&plan.layout),
             plan,
-            buffers: Arc::new([]),
+            kept: Kept::default(),
             vars: Vec::new(),
         };
         Ok(Self { core, recorded, vb })
@@ -78,10 +80,13 @@ impl<'a, T> Building<'a, T> {
     /// `first` is the first output of a generator that gives the same whatever the condition.
     pub(super) fn finish(self, first: Option<&GeneratorOutput>) -> Result<Core<T>> {
         let Self { mut core, recorded, vb } = self;
-        if core.scheme == InitScheme::Exact {
-            core.scales = Scales::exact(&core.plan.layout, first, &vb.pp("base"))?;
-        }
-        core.buffers = buffers(&core.plan.layout, &vb.pp("buffers"))?;
+        let (layout, starts) = (&core.plan.layout, &core.plan.starts);
+        core.scales = Scales::new(core.scheme, (layout, starts), first, &vb)?;
+        core.kept = Kept {
+            params: kept(layout, starts, &vb.pp("target"))?,
+            buffers: buffers(layout, starts, &vb.pp("buffers"))?,
+            buffer_sets: None,
+        };
         drop(vb);
         core.vars = recorded.into_vec();
         Ok(core)
@@ -94,8 +99,8 @@ impl<T> Core<T> {
         output: &GeneratorOutput,
         sets: Option<usize>,
     ) -> Result<GeneratedParams<T>> {
-        let (plan, buffers) = (self.plan.clone(), self.buffers.clone());
-        GeneratedParams::from_generated(plan, output, sets, &self.scales, buffers)
+        let (plan, kept) = (self.plan.clone(), self.kept.clone());
+        GeneratedParams::from_generated(plan, output, sets, &self.scales, kept)
     }
 
     /// The same with generated tensors of this dtype.
@@ -161,12 +166,26 @@ impl<T> Core<T> {
         Ok(())
     }
 
+    /// The numbers of values that are trained and frozen, where there are such.
+    fn kept_counts(&self) -> String {
+        let count = |role| {
+            let kept = self.layout().kept().iter().filter(|kept| kept.role == role);
+            kept.map(|kept| kept.shape.elem_count()).sum::<usize>()
+        };
+        let text = |role: Role| match count(role) {
+            0 => String::new(),
+            count => format!(", {} {count}", role.name()),
+        };
+        text(Role::Train) + &text(Role::Freeze)
+    }
+
     pub(super) fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (params, target_params) = (self.num_params(), self.layout().num_params());
         let ratio = 100. * params as f64 / target_params as f64;
         let tensors = self.layout().params().len();
+        let kept = self.kept_counts();
         let target =
-            format!("{} ({target_params} parameters in {tensors} tensors)", self.plan.name);
+            format!("{} ({target_params} parameters in {tensors} tensors{kept})", self.plan.name);
         let [embedding, generator, mode] = &self.parts;
         let (rows, chunk) = (self.chunks.rows(), self.chunks.chunk());
         let surplus = self.chunks.surplus();
@@ -181,7 +200,7 @@ impl<T> Core<T> {
     }
 }
 
-fn is_trained(name: &str) -> bool {
+pub(super) fn is_trained(name: &str) -> bool {
     !name.starts_with("base.") && !name.starts_with("buffers.")
 }
 
@@ -198,8 +217,35 @@ fn check_plan<T>(plan: &TargetPlan<T>, chunks: &ChunkPlan) -> Result<()> {
     Ok(())
 }
 
-fn buffers(layout: &Layout, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
-    let buffer =
-        |buffer: &BufferInfo| vb.get_with_hints(buffer.shape.clone(), &buffer.name, buffer.init);
-    layout.buffers().iter().map(buffer).collect()
+/// Variables of trained tensors, below `vb`, and frozen ones.
+fn kept(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
+    let kept = |(index, kept): (usize, &KeptInfo)| match (kept.role, starts.kept(index)) {
+        (Role::Freeze, Some(start)) => Ok(start.clone()),
+        (Role::Freeze, None) => candle_core::bail!(
+            "`{}` has the role `freeze`, but no pretrained network to come from: `new_from` takes one",
+            kept.name
+        ),
+        (_, start) => started(vb, (&kept.name, kept.shape.dims(), kept.init), start),
+    };
+    layout.kept().iter().enumerate().map(kept).collect()
+}
+
+fn buffers(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
+    let buffers = layout.buffers().iter().enumerate();
+    let buffers = buffers.map(|(index, buffer)| {
+        started(vb, (&buffer.name, buffer.shape.dims(), buffer.init), starts.buffer(index))
+    });
+    buffers.collect()
+}
+
+/// A variable that starts from a tensor where there is one, unless the builder has it already.
+fn started(
+    vb: &VarBuilder<'_>,
+    (name, dims, init): (&str, &[usize], Init),
+    start: Option<&Tensor>,
+) -> Result<Tensor> {
+    match start {
+        Some(start) => computed(vb, dims, name, init, |_| Ok(start.clone())),
+        None => vb.get_with_hints(dims, name, init),
+    }
 }

@@ -5,14 +5,16 @@ use std::path::Path;
 use candle_core::{DType, Module, ModuleT, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
+use super::audit::Audit;
 use super::core::{Building, Core, Declared};
 use crate::check::ensure;
 use crate::condition::Condition;
 use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
-use crate::generated::{GeneratedParams, TargetPlan};
+use crate::generated::{Buffers, GeneratedParams, TargetPlan};
 use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
 use crate::plan::ChunkPlan;
 use crate::target::layout::Layout;
+use crate::trace::span;
 
 /// What a dynamic hypernetwork computed on the way to the target's output.
 #[derive(Clone, Debug)]
@@ -39,8 +41,9 @@ pub struct DynamicHyperNetwork<T> {
 }
 
 impl<T> DynamicHyperNetwork<T> {
-    /// Builds the parts, with variables below `vb`: `embedding.…`, `generator.…`, and `buffers.…`
-    /// for what is kept but not trained.
+    /// Builds the parts, with variables below `vb`: `embedding.…`, `generator.…`, `target.…` for
+    /// tensors that are trained themselves, `gains` over a pretrained network, and `buffers.…` for what
+    /// is kept but not trained.
     ///
     /// # Errors
     /// An invalid size, conditions that do not fit together, or the builder's own.
@@ -118,6 +121,7 @@ impl<T> DynamicHyperNetwork<T> {
         sets: Option<usize>,
         state: &State,
     ) -> Result<DynamicAux<T>> {
+        span!("generate", self.core.name);
         let (embedding, state) = self.embedding.forward(rows, state)?;
         let output = self.generator.forward(&embedding, rows)?;
         Ok(DynamicAux { params: self.core.generate(&output, sets)?, embedding, state })
@@ -197,6 +201,18 @@ impl<T> DynamicHyperNetwork<T> {
         Ok((params.forward(xs)?, state))
     }
 
+    /// As [`step`](Self::step), for a target that behaves otherwise in training.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn step_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
+    where
+        T: ModuleT,
+    {
+        let (params, state) = self.generate_step(&self.own_condition(xs)?, state)?;
+        Ok((params.forward_t(xs, train)?, state))
+    }
+
     /// A whole sequence `[B, T, …]`, step by step from a state: outputs `[B, T, …]` and the last
     /// state.
     ///
@@ -206,12 +222,32 @@ impl<T> DynamicHyperNetwork<T> {
     where
         T: Module,
     {
+        self.run_with(xs, state, |params, xs| params.forward(xs))
+    }
+
+    /// As [`run`](Self::run), for a target that behaves otherwise in training.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
+    where
+        T: ModuleT,
+    {
+        self.run_with(xs, state, |params, xs| params.forward_t(xs, train))
+    }
+
+    fn run_with(
+        &self,
+        xs: &Tensor,
+        state: &State,
+        forward: impl Fn(&GeneratedParams<T>, &Tensor) -> Result<Tensor>,
+    ) -> Result<(Tensor, State)> {
         check_steps(xs)?;
         self.own_condition(&step_of(xs, 0)?)?;
         let conditions = if xs.rank() > 3 { &xs.flatten_from(2)? } else { xs };
         let conditions = self.cast(conditions)?;
         let step =
-            |params: &GeneratedParams<T>, at, ()| Ok((params.forward(&step_of(xs, at)?)?, ()));
+            |params: &GeneratedParams<T>, at, ()| Ok((forward(params, &step_of(xs, at)?)?, ()));
         let (outputs, state, ()) = self.scan_params(&conditions, state, (), step)?;
         Ok((outputs, state))
     }
@@ -264,6 +300,24 @@ impl<T> DynamicHyperNetwork<T> {
         self.core.extend("embedding", vb, |scheme, vb| embedding.grow(count, scheme, vb))
     }
 
+    /// Which generated tensors and which variables get a gradient from `loss`, which was computed
+    /// with `params`. The loss is not changed, and no variable is.
+    ///
+    /// # Errors
+    /// The backward pass's own.
+    pub fn audit(&self, params: &GeneratedParams<T>, loss: &Tensor) -> Result<Audit> {
+        self.core.audit(params, loss)
+    }
+
+    /// Running statistics for each of `sets` weight sets by itself, as variables below `vb` that start
+    /// as the hypernetwork's own, for [`GeneratedParams::with_buffers`].
+    ///
+    /// # Errors
+    /// No sets, or the builder's own.
+    pub fn buffers(&self, sets: usize, vb: VarBuilder<'_>) -> Result<Buffers> {
+        Buffers::new((self.layout(), &self.core.kept.buffers), sets, &vb)
+    }
+
     /// Which tensor of the target lies where in the flat vector.
     pub fn layout(&self) -> &Layout {
         self.core.layout()
@@ -290,7 +344,7 @@ impl<T> DynamicHyperNetwork<T> {
         self.core.num_params()
     }
 
-    /// The number of the target's parameters.
+    /// The number of the target's generated parameters.
     pub fn num_target_params(&self) -> usize {
         self.layout().num_params()
     }
@@ -311,6 +365,20 @@ impl<T> DynamicHyperNetwork<T> {
     /// altered; the first difference is named, and nothing has changed.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<()> {
         self.core.load(path.as_ref())
+    }
+
+    /// Reads a `state_dict` of the Python library hyper-nn: of its `TorchDynamicHyperNetwork`, saved by
+    /// `torch.save` or as safetensors.
+    ///
+    /// The declaration is the same network with `init: hyper_nn`: an `rnn`, the generator `linear`, or
+    /// `mlp` for an `nn.Sequential` of linear layers and activations; and a target whose layers are
+    /// in the order of PyTorch's. The outputs then are the same.
+    ///
+    /// # Errors
+    /// The file can't be read, lacks a tensor, has one of another shape or one more; nothing has
+    /// changed then.
+    pub fn load_hyper_nn(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.core.load_hyper_nn(path.as_ref())
     }
 
     /// Writes the weights for one condition, `[width]` or one task, as an ordinary checkpoint of the

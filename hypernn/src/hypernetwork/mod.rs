@@ -1,11 +1,14 @@
 //! The hypernetwork: embedding, weight generator and target in one.
 
+mod audit;
 mod checkpoint;
 mod core;
 mod dynamic_network;
+mod hyper_nn;
 mod static_network;
 mod vars;
 
+pub use self::audit::{Audit, Gradient};
 pub use self::core::Declared;
 pub use dynamic_network::{DynamicAux, DynamicHyperNetwork};
 pub use static_network::{Aux, StaticHyperNetwork};

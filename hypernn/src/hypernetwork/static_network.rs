@@ -5,12 +5,14 @@ use std::path::Path;
 use candle_core::{DType, Module, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use super::audit::Audit;
 use super::core::{Building, Core, Declared};
 use crate::embedding::{Embedding, EmbeddingSpec};
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{GeneratorSpec, WeightGenerator};
 use crate::plan::ChunkPlan;
 use crate::target::layout::Layout;
+use crate::trace::span;
 
 /// What a static hypernetwork computed on the way to the target's output.
 #[derive(Clone, Debug)]
@@ -31,8 +33,8 @@ pub struct StaticHyperNetwork<T> {
 }
 
 impl<T> StaticHyperNetwork<T> {
-    /// Builds the parts, with variables below `vb`: `embedding.…`, `generator.…`; `base.…` and
-    /// `buffers.…` for what is kept but not trained.
+    /// Builds the parts, with variables below `vb`: `embedding.…`, `generator.…`, `target.…` for
+    /// tensors that are trained themselves; `base.…` and `buffers.…` for what is kept but not trained.
     ///
     /// # Errors
     /// An invalid size, or the builder's own.
@@ -73,6 +75,7 @@ impl<T> StaticHyperNetwork<T> {
     }
 
     fn generate_from(&self, embedding: &Tensor) -> Result<GeneratedParams<T>> {
+        span!("generate", self.core.name);
         self.core.generate(&self.generator.forward(embedding)?, None)
     }
 
@@ -120,6 +123,15 @@ impl<T> StaticHyperNetwork<T> {
         Ok((params.forward(xs)?, Aux { params, embedding }))
     }
 
+    /// Which generated tensors and which variables get a gradient from `loss`, which was computed
+    /// with `params`. The loss is not changed, and no variable is.
+    ///
+    /// # Errors
+    /// The backward pass's own.
+    pub fn audit(&self, params: &GeneratedParams<T>, loss: &Tensor) -> Result<Audit> {
+        self.core.audit(params, loss)
+    }
+
     /// Which tensor of the target lies where in the flat vector.
     pub fn layout(&self) -> &Layout {
         self.core.layout()
@@ -141,7 +153,7 @@ impl<T> StaticHyperNetwork<T> {
         self.core.num_params()
     }
 
-    /// The number of the target's parameters.
+    /// The number of the target's generated parameters.
     pub fn num_target_params(&self) -> usize {
         self.layout().num_params()
     }
@@ -164,6 +176,21 @@ impl<T> StaticHyperNetwork<T> {
     /// altered; the first difference is named, and nothing has changed.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<()> {
         self.core.load(path.as_ref())
+    }
+
+    /// Reads a `state_dict` of the Python library hyper-nn: of its `TorchLinearHyperNetwork`, saved by
+    /// `torch.save` or as safetensors.
+    ///
+    /// The declaration is the same network with `init: hyper_nn`: a `table`, the generator `linear`, or
+    /// `mlp` for an `nn.Sequential` of linear layers and activations; and a target whose layers are
+    /// in the order of PyTorch's. The outputs then are the same.
+    /// Embeddings that feed no parameter, which hyper-nn allows, are left out.
+    ///
+    /// # Errors
+    /// The file can't be read, lacks a tensor, has one of another shape or one more; nothing has
+    /// changed then.
+    pub fn load_hyper_nn(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.core.load_hyper_nn(path.as_ref())
     }
 
     /// Writes the generated weights as an ordinary checkpoint of the target: its own names, its

@@ -9,6 +9,7 @@ use crate::ops::linear::linear;
 use crate::ops::linear_into::linear_into;
 use crate::ops::split::Sink;
 use crate::ops::unfold::Windows;
+use crate::target::adapter::Adapter;
 use crate::target::layer::Visitor;
 use crate::target::source::{ParamKind, ParamSource, ParamSpec};
 
@@ -65,11 +66,13 @@ impl Served {
 pub(super) struct Affine {
     pub(super) weight: Served,
     pub(super) bias: Option<Served>,
+    /// What is added to the weight, and never computed as such.
+    pub(super) adapter: Option<Adapter>,
 }
 
 impl Affine {
     pub(super) fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight: weight.into(), bias: bias.map(Served::from) }
+        Self { weight: weight.into(), bias: bias.map(Served::from), adapter: None }
     }
 
     /// Asks a source for a weight of these dimensions, then for a bias where it has a length.
@@ -79,12 +82,26 @@ impl Affine {
         bias: Option<usize>,
         [weight_init, bias_init]: [Init; 2],
     ) -> Result<Self> {
-        let mut param = |name, dims: &[usize], kind, init| {
-            Served::from_source(source, &ParamSpec { name, dims, kind, init })
-        };
-        let weight = param("weight", dims, ParamKind::Weight, weight_init)?;
-        let bias = bias.map(|len| param("bias", &[len], ParamKind::Bias, bias_init)).transpose()?;
-        Ok(Self { weight, bias })
+        let weight = Served::from_source(source, &weight(dims, weight_init))?;
+        Ok(Self { weight, bias: self::bias(source, bias, bias_init)?, adapter: None })
+    }
+
+    /// As [`from_source`](Self::from_source), for a layer that applies a low-rank adapter itself.
+    pub(super) fn adapted(
+        source: &mut dyn ParamSource,
+        dims: &[usize],
+        bias: Option<usize>,
+        [weight_init, bias_init]: [Init; 2],
+    ) -> Result<Self> {
+        let ((tensor, sink), adapter) = source.adapted(&weight(dims, weight_init))?;
+        let weight = Served { tensor, sink };
+        Ok(Self { weight, bias: self::bias(source, bias, bias_init)?, adapter })
+    }
+
+    /// The weight, with what an adapter adds to it.
+    pub(super) fn merged(&self) -> Result<Tensor> {
+        let weight = self.weight.tracked()?;
+        self.adapter.as_ref().map_or(Ok(weight.clone()), |adapter| adapter.merge(&weight))
     }
 
     pub(super) fn weight(&self) -> &Tensor {
@@ -102,7 +119,7 @@ impl Affine {
             (Some(sink), Some(Served { sink: Some(bias), .. })) => Some((sink, Some(bias.clone()))),
             _ => None,
         };
-        let Self { weight, bias } = if sinks.is_none() { &self.tracked()? } else { self };
+        let Self { weight, bias, .. } = if sinks.is_none() { &self.tracked()? } else { self };
         let bias = bias.as_ref().map(|bias| &bias.tensor);
         convolution(images, &weight.tensor, bias, windows, sinks)
     }
@@ -115,13 +132,23 @@ impl Affine {
     /// The same for operations that know no sinks.
     pub(super) fn tracked(&self) -> Result<Self> {
         let (weight, bias) = self.clone().into_tensors()?;
-        Ok(Self::new(weight, bias))
+        Ok(Self { adapter: self.adapter.clone(), ..Self::new(weight, bias) })
     }
 
     pub(super) fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
         visitor("weight", self.weight())?;
         self.bias().map_or(Ok(()), |bias| visitor("bias", bias))
     }
+}
+
+fn weight(dims: &[usize], init: Init) -> ParamSpec<'_> {
+    ParamSpec { name: "weight", dims, kind: ParamKind::Weight, init }
+}
+
+fn bias(source: &mut dyn ParamSource, len: Option<usize>, init: Init) -> Result<Option<Served>> {
+    let Some(len) = len else { return Ok(None) };
+    let spec = ParamSpec { name: "bias", dims: &[len], kind: ParamKind::Bias, init };
+    Served::from_source(source, &spec).map(Some)
 }
 
 /// Candle's initialisation of weight and bias, for a number of input features or channels.

@@ -203,7 +203,7 @@ impl Convolution<'_> {
 
     fn weights(&self) -> Result<Weights> {
         let rank = self.axes + 2;
-        let Affine { weight, bias } = self.params;
+        let Affine { weight, bias, .. } = self.params;
         let of_bias = bias.as_ref().map(|bias| (&bias.tensor, 1));
         let all: Vec<_> = std::iter::once((&weight.tensor, rank)).chain(of_bias).collect();
         let sets = sets::among(self.layer, &all)?;
@@ -212,7 +212,7 @@ impl Convolution<'_> {
             weight.tensor = weight.tensor.unsqueeze(3)?;
         }
         let bias = bias.as_ref().map(|bias| bias.spread(1, sets)).transpose()?;
-        Ok(Weights { sets, params: Affine { weight, bias } })
+        Ok(Weights { sets, params: Affine { weight, bias, adapter: None } })
     }
 
     /// The input as images, of height 1 where there is one axis; checks what fits together.

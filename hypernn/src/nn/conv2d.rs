@@ -1,6 +1,6 @@
 //! The two-dimensional convolution.
 
-use candle_core::{Module, Result, Tensor};
+use candle_core::{D, Module, Result, Tensor};
 use candle_nn::{Conv2dConfig, VarBuilder};
 
 use super::affine::{self, Affine};
@@ -8,6 +8,7 @@ use super::slide::{self, Slide};
 use super::{BatchNorm, conv};
 use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
+use crate::target::adapter::Adapter;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -104,6 +105,16 @@ impl Conv2dSpec {
         let bias = self.bias.then_some(self.out_channels);
         Affine::from_source(source, &self.dims(), bias, affine::init(self.in_channels))
     }
+
+    /// As [`params`](Self::params), with a low-rank adapter apart. One of several groups is merged.
+    fn adapted(&self, source: &mut dyn ParamSource) -> Result<Affine> {
+        if self.config.groups != 1 {
+            return self.params(source);
+        }
+        crate::check::ensure(self.check())?;
+        let bias = self.bias.then_some(self.out_channels);
+        Affine::adapted(source, &self.dims(), bias, affine::init(self.in_channels))
+    }
 }
 
 /// The attribute's constructors.
@@ -188,9 +199,28 @@ impl Conv2d {
         let bias = bn_bias.broadcast_add(&mean.broadcast_mul(&scale)?)?;
         let mut dims = scale.dims().to_vec();
         dims.extend([1, 1, 1]);
-        let weight = self.weight().broadcast_mul(&scale.reshape(dims)?)?;
+        let weight = self.params.merged()?.broadcast_mul(&scale.reshape(dims)?)?;
         Ok(Self::new(weight, Some(bias), self.config))
     }
+}
+
+impl Conv2d {
+    /// What an adapter adds to the output: a convolution to few channels, and one of single places.
+    fn adapt(&self, adapter: &Adapter, xs: &Tensor) -> Result<Tensor> {
+        let kernel = &self.weight().dims()[1..];
+        let down = [&adapter.down.dims()[..adapter.down.rank() - 1], kernel].concat();
+        let down = Affine::new(adapter.down.reshape(down)?, None);
+        let up = Affine::new(adapter.up.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1)?, None);
+        let hidden = convolve(&down, self.config, xs)?;
+        convolve(&up, spec::DEFAULT, &hidden)? * adapter.scale
+    }
+}
+
+fn convolve(params: &Affine, config: Conv2dConfig, xs: &Tensor) -> Result<Tensor> {
+    let Conv2dConfig { padding, stride, dilation, groups, .. } = config;
+    let (layer, axes, output_padding) = ("conv2d", 2, 0);
+    conv::Convolution { layer, axes, params, stride, padding, output_padding, dilation, groups }
+        .forward(xs)
 }
 
 impl Module for Conv2d {
@@ -201,18 +231,11 @@ impl Module for Conv2d {
     /// The input has another rank or number of channels, the kernel is larger than the padded
     /// input, or the batch is not a multiple of the number of sets.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let Conv2dConfig { padding, stride, dilation, groups, .. } = self.config;
-        conv::Convolution {
-            layer: "conv2d",
-            axes: 2,
-            params: &self.params,
-            stride,
-            padding,
-            output_padding: 0,
-            dilation,
-            groups,
+        let ys = convolve(&self.params, self.config, xs)?;
+        match &self.params.adapter {
+            None => Ok(ys),
+            Some(adapter) => ys + self.adapt(adapter, xs)?,
         }
-        .forward(xs)
     }
 }
 
@@ -220,7 +243,7 @@ impl HyperLayer<Conv2dSpec> for Conv2d {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &Conv2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        Ok(Self { params: spec.params(source)?, config: spec.config })
+        Ok(Self { params: spec.adapted(source)?, config: spec.config })
     }
 }
 

@@ -1,12 +1,13 @@
 //! The linear layer: `y = x wᵀ + b`.
 
 use candle_core::{Module, Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Init, VarBuilder};
 
 use super::affine::{self, Affine};
 use super::sets;
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
+use crate::target::adapter::Adapter;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -44,11 +45,11 @@ impl LinearSpec {
         Given::Shape(input.with_last(self.out_dim))
     }
 
-    /// Weight `[out, in]` and bias `[out]`, as `candle_nn::linear` initialises them.
-    fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
+    /// The dimensions of weight and bias, and how `candle_nn::linear` initialises them.
+    fn shapes(&self) -> Result<([usize; 2], Option<usize>, [Init; 2])> {
         crate::check::ensure(self.check())?;
         let bias = self.bias.then_some(self.out_dim);
-        Affine::from_source(source, &[self.out_dim, self.in_dim], bias, affine::init(self.in_dim))
+        Ok(([self.out_dim, self.in_dim], bias, affine::init(self.in_dim)))
     }
 }
 
@@ -100,7 +101,7 @@ impl Linear {
         Self { params: Affine::new(weight, bias) }
     }
 
-    /// The weight.
+    /// The weight; with a low-rank [adapter](crate::target::adapter), that which is adapted.
     pub fn weight(&self) -> &Tensor {
         self.params.weight()
     }
@@ -117,12 +118,15 @@ impl Module for Linear {
     /// # Errors
     /// The input's last dimension is not `in`, or its first not a multiple of the number of sets.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let Affine { weight, bias } = &self.params;
+        let Affine { weight, bias, adapter } = &self.params;
         let of_bias = bias.as_ref().map(|bias| (&bias.tensor, 1));
         let all: Vec<_> = std::iter::once((&weight.tensor, 2)).chain(of_bias).collect();
-        let sets = sets::among("linear", &all)?;
+        let all_sets = sets::among("linear", &all)?;
+        // A weight that all sets share is not repeated for a bias of each.
+        let sets = if weight.tensor.rank() > 2 { all_sets } else { 1 };
         let weight = weight.spread(2, sets)?;
-        let bias = bias.as_ref().map(|bias| bias.spread(1, sets)).transpose()?;
+        let apart = sets != all_sets;
+        let with = bias.as_ref().filter(|_| !apart).map(|bias| bias.spread(1, sets)).transpose()?;
         let (_, out_dim, in_dim) = weight.tensor.dims3()?;
         let found = xs.dims().last().copied().unwrap_or(0);
         if found != in_dim {
@@ -132,9 +136,17 @@ impl Module for Linear {
             );
         }
         let rows = xs.elem_count() / in_dim;
-        sets::rows_per_set("linear", xs.dim(0)?, sets)?;
+        let adapter_sets = adapter.as_ref().map_or(1, Adapter::sets);
+        sets::rows_per_set("linear", xs.dim(0)?, all_sets.max(adapter_sets))?;
         let xs_by_set = xs.reshape((sets, rows / sets, in_dim))?;
-        let ys = weight.linear(&xs_by_set, bias.as_ref())?;
+        let mut ys = weight.linear(&xs_by_set, with.as_ref())?;
+        if let Some(adapter) = adapter {
+            ys = (ys.flatten_to(1)? + adapter.apply(&xs_by_set.flatten_to(1)?)?)?;
+        }
+        if let Some(bias) = bias.as_ref().filter(|_| apart) {
+            let by_set = ys.reshape((all_sets, (), out_dim))?;
+            ys = by_set.broadcast_add(&bias.tensor.unsqueeze(1)?)?;
+        }
         let mut shape = xs.dims().to_vec();
         shape.pop();
         shape.push(out_dim);
@@ -146,7 +158,8 @@ impl HyperLayer<LinearSpec> for Linear {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        Ok(Self { params: spec.params(source)? })
+        let (dims, bias, inits) = spec.shapes()?;
+        Ok(Self { params: Affine::adapted(source, &dims, bias, inits)? })
     }
 }
 
@@ -158,7 +171,8 @@ impl Parameters for Linear {
 
 impl HyperLayer<LinearSpec> for candle_nn::Linear {
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?.into_tensors()?;
+        let (dims, bias, inits) = spec.shapes()?;
+        let (weight, bias) = Affine::from_source(source, &dims, bias, inits)?.into_tensors()?;
         Ok(Self::new(weight, bias))
     }
 }

@@ -57,8 +57,8 @@ impl CellSpec {
             init.map(|init| param(name, &[rows], ParamKind::Bias, init)).transpose()
         };
         let (b_ih, b_hh) = (bias("bias_ih", biases[0])?, bias("bias_hh", biases[1])?);
-        let inputs = Affine { weight: w_ih, bias: b_ih };
-        let state = Affine { weight: w_hh, bias: b_hh };
+        let inputs = Affine { weight: w_ih, bias: b_ih, adapter: None };
+        let state = Affine { weight: w_hh, bias: b_hh, adapter: None };
         Ok(Cell { layer, suffix, inputs, state, hidden_dim })
     }
 }

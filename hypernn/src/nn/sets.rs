@@ -60,6 +60,11 @@ pub(crate) fn spread(weight: &Tensor, rank: usize, sets: usize) -> Result<Tensor
     if weight.rank() > rank {
         return Ok(weight.clone());
     }
+    let one = weight.unsqueeze(0)?;
+    // A broadcast to the same shape would be a node, whose backward costs as any other's.
+    if sets == 1 {
+        return Ok(one);
+    }
     let dims: Vec<_> = std::iter::once(sets).chain(weight.dims().iter().copied()).collect();
-    weight.unsqueeze(0)?.broadcast_as(dims)
+    one.broadcast_as(dims)
 }

@@ -1,9 +1,12 @@
 //! The layout: which tensor of the target lies where in the flat vector.
 
+use std::collections::HashMap;
+
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::Init;
 use sha2::{Digest, Sha256};
 
+use super::role::{Role, Roles};
 use super::source::{ParamKind, ParamSource, ParamSpec};
 
 /// One parameter of a target.
@@ -33,7 +36,33 @@ impl ParamInfo {
     }
 }
 
-/// A tensor of the target that is not generated, such as running statistics.
+/// A parameter of a target that is not generated: it is trained or frozen.
+#[derive(Clone, Debug)]
+pub struct KeptInfo {
+    /// Its path, as a `VarBuilder` would name it.
+    pub name: String,
+    /// Its shape.
+    pub shape: Shape,
+    /// What it is in its layer.
+    pub kind: ParamKind,
+    /// How candle initialises it.
+    pub init: Init,
+    /// [`Role::Train`] or [`Role::Freeze`].
+    pub role: Role,
+}
+
+/// Where a parameter that the target asks for is found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Place {
+    /// Number so and so of the generated tensors.
+    Generated(usize),
+    /// Number so and so of those that are kept.
+    Kept(usize),
+    /// A kept base, and two generated factors: the first is number `down`, the second the next.
+    Adapted { base: usize, down: usize, scale: f64 },
+}
+
+/// A tensor of the target that is no parameter, such as running statistics.
 #[derive(Clone, Debug)]
 pub struct BufferInfo {
     /// Its path, as a `VarBuilder` would name it.
@@ -51,7 +80,10 @@ pub struct BufferInfo {
 #[derive(Clone, Debug)]
 pub struct Layout {
     params: Vec<ParamInfo>,
+    kept: Vec<KeptInfo>,
     buffers: Vec<BufferInfo>,
+    /// The name and place of each parameter in the order of asking.
+    places: Vec<(String, Place)>,
     num_params: usize,
     hash: String,
     one_set_layer: Option<String>,
@@ -61,19 +93,65 @@ impl Layout {
     /// Records what `build` asks for.
     ///
     /// # Errors
-    /// Whatever `build` returns, or two parameters of the same name.
-    pub(crate) fn record(build: impl FnOnce(&mut dyn ParamSource) -> Result<()>) -> Result<Self> {
-        let mut recorder = Recorder::default();
+    /// Whatever `build` returns, two parameters of the same name, or a role of no or of unlike tensors.
+    pub(crate) fn record(
+        roles: Roles,
+        build: impl FnOnce(&mut dyn ParamSource) -> Result<()>,
+    ) -> Result<Self> {
+        let mut recorder = Recorder { roles, ..Default::default() };
         build(&mut recorder)?;
         recorder.finish()
     }
 
-    /// The parameters, in flat order.
+    /// There is something to generate.
+    pub(crate) fn ensure_parameters(&self, target: &str) -> Result<()> {
+        match self.kept.first() {
+            _ if self.num_params > 0 => Ok(()),
+            None => candle_core::bail!(
+                "target {target} has no parameters, so there is nothing to generate"
+            ),
+            Some(kept) => candle_core::bail!(
+                "no tensor of target {target} has the role `generate`; `{}`, the first, has `{}`",
+                kept.name,
+                kept.role.name()
+            ),
+        }
+    }
+
+    /// The generated parameters, in flat order.
     pub fn params(&self) -> &[ParamInfo] {
         &self.params
     }
 
-    /// The tensors that are not generated.
+    /// The parameters that are trained or frozen, in the order of asking.
+    pub fn kept(&self) -> &[KeptInfo] {
+        &self.kept
+    }
+
+    /// The name and place of each parameter in the order of asking; a shared one has several names.
+    pub(crate) fn places(&self) -> &[(String, Place)] {
+        &self.places
+    }
+
+    /// The name of each parameter that is shared, but the first, with that of the first.
+    pub(crate) fn aliases(&self) -> impl Iterator<Item = (&str, &str)> {
+        let alias = |(name, place): &'_ (String, Place)| match *place {
+            Place::Generated(index) if self.params[index].name != *name => Some(index),
+            _ => None,
+        };
+        let aliases = self.places.iter().filter_map(move |at| Some((at.0.as_str(), alias(at)?)));
+        aliases.map(|(name, index)| (name, self.params[index].name.as_str()))
+    }
+
+    /// The name of each parameter with a low-rank adapter, with the adapter's scale.
+    fn adapted(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.places.iter().filter_map(|(name, place)| match *place {
+            Place::Adapted { scale, .. } => Some((name.as_str(), scale)),
+            _ => None,
+        })
+    }
+
+    /// The tensors that are no parameters.
     pub fn buffers(&self) -> &[BufferInfo] {
         &self.buffers
     }
@@ -83,14 +161,20 @@ impl Layout {
         self.num_params
     }
 
-    /// SHA-256 over names, shapes and kinds in order, in hexadecimal: equal exactly where a flat
-    /// vector of one target means the same in the other.
+    /// SHA-256 over names, shapes, kinds and roles in order, in hexadecimal: equal exactly where a
+    /// flat vector of one target means the same in the other.
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
+    /// The names of all tensors.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let buffers = self.buffers.iter().map(|buffer| buffer.name.as_str());
+        self.places.iter().map(|(name, _)| name.as_str()).chain(buffers)
+    }
+
     /// The path of the first layer that computes with one set of weights at a time, if there is one:
-    /// several sets then take their turns. See [`TAKES_SETS`](crate::HyperLayer::TAKES_SETS).
+    /// several sets then take their turns. It is empty where a constructor builds the whole target. See [`TAKES_SETS`](crate::HyperLayer::TAKES_SETS).
     pub fn one_set_layer(&self) -> Option<&str> {
         self.one_set_layer.as_deref()
     }
@@ -104,12 +188,25 @@ impl Layout {
 }
 
 impl std::fmt::Display for Layout {
-    /// A line per parameter: offset, name, shape, kind.
+    /// A line per parameter: offset or role, name, shape, kind; for a shared one but the first, whose
+    /// it is.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let width = self.params.iter().map(|param| param.name.len()).max().unwrap_or(0);
+        let params = self.params.iter().map(|param| param.name.as_str());
+        let names = self.places.iter().map(|(name, _)| name.as_str()).chain(params);
+        let width = names.map(str::len).max().unwrap_or(0);
         for param in &self.params {
             let (shape, kind) = (param.shape.dims(), param.kind.name());
             writeln!(f, "{:>10}  {:width$}  {shape:?} {kind}", param.offset, param.name)?;
+        }
+        for kept in &self.kept {
+            let (shape, kind) = (kept.shape.dims(), kept.kind.name());
+            writeln!(f, "{:>10}  {:width$}  {shape:?} {kind}", kept.role.name(), kept.name)?;
+        }
+        for (name, first) in self.aliases() {
+            writeln!(f, "{:>10}  {name:width$}  {first}", Role::Shared.name())?;
+        }
+        for (name, scale) in self.adapted() {
+            writeln!(f, "{:>10}  {name:width$}  scale {scale}", "lora")?;
         }
         write!(f, "{:>10}  parameters", self.num_params)
     }
@@ -119,8 +216,13 @@ impl std::fmt::Display for Layout {
 #[derive(Default)]
 struct Recorder {
     path: Vec<String>,
+    roles: Roles,
     params: Vec<ParamInfo>,
+    kept: Vec<KeptInfo>,
     buffers: Vec<BufferInfo>,
+    places: Vec<(String, Place)>,
+    /// The generated tensor of each pattern whose tensors are shared.
+    shared: HashMap<usize, usize>,
     num_params: usize,
     one_set_layer: Option<String>,
 }
@@ -132,15 +234,83 @@ impl Recorder {
     }
 
     fn finish(self) -> Result<Layout> {
-        let mut names: Vec<_> = self.params.iter().map(|param| param.name.as_str()).collect();
+        self.roles.finish()?;
+        let mut names: Vec<_> = self.places.iter().map(|(name, _)| name.as_str()).collect();
         names.extend(self.buffers.iter().map(|buffer| buffer.name.as_str()));
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             candle_core::bail!("two tensors of the target are named `{}`", pair[0]);
         }
-        let hash = hash(&self.params);
-        let Self { params, buffers, num_params, one_set_layer, .. } = self;
-        Ok(Layout { params, buffers, num_params, hash, one_set_layer })
+        let Self { params, kept, buffers, places, num_params, one_set_layer, .. } = self;
+        let hash = String::new();
+        let mut layout = Layout { params, kept, buffers, places, num_params, hash, one_set_layer };
+        layout.hash = hash_of(&layout);
+        Ok(layout)
+    }
+
+    fn generate(&mut self, name: String, spec: &ParamSpec<'_>) -> usize {
+        let (shape, offset) = (Shape::from(spec.dims), self.num_params);
+        self.num_params += shape.elem_count();
+        self.params.push(ParamInfo { name, shape, offset, kind: spec.kind, init: spec.init });
+        self.params.len() - 1
+    }
+
+    /// The tensor of a pattern, generated for the first name.
+    fn share(&mut self, pattern: usize, name: &str, spec: &ParamSpec<'_>) -> Result<usize> {
+        let Some(&index) = self.shared.get(&pattern) else {
+            let index = self.generate(name.to_owned(), spec);
+            self.shared.insert(pattern, index);
+            return Ok(index);
+        };
+        let first = &self.params[index];
+        if first.shape.dims() != spec.dims {
+            candle_core::bail!(
+                "`{name}` of shape {:?} can't be shared with `{}` of shape {:?}",
+                spec.dims,
+                first.name,
+                first.shape.dims()
+            );
+        }
+        Ok(index)
+    }
+
+    /// A frozen base and its factors.
+    fn adapt(
+        &mut self,
+        name: &str,
+        spec: &ParamSpec<'_>,
+        (rank, alpha): (usize, f64),
+    ) -> Result<Place> {
+        let (outputs, inputs) = match spec.dims {
+            [] | [_] => candle_core::bail!(
+                "`{name}` of shape {:?} can't have a low-rank adapter, expected a matrix or a kernel",
+                spec.dims
+            ),
+            [outputs, rest @ ..] => (*outputs, rest.iter().product::<usize>()),
+        };
+        let most = outputs.min(inputs);
+        if rank == 0 || rank > most {
+            candle_core::bail!(
+                "`{name}` of shape {:?}: the rank of its adapter is {rank}, expected 1 to {most}",
+                spec.dims
+            );
+        }
+        let bound = (inputs as f64).sqrt().recip();
+        let init = Init::Uniform { lo: -bound, up: bound };
+        let dims = [rank, inputs];
+        let factor = ParamSpec { name: "", dims: &dims, kind: ParamKind::Down, init };
+        let down = self.generate(format!("{name}.lora_a"), &factor);
+        let (dims, init) = ([outputs, rank], Init::Const(0.));
+        let factor = ParamSpec { name: "", dims: &dims, kind: ParamKind::Up, init };
+        self.generate(format!("{name}.lora_b"), &factor);
+        let base = self.keep(name.to_owned(), spec, Role::Freeze);
+        Ok(Place::Adapted { base, down, scale: alpha / rank as f64 })
+    }
+
+    fn keep(&mut self, name: String, spec: &ParamSpec<'_>, role: Role) -> usize {
+        let (shape, kind, init) = (Shape::from(spec.dims), spec.kind, spec.init);
+        self.kept.push(KeptInfo { name, shape, kind, init, role });
+        self.kept.len() - 1
     }
 }
 
@@ -154,13 +324,27 @@ impl ParamSource for Recorder {
     }
 
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
-        let (name, shape) = (self.name(spec.name), Shape::from(spec.dims));
-        if shape.elem_count() == 0 {
+        self.param_with_role(spec, Role::Generate)
+    }
+
+    fn param_with_role(&mut self, spec: &ParamSpec<'_>, role: Role) -> Result<Tensor> {
+        let name = self.name(spec.name);
+        if Shape::from(spec.dims).elem_count() == 0 {
             candle_core::bail!("parameter `{name}` has no values: its shape is {:?}", spec.dims);
         }
-        let offset = self.num_params;
-        self.num_params += shape.elem_count();
-        self.params.push(ParamInfo { name, shape, offset, kind: spec.kind, init: spec.init });
+        let place = match self.roles.of(&name) {
+            Some((pattern, Role::Shared)) => Place::Generated(self.share(pattern, &name, spec)?),
+            Some((_, Role::Lora { rank, alpha })) => self.adapt(&name, spec, (rank, alpha))?,
+            by_pattern => match by_pattern.map_or(role, |(_, role)| role) {
+                role @ (Role::Train | Role::Freeze) => {
+                    Place::Kept(self.keep(name.clone(), spec, role))
+                }
+                Role::Generate | Role::Shared | Role::Lora { .. } => {
+                    Place::Generated(self.generate(name.clone(), spec))
+                }
+            },
+        };
+        self.places.push((name, place));
         zeros(spec.dims)
     }
 
@@ -181,11 +365,21 @@ fn zeros(dims: &[usize]) -> Result<Tensor> {
     Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(dims)
 }
 
-fn hash(params: &[ParamInfo]) -> String {
+fn hash_of(layout: &Layout) -> String {
     let mut hasher = Sha256::new();
-    for param in params {
+    for param in &layout.params {
         let (shape, kind) = (param.shape.dims(), param.kind.name());
         hasher.update(format!("{} {shape:?} {kind}\n", param.name));
+    }
+    for kept in &layout.kept {
+        let (shape, kind, role) = (kept.shape.dims(), kept.kind.name(), kept.role.name());
+        hasher.update(format!("{} {shape:?} {kind} {role}\n", kept.name));
+    }
+    for (name, first) in layout.aliases() {
+        hasher.update(format!("{name} = {first}\n"));
+    }
+    for (name, scale) in layout.adapted() {
+        hasher.update(format!("{name} lora {scale}\n"));
     }
     hex(&hasher.finalize())
 }

@@ -1,7 +1,10 @@
 //! The target: the network whose weights are generated.
 
+pub mod adapter;
+pub mod constructor;
 pub mod layer;
 pub mod layout;
+pub mod role;
 pub mod source;
 pub mod tensor;
 
@@ -11,6 +14,7 @@ use candle_nn::VarBuilder;
 use crate::generated::GeneratedParams;
 use layer::Parameters;
 use layout::Layout;
+use role::Roles;
 use source::{ParamSource, VarBuilderSource};
 
 /// A network whose weights can be generated. Derive it: `#[derive(HyperTarget)]`.
@@ -72,13 +76,9 @@ pub trait HyperTarget: Parameters + Sized {
     /// # Errors
     /// An invalid size, or two tensors of one name.
     fn layout_with(config: &Self::Config) -> Result<Layout> {
-        let layout = Layout::record(|source| Self::build(config, source).map(drop))?;
-        if layout.num_params() == 0 {
-            candle_core::bail!(
-                "target {} has no parameters, so there is nothing to generate",
-                Self::NAME
-            );
-        }
+        let layout =
+            Layout::record(Roles::default(), |source| Self::build(config, source).map(drop))?;
+        layout.ensure_parameters(Self::NAME)?;
         Ok(layout)
     }
 

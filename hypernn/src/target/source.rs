@@ -3,6 +3,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
+use super::adapter::Adapter;
+use super::role::Role;
 use crate::ops::split::Sink;
 
 /// What a parameter is in its layer; it decides nothing by itself and is part of the layout.
@@ -21,6 +23,10 @@ pub enum ParamKind {
     Slope,
     /// A bare tensor field.
     Tensor,
+    /// The first factor of a low-rank adapter, from the inputs.
+    Down,
+    /// The second factor of a low-rank adapter, to the outputs.
+    Up,
 }
 
 impl ParamKind {
@@ -33,6 +39,8 @@ impl ParamKind {
             Self::Table => "table",
             Self::Slope => "slope",
             Self::Tensor => "tensor",
+            Self::Down => "down",
+            Self::Up => "up",
         }
     }
 }
@@ -49,6 +57,10 @@ pub struct ParamSpec<'a> {
     /// How candle would initialise it.
     pub init: Init,
 }
+
+/// A parameter, and a shorter way for its gradient where there is one.
+#[doc(hidden)]
+pub type Served = (Tensor, Option<Sink>);
 
 /// Where the tensors of a target come from while it is built.
 ///
@@ -68,13 +80,28 @@ pub trait ParamSource {
     /// The source has no such tensor, or one of another shape.
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor>;
 
+    /// As [`param`](Self::param), for a parameter whose field has a role; only the layout looks at it.
+    ///
+    /// # Errors
+    /// As there.
+    fn param_with_role(&mut self, spec: &ParamSpec<'_>, _role: Role) -> Result<Tensor> {
+        self.param(spec)
+    }
+
+    /// As [`param_with_sink`](Self::param_with_sink), for a layer that applies a low-rank adapter
+    /// itself: the base and the adapter, where there is one.
+    #[doc(hidden)]
+    fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Served, Option<Adapter>)> {
+        Ok((self.param_with_sink(spec)?, None))
+    }
+
     /// As [`param`](Self::param), with a shorter way for the gradient where there is one. The tensor
     /// may then be a view, whose own gradient costs as much as that of the whole vector.
     ///
     /// # Errors
     /// As there.
     #[doc(hidden)]
-    fn param_with_sink(&mut self, spec: &ParamSpec<'_>) -> Result<(Tensor, Option<Sink>)> {
+    fn param_with_sink(&mut self, spec: &ParamSpec<'_>) -> Result<Served> {
         Ok((self.param(spec)?, None))
     }
 
@@ -176,8 +203,12 @@ impl ParamSource for TiedSource<'_> {
     }
 
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        self.param_with_role(spec, Role::Generate)
+    }
+
+    fn param_with_role(&mut self, spec: &ParamSpec<'_>, role: Role) -> Result<Tensor> {
         if spec.name != self.name || self.depth > 0 {
-            return self.source.param(spec);
+            return self.source.param_with_role(spec, role);
         }
         let found = self.tensor.dims();
         // A tensor of several sets has the number of sets in front of its own shape.
@@ -189,6 +220,41 @@ impl ParamSource for TiedSource<'_> {
             );
         }
         Ok(self.tensor.clone())
+    }
+
+    fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        self.source.buffer(spec)
+    }
+
+    fn takes_one_set(&mut self) {
+        self.source.takes_one_set();
+    }
+}
+
+/// Gives what a field asks for the field's role.
+pub struct RoleSource<'a> {
+    source: &'a mut dyn ParamSource,
+    role: Role,
+}
+
+impl<'a> RoleSource<'a> {
+    /// A source below which every parameter has this role.
+    pub fn new(source: &'a mut dyn ParamSource, role: Role) -> Self {
+        Self { source, role }
+    }
+}
+
+impl ParamSource for RoleSource<'_> {
+    fn enter(&mut self, name: &str) {
+        self.source.enter(name);
+    }
+
+    fn leave(&mut self) {
+        self.source.leave();
+    }
+
+    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        self.source.param_with_role(spec, self.role)
     }
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {

@@ -22,6 +22,8 @@ pub(super) struct Ledger {
     scale: Option<Tensor>,
     /// A backward pass runs on one thread, so the thread names the pass.
     passes: Mutex<HashMap<ThreadId, Pass>>,
+    /// What was filed in the passes of threads that watch.
+    watched: Mutex<HashMap<ThreadId, Vec<Option<Filed>>>>,
 }
 
 /// The gradients filed so far, one place per segment.
@@ -110,7 +112,8 @@ impl Ledger {
         segments: Arc<[Segment]>,
         dtype: DType,
     ) -> Self {
-        Self { sets, width, segments, dtype, scale: None, passes: Mutex::default() }
+        let (passes, watched) = (Mutex::default(), Mutex::default());
+        Self { sets, width, segments, dtype, scale: None, passes, watched }
     }
 
     /// With the segments' scales in one tensor.
@@ -123,7 +126,25 @@ impl Ledger {
         self.passes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Files a gradient of a segment, beside what is there already, in the values' dtype. For the first of a pass, gives
+    fn watched(&self) -> MutexGuard<'_, HashMap<ThreadId, Vec<Option<Filed>>>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a backward pass on this thread, and gives what it filed for each segment.
+    pub(super) fn watch<R>(
+        &self,
+        pass: impl FnOnce() -> Result<R>,
+    ) -> Result<(R, Vec<Option<Tensor>>)> {
+        let thread = std::thread::current().id();
+        self.watched().insert(thread, vec![None; self.segments.len()]);
+        let result = pass();
+        let filed = self.watched().remove(&thread).unwrap_or_default();
+        let tensor = |filed: Option<Filed>| filed.map(|filed| filed.tensor()).transpose();
+        Ok((result?, filed.into_iter().map(tensor).collect::<Result<_>>()?))
+    }
+
+    /// Files a gradient of a segment, beside what is there already, in the values' dtype. For the
+    /// first of a pass, gives
     /// what the pass must keep alive.
     pub(super) fn file(&self, index: usize, grad: Filed) -> Result<Option<Arc<()>>> {
         let grad = grad.to_dtype(self.dtype)?;
@@ -143,8 +164,12 @@ impl Ledger {
 
     /// Ends the pass: the gradient of each segment that the loss reached.
     pub(super) fn settle(&self) -> Vec<Option<Filed>> {
-        let pass = self.passes().remove(&std::thread::current().id());
-        pass.map_or_else(Vec::new, |pass| pass.grads)
+        let thread = std::thread::current().id();
+        let grads = self.passes().remove(&thread).map_or_else(Vec::new, |pass| pass.grads);
+        if let Some(watched) = self.watched().get_mut(&thread) {
+            watched.clone_from(&grads);
+        }
+        grads
     }
 
     /// The gradient of the whole vector, `[sets, width]`, from those of its segments.

@@ -35,6 +35,7 @@ use ledger::Ledger;
 pub(crate) use pattern::Pattern;
 use scaled::Parts;
 pub use sink::Sink;
+pub(crate) use sink::Watch;
 use whole::split_whole;
 
 /// One tensor of the target: `shift + scale × generated[offset..offset + len]`.
@@ -68,6 +69,8 @@ pub(crate) struct Cuts {
     pub(crate) tensors: Vec<Tensor>,
     /// Where the gradient of each goes; none where no gradient flows back.
     pub(crate) sinks: Vec<Sink>,
+    /// None where no gradient flows back.
+    pub(crate) watch: Option<Watch>,
 }
 
 /// Cuts what a generator gave into tensors. A set's values lie in flat order; segments are in order
@@ -107,7 +110,7 @@ pub(crate) fn unstack(tensor: &Tensor) -> Result<Vec<Tensor>> {
 
 impl Cuts {
     fn untracked(tensors: impl Iterator<Item = Result<Tensor>>) -> Result<Self> {
-        Ok(Self { tensors: tensors.collect::<Result<_>>()?, sinks: Vec::new() })
+        Ok(Self { tensors: tensors.collect::<Result<_>>()?, sinks: Vec::new(), watch: None })
     }
 
     fn sliced(
@@ -121,11 +124,12 @@ impl Cuts {
         Ok(Self {
             tensors: indices.clone().map(slice).collect::<Result<_>>()?,
             sinks: indices.map(sink).collect(),
+            watch: Some(Watch(ledger.clone())),
         })
     }
 
     /// A tensor whose gradient goes to the ledger.
-    fn tracked(&self, index: usize) -> Result<Tensor> {
+    pub(crate) fn tracked(&self, index: usize) -> Result<Tensor> {
         let tensor = &self.tensors[index];
         self.sinks.get(index).map_or_else(|| Ok(tensor.clone()), |sink| sink.tracked(tensor))
     }

@@ -59,3 +59,17 @@ impl std::fmt::Debug for Sink {
         write!(f, "Sink({})", self.index)
     }
 }
+
+/// Sees what a backward pass gives each tensor of a split.
+#[derive(Clone)]
+pub(crate) struct Watch(pub(super) Arc<Ledger>);
+
+impl Watch {
+    /// Runs a backward pass on this thread, and gives the gradient of each tensor that it reached.
+    pub(crate) fn pass<R>(
+        &self,
+        pass: impl FnOnce() -> Result<R>,
+    ) -> Result<(R, Vec<Option<Tensor>>)> {
+        self.0.watch(pass)
+    }
+}

@@ -17,7 +17,7 @@ use candle_core::{
 use super::ledger::Ledger;
 use super::pattern::Pattern;
 use super::slice::pass_token;
-use super::{Cuts, Segment, Sink, below, check_width};
+use super::{Cuts, Segment, Sink, Watch, below, check_width};
 use crate::generator::Rows;
 
 /// Cuts rows into views, on any device.
@@ -47,6 +47,7 @@ pub(super) fn split_whole(rows: &Rows, sets: Option<usize>, pattern: &Pattern) -
     Ok(Cuts {
         tensors: views.collect::<Result<_>>()?,
         sinks: (0..pattern.segments.len()).map(sink).collect(),
+        watch: Some(Watch(ledger)),
     })
 }
 

@@ -1,0 +1,96 @@
+//! Low-rank adapters (LoRA): a frozen weight and a generated difference of low rank.
+//!
+//! The weight is `base + alpha / rank × up · down`, after Hu et al., *LoRA: Low-Rank Adaptation of Large
+//! Language Models* (2021). The base is that of a [`Pretrained`](crate::Pretrained) network; `down`,
+//! `[rank, in]`, and `up`, `[out, rank]`, are generated, and `up` starts at zero exactly, so that the
+//! adapted network starts as the pretrained one. A kernel `[out, in, height, width]` is taken as a matrix
+//! `[out, in × height × width]`.
+//!
+//! ```
+//! use candle_core::{DType, Device, Result, Tensor};
+//! use hypernn::nn::{Linear, Module, VarBuilder, VarMap};
+//! use hypernn::{HyperTarget, hypernetwork};
+//!
+//! #[derive(HyperTarget)]
+//! struct Net {
+//!     #[hyper(linear(64, 64))]
+//!     hidden: Linear,
+//!     #[hyper(linear(64, 4))]
+//!     out: Linear,
+//! }
+//!
+//! impl Module for Net {
+//!     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+//!         self.out.forward(&self.hidden.forward(xs)?.relu()?)
+//!     }
+//! }
+//!
+//! hypernetwork! {
+//!     /// Each row of the input adapts the network to itself.
+//!     struct HyperNet for Net {
+//!         roles: [("*.weight", lora(2, 4.)), ("*", freeze)],
+//!         embedding: encoder(64, [16], tanh, 28, 4),
+//!         generator: linear,
+//!         mode: dynamic,
+//!     }
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! let vars = VarMap::new();
+//! let net = Net::new(VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+//! let pretrained = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+//! let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
+//! let hyper = HyperNet::new_from(vb, pretrained)?;
+//! // Two factors of rank 2 for each weight, in place of 64 × 64 and 4 × 64 values.
+//! assert_eq!(hyper.as_network().num_target_params(), 2 * (64 + 64) + 2 * (64 + 4));
+//! let xs = Tensor::randn(0f32, 1., (3, 64), &Device::Cpu)?;
+//! let difference = (hyper.forward(&xs)? - net.forward(&xs)?)?.abs()?.max_all()?;
+//! assert!(difference.to_scalar::<f32>()? < 1e-5);
+//! # Ok(())
+//! # }
+//! ```
+
+use candle_core::{Result, Shape, Tensor};
+
+use crate::ops::linear::linear;
+
+/// A generated difference of low rank.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    /// `[rank, in]`, or `[G, rank, in]`.
+    pub(crate) down: Tensor,
+    /// `[out, rank]`, or `[G, out, rank]`.
+    pub(crate) up: Tensor,
+    /// `alpha / rank`.
+    pub(crate) scale: f64,
+}
+
+impl Adapter {
+    /// The adapted weight, `[dims…]` or `[G, dims…]`.
+    pub(crate) fn merge(&self, base: &Tensor) -> Result<Tensor> {
+        let product = self.up.matmul(&self.down)?;
+        let sets = &self.up.dims()[..self.up.rank() - 2];
+        let shape = Shape::from([sets, base.dims()].concat());
+        (product.reshape(shape)? * self.scale)?.broadcast_add(base)
+    }
+
+    /// The number of sets, 1 where it is shared.
+    pub(crate) fn sets(&self) -> usize {
+        self.up.dims()[..self.up.rank() - 2].iter().product()
+    }
+
+    /// What the difference adds to the output of a linear layer, for rows `[rows, in]`: two narrow
+    /// products, and the weight's difference itself is never computed.
+    pub(crate) fn apply(&self, rows: &Tensor) -> Result<Tensor> {
+        let (count, width) = rows.dims2()?;
+        let sets = self.sets();
+        let factor = |factor: &Tensor| match factor.rank() {
+            2 => factor.unsqueeze(0),
+            _ => Ok(factor.clone()),
+        };
+        let by_set = rows.reshape((sets, count / sets, width))?;
+        let hidden = linear(&by_set, &factor(&self.down)?, None)?;
+        linear(&hidden, &factor(&self.up)?, None)?.flatten_to(1)? * self.scale
+    }
+}

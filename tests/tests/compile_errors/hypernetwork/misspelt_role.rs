@@ -1,0 +1,21 @@
+//! A role whose name is misspelt.
+
+use hypernn::nn::Linear;
+use hypernn::{HyperTarget, hypernetwork};
+
+#[derive(HyperTarget)]
+struct Net {
+    #[hyper(linear(4, 2))]
+    fc: Linear,
+}
+
+hypernetwork! {
+    struct HyperNet for Net {
+        embedding: table(5, 8),
+        generator: linear,
+        mode: static,
+        roles: [("fc.bias", frezee)],
+    }
+}
+
+fn main() {}

@@ -1,0 +1,15 @@
+//! A target that is neither derived nor by its constructor.
+
+use hypernn::hypernetwork;
+use hypernn::nn::Linear;
+
+hypernetwork! {
+    struct HyperNet for Linear {
+        target: constructor,
+        embedding: table(5, 8),
+        generator: linear,
+        mode: static,
+    }
+}
+
+fn main() {}
