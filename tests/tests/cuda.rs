@@ -88,6 +88,8 @@ mod golden {
         a_convolution_of_six_samples_with_weights_of_their_own,
         ten_samples_with_weights_of_their_own,
         a_recurrent_target_with_new_weights_at_each_step,
+        state_dicts_of_static_hypernetworks,
+        state_dicts_of_dynamic_hypernetworks,
     );
 }
 
