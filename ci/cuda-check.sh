@@ -16,9 +16,9 @@ root=$PWD/target/cuda-check
 stand_ins=$root/stand-ins
 mkdir -p "$stand_ins/lib"
 
-# Of its own, so that the usual build keeps its files; without optimisation and debug information,
-# since nothing here is meant to be fast.
-export CARGO_TARGET_DIR=$root CARGO_PROFILE_DEV_DEBUG=0
+# Of its own, so that the usual build keeps its files; without optimisation, debug information and
+# incremental files, since nothing here is meant to be fast: 2 GB of disk.
+export CARGO_TARGET_DIR=$root CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 export CUDA_HOME=$stand_ins CUDA_COMPUTE_CAP=90 NVCC=$PWD/ci/nvcc CUDARC_CUDA_VERSION=13000
 quick=(--config 'profile.dev.package."*".opt-level=0' --config 'profile.dev.package.hypernn.opt-level=0')
 

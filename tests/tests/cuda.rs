@@ -6,7 +6,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Once;
 
@@ -69,6 +69,7 @@ on_each_device!(
     inputs_of_any_layout,
     seeds_give_the_same_everywhere,
     tensors_are_views_of_one_vector,
+    a_static_forward_computes_no_more_than_by_hand,
 );
 
 /// The golden cases on a card; `golden.rs` has them on the CPU.
@@ -88,6 +89,8 @@ mod golden {
         a_convolution_of_six_samples_with_weights_of_their_own,
         ten_samples_with_weights_of_their_own,
         a_recurrent_target_with_new_weights_at_each_step,
+        state_dicts_of_static_hypernetworks,
+        state_dicts_of_dynamic_hypernetworks,
     );
 }
 
@@ -350,10 +353,85 @@ fn tensors_are_views_of_one_vector(device: &Device) -> Result<()> {
     };
     let (based, views): (Vec<_>, Vec<_>) =
         params.tensors().partition(|(param, _)| constant(&param.name));
-    let storage = |tensor: &Tensor| std::ptr::from_ref(&*tensor.storage_and_layout().0);
-    let storages: std::collections::BTreeSet<_> =
-        views.iter().map(|(_, tensor)| storage(tensor)).collect();
+    let storages: BTreeSet<_> = views.iter().map(|(_, tensor)| storage(tensor)).collect();
     assert_eq!((storages.len(), views.len(), based.len()), (1, 16, 12));
+    Ok(())
+}
+
+/// Where a tensor's values are kept.
+fn storage(tensor: &Tensor) -> *const candle_core::Storage {
+    std::ptr::from_ref(&*tensor.storage_and_layout().0)
+}
+
+/// How many tensors with values of their own were computed on the way to these.
+fn computed<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> usize {
+    let (variables, rest): (Vec<_>, Vec<_>) =
+        tensors.flat_map(Tensor::sorted_nodes).partition(|node| node.is_variable());
+    let storages = |nodes: Vec<&Tensor>| nodes.into_iter().map(storage).collect::<BTreeSet<_>>();
+    // A view of a variable is nothing new.
+    storages(rest).difference(&storages(variables)).count()
+}
+
+#[derive(HyperTarget)]
+struct Three {
+    #[hyper(linear(12, 9))]
+    first: nn::Linear,
+    #[hyper(linear(9, 7))]
+    second: nn::Linear,
+    #[hyper(linear(7, 2))]
+    third: nn::Linear,
+}
+
+impl Module for Three {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let ys = self.second.forward(&self.first.forward(xs)?.relu()?)?;
+        self.third.forward(&ys.relu()?)
+    }
+}
+
+hypernetwork! {
+    struct HyperThree for Three {
+        embedding: table(9, 5),
+        generator: linear,
+        mode: static,
+        init: hyper_nn,
+    }
+}
+
+/// The same in candle: three views of a flat vector at their places.
+fn three_by_hand(flat: &Tensor, xs: &Tensor) -> Result<Tensor> {
+    let (mut ys, mut start) = (xs.clone(), 0);
+    for (inputs, outputs) in [(12, 9), (9, 7), (7, 2)] {
+        let weight = flat.narrow(0, start, inputs * outputs)?.reshape((outputs, inputs))?;
+        let bias = flat.narrow(0, start + inputs * outputs, outputs)?;
+        ys = ys.matmul(&weight.t()?)?.broadcast_add(&bias)?;
+        start += (inputs + 1) * outputs;
+        if outputs != 2 {
+            ys = ys.relu()?;
+        }
+    }
+    Ok(ys)
+}
+
+/// Generating, casting and applying three layers, against the same by hand in candle. Ours has one
+/// value more, where gradients are collected, and a product with its bias is one tensor, not two.
+fn a_static_forward_computes_no_more_than_by_hand(device: &Device) -> Result<()> {
+    let (vars, vb) = variables_on(device, 3, DType::F32);
+    let hyper = HyperThree::new(vb)?.with_target_dtype(DType::F16)?;
+    let xs = input(&[4, 12], 5, DType::F16)?.to_device(device)?;
+    let params = hyper.generate_params()?;
+    let ours = params.forward(&xs)?;
+    let named = by_name(&vars);
+    let rows = named["embedding.weight"].matmul(&named["generator.weight"].t()?)?;
+    let rows = rows.broadcast_add(named["generator.bias"].as_tensor())?;
+    let by_hand = three_by_hand(&rows.flatten_all()?.to_dtype(DType::F16)?, &xs)?;
+    close(&ours, &by_hand, 1e-2, "three layers")?;
+    let of_ours = computed(params.tensors().map(|(_, tensor)| tensor).chain([&ours]));
+    let of_hand = computed([&by_hand].into_iter());
+    // Product, sum, cast; product, sum and relu of three layers, the last without.
+    assert_eq!(of_hand, 3 + 3 * 3 - 1);
+    // Rows, cast, where gradients meet; a layer and relu.
+    assert_eq!(of_ours, 3 + 3 * 2 - 1);
     Ok(())
 }
 

@@ -203,16 +203,15 @@ impl<T> GeneratedParams<T> {
         let mut cuts = split(generated, sets, scales.pattern())?;
         scales.add_bases(&mut cuts)?;
         let Cuts { tensors, sinks, watch } = cuts;
-        let sink = |(index, sink)| (!scales.has_gain(index)).then_some(sink);
+        let sink = |(index, sink)| scales.keeps_gradient(index).then_some(sink);
         let sinks = sinks.into_iter().enumerate().map(sink).collect();
         Ok(Self { plan, sets, tensors, sinks, watch, kept })
     }
 
     /// The tensors, each with a gradient that costs no more than the tensor.
     fn tracked(&self) -> impl Iterator<Item = Result<Tensor>> {
-        let tensors = self.tensors.iter().enumerate();
-        tensors
-            .map(|(index, tensor)| tracked(tensor, self.sinks.get(index).and_then(Option::as_ref)))
+        let sinks = self.sinks.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+        self.tensors.iter().zip(sinks).map(|(tensor, sink)| tracked(tensor, sink))
     }
 
     /// The number of sets; `None` where one set serves every row.

@@ -73,9 +73,21 @@ impl Base {
             }
         }
     }
+
+    /// A gain has a gradient of its own, and so has what another hypernetwork generated.
+    fn keeps_gradient(&self) -> bool {
+        match self {
+            Self::First(first, start) => !first.track_op() && !start.track_op(),
+            Self::Gain { .. } => false,
+        }
+    }
 }
 
 impl Start {
+    fn track_op(&self) -> bool {
+        matches!(self, Self::Tensor(start) if start.track_op())
+    }
+
     /// Adds it to the change from it.
     fn put(&self, change: &Tensor) -> Result<Tensor> {
         match self {
@@ -130,18 +142,18 @@ impl Scales {
         &self.pattern
     }
 
-    /// Whether a tensor's gradient is another than that of what was cut for it.
-    pub(crate) fn has_gain(&self, index: usize) -> bool {
-        self.bases.iter().any(|(at, base)| *at == index && matches!(base, Base::Gain { .. }))
+    /// Whether the gradient of a tensor is that of what was cut for it, and goes nowhere else.
+    pub(crate) fn keeps_gradient(&self, index: usize) -> bool {
+        let base = self.bases.iter().find(|(at, _)| *at == index);
+        base.is_none_or(|(_, base)| base.keeps_gradient())
     }
 
     /// Puts the bases under tensors; those without one are as they should be already.
     pub(crate) fn add_bases(&self, cuts: &mut Cuts) -> Result<()> {
         for (index, base) in &self.bases {
-            cuts.tensors[*index] = match base {
-                Base::First(..) => base.apply(&cuts.tensors[*index])?,
-                Base::Gain { .. } => base.apply(&cuts.tracked(*index)?)?,
-            };
+            let keeps = self.keeps_gradient(*index);
+            let cut = if keeps { cuts.tensors[*index].clone() } else { cuts.tracked(*index)? };
+            cuts.tensors[*index] = base.apply(&cut)?;
         }
         Ok(())
     }
