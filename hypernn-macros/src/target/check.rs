@@ -269,7 +269,7 @@ fn check_field(
     check_self(&items, report);
     let items = sort_items(items, report);
     check_combination(&items, report);
-    let role = items.role.as_ref().and_then(|role| check_role(role, items.layer.as_ref(), report));
+    let role = items.role.as_ref().and_then(|(_, role)| check_role(role, report));
     let name = layout_name(&member, items.name.map(|(_, name)| name), earlier, report);
     let kind = match items.value {
         Some((_, value)) if items.layer.is_none() => FieldKind::Value(value),
@@ -388,17 +388,8 @@ fn unknown_on_field(key: &Ident, report: &mut Report) {
     }
 }
 
-/// A role of a field's own layers; those of a target in the target are given by name.
-fn check_role(
-    (key, role): &(Ident, Ident),
-    layer: Option<&Layer>,
-    report: &mut Report,
-) -> Option<Role> {
-    let by_name = "in `hypernetwork!`, `roles: [(\"field.*\", freeze)]`";
-    if !layer.is_some_and(is_own) {
-        report.error(key, format!("`role` needs a layer before it: `linear(64, 10), role = freeze`; what a target holds has a role by its name: {by_name}"));
-        return None;
-    }
+/// A role of all that the field holds.
+fn check_role(role: &Ident, report: &mut Report) -> Option<Role> {
     match role.to_string().as_str() {
         "train" => Some(Role::Train),
         "freeze" => Some(Role::Freeze),
@@ -418,16 +409,6 @@ fn check_role(
     }
 }
 
-/// Whether all of it are layers, and no targets.
-fn is_own(layer: &Layer) -> bool {
-    match layer {
-        Layer::Call(_) => true,
-        Layer::Target(..) => false,
-        Layer::Repeat(layer, _) | Layer::When(_, layer) => is_own(layer),
-        Layer::List(layers) => layers.iter().all(is_own),
-    }
-}
-
 fn check_combination(items: &Items, report: &mut Report) {
     let Some((key, _)) = &items.value else { return };
     if items.layer.is_some() {
@@ -439,6 +420,9 @@ fn check_combination(items: &Items, report: &mut Report) {
     }
     if let Some((key, _)) = &items.tie {
         report.error(key, "`tie` needs a layer: a field with a `value` has no parameters");
+    }
+    if let Some((key, _)) = &items.role {
+        report.error(key, "`role` needs a layer: a field with a `value` has no parameters");
     }
 }
 

@@ -37,7 +37,7 @@ pub use crate::nn::{Eps, Module, ModuleT, step};
 pub use crate::target::NestedSpec;
 pub use crate::target::layer::{Container, Parameters, Repeat, Visitor};
 pub use crate::target::role::Role;
-pub use crate::target::source::{ParamSource, RoleSource, TiedSource, scoped};
+pub use crate::target::source::{ParamSource, TiedSource, scoped};
 pub use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
 
 /// The names that may stand in `#[hyper(…)]`.

@@ -217,6 +217,8 @@ impl std::fmt::Display for Layout {
 struct Recorder {
     path: Vec<String>,
     roles: Roles,
+    /// The roles of the fields above, from the outermost on.
+    field_roles: Vec<Role>,
     params: Vec<ParamInfo>,
     kept: Vec<KeptInfo>,
     buffers: Vec<BufferInfo>,
@@ -231,6 +233,11 @@ impl Recorder {
     fn name(&self, name: &str) -> String {
         let tail = (!name.is_empty()).then(|| name.to_owned());
         self.path.iter().cloned().chain(tail).collect::<Vec<_>>().join(".")
+    }
+
+    /// The role of the outermost field that has one.
+    fn field_role(&self) -> Role {
+        self.field_roles.first().copied().unwrap_or_default()
     }
 
     fn finish(self) -> Result<Layout> {
@@ -324,10 +331,6 @@ impl ParamSource for Recorder {
     }
 
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
-        self.param_with_role(spec, Role::Generate)
-    }
-
-    fn param_with_role(&mut self, spec: &ParamSpec<'_>, role: Role) -> Result<Tensor> {
         let name = self.name(spec.name);
         if Shape::from(spec.dims).elem_count() == 0 {
             candle_core::bail!("parameter `{name}` has no values: its shape is {:?}", spec.dims);
@@ -335,7 +338,7 @@ impl ParamSource for Recorder {
         let place = match self.roles.of(&name) {
             Some((pattern, Role::Shared)) => Place::Generated(self.share(pattern, &name, spec)?),
             Some((_, Role::Lora { rank, alpha })) => self.adapt(&name, spec, (rank, alpha))?,
-            by_pattern => match by_pattern.map_or(role, |(_, role)| role) {
+            by_pattern => match by_pattern.map_or(self.field_role(), |(_, role)| role) {
                 role @ (Role::Train | Role::Freeze) => {
                     Place::Kept(self.keep(name.clone(), spec, role))
                 }
@@ -346,6 +349,15 @@ impl ParamSource for Recorder {
         };
         self.places.push((name, place));
         zeros(spec.dims)
+    }
+
+    fn enter_role(&mut self, role: Role) {
+        self.field_roles.push(role);
+    }
+
+    fn leave_role(&mut self) -> Result<()> {
+        self.field_roles.pop();
+        Ok(())
     }
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {

@@ -1,7 +1,7 @@
 //! Roles: which of a target's tensors are generated, trained, frozen, shared or adapted.
 //!
-//! A role stands at a field, `#[hyper(linear(64, 10), role = freeze)]`, or is given by name for any
-//! target, in `hypernetwork!`:
+//! A role stands at a field, `#[hyper(linear(64, 10), role = freeze)]`, where it holds for all that is
+//! below, also in a target in the target; or it is given by name for any target, in `hypernetwork!`:
 //!
 //! ```text
 //! roles: [("head.*", generate), ("*", freeze)],                              // only a head
