@@ -10,6 +10,7 @@ use super::chain::trains;
 use super::check::{Field, FieldKind, Forward, Header, Role, Target, member_name};
 use super::flow::{self, Flow};
 use super::parse::{Layer, Tie};
+use super::spec::Counted;
 use super::{bounds, forward, spec};
 use crate::span::ends;
 
@@ -330,11 +331,17 @@ fn make(field: &Field, layer: &Layer, tie: Option<&Tie>) -> TokenStream {
 
 /// The field's role as a call.
 fn with_role(field: &Field) -> Option<TokenStream> {
-    let role = match field.role? {
-        Role::Train => quote!(Train),
-        Role::Freeze => quote!(Freeze),
+    let role = match field.role.as_ref()? {
+        Role::Train => quote!(__p::Role::Train),
+        Role::Freeze => quote!(__p::Role::Freeze),
+        Role::Lora(call) => adapter(call),
     };
-    Some(quote!(.with_role(__p::Role::#role)))
+    Some(quote!(.with_role(#role)))
+}
+
+/// A low-rank adapter's role, whatever its constructors are called around.
+fn adapter(call: &TokenStream) -> TokenStream {
+    quote!(__p::role::spec::#call)
 }
 
 /// The body of `visit`.
@@ -378,10 +385,15 @@ fn is_fixed(target: &Target) -> bool {
 }
 
 fn num_params(target: &Target) -> TokenStream {
-    let generated = layers(target).filter(|(field, ..)| field.role.is_none());
-    let counts = generated.map(|(field, layer, tie)| {
+    let counts = layers(target).filter_map(|(field, layer, tie)| {
         let ty = field.ty.to_token_stream();
-        spec::count(layer, &ty, tie.is_some())
+        let counted = match &field.role {
+            Some(Role::Train | Role::Freeze) => return None,
+            Some(Role::Lora(call)) => Counted::Adapters(adapter(call)),
+            None if tie.is_some() => Counted::Untied,
+            None => Counted::All,
+        };
+        Some(spec::count(layer, &ty, &counted))
     });
     quote!(0 #(+ #counts)*)
 }

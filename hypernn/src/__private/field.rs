@@ -138,6 +138,27 @@ impl<T> NoEpsilon<T> for crate::nn::Eps<T> {}
 )]
 pub trait Epsilon {}
 
+/// Stands in for the number of values in a layer's low-rank adapters where the layer has none.
+pub trait NoAdapter {
+    /// Reports the one error.
+    fn num_adapted(&self, _rank: usize) -> usize
+    where
+        Self: Adaptable,
+    {
+        0
+    }
+}
+
+impl<S> NoAdapter for S {}
+
+/// Implemented by nothing, for its message.
+#[diagnostic::on_unimplemented(
+    message = "a layer of `{Self}` can't have the role `lora`",
+    label = "none of its tensors is a matrix or a kernel",
+    note = "a spec of your own counts the values of its adapters by `const fn num_adapted(&self, rank: usize) -> usize`"
+)]
+pub trait Adaptable {}
+
 /// The problem of an array of another length than the number of its layers.
 pub const fn array(field: &str, len: usize, layers: usize) -> Option<Problem> {
     if len == layers {

@@ -83,6 +83,8 @@ pub enum Role {
         rank: usize,
         /// The difference is multiplied by `alpha / rank`.
         alpha: f64,
+        /// In training, the part of the difference's input that is dropped.
+        dropout: f32,
     },
 }
 
@@ -95,6 +97,14 @@ impl Role {
             Self::Freeze => "freeze",
             Self::Shared => "shared",
             Self::Lora { .. } => "lora",
+        }
+    }
+
+    /// The rank of the low-rank adapter, 0 where there is none.
+    pub const fn rank(self) -> usize {
+        match self {
+            Self::Lora { rank, .. } => rank,
+            _ => 0,
         }
     }
 }
@@ -116,9 +126,14 @@ pub mod spec {
     /// [`Role::Shared`].
     pub const shared: Role = Role::Shared;
 
-    /// [`Role::Lora`].
+    /// [`Role::Lora`] without dropout.
     pub const fn lora(rank: usize, alpha: f64) -> Role {
-        Role::Lora { rank, alpha }
+        lora_dropout(rank, alpha, 0.)
+    }
+
+    /// [`Role::Lora`].
+    pub const fn lora_dropout(rank: usize, alpha: f64, dropout: f32) -> Role {
+        Role::Lora { rank, alpha, dropout }
     }
 }
 

@@ -222,6 +222,13 @@ impl ParamSource for TiedSource<'_> {
         Ok(self.tensor.clone())
     }
 
+    fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Served, Option<Adapter>)> {
+        if spec.name == self.name && self.depth == 0 {
+            return Ok((self.param_with_sink(spec)?, None));
+        }
+        self.source.adapted(spec)
+    }
+
     fn enter_role(&mut self, role: Role) {
         self.source.enter_role(role);
     }
