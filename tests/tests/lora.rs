@@ -9,7 +9,8 @@ use candle_nn::{AdamW, Optimizer, ParamsAdamW, VarBuilder};
 use candle_transformers::models::bert;
 use hypernn::generated::TargetPlan;
 use hypernn::nn::{
-    BatchNorm, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, Embedding, GRU, LSTM, LayerNorm, Linear,
+    BatchNorm, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, Embedding, GRU, LSTM, LayerNorm,
+    Linear,
 };
 use hypernn::{GeneratedParams, HyperTarget, Role, hypernetwork};
 use hypernn_tests::{
@@ -369,7 +370,10 @@ fn adapters_of_fields() -> Result<()> {
     let kept: Vec<_> = layout.kept().iter().map(|kept| kept.name.as_str()).collect();
     let weights = ["conv.weight", "conv.bias", "hidden.0.weight", "hidden.0.bias"];
     assert_eq!(kept, [&weights[..], &["hidden.1.weight"]].concat());
-    assert!(layout.to_string().contains("hidden.1.weight         scale 1 dropout 0.5\n"), "{layout}");
+    assert!(
+        layout.to_string().contains("hidden.1.weight         scale 1 dropout 0.5\n"),
+        "{layout}"
+    );
     let (net, vb) = fields()?;
     let (vars, hyper_vb) = variables(2, DType::F64);
     let hyper = HyperFields::new_from(hyper_vb, vb)?;
@@ -403,8 +407,7 @@ fn dropout_in_training_alone() -> Result<()> {
     let base = Tensor::zeros((1, 64), DType::F64, &Device::Cpu)?;
     let base = HashMap::from([("fc.weight".to_owned(), base)]);
     let (vars, vb) = variables(2, DType::F64);
-    let hyper =
-        HyperOne::new_from(vb, VarBuilder::from_tensors(base, DType::F64, &Device::Cpu))?;
+    let hyper = HyperOne::new_from(vb, VarBuilder::from_tensors(base, DType::F64, &Device::Cpu))?;
     let gains = variable(&vars, "gains")?;
     gains.set(&Tensor::full(2., gains.shape(), &Device::Cpu)?)?;
     let params = hyper.generate_params(&Tensor::new(0u32, &Device::Cpu)?)?;

@@ -451,7 +451,10 @@ fn plain_role(role: &Ident, name: &str, report: &mut Report) -> Option<Role> {
             None
         }
         other => {
-            report.error(role, format!("unknown role `{other}`: a field has `train`, `freeze` or `lora(8, 16.)`"));
+            report.error(
+                role,
+                format!("unknown role `{other}`: a field has `train`, `freeze` or `lora(8, 16.)`"),
+            );
             None
         }
     }

@@ -327,7 +327,9 @@ impl<T> GeneratedParams<T> {
             ("the input", xs.device().location()),
             ("the generated parameters", self.device().location()),
         )?;
-        let Some((sets, _)) = self.sets_in_turn() else { return forward(&self.unpack_t(train)?, xs) };
+        let Some((sets, _)) = self.sets_in_turn() else {
+            return forward(&self.unpack_t(train)?, xs);
+        };
         let rows = rows_per_set(self.plan.name, xs.dim(0)?, sets)?;
         let outputs = self.each_set(sets)?.into_iter().enumerate().map(|(set, params)| {
             forward(&params.unpack_t(train)?, &xs.narrow(0, set * rows, rows)?.contiguous()?)

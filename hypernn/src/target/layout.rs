@@ -6,22 +6,25 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::Init;
 use sha2::{Digest, Sha256};
 
-use super::role::{Role, Roles};
 use super::adapter::Adapter;
+use super::role::{Role, Roles};
 use super::source::{ParamKind, ParamSource, ParamSpec, Served};
 
 /// One parameter of a target.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ParamInfo {
     /// Its path, as a `VarBuilder` would name it: `conv.weight`, `blocks.0.fc.bias`.
     pub name: String,
     /// Its shape, row-major in the flat vector.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialize_dims"))]
     pub shape: Shape,
     /// Where its first value lies in the flat vector, in values.
     pub offset: usize,
     /// What it is in its layer.
     pub kind: ParamKind,
     /// How candle initialises it.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub init: Init,
 }
 
@@ -39,14 +42,17 @@ impl ParamInfo {
 
 /// A parameter of a target that is not generated: it is trained or frozen.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct KeptInfo {
     /// Its path, as a `VarBuilder` would name it.
     pub name: String,
     /// Its shape.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialize_dims"))]
     pub shape: Shape,
     /// What it is in its layer.
     pub kind: ParamKind,
     /// How candle initialises it.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub init: Init,
     /// [`Role::Train`] or [`Role::Freeze`].
     pub role: Role,
@@ -54,6 +60,8 @@ pub struct KeptInfo {
 
 /// Where a parameter that the target asks for is found.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub(crate) enum Place {
     /// Number so and so of the generated tensors.
     Generated(usize),
@@ -65,12 +73,15 @@ pub(crate) enum Place {
 
 /// A tensor of the target that is no parameter, such as running statistics.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct BufferInfo {
     /// Its path, as a `VarBuilder` would name it.
     pub name: String,
     /// Its shape.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialize_dims"))]
     pub shape: Shape,
     /// How it starts.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub init: Init,
 }
 
@@ -79,6 +90,7 @@ pub struct BufferInfo {
 /// The order is that of the fields, weight before bias, each tensor row-major: the order of
 /// PyTorch's `named_parameters`.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Layout {
     params: Vec<ParamInfo>,
     kept: Vec<KeptInfo>,
@@ -88,6 +100,15 @@ pub struct Layout {
     num_params: usize,
     hash: String,
     one_set_layer: Option<String>,
+}
+
+/// A shape as the list of its dimensions.
+#[cfg(feature = "serde")]
+fn serialize_dims<S: serde::Serializer>(
+    shape: &Shape,
+    to: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(shape.dims(), to)
 }
 
 impl Layout {

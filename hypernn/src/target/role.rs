@@ -64,6 +64,8 @@ use candle_core::{Result, bail};
 /// What becomes of one of a target's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Role {
     /// It comes from the generator, the default.
     #[default]
@@ -83,6 +85,7 @@ pub enum Role {
         rank: usize,
         /// The difference is multiplied by `alpha / rank`.
         alpha: f64,
+        #[cfg_attr(feature = "serde", serde(default))]
         /// In training, the part of the difference's input that is dropped.
         dropout: f32,
     },

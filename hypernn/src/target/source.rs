@@ -10,6 +10,8 @@ use crate::ops::split::Sink;
 /// What a parameter is in its layer; it decides nothing by itself and is part of the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum ParamKind {
     /// The matrix or kernel of a linear, convolutional or recurrent layer.
     Weight,
