@@ -6,6 +6,8 @@ use candle_nn::{Init, VarBuilder};
 /// How a hypernetwork starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum InitScheme {
     /// The generator's output has unit variance, and each tensor of the target is scaled to the
     /// mean and standard deviation of candle's own init, whatever the chunking.

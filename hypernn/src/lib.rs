@@ -71,7 +71,10 @@
 //!
 //! # Features
 //!
-//! None by default. `tracing` adds spans around generation and forward. `cuda`, `cudnn`, `metal`, `mkl` and `accelerate` switch on those of candle.
+//! None by default. `tracing` adds spans around generation and forward. `serde` reads and writes what
+//! declarations are made of (roles, specs of embeddings and generators, activations, encodings, init
+//! schemes), by the names that declarations have, and writes what is computed (layouts, chunk plans,
+//! audits). `cuda`, `cudnn`, `metal`, `mkl` and `accelerate` switch on those of candle.
 
 pub mod check;
 pub mod condition;

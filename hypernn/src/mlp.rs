@@ -9,6 +9,8 @@ use crate::ops::linear::linear;
 /// The function between layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Activation {
     /// `x`.
     Identity,
@@ -163,6 +165,30 @@ pub(crate) const fn num_params<const L: usize>(
         i += 1;
     }
     sum + (inputs + 1) * out_dim
+}
+
+/// An array of widths as a list, whatever its length; serde itself knows some lengths alone.
+#[cfg(feature = "serde")]
+pub(crate) mod widths {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer, const L: usize>(
+        widths: &[usize; L],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        widths.as_slice().serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, const L: usize>(
+        from: D,
+    ) -> Result<[usize; L], D::Error> {
+        let widths = Vec::deserialize(from)?;
+        let wrong = |widths: Vec<usize>| {
+            D::Error::custom(format!("{} hidden widths, expected {L}", widths.len()))
+        };
+        widths.try_into().map_err(wrong)
+    }
 }
 
 #[cfg(test)]

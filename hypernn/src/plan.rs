@@ -19,6 +19,7 @@ use crate::check::Problem;
 /// );
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ChunkPlan {
     num_params: usize,
     rows: usize,

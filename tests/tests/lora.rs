@@ -8,7 +8,10 @@ use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW, VarBuilder};
 use candle_transformers::models::bert;
 use hypernn::generated::TargetPlan;
-use hypernn::nn::{BatchNorm, Conv2d, Linear};
+use hypernn::nn::{
+    BatchNorm, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, Embedding, GRU, LSTM, LayerNorm,
+    Linear,
+};
 use hypernn::{GeneratedParams, HyperTarget, Role, hypernetwork};
 use hypernn_tests::{
     by_name, gradient_error, input, message, relative_error, values, variable, variables,
@@ -72,8 +75,8 @@ fn lines(plan: &TargetPlan<Net>) -> Vec<String> {
 }
 
 const ROLES: [(&str, Role); 3] = [
-    ("conv.weight", Role::Lora { rank: 2, alpha: 6. }),
-    ("hidden.weight", Role::Lora { rank: 3, alpha: 3. }),
+    ("conv.weight", Role::Lora { rank: 2, alpha: 6., dropout: 0. }),
+    ("hidden.weight", Role::Lora { rank: 3, alpha: 3., dropout: 0. }),
     ("*", Role::Freeze),
 ];
 
@@ -99,7 +102,7 @@ fn factors_are_what_is_generated() -> Result<()> {
         ]
     );
     let mut others = ROLES;
-    others[0].1 = Role::Lora { rank: 2, alpha: 7. };
+    others[0].1 = Role::Lora { rank: 2, alpha: 7., dropout: 0. };
     let hash = |roles: &[_]| {
         Ok::<_, candle_core::Error>(plan()?.with_roles(roles)?.layout().hash().to_owned())
     };
@@ -226,7 +229,7 @@ hypernetwork! {
 fn convolutions_with_adapters() -> Result<()> {
     let (trained, vb) = variables(1, DType::F64);
     Convolutions::new(vb.clone())?;
-    let roles = [("wide.weight", Role::Lora { rank: 2, alpha: 1. })];
+    let roles = [("wide.weight", Role::Lora { rank: 2, alpha: 1., dropout: 0. })];
     assert!(TargetPlan::<Convolutions>::new(&())?.with_roles(&roles).is_ok());
     assert_eq!(
         message(HyperConvolutions::new_from(variables(2, DType::F64).1, vb.clone())),
@@ -307,7 +310,7 @@ fn bake_merges() -> Result<()> {
 #[test]
 fn adapters_that_can_not_be() -> Result<()> {
     let with = |roles: &[(&str, Role)]| TargetPlan::<Net>::new(&())?.with_roles(roles);
-    let lora = |rank| Role::Lora { rank, alpha: 1. };
+    let lora = |rank| Role::Lora { rank, alpha: 1., dropout: 0. };
     assert_eq!(
         message(with(&[("*.bias", lora(1))])),
         "`conv.bias` of shape [6] can't have a low-rank adapter, expected a matrix or a kernel"
@@ -324,6 +327,214 @@ fn adapters_that_can_not_be() -> Result<()> {
         message(HyperNet::new(variables(0, DType::F32).1)),
         "`conv.weight` has the role `freeze`, but no pretrained network to come from: `new_from` takes one"
     );
+    Ok(())
+}
+
+/// Adapters of fields: the number of their values is a constant.
+#[derive(HyperTarget)]
+struct Fields {
+    #[hyper(conv2d(1, 6, 3), role = lora(RANK, 4.))]
+    conv: Conv2d,
+    #[hyper([linear(24, 24), linear_no_bias(24, 8)], role = lora_dropout(3, 3., 0.5))]
+    hidden: Vec<Linear>,
+    #[hyper(linear(8, 2))]
+    out: Linear,
+}
+
+const RANK: usize = 2;
+
+impl Module for Fields {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let xs = self.conv.forward(xs)?.tanh()?.flatten_from(1)?;
+        let xs = self.hidden.iter().try_fold(xs, |xs, layer| layer.forward(&xs)?.tanh())?;
+        self.out.forward(&xs)
+    }
+}
+
+hypernetwork! {
+    struct HyperFields for Fields { embedding: table(24, 3), generator: linear, mode: static }
+}
+
+fn fields() -> Result<(Fields, VarBuilder<'static>)> {
+    let (vars, vb) = variables(1, DType::F64);
+    let net = Fields::new(vb)?;
+    let tensors = by_name(&vars).into_iter().map(|(name, var)| (name, var.as_detached_tensor()));
+    Ok((net, VarBuilder::from_tensors(tensors.collect(), DType::F64, &Device::Cpu)))
+}
+
+#[test]
+fn adapters_of_fields() -> Result<()> {
+    let layout = Fields::layout()?;
+    assert_eq!(Fields::NUM_PARAMS, 2 * (6 + 9) + 3 * (24 + 24) + 3 * (8 + 24) + 18);
+    assert_eq!(HyperFields::NUM_TARGET_PARAMS, layout.num_params());
+    let kept: Vec<_> = layout.kept().iter().map(|kept| kept.name.as_str()).collect();
+    let weights = ["conv.weight", "conv.bias", "hidden.0.weight", "hidden.0.bias"];
+    assert_eq!(kept, [&weights[..], &["hidden.1.weight"]].concat());
+    assert!(
+        layout.to_string().contains("hidden.1.weight         scale 1 dropout 0.5\n"),
+        "{layout}"
+    );
+    let (net, vb) = fields()?;
+    let (vars, hyper_vb) = variables(2, DType::F64);
+    let hyper = HyperFields::new_from(hyper_vb, vb)?;
+    let xs = pictures(3)?;
+    assert_eq!(values(&hyper.forward(&xs)?)?, values(&net.forward(&xs)?)?);
+    let error = gradient_error(&vars, &|| weighted_sum(&hyper.forward(&xs)?))?;
+    assert!(error < 1e-6, "{error:e}");
+    Ok(())
+}
+
+/// A layer that applies its adapter, alone: what is dropped and what is not can be told apart.
+#[derive(HyperTarget)]
+struct One {
+    #[hyper(linear_no_bias(64, 1), role = lora_dropout(1, 1., 0.25))]
+    fc: Linear,
+}
+
+impl Module for One {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.fc.forward(xs)
+    }
+}
+
+hypernetwork! {
+    struct HyperOne for One { embedding: tasks(2, 13, 3), generator: linear, mode: dynamic }
+}
+
+/// Each row lets one value in: it is dropped, or counts 4 / 3 for those that are.
+#[test]
+fn dropout_in_training_alone() -> Result<()> {
+    let base = Tensor::zeros((1, 64), DType::F64, &Device::Cpu)?;
+    let base = HashMap::from([("fc.weight".to_owned(), base)]);
+    let (vars, vb) = variables(2, DType::F64);
+    let hyper = HyperOne::new_from(vb, VarBuilder::from_tensors(base, DType::F64, &Device::Cpu))?;
+    let gains = variable(&vars, "gains")?;
+    gains.set(&Tensor::full(2., gains.shape(), &Device::Cpu)?)?;
+    let params = hyper.generate_params(&Tensor::new(0u32, &Device::Cpu)?)?;
+    let xs = Tensor::eye(64, DType::F64, &Device::Cpu)?;
+    let all = values(&params.forward(&xs)?)?;
+    assert!(all.iter().all(|value| value.abs() > 1e-9));
+    let same = |ys: Tensor| Ok::<_, candle_core::Error>(values(&ys)? == all);
+    assert!(same(params.forward_t(&xs, false)?)? && same(params.unpack()?.forward(&xs)?)?);
+    for ys in [params.forward_t(&xs, true)?, params.unpack_t(true)?.forward(&xs)?] {
+        let ys = values(&ys)?;
+        let dropped = ys.iter().filter(|value| **value == 0.).count();
+        assert!((1..64).contains(&dropped), "{dropped}");
+        for (y, whole) in ys.iter().zip(&all).filter(|(y, _)| **y != 0.) {
+            assert!((y / whole - 4. / 3.).abs() < 1e-12, "{y} {whole}");
+        }
+    }
+    let audit = hyper.audit(&params, &weighted_sum(&params.forward_t(&xs, true)?)?)?;
+    assert_eq!(audit.generated().len(), 2);
+    // What is baked is what counts outside of training.
+    assert!(same(hyper.generate_params(&Tensor::new(0u32, &Device::Cpu)?)?.forward(&xs)?)?);
+    Ok(())
+}
+
+/// A convolution's adapter sees the same: a kernel of one place.
+#[derive(HyperTarget)]
+struct Pictures {
+    #[hyper(conv2d_no_bias(1, 1, 1), role = lora_dropout(1, 1., 0.25))]
+    conv: Conv2d,
+}
+
+impl Module for Pictures {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.conv.forward(xs)
+    }
+}
+
+#[test]
+fn dropout_of_a_convolution() -> Result<()> {
+    hypernetwork! {
+        struct HyperPictures for Pictures {
+            embedding: tasks(2, 2, 3), generator: linear, mode: dynamic,
+        }
+    }
+    let base = Tensor::zeros((1, 1, 1, 1), DType::F64, &Device::Cpu)?;
+    let base = HashMap::from([("conv.weight".to_owned(), base)]);
+    let (vars, vb) = variables(2, DType::F64);
+    let hyper =
+        HyperPictures::new_from(vb, VarBuilder::from_tensors(base, DType::F64, &Device::Cpu))?;
+    let gains = variable(&vars, "gains")?;
+    gains.set(&Tensor::full(2., gains.shape(), &Device::Cpu)?)?;
+    let params = hyper.generate_params(&Tensor::new(1u32, &Device::Cpu)?)?;
+    let xs = Tensor::ones((1, 1, 16, 16), DType::F64, &Device::Cpu)?;
+    let whole = values(&params.forward(&xs)?)?[0];
+    let ys = values(&params.forward_t(&xs, true)?)?;
+    let dropped = ys.iter().filter(|value| **value == 0.).count();
+    assert!(whole != 0. && (1..256).contains(&dropped), "{dropped}");
+    assert!(ys.iter().all(|y| *y == 0. || (y / whole - 4. / 3.).abs() < 1e-12));
+    Ok(())
+}
+
+/// Sizes that are known at run time, and a layer without a matrix.
+#[derive(HyperTarget)]
+#[hyper(config = usize)]
+struct Normed {
+    #[hyper(layer_norm(*config, 1e-5), role = lora(*config, 1.))]
+    norm: LayerNorm,
+    #[hyper(linear(*config, 2))]
+    out: Linear,
+}
+
+#[test]
+fn dropouts_and_fields_that_can_not_be() -> Result<()> {
+    let with = |pattern: &str, dropout| {
+        let role = hypernn::target::role::spec::lora_dropout(1, 1., dropout);
+        TargetPlan::<Convolutions>::new(&())?.with_roles(&[(pattern, role)])
+    };
+    assert_eq!(
+        message(with("wide.weight", 1.)),
+        "`wide.weight`: the dropout of its adapter is 1, expected at least 0 and less than 1"
+    );
+    assert_eq!(
+        message(with("wide.weight", -0.5)),
+        "`wide.weight`: the dropout of its adapter is -0.5, expected at least 0 and less than 1"
+    );
+    assert_eq!(
+        message(with("grouped.weight", 0.1)),
+        "`grouped.weight`: its adapter has a dropout, but its layer takes base and adapter as one weight, so that no input can be dropped: `Linear`, and `Conv2d` of one group, of `hypernn::nn` apply theirs"
+    );
+    assert!(with("wide.weight", 0.1).is_ok());
+    assert_eq!(
+        message(Normed::layout_with(&4)),
+        "field `norm` has the role `lora`, but no matrix or kernel of its own to adapt"
+    );
+    Ok(())
+}
+
+/// The number that the compiler knows is the layout's, for each layer that can be adapted.
+#[derive(HyperTarget)]
+struct Each {
+    #[hyper(embedding(5, 6), role = lora(2, 1.))]
+    table: Embedding,
+    #[hyper(conv1d(6, 4, 3, groups = 2), role = lora(2, 1.))]
+    conv1d: Conv1d,
+    #[hyper(conv_transpose1d(6, 4, 3), role = lora(2, 1.))]
+    conv_transpose1d: ConvTranspose1d,
+    #[hyper(conv2d(6, 4, 3, groups = 2), role = lora(2, 1.))]
+    conv2d: Conv2d,
+    #[hyper(conv_transpose2d(6, 4, 3), role = lora(2, 1.))]
+    conv_transpose2d: ConvTranspose2d,
+    #[hyper(lstm(6, 7), role = lora(2, 1.))]
+    lstm: LSTM,
+    #[hyper(gru(6, 7), role = lora(2, 1.))]
+    gru: GRU,
+    #[hyper(tensor([3, 4, 5]), role = lora(2, 1.))]
+    tensor: Tensor,
+    #[hyper([linear(6, 2); 2], role = lora(2, 1.))]
+    linear: [Linear; 2],
+    #[hyper(if true { linear(3, 2) }, role = lora(1, 1.))]
+    option: Option<Linear>,
+}
+
+#[test]
+fn the_compiler_counts_adapters() -> Result<()> {
+    let layout = Each::layout()?;
+    assert_eq!(Each::NUM_PARAMS, layout.num_params());
+    assert!(layout.params().iter().all(|param| param.name.contains(".lora_")));
+    assert_eq!(layout.params().len(), 2 * 13);
     Ok(())
 }
 

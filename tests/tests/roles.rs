@@ -533,6 +533,46 @@ fn roles_of_fields() -> Result<()> {
     Ok(())
 }
 
+/// A field that is a target, with a configuration or in a list, has one role for all that is below.
+#[derive(HyperTarget)]
+struct Above {
+    #[hyper(role = train)]
+    parts: Parts,
+    #[hyper([target, target], role = freeze)]
+    more: Vec<Parts>,
+    #[hyper(target(3), role = freeze)]
+    sized: Sized,
+    #[hyper(linear(2, 1))]
+    last: Linear,
+}
+
+#[derive(HyperTarget)]
+#[hyper(config = usize)]
+struct Sized {
+    #[hyper(linear(*config, 3))]
+    fc: Linear,
+}
+
+#[test]
+fn a_role_holds_for_all_that_is_below() -> Result<()> {
+    assert_eq!(Above::NUM_PARAMS, 3);
+    let layout = Above::layout()?;
+    assert_eq!(
+        layout.params().iter().map(|param| param.name.as_str()).collect::<Vec<_>>(),
+        ["last.weight", "last.bias"]
+    );
+    // Also for a field with another role: `trunk` is frozen in `Parts`.
+    for kept in layout.kept() {
+        let role = if kept.name.starts_with("parts.") { Role::Train } else { Role::Freeze };
+        assert_eq!(kept.role, role, "{}", kept.name);
+    }
+    assert_eq!(layout.kept().len(), 3 * 9 + 2);
+    // A pattern has the last word here too.
+    let roles = [("more.0.trunk.*", Role::Generate)];
+    assert_eq!(TargetPlan::<Above>::new(&())?.with_roles(&roles)?.num_params(), 3 + 36);
+    Ok(())
+}
+
 /// Sets of generated tensors beside tensors that all sets have in common.
 #[test]
 fn several_sets_with_kept_tensors() -> Result<()> {

@@ -1,7 +1,7 @@
 //! From what was written to what is meant; collects everything that is wrong.
 
 use proc_macro2::{TokenStream, TokenTree};
-use quote::ToTokens;
+use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::{
     Expr, FnArg, Generics, Ident, LitStr, Member, Pat, Path, ReceiverKind, ReturnType, Safety,
@@ -10,7 +10,9 @@ use syn::{
 
 use super::call;
 use super::chain::{self, Chain, RawChain};
-use super::parse::{Arg, Body, Call, FieldItem, Layer, RawField, RawTarget, StructItem, Tie};
+use super::parse::{
+    Arg, Body, Call, FieldItem, Layer, RawField, RawRole, RawTarget, StructItem, Tie,
+};
 use crate::attr::{similar, unknown_key};
 use crate::report::Report;
 
@@ -53,11 +55,12 @@ pub(crate) struct Field {
     pub(crate) kind: FieldKind,
 }
 
-/// What becomes of a field's tensors that are not generated.
-#[derive(Clone, Copy)]
+/// What becomes of a field's tensors that are not generated as they are.
 pub(crate) enum Role {
     Train,
     Freeze,
+    /// The call as it was written.
+    Lora(TokenStream),
 }
 
 /// What a field is made of.
@@ -256,7 +259,7 @@ struct Items {
     value: Option<(Ident, Expr)>,
     name: Option<(Ident, LitStr)>,
     tie: Option<(Ident, Tie)>,
-    role: Option<(Ident, Ident)>,
+    role: Option<(Ident, RawRole)>,
 }
 
 fn check_field(
@@ -269,7 +272,7 @@ fn check_field(
     check_self(&items, report);
     let items = sort_items(items, report);
     check_combination(&items, report);
-    let role = items.role.as_ref().and_then(|role| check_role(role, items.layer.as_ref(), report));
+    let role = items.role.as_ref().and_then(|(_, role)| check_role(role, &items, report));
     let name = layout_name(&member, items.name.map(|(_, name)| name), earlier, report);
     let kind = match items.value {
         Some((_, value)) if items.layer.is_none() => FieldKind::Value(value),
@@ -297,7 +300,12 @@ fn check_self(items: &[FieldItem], report: &mut Report) {
             | FieldItem::Role(..)
             | FieldItem::Unknown(_) => Vec::new(),
         };
-        for at in expressions.into_iter().filter_map(|e| find_self(e.to_token_stream())) {
+        let role = match item {
+            FieldItem::Role(_, role) => role.args.clone(),
+            _ => None,
+        };
+        let tokens = expressions.into_iter().map(ToTokens::to_token_stream).chain(role);
+        for at in tokens.filter_map(find_self) {
             report.error(at, "there is no `self` here: the fields are made before the struct is; use a constant or the struct's `config`");
         }
     }
@@ -388,18 +396,49 @@ fn unknown_on_field(key: &Ident, report: &mut Report) {
     }
 }
 
-/// A role of a field's own layers; those of a target in the target are given by name.
-fn check_role(
-    (key, role): &(Ident, Ident),
-    layer: Option<&Layer>,
-    report: &mut Report,
-) -> Option<Role> {
-    let by_name = "in `hypernetwork!`, `roles: [(\"field.*\", freeze)]`";
-    if !layer.is_some_and(is_own) {
-        report.error(key, format!("`role` needs a layer before it: `linear(64, 10), role = freeze`; what a target holds has a role by its name: {by_name}"));
-        return None;
+/// A role of all that the field holds.
+fn check_role(raw: &RawRole, items: &Items, report: &mut Report) -> Option<Role> {
+    let RawRole { name: role, args } = raw;
+    match (role.to_string().as_str(), args) {
+        ("lora" | "lora_dropout", Some(args)) => {
+            check_adapted(role, items, report);
+            Some(Role::Lora(quote!(#role(#args))))
+        }
+        (name @ ("lora" | "lora_dropout"), None) => {
+            let form = if name == "lora" { "lora(8, 16.)" } else { "lora_dropout(8, 16., 0.1)" };
+            report.error(role, format!("`{name}` takes a rank and an alpha: `role = {form}`"));
+            None
+        }
+        (name, Some(_)) => {
+            report.error(role, format!("the role `{name}` takes no arguments"));
+            None
+        }
+        (name, None) => plain_role(role, name, report),
     }
-    match role.to_string().as_str() {
+}
+
+/// What has low-rank adapters must have tensors of its own, whose number is known.
+fn check_adapted(role: &Ident, items: &Items, report: &mut Report) {
+    if items.tie.is_some() {
+        report.error(role, "`tie` and a low-rank adapter don't go together: the weight that is adapted is another field's");
+    }
+    if !items.layer.as_ref().is_some_and(is_own) {
+        report.error(role, "a target in the target has low-rank adapters by name: in `hypernetwork!`, `roles: [(\"field.*.weight\", lora(8, 16.))]`");
+    }
+}
+
+/// Whether all of it are layers, and no targets.
+fn is_own(layer: &Layer) -> bool {
+    match layer {
+        Layer::Call(_) => true,
+        Layer::Target(..) => false,
+        Layer::Repeat(layer, _) | Layer::When(_, layer) => is_own(layer),
+        Layer::List(layers) => layers.iter().all(is_own),
+    }
+}
+
+fn plain_role(role: &Ident, name: &str, report: &mut Report) -> Option<Role> {
+    match name {
         "train" => Some(Role::Train),
         "freeze" => Some(Role::Freeze),
         "generate" => {
@@ -412,19 +451,12 @@ fn check_role(
             None
         }
         other => {
-            report.error(role, format!("unknown role `{other}`: a field has `train` or `freeze`"));
+            report.error(
+                role,
+                format!("unknown role `{other}`: a field has `train`, `freeze` or `lora(8, 16.)`"),
+            );
             None
         }
-    }
-}
-
-/// Whether all of it are layers, and no targets.
-fn is_own(layer: &Layer) -> bool {
-    match layer {
-        Layer::Call(_) => true,
-        Layer::Target(..) => false,
-        Layer::Repeat(layer, _) | Layer::When(_, layer) => is_own(layer),
-        Layer::List(layers) => layers.iter().all(is_own),
     }
 }
 
@@ -439,6 +471,9 @@ fn check_combination(items: &Items, report: &mut Report) {
     }
     if let Some((key, _)) = &items.tie {
         report.error(key, "`tie` needs a layer: a field with a `value` has no parameters");
+    }
+    if let Some((key, _)) = &items.role {
+        report.error(key, "`role` needs a layer: a field with a `value` has no parameters");
     }
 }
 

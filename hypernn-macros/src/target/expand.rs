@@ -10,6 +10,7 @@ use super::chain::trains;
 use super::check::{Field, FieldKind, Forward, Header, Role, Target, member_name};
 use super::flow::{self, Flow};
 use super::parse::{Layer, Tie};
+use super::spec::Counted;
 use super::{bounds, forward, spec};
 use crate::span::ends;
 
@@ -312,10 +313,9 @@ fn typed_spec(field: &Field, layer: &Layer) -> TokenStream {
 
 fn make(field: &Field, layer: &Layer, tie: Option<&Tie>) -> TokenStream {
     let name = &field.name;
-    let spec = typed_spec(field, layer);
-    let from_source = role_source(field);
+    let (spec, role) = (typed_spec(field, layer), with_role(field));
     let Some(Tie { param, field: source, source: parameter }) = tie else {
-        return quote!(#spec.build(#name, #from_source));
+        return quote!(#spec #role.build(#name, __source));
     };
     let from = local(source);
     let (param, parameter) = (param.unraw().to_string(), parameter.unraw().to_string());
@@ -324,19 +324,24 @@ fn make(field: &Field, layer: &Layer, tie: Option<&Tie>) -> TokenStream {
         {
             use __p::NoParameters as _;
             let __tied = __p::FieldRef(&#from).parameter(#source, #parameter)?;
-            #spec.build_tied(#name, #from_source, (#param, __tied))
+            #spec #role.build_tied(#name, __source, (#param, __tied))
         }
     }
 }
 
-/// Where the field's tensors come from: the target's source, which is told of a role.
-fn role_source(field: &Field) -> TokenStream {
-    let role = match field.role {
-        None => return quote!(__source),
-        Some(Role::Train) => quote!(__p::Role::Train),
-        Some(Role::Freeze) => quote!(__p::Role::Freeze),
+/// The field's role as a call.
+fn with_role(field: &Field) -> Option<TokenStream> {
+    let role = match field.role.as_ref()? {
+        Role::Train => quote!(__p::Role::Train),
+        Role::Freeze => quote!(__p::Role::Freeze),
+        Role::Lora(call) => adapter(call),
     };
-    quote!(&mut __p::RoleSource::new(__source, #role))
+    Some(quote!(.with_role(#role)))
+}
+
+/// A low-rank adapter's role, whatever its constructors are called around.
+fn adapter(call: &TokenStream) -> TokenStream {
+    quote!(__p::role::spec::#call)
 }
 
 /// The body of `visit`.
@@ -375,14 +380,20 @@ fn is_generic(target: &Target) -> bool {
 /// Whether all sizes are constants.
 fn is_fixed(target: &Target) -> bool {
     target.header.config.is_none()
-        && !layers(target).any(|(_, layer, _)| spec::passes_config(layer))
+        && !layers(target)
+            .any(|(field, layer, _)| field.role.is_none() && spec::passes_config(layer))
 }
 
 fn num_params(target: &Target) -> TokenStream {
-    let generated = layers(target).filter(|(field, ..)| field.role.is_none());
-    let counts = generated.map(|(field, layer, tie)| {
+    let counts = layers(target).filter_map(|(field, layer, tie)| {
         let ty = field.ty.to_token_stream();
-        spec::count(layer, &ty, tie.is_some())
+        let counted = match &field.role {
+            Some(Role::Train | Role::Freeze) => return None,
+            Some(Role::Lora(call)) => Counted::Adapters(adapter(call)),
+            None if tie.is_some() => Counted::Untied,
+            None => Counted::All,
+        };
+        Some(spec::count(layer, &ty, &counted))
     });
     quote!(0 #(+ #counts)*)
 }

@@ -1,5 +1,6 @@
 //! From syntax to what was written, without judging it.
 
+use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
@@ -66,8 +67,14 @@ pub(crate) enum FieldItem {
     Value(Ident, Expr),
     Name(Ident, LitStr),
     Tie(Ident, Tie),
-    Role(Ident, Ident),
+    Role(Ident, RawRole),
     Unknown(Ident),
+}
+
+/// A role as it was written, and its arguments where it has some.
+pub(crate) struct RawRole {
+    pub(crate) name: Ident,
+    pub(crate) args: Option<TokenStream>,
 }
 
 /// What a field is made of.
@@ -235,7 +242,7 @@ impl Parse for FieldItem {
             }
             Some("tie") => keyed(input, |input| in_parens(input, Tie::parse), TIE_FORM)
                 .map(|(key, tie)| Self::Tie(key, tie)),
-            Some("role") => keyed(input, |input| assigned(input, Ident::parse_any), ROLE_FORM)
+            Some("role") => keyed(input, |input| assigned(input, RawRole::parse), ROLE_FORM)
                 .map(|(key, role)| Self::Role(key, role)),
             Some(_) if assigns => unknown(input),
             _ => input.parse().map(Self::Layer),
@@ -256,6 +263,14 @@ fn unknown(input: ParseStream<'_>) -> Result<FieldItem> {
     let key = input.call(Ident::parse_any)?;
     attr::skip_item(input)?;
     Ok(FieldItem::Unknown(key))
+}
+
+impl Parse for RawRole {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let name = input.call(Ident::parse_any)?;
+        let called = input.peek(token::Paren);
+        Ok(Self { name, args: called.then(|| in_parens(input, TokenStream::parse)).transpose()? })
+    }
 }
 
 impl Parse for Tie {

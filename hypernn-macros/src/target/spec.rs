@@ -107,11 +107,20 @@ pub(crate) fn item(ty: &TokenStream) -> TokenStream {
     quote!(__p::ItemOf<#ty>)
 }
 
-/// The number of parameters of a layer of type `ty`, as a constant expression.
-pub(crate) fn count(layer: &Layer, ty: &TokenStream, tied: bool) -> TokenStream {
-    let count_item = |layer| count(layer, &item(ty), false);
+/// Which of a layer's values are generated.
+pub(crate) enum Counted {
+    All,
+    /// All but those of `weight`.
+    Untied,
+    /// Those of low-rank adapters of this role.
+    Adapters(TokenStream),
+}
+
+/// The number of generated values of a layer of type `ty`, as a constant expression.
+pub(crate) fn count(layer: &Layer, ty: &TokenStream, counted: &Counted) -> TokenStream {
+    let count_item = |layer| count(layer, &item(ty), counted);
     match layer {
-        Layer::Call(call) => count_call(call, tied),
+        Layer::Call(call) => count_call(call, counted),
         Layer::Target(..) => quote!(<#ty as __p::FixedTarget>::NUM_PARAMS),
         Layer::Repeat(layer, n) => {
             let each = count_item(layer);
@@ -128,15 +137,19 @@ pub(crate) fn count(layer: &Layer, ty: &TokenStream, tied: bool) -> TokenStream 
     }
 }
 
-fn count_call(call: &Call, tied: bool) -> TokenStream {
-    let spec = call_spec(call);
-    if !tied {
-        return quote_spanned!(span(call)=> #spec.num_params());
+fn count_call(call: &Call, counted: &Counted) -> TokenStream {
+    let (spec, span) = (call_spec(call), span(call));
+    match counted {
+        Counted::All => quote_spanned!(span=> #spec.num_params()),
+        Counted::Untied => quote_spanned!(span=> {
+            let __spec = #spec;
+            __spec.num_params() - __spec.num_weights()
+        }),
+        Counted::Adapters(role) => {
+            let rank = quote!((#role.rank()));
+            quote_spanned!(span=> #spec.num_adapted #rank)
+        }
     }
-    quote_spanned!(span(call)=> {
-        let __spec = #spec;
-        __spec.num_params() - __spec.num_weights()
-    })
 }
 
 /// Expressions that fail to evaluate where a size is invalid.

@@ -9,6 +9,7 @@ use crate::check::Problem;
 use crate::flow::SampleShape;
 use crate::target::NestedSpec;
 use crate::target::layer::{Container, Parameters, Visitor};
+use crate::target::role::Role;
 use crate::target::source::{ParamSource, TiedSource, scoped};
 use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
 
@@ -23,7 +24,7 @@ impl<'a, S> Spec<'a, S> {
     /// error; and it knows the spec's type by then, so that the error names both.
     pub const fn of<T: HyperLayer<S>>(self) -> Field<'a, T, S> {
         let (refused, takes_sets) = (T::REFUSED, T::TAKES_SETS);
-        Field { spec: self.0, refused, takes_sets, build: T::build }
+        Field { spec: self.0, role: None, refused, takes_sets, build: T::build }
     }
 }
 
@@ -35,7 +36,7 @@ impl<'a, B> Spec<'a, NestedSpec<B>> {
     {
         let build =
             |spec: &NestedSpec<B>, source: &mut dyn ParamSource| T::build(spec.0.config(), source);
-        Field { spec: self.0, refused: None, takes_sets: true, build }
+        Field { spec: self.0, role: None, refused: None, takes_sets: true, build }
     }
 }
 
@@ -43,6 +44,7 @@ impl<'a, B> Spec<'a, NestedSpec<B>> {
 #[derive(Debug)]
 pub struct Field<'a, T, S> {
     spec: &'a S,
+    role: Option<Role>,
     refused: Option<&'static str>,
     takes_sets: bool,
     build: fn(&S, &mut dyn ParamSource) -> Result<T>,
@@ -55,6 +57,11 @@ impl<T, S> Field<'_, T, S> {
             Some(reason) => Some(Problem::new("field `").text(field).text("`: ").text(reason)),
             None => None,
         }
+    }
+
+    /// The same with a role, which holds for all that is below.
+    pub const fn with_role(self, role: Role) -> Self {
+        Self { role: Some(role), ..self }
     }
 
     /// Builds the layer below its path.
@@ -91,7 +98,11 @@ impl<T, S> Field<'_, T, S> {
             if !self.takes_sets {
                 source.takes_one_set();
             }
-            build(source)
+            let Some(role) = self.role else { return build(source) };
+            source.enter_role(role);
+            let built = build(source)?;
+            source.leave_role()?;
+            Ok(built)
         })
     }
 }
@@ -126,6 +137,27 @@ impl<T> NoEpsilon<T> for crate::nn::Eps<T> {}
     note = "write a number such as `1e-5`, or the configuration that candle's constructor takes"
 )]
 pub trait Epsilon {}
+
+/// Stands in for the number of values in a layer's low-rank adapters where the layer has none.
+pub trait NoAdapter {
+    /// Reports the one error.
+    fn num_adapted(&self, _rank: usize) -> usize
+    where
+        Self: Adaptable,
+    {
+        0
+    }
+}
+
+impl<S> NoAdapter for S {}
+
+/// Implemented by nothing, for its message.
+#[diagnostic::on_unimplemented(
+    message = "a layer of `{Self}` can't have the role `lora`",
+    label = "none of its tensors is a matrix or a kernel",
+    note = "a spec of your own counts the values of its adapters by `const fn num_adapted(&self, rank: usize) -> usize`"
+)]
+pub trait Adaptable {}
 
 /// The problem of an array of another length than the number of its layers.
 pub const fn array(field: &str, len: usize, layers: usize) -> Option<Problem> {

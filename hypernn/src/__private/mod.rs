@@ -20,7 +20,8 @@ pub use std::stringify;
 pub use std::{option::Option, primitive::*, result::Result as StdResult};
 
 pub use self::field::{
-    Configures, Epsilon, Field, FieldRef, ItemOf, NoEpsilon, NoParameters, Spec, array,
+    Adaptable, Configures, Epsilon, Field, FieldRef, ItemOf, NoAdapter, NoEpsilon, NoParameters,
+    Spec, array,
 };
 pub use self::part::{
     DynamicEmbedding, DynamicGenerator, NoPart, Part, StaticEmbedding, StaticGenerator,
@@ -36,13 +37,13 @@ pub use crate::hypernetwork::{Declared, DynamicHyperNetwork, StaticHyperNetwork}
 pub use crate::nn::{Eps, Module, ModuleT, step};
 pub use crate::target::NestedSpec;
 pub use crate::target::layer::{Container, Parameters, Repeat, Visitor};
-pub use crate::target::role::Role;
-pub use crate::target::source::{ParamSource, RoleSource, TiedSource, scoped};
+pub use crate::target::role::{self, Role};
+pub use crate::target::source::{ParamSource, TiedSource, scoped};
 pub use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
 
 /// The names that may stand in `#[hyper(…)]`.
 pub mod spec {
-    pub use super::NoEpsilon as _;
+    pub use super::{NoAdapter as _, NoEpsilon as _};
     pub use crate::nn::spec::*;
     pub use crate::target::tensor::tensor;
 }

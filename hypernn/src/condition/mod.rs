@@ -101,6 +101,8 @@ impl Condition {
 
 /// How a vector condition enters a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Encoding {
     /// As it is; a mean square of one suits the exact init.
     #[default]

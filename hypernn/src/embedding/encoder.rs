@@ -12,12 +12,16 @@ use crate::mlp::{Activation, Mlp, num_params};
 
 /// `embedding: encoder(width, [hidden, …], activation, num_embeddings, embedding_dim)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct EncoderSpec<const L: usize> {
     width: usize,
+    #[cfg_attr(feature = "serde", serde(with = "crate::mlp::widths"))]
     widths: [usize; L],
     activation: Activation,
     num_embeddings: usize,
     embedding_dim: usize,
+    #[cfg_attr(feature = "serde", serde(default))]
     encoding: Encoding,
 }
 

@@ -13,6 +13,8 @@ use crate::mlp::Dense;
 use crate::nn::{GRU, LSTM};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 enum CellKind {
     Rnn,
     Gru,
@@ -39,11 +41,14 @@ impl CellKind {
 
 /// `embedding: rnn(width, num_embeddings, embedding_dim)`, and likewise `gru` and `lstm`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct RecurrentSpec {
     cell: CellKind,
     width: usize,
     num_embeddings: usize,
     embedding_dim: usize,
+    #[cfg_attr(feature = "serde", serde(default))]
     encoding: Encoding,
 }
 

@@ -10,6 +10,8 @@ use crate::init::{self, InitScheme};
 
 /// `embedding: table(num_embeddings, embedding_dim)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct TableSpec {
     num_embeddings: usize,
     embedding_dim: usize,

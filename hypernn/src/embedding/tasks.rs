@@ -10,6 +10,8 @@ use crate::init::{self, InitScheme};
 
 /// `embedding: tasks(num_tasks, num_embeddings, embedding_dim)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct TasksSpec {
     num_tasks: usize,
     num_embeddings: usize,

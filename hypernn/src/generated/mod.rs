@@ -232,7 +232,7 @@ impl<T> GeneratedParams<T> {
 
     /// Every tensor of the target by its name: generated, kept and buffers.
     pub(crate) fn named(&self) -> Result<Vec<(String, Tensor)>> {
-        let source = GeneratedSource::new(self);
+        let source = GeneratedSource::new(self, false);
         let params = self.layout().places().iter().map(|(name, place)| {
             let ((base, sink), adapter) = source.find(name, *place)?;
             let base = tracked(&base, sink.as_ref())?;
@@ -275,8 +275,17 @@ impl<T> GeneratedParams<T> {
     /// # Errors
     /// Several sets of a target whose layers take one at a time, or the target's own.
     pub fn unpack(&self) -> Result<T> {
+        self.unpack_t(false)
+    }
+
+    /// As [`unpack`](Self::unpack), in training or not: in training, low-rank
+    /// [adapters](crate::target::adapter) drop a part of their inputs, where they have a dropout.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unpack_t(&self, train: bool) -> Result<T> {
         match self.sets_in_turn() {
-            Some((1, _)) => self.set(0)?.unpack(),
+            Some((1, _)) => self.set(0)?.unpack_t(train),
             Some((sets, "")) => candle_core::bail!(
                 "{} is built by its constructor, for one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each",
                 self.plan.name
@@ -285,7 +294,7 @@ impl<T> GeneratedParams<T> {
                 "layer `{layer}` of {} computes with one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each, or take the layer from `hypernn::nn`",
                 self.plan.name
             ),
-            None => (self.plan.build)(&mut GeneratedSource::new(self)),
+            None => (self.plan.build)(&mut GeneratedSource::new(self, train)),
         }
     }
 
@@ -302,13 +311,14 @@ impl<T> GeneratedParams<T> {
     where
         T: Module,
     {
-        self.apply(xs, |target, xs| target.forward(xs))
+        self.apply(xs, false, |target, xs| target.forward(xs))
     }
 
     /// At once where all layers take sets, else one set after the other.
     fn apply(
         &self,
         xs: &Tensor,
+        train: bool,
         forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         span!("forward", self.plan.name);
@@ -316,10 +326,12 @@ impl<T> GeneratedParams<T> {
             ("the input", xs.device().location()),
             ("the generated parameters", self.device().location()),
         )?;
-        let Some((sets, _)) = self.sets_in_turn() else { return forward(&self.unpack()?, xs) };
+        let Some((sets, _)) = self.sets_in_turn() else {
+            return forward(&self.unpack_t(train)?, xs);
+        };
         let rows = rows_per_set(self.plan.name, xs.dim(0)?, sets)?;
         let outputs = self.each_set(sets)?.into_iter().enumerate().map(|(set, params)| {
-            forward(&params.unpack()?, &xs.narrow(0, set * rows, rows)?.contiguous()?)
+            forward(&params.unpack_t(train)?, &xs.narrow(0, set * rows, rows)?.contiguous()?)
         });
         Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
     }
@@ -343,7 +355,7 @@ impl<T> GeneratedParams<T> {
     where
         T: ModuleT,
     {
-        self.apply(xs, |target, xs| target.forward_t(xs, train))
+        self.apply(xs, train, |target, xs| target.forward_t(xs, train))
     }
 
     /// The same values, cut off from the hypernetwork: no gradient flows back.
@@ -441,10 +453,11 @@ struct GeneratedSource<'a> {
     buffers: std::slice::Iter<'a, Tensor>,
     sets: Option<usize>,
     buffer_sets: Option<usize>,
+    train: bool,
 }
 
 impl<'a> GeneratedSource<'a> {
-    fn new<T>(params: &'a GeneratedParams<T>) -> Self {
+    fn new<T>(params: &'a GeneratedParams<T>, train: bool) -> Self {
         Self {
             places: params.layout().places().iter(),
             generated: &params.tensors,
@@ -453,6 +466,7 @@ impl<'a> GeneratedSource<'a> {
             buffers: params.kept.buffers.iter(),
             sets: params.sets,
             buffer_sets: params.kept.buffer_sets,
+            train,
         }
     }
 
@@ -463,8 +477,10 @@ impl<'a> GeneratedSource<'a> {
                 Ok(((self.generated[index].clone(), self.sink(index)), None))
             }
             Place::Kept(base) => Ok(((self.kept(name, base)?, None), None)),
-            Place::Adapted { base, down, scale } => {
-                Ok(((self.kept(name, base)?, None), Some(self.adapter(down, scale)?)))
+            Place::Adapted { base, down, scale, dropout } => {
+                let dropout = if self.train { dropout } else { 0. };
+                let adapter = self.adapter(down, scale, dropout)?;
+                Ok(((self.kept(name, base)?, None), Some(adapter)))
             }
         }
     }
@@ -474,9 +490,9 @@ impl<'a> GeneratedSource<'a> {
     }
 
     /// The adapter whose factors are generated from `down` on.
-    fn adapter(&self, down: usize, scale: f64) -> Result<Adapter> {
+    fn adapter(&self, down: usize, scale: f64, dropout: f32) -> Result<Adapter> {
         let factor = |index: usize| tracked(&self.generated[index], self.sink(index).as_ref());
-        Ok(Adapter { down: factor(down)?, up: factor(down + 1)?, scale })
+        Ok(Adapter { down: factor(down)?, up: factor(down + 1)?, scale, dropout })
     }
 
     /// A tensor that the hypernetwork keeps, in the dtype of those that it generates.

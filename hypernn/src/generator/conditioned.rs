@@ -70,9 +70,12 @@ impl ConditionedGenerator for Unconditioned {
 
 /// `generator: linear.conditioned(width)`: the condition is appended to every embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Conditioned<S> {
     spec: S,
     width: usize,
+    #[cfg_attr(feature = "serde", serde(default))]
     encoding: Encoding,
 }
 

@@ -11,6 +11,7 @@ use crate::plan::ChunkPlan;
 
 /// `generator: heads`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HeadsSpec;
 
 /// `generator: heads`: each target tensor has a linear head of its own, which reads all embeddings.

@@ -11,6 +11,7 @@ use crate::plan::ChunkPlan;
 
 /// `generator: linear`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LinearSpec;
 
 /// `generator: linear`: one linear layer from an embedding to a chunk, shared by all chunks, as in

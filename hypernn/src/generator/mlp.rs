@@ -11,7 +11,10 @@ use crate::plan::ChunkPlan;
 
 /// `generator: mlp([hidden, …], activation)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct MlpSpec<const L: usize> {
+    #[cfg_attr(feature = "serde", serde(with = "crate::mlp::widths"))]
     widths: [usize; L],
     activation: Activation,
 }

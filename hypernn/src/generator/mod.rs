@@ -113,6 +113,7 @@ pub mod spec {
 
 /// What a weight generator takes and gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct GeneratorShape {
     /// `N`, the number of embeddings.
     pub num_embeddings: usize,

@@ -52,6 +52,7 @@ use crate::generated::GeneratedParams;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Audit {
     network: &'static str,
     target: &'static str,
@@ -62,6 +63,8 @@ pub struct Audit {
 /// What one tensor gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Gradient {
     /// A gradient whose values are finite, and not all of them zero.
     Some,

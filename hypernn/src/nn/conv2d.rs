@@ -8,7 +8,7 @@ use super::slide::{self, Slide};
 use super::{BatchNorm, conv};
 use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
-use crate::target::adapter::Adapter;
+use crate::target::adapter::{self, Adapter};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -68,6 +68,11 @@ impl Conv2dSpec {
     pub const fn num_weights(&self) -> usize {
         let [a, b, c, d] = self.dims();
         a * b * c * d
+    }
+
+    /// The number of values in a low-rank adapter of its weight.
+    pub const fn num_adapted(&self, rank: usize) -> usize {
+        adapter::num_params_of_kernel(rank, self.dims()[0], self.num_weights())
     }
 
     /// What is wrong with the sizes, if anything.
@@ -211,7 +216,7 @@ impl Conv2d {
         let down = [&adapter.down.dims()[..adapter.down.rank() - 1], kernel].concat();
         let down = Affine::new(adapter.down.reshape(down)?, None);
         let up = Affine::new(adapter.up.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1)?, None);
-        let hidden = convolve(&down, self.config, xs)?;
+        let hidden = convolve(&down, self.config, &adapter.dropped(xs)?)?;
         convolve(&up, spec::DEFAULT, &hidden)? * adapter.scale
     }
 }

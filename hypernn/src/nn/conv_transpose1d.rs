@@ -8,6 +8,7 @@ use super::conv;
 use super::slide::{self, Slide};
 use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
+use crate::target::adapter;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -74,6 +75,11 @@ impl ConvTranspose1dSpec {
     pub const fn num_weights(&self) -> usize {
         let [a, b, c] = self.dims();
         a * b * c
+    }
+
+    /// The number of values in a low-rank adapter of its weight.
+    pub const fn num_adapted(&self, rank: usize) -> usize {
+        adapter::num_params_of_kernel(rank, self.dims()[0], self.num_weights())
     }
 
     /// What is wrong with the sizes, if anything.

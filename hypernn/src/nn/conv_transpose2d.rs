@@ -8,6 +8,7 @@ use super::conv;
 use super::slide::{self, Slide};
 use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
+use crate::target::adapter;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -67,6 +68,11 @@ impl ConvTranspose2dSpec {
     pub const fn num_weights(&self) -> usize {
         let [a, b, c, d] = self.dims();
         a * b * c * d
+    }
+
+    /// The number of values in a low-rank adapter of its weight.
+    pub const fn num_adapted(&self, rank: usize) -> usize {
+        adapter::num_params_of_kernel(rank, self.dims()[0], self.num_weights())
     }
 
     /// What is wrong with the sizes, if anything.

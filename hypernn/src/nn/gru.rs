@@ -48,6 +48,11 @@ impl GRUSpec {
         0
     }
 
+    /// The number of values in low-rank adapters of its weights.
+    pub const fn num_adapted(&self, rank: usize) -> usize {
+        recurrent::num_adapted(GATES, self.in_dim, self.hidden_dim, rank)
+    }
+
     /// What is wrong with the sizes, if anything.
     pub const fn check(&self) -> Option<Problem> {
         first(&[zero("gru", "in_dim", self.in_dim), zero("gru", "hidden_dim", self.hidden_dim)])

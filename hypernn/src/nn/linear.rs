@@ -7,7 +7,7 @@ use super::affine::{self, Affine};
 use super::sets;
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
-use crate::target::adapter::Adapter;
+use crate::target::adapter::{self, Adapter};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -28,6 +28,11 @@ impl LinearSpec {
     /// The number of values in `weight`.
     pub const fn num_weights(&self) -> usize {
         self.in_dim * self.out_dim
+    }
+
+    /// The number of values in a low-rank adapter of its weight.
+    pub const fn num_adapted(&self, rank: usize) -> usize {
+        adapter::num_params(rank, self.out_dim, self.in_dim)
     }
 
     /// What is wrong with the sizes, if anything.

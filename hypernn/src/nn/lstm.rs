@@ -62,6 +62,11 @@ impl LSTMSpec {
         0
     }
 
+    /// The number of values in low-rank adapters of its weights.
+    pub const fn num_adapted(&self, rank: usize) -> usize {
+        recurrent::num_adapted(GATES, self.in_dim, self.hidden_dim, rank)
+    }
+
     /// What is wrong with the sizes, if anything.
     pub const fn check(&self) -> Option<Problem> {
         first(&[zero("lstm", "in_dim", self.in_dim), zero("lstm", "hidden_dim", self.hidden_dim)])

@@ -7,6 +7,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::affine::{Affine, Served};
 use super::sets;
+use crate::target::adapter;
 use crate::target::layer::Visitor;
 use crate::target::source::{ParamKind, ParamSource, ParamSpec};
 
@@ -41,6 +42,17 @@ pub(super) const fn num_params(
 ) -> usize {
     let biases = biases[0] as usize + biases[1] as usize;
     gates * hidden_dim * (in_dim + hidden_dim + biases)
+}
+
+/// The number of values in low-rank adapters of the two weights.
+pub(super) const fn num_adapted(
+    gates: usize,
+    in_dim: usize,
+    hidden_dim: usize,
+    rank: usize,
+) -> usize {
+    let rows = gates * hidden_dim;
+    adapter::num_params(rank, rows, in_dim) + adapter::num_params(rank, rows, hidden_dim)
 }
 
 impl CellSpec {

@@ -6,6 +6,15 @@
 //! adapted network starts as the pretrained one. A kernel `[out, in, height, width]` is taken as a matrix
 //! `[out, in × height × width]`.
 //!
+//! On a field, `#[hyper(linear(64, 64), role = lora(2, 4.))]`, the role adapts matrices and kernels, and
+//! freezes what else the layer has.
+//!
+//! `lora_dropout(rank, alpha, dropout)` drops that part of the difference's input in training, as PEFT's
+//! `lora_dropout` does. A layer's `forward` knows nothing of training: its adapter is built with dropout
+//! where the target is built for training, as [`forward_t`](crate::GeneratedParams::forward_t) and
+//! [`unpack_t`](crate::GeneratedParams::unpack_t) do. It needs a layer that applies its adapter itself,
+//! since a merged weight has no input of the difference alone: `Linear`, and `Conv2d` of one group.
+//!
 //! ```
 //! use candle_core::{DType, Device, Result, Tensor};
 //! use hypernn::nn::{Linear, Module, VarBuilder, VarMap};
@@ -54,6 +63,16 @@ use candle_core::{Result, Shape, Tensor};
 
 use crate::ops::linear::linear;
 
+/// How many values the factors of an adapter have.
+pub(crate) const fn num_params(rank: usize, outputs: usize, inputs: usize) -> usize {
+    rank * (outputs + inputs)
+}
+
+/// The same for a kernel of so many values; sizes that are 0 are found elsewhere.
+pub(crate) const fn num_params_of_kernel(rank: usize, outputs: usize, values: usize) -> usize {
+    if outputs == 0 { 0 } else { num_params(rank, outputs, values / outputs) }
+}
+
 /// A generated difference of low rank.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
@@ -64,6 +83,8 @@ pub struct Adapter {
     pub(crate) up: Tensor,
     /// `alpha / rank`.
     pub(crate) scale: f64,
+    /// The part of the input that is dropped; 0 unless the target is built for training.
+    pub(crate) dropout: f32,
 }
 
 impl Adapter {
@@ -80,6 +101,14 @@ impl Adapter {
         self.up.dims()[..self.up.rank() - 2].iter().product()
     }
 
+    /// The input, with a part dropped and the rest made up for it.
+    pub(crate) fn dropped(&self, xs: &Tensor) -> Result<Tensor> {
+        if self.dropout == 0. {
+            return Ok(xs.clone());
+        }
+        candle_nn::ops::dropout(xs, self.dropout)
+    }
+
     /// What the difference adds to the output of a linear layer, for rows `[rows, in]`: two narrow
     /// products, and the weight's difference itself is never computed.
     pub(crate) fn apply(&self, rows: &Tensor) -> Result<Tensor> {
@@ -89,7 +118,7 @@ impl Adapter {
             2 => factor.unsqueeze(0),
             _ => Ok(factor.clone()),
         };
-        let by_set = rows.reshape((sets, count / sets, width))?;
+        let by_set = self.dropped(rows)?.reshape((sets, count / sets, width))?;
         let hidden = linear(&by_set, &factor(&self.down)?, None)?;
         linear(&hidden, &factor(&self.up)?, None)?.flatten_to(1)? * self.scale
     }

@@ -6,21 +6,25 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::Init;
 use sha2::{Digest, Sha256};
 
+use super::adapter::Adapter;
 use super::role::{Role, Roles};
-use super::source::{ParamKind, ParamSource, ParamSpec};
+use super::source::{ParamKind, ParamSource, ParamSpec, Served};
 
 /// One parameter of a target.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ParamInfo {
     /// Its path, as a `VarBuilder` would name it: `conv.weight`, `blocks.0.fc.bias`.
     pub name: String,
     /// Its shape, row-major in the flat vector.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialize_dims"))]
     pub shape: Shape,
     /// Where its first value lies in the flat vector, in values.
     pub offset: usize,
     /// What it is in its layer.
     pub kind: ParamKind,
     /// How candle initialises it.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub init: Init,
 }
 
@@ -38,14 +42,17 @@ impl ParamInfo {
 
 /// A parameter of a target that is not generated: it is trained or frozen.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct KeptInfo {
     /// Its path, as a `VarBuilder` would name it.
     pub name: String,
     /// Its shape.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialize_dims"))]
     pub shape: Shape,
     /// What it is in its layer.
     pub kind: ParamKind,
     /// How candle initialises it.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub init: Init,
     /// [`Role::Train`] or [`Role::Freeze`].
     pub role: Role,
@@ -53,23 +60,28 @@ pub struct KeptInfo {
 
 /// Where a parameter that the target asks for is found.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub(crate) enum Place {
     /// Number so and so of the generated tensors.
     Generated(usize),
     /// Number so and so of those that are kept.
     Kept(usize),
     /// A kept base, and two generated factors: the first is number `down`, the second the next.
-    Adapted { base: usize, down: usize, scale: f64 },
+    Adapted { base: usize, down: usize, scale: f64, dropout: f32 },
 }
 
 /// A tensor of the target that is no parameter, such as running statistics.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct BufferInfo {
     /// Its path, as a `VarBuilder` would name it.
     pub name: String,
     /// Its shape.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialize_dims"))]
     pub shape: Shape,
     /// How it starts.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub init: Init,
 }
 
@@ -78,6 +90,7 @@ pub struct BufferInfo {
 /// The order is that of the fields, weight before bias, each tensor row-major: the order of
 /// PyTorch's `named_parameters`.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Layout {
     params: Vec<ParamInfo>,
     kept: Vec<KeptInfo>,
@@ -87,6 +100,15 @@ pub struct Layout {
     num_params: usize,
     hash: String,
     one_set_layer: Option<String>,
+}
+
+/// A shape as the list of its dimensions.
+#[cfg(feature = "serde")]
+fn serialize_dims<S: serde::Serializer>(
+    shape: &Shape,
+    to: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(shape.dims(), to)
 }
 
 impl Layout {
@@ -143,10 +165,10 @@ impl Layout {
         aliases.map(|(name, index)| (name, self.params[index].name.as_str()))
     }
 
-    /// The name of each parameter with a low-rank adapter, with the adapter's scale.
-    fn adapted(&self) -> impl Iterator<Item = (&str, f64)> {
+    /// The name of each parameter with a low-rank adapter, with the adapter's scale and dropout.
+    fn adapted(&self) -> impl Iterator<Item = (&str, f64, f32)> {
         self.places.iter().filter_map(|(name, place)| match *place {
-            Place::Adapted { scale, .. } => Some((name.as_str(), scale)),
+            Place::Adapted { scale, dropout, .. } => Some((name.as_str(), scale, dropout)),
             _ => None,
         })
     }
@@ -205,8 +227,12 @@ impl std::fmt::Display for Layout {
         for (name, first) in self.aliases() {
             writeln!(f, "{:>10}  {name:width$}  {first}", Role::Shared.name())?;
         }
-        for (name, scale) in self.adapted() {
-            writeln!(f, "{:>10}  {name:width$}  scale {scale}", "lora")?;
+        for (name, scale, dropout) in self.adapted() {
+            write!(f, "{:>10}  {name:width$}  scale {scale}", "lora")?;
+            match dropout {
+                0. => writeln!(f)?,
+                _ => writeln!(f, " dropout {dropout}")?,
+            }
         }
         write!(f, "{:>10}  parameters", self.num_params)
     }
@@ -217,6 +243,8 @@ impl std::fmt::Display for Layout {
 struct Recorder {
     path: Vec<String>,
     roles: Roles,
+    /// The roles of the fields above, from the outermost on, and whether one was asked for a matrix.
+    field_roles: Vec<(Role, bool)>,
     params: Vec<ParamInfo>,
     kept: Vec<KeptInfo>,
     buffers: Vec<BufferInfo>,
@@ -231,6 +259,42 @@ impl Recorder {
     fn name(&self, name: &str) -> String {
         let tail = (!name.is_empty()).then(|| name.to_owned());
         self.path.iter().cloned().chain(tail).collect::<Vec<_>>().join(".")
+    }
+
+    /// The role of the outermost field that has one. An adapter is for what can have one; what else the
+    /// layer has is frozen.
+    fn field_role(&self, spec: &ParamSpec<'_>) -> Role {
+        match self.field_roles.first() {
+            Some((Role::Lora { .. }, _)) if spec.dims.len() < 2 => Role::Freeze,
+            Some((role, _)) => *role,
+            None => Role::Generate,
+        }
+    }
+
+    /// Records a parameter. Only some layers apply an adapter themselves.
+    fn request(&mut self, spec: &ParamSpec<'_>, applies_adapters: bool) -> Result<Tensor> {
+        let name = self.name(spec.name);
+        if Shape::from(spec.dims).elem_count() == 0 {
+            candle_core::bail!("parameter `{name}` has no values: its shape is {:?}", spec.dims);
+        }
+        self.field_roles.iter_mut().for_each(|(_, matrix)| *matrix |= spec.dims.len() > 1);
+        let by_pattern = self.roles.of(&name);
+        let role = by_pattern.map_or_else(|| self.field_role(spec), |(_, role)| role);
+        let place = match (role, by_pattern) {
+            (Role::Shared, Some((pattern, _))) => {
+                Place::Generated(self.share(pattern, &name, spec)?)
+            }
+            (Role::Lora { rank, alpha, dropout }, _) => {
+                ensure_dropout(&name, dropout, applies_adapters)?;
+                self.adapt(&name, spec, (rank, alpha, dropout))?
+            }
+            (Role::Train | Role::Freeze, _) => Place::Kept(self.keep(name.clone(), spec, role)),
+            (Role::Generate | Role::Shared, _) => {
+                Place::Generated(self.generate(name.clone(), spec))
+            }
+        };
+        self.places.push((name, place));
+        zeros(spec.dims)
     }
 
     fn finish(self) -> Result<Layout> {
@@ -279,7 +343,7 @@ impl Recorder {
         &mut self,
         name: &str,
         spec: &ParamSpec<'_>,
-        (rank, alpha): (usize, f64),
+        (rank, alpha, dropout): (usize, f64, f32),
     ) -> Result<Place> {
         let (outputs, inputs) = match spec.dims {
             [] | [_] => candle_core::bail!(
@@ -304,7 +368,7 @@ impl Recorder {
         let factor = ParamSpec { name: "", dims: &dims, kind: ParamKind::Up, init };
         self.generate(format!("{name}.lora_b"), &factor);
         let base = self.keep(name.to_owned(), spec, Role::Freeze);
-        Ok(Place::Adapted { base, down, scale: alpha / rank as f64 })
+        Ok(Place::Adapted { base, down, scale: alpha / rank as f64, dropout })
     }
 
     fn keep(&mut self, name: String, spec: &ParamSpec<'_>, role: Role) -> usize {
@@ -324,28 +388,23 @@ impl ParamSource for Recorder {
     }
 
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
-        self.param_with_role(spec, Role::Generate)
+        self.request(spec, false)
     }
 
-    fn param_with_role(&mut self, spec: &ParamSpec<'_>, role: Role) -> Result<Tensor> {
-        let name = self.name(spec.name);
-        if Shape::from(spec.dims).elem_count() == 0 {
-            candle_core::bail!("parameter `{name}` has no values: its shape is {:?}", spec.dims);
-        }
-        let place = match self.roles.of(&name) {
-            Some((pattern, Role::Shared)) => Place::Generated(self.share(pattern, &name, spec)?),
-            Some((_, Role::Lora { rank, alpha })) => self.adapt(&name, spec, (rank, alpha))?,
-            by_pattern => match by_pattern.map_or(role, |(_, role)| role) {
-                role @ (Role::Train | Role::Freeze) => {
-                    Place::Kept(self.keep(name.clone(), spec, role))
-                }
-                Role::Generate | Role::Shared | Role::Lora { .. } => {
-                    Place::Generated(self.generate(name.clone(), spec))
-                }
-            },
-        };
-        self.places.push((name, place));
-        zeros(spec.dims)
+    fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Served, Option<Adapter>)> {
+        Ok(((self.request(spec, true)?, None), None))
+    }
+
+    fn enter_role(&mut self, role: Role) {
+        self.field_roles.push((role, false));
+    }
+
+    fn leave_role(&mut self) -> Result<()> {
+        let Some((Role::Lora { .. }, false)) = self.field_roles.pop() else { return Ok(()) };
+        candle_core::bail!(
+            "field `{}` has the role `lora`, but no matrix or kernel of its own to adapt",
+            self.name("")
+        );
     }
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
@@ -359,6 +418,21 @@ impl ParamSource for Recorder {
             self.one_set_layer = Some(self.name(""));
         }
     }
+}
+
+/// A dropout is one, and can be applied.
+fn ensure_dropout(name: &str, dropout: f32, applied: bool) -> Result<()> {
+    if !(0. ..1.).contains(&dropout) {
+        candle_core::bail!(
+            "`{name}`: the dropout of its adapter is {dropout}, expected at least 0 and less than 1"
+        );
+    }
+    if dropout > 0. && !applied {
+        candle_core::bail!(
+            "`{name}`: its adapter has a dropout, but its layer takes base and adapter as one weight, so that no input can be dropped: `Linear`, and `Conv2d` of one group, of `hypernn::nn` apply theirs"
+        );
+    }
+    Ok(())
 }
 
 fn zeros(dims: &[usize]) -> Result<Tensor> {
@@ -378,7 +452,8 @@ fn hash_of(layout: &Layout) -> String {
     for (name, first) in layout.aliases() {
         hasher.update(format!("{name} = {first}\n"));
     }
-    for (name, scale) in layout.adapted() {
+    // Dropout changes nothing in what a flat vector means.
+    for (name, scale, _) in layout.adapted() {
         hasher.update(format!("{name} lora {scale}\n"));
     }
     hex(&hasher.finalize())

@@ -1,7 +1,7 @@
 //! Roles: which of a target's tensors are generated, trained, frozen, shared or adapted.
 //!
-//! A role stands at a field, `#[hyper(linear(64, 10), role = freeze)]`, or is given by name for any
-//! target, in `hypernetwork!`:
+//! A role stands at a field, `#[hyper(linear(64, 10), role = freeze)]`, where it holds for all that is
+//! below, also in a target in the target; or it is given by name for any target, in `hypernetwork!`:
 //!
 //! ```text
 //! roles: [("head.*", generate), ("*", freeze)],                              // only a head
@@ -64,6 +64,8 @@ use candle_core::{Result, bail};
 /// What becomes of one of a target's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Role {
     /// It comes from the generator, the default.
     #[default]
@@ -83,6 +85,9 @@ pub enum Role {
         rank: usize,
         /// The difference is multiplied by `alpha / rank`.
         alpha: f64,
+        #[cfg_attr(feature = "serde", serde(default))]
+        /// In training, the part of the difference's input that is dropped.
+        dropout: f32,
     },
 }
 
@@ -95,6 +100,14 @@ impl Role {
             Self::Freeze => "freeze",
             Self::Shared => "shared",
             Self::Lora { .. } => "lora",
+        }
+    }
+
+    /// The rank of the low-rank adapter, 0 where there is none.
+    pub const fn rank(self) -> usize {
+        match self {
+            Self::Lora { rank, .. } => rank,
+            _ => 0,
         }
     }
 }
@@ -116,9 +129,14 @@ pub mod spec {
     /// [`Role::Shared`].
     pub const shared: Role = Role::Shared;
 
-    /// [`Role::Lora`].
+    /// [`Role::Lora`] without dropout.
     pub const fn lora(rank: usize, alpha: f64) -> Role {
-        Role::Lora { rank, alpha }
+        lora_dropout(rank, alpha, 0.)
+    }
+
+    /// [`Role::Lora`].
+    pub const fn lora_dropout(rank: usize, alpha: f64, dropout: f32) -> Role {
+        Role::Lora { rank, alpha, dropout }
     }
 }
 

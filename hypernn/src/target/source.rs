@@ -10,6 +10,8 @@ use crate::ops::split::Sink;
 /// What a parameter is in its layer; it decides nothing by itself and is part of the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum ParamKind {
     /// The matrix or kernel of a linear, convolutional or recurrent layer.
     Weight,
@@ -80,12 +82,16 @@ pub trait ParamSource {
     /// The source has no such tensor, or one of another shape.
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor>;
 
-    /// As [`param`](Self::param), for a parameter whose field has a role; only the layout looks at it.
+    /// What is asked for until [`leave_role`](Self::leave_role) belongs to a field of this role; only
+    /// the layout looks at it.
+    fn enter_role(&mut self, _role: Role) {}
+
+    /// Ends what [`enter_role`](Self::enter_role) began.
     ///
     /// # Errors
-    /// As there.
-    fn param_with_role(&mut self, spec: &ParamSpec<'_>, _role: Role) -> Result<Tensor> {
-        self.param(spec)
+    /// The role decided nothing.
+    fn leave_role(&mut self) -> Result<()> {
+        Ok(())
     }
 
     /// As [`param_with_sink`](Self::param_with_sink), for a layer that applies a low-rank adapter
@@ -203,12 +209,8 @@ impl ParamSource for TiedSource<'_> {
     }
 
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
-        self.param_with_role(spec, Role::Generate)
-    }
-
-    fn param_with_role(&mut self, spec: &ParamSpec<'_>, role: Role) -> Result<Tensor> {
         if spec.name != self.name || self.depth > 0 {
-            return self.source.param_with_role(spec, role);
+            return self.source.param(spec);
         }
         let found = self.tensor.dims();
         // A tensor of several sets has the number of sets in front of its own shape.
@@ -222,39 +224,19 @@ impl ParamSource for TiedSource<'_> {
         Ok(self.tensor.clone())
     }
 
-    fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
-        self.source.buffer(spec)
+    fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Served, Option<Adapter>)> {
+        if spec.name == self.name && self.depth == 0 {
+            return Ok((self.param_with_sink(spec)?, None));
+        }
+        self.source.adapted(spec)
     }
 
-    fn takes_one_set(&mut self) {
-        self.source.takes_one_set();
-    }
-}
-
-/// Gives what a field asks for the field's role.
-pub struct RoleSource<'a> {
-    source: &'a mut dyn ParamSource,
-    role: Role,
-}
-
-impl<'a> RoleSource<'a> {
-    /// A source below which every parameter has this role.
-    pub fn new(source: &'a mut dyn ParamSource, role: Role) -> Self {
-        Self { source, role }
-    }
-}
-
-impl ParamSource for RoleSource<'_> {
-    fn enter(&mut self, name: &str) {
-        self.source.enter(name);
+    fn enter_role(&mut self, role: Role) {
+        self.source.enter_role(role);
     }
 
-    fn leave(&mut self) {
-        self.source.leave();
-    }
-
-    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
-        self.source.param_with_role(spec, self.role)
+    fn leave_role(&mut self) -> Result<()> {
+        self.source.leave_role()
     }
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::Init;
 
+use super::adapter;
 use super::layer::{HyperLayer, Parameters, Visitor};
 use super::source::{ParamKind, ParamSource, ParamSpec};
 use crate::check::Problem;
@@ -41,6 +42,14 @@ impl<const R: usize> TensorSpec<R> {
             i += 1;
         }
         product
+    }
+
+    /// The number of values in a low-rank adapter of it, where it is a matrix or a kernel.
+    pub const fn num_adapted(&self, rank: usize) -> usize {
+        if R < 2 {
+            return 0;
+        }
+        adapter::num_params_of_kernel(rank, self.dims[0], self.num_params())
     }
 
     /// What is wrong with the shape, if anything.

@@ -1,4 +1,4 @@
-//! A role of a target in the target.
+//! Low-rank adapters of a target in the target.
 
 use hypernn::HyperTarget;
 use hypernn::nn::Linear;
@@ -11,7 +11,7 @@ struct Block {
 
 #[derive(HyperTarget)]
 struct Net {
-    #[hyper([target; 2], role = freeze)]
+    #[hyper([target; 2], role = lora(2, 4.))]
     blocks: Vec<Block>,
 }
 
