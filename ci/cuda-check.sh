@@ -72,7 +72,7 @@ says() {
 }
 
 printf '\n== a card that is asked for, and one that is not\n'
-sines=(run -p hypernn-examples --example sines -- --steps 1 --out "$root/out")
+sines=(run --example sines -- --steps 1 --out "$root/out")
 if found=$("${sines[@]}" --device cuda 2>&1); then
     printf 'there is no card, but --device cuda succeeded: %s\n' "$found"
     exit 1
@@ -83,7 +83,9 @@ says 'CUDA_ERROR_NO_DEVICE' <<<"$found"
 "${sines[@]}" --device cpu 2>&1 | says 'root mean square error over new sines'
 
 printf '\n== the tests for a card\n'
-card=(cargo test --quiet --locked -p hypernn-tests --features "$feature" "${quick[@]}" --test cuda)
+# Those of the CPU are slow without optimisation, and run elsewhere. The whole workspace is named, so
+# that nothing is built again with other features.
+card=(cargo test --quiet --locked --workspace --features "$feature" "${quick[@]}" --test cuda cuda::)
 "${card[@]}" -- --nocapture 2>&1 | says 'skipped: no CUDA device'
 if found=$(HYPERNN_REQUIRE_CUDA=1 "${card[@]}" 2>&1); then
     printf 'there is no card, but HYPERNN_REQUIRE_CUDA=1 succeeded: %s\n' "$found"
