@@ -133,6 +133,10 @@ fn a_target_with_a_role() {
             trunk: Linear,
             #[hyper(linear(2, 2), tie(weight = trunk.weight), role = train)]
             head: Linear,
+            #[hyper([linear(2, 2), linear_no_bias(2, 2)], role = lora(RANK, 4.))]
+            layers: Vec<Linear>,
+            #[hyper(role = freeze)]
+            below: Block,
         }
     }));
 }

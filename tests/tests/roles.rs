@@ -542,6 +542,8 @@ struct Above {
     more: Vec<Parts>,
     #[hyper(target(3), role = freeze)]
     sized: Sized,
+    #[hyper([target(3), target(4)], role = freeze)]
+    list: Vec<Sized>,
     #[hyper(linear(2, 1))]
     last: Linear,
 }
@@ -566,7 +568,7 @@ fn a_role_holds_for_all_that_is_below() -> Result<()> {
         let role = if kept.name.starts_with("parts.") { Role::Train } else { Role::Freeze };
         assert_eq!(kept.role, role, "{}", kept.name);
     }
-    assert_eq!(layout.kept().len(), 3 * 9 + 2);
+    assert_eq!(layout.kept().len(), 3 * 9 + 3 * 2);
     // A pattern has the last word here too.
     let roles = [("more.0.trunk.*", Role::Generate)];
     assert_eq!(TargetPlan::<Above>::new(&())?.with_roles(&roles)?.num_params(), 3 + 36);

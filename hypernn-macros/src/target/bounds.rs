@@ -22,12 +22,16 @@ pub(crate) fn buildable(target: &Target) -> Generics {
     })
 }
 
-/// As [`buildable`], with a bound for each target in a field, whose size must be a constant.
+/// As [`buildable`], with a bound for each target in a field, whose size must be a constant where it
+/// counts.
 ///
 /// The lifetime lets the bound stand on types that do not meet it: the impl then does not apply,
 /// without an error of its own.
 pub(crate) fn fixed(target: &Target) -> Generics {
     with_bounds(buildable(target), layers(target), |field, layer| {
+        if field.role.is_some() {
+            return None;
+        }
         let ty = nested_type(layer, field.ty.to_token_stream())?;
         Some(parse_quote!(for<'__fixed> #ty: __p::FixedTarget))
     })

@@ -406,14 +406,14 @@ fn check_role(raw: &RawRole, items: &Items, report: &mut Report) -> Option<Role>
         }
         (name @ ("lora" | "lora_dropout"), None) => {
             let form = if name == "lora" { "lora(8, 16.)" } else { "lora_dropout(8, 16., 0.1)" };
-            report.error(role, format!("`{name}` takes a rank and an alpha: `role = {form}`"));
+            report.error(role, format!("`{name}` needs its arguments: `role = {form}`"));
             None
         }
-        (name, Some(_)) => {
+        (name @ ("train" | "freeze" | "generate" | "shared"), Some(_)) => {
             report.error(role, format!("the role `{name}` takes no arguments"));
             None
         }
-        (name, None) => plain_role(role, name, report),
+        (name, _) => plain_role(role, name, report),
     }
 }
 

@@ -16,6 +16,25 @@
 //! since a merged weight has no input of the difference alone: `Linear`, and `Conv2d` of one group.
 //!
 //! ```
+//! use hypernn::HyperTarget;
+//! use hypernn::nn::Linear;
+//!
+//! #[derive(HyperTarget)]
+//! #[hyper(sequential = [hidden, relu, out])]
+//! struct Net {
+//!     #[hyper(linear(64, 64), role = lora_dropout(2, 4., 0.1))]
+//!     hidden: Linear,
+//!     #[hyper(linear(64, 4))]
+//!     out: Linear,
+//! }
+//!
+//! // Two factors in place of a matrix; the first bias is frozen.
+//! const _: () = assert!(Net::NUM_PARAMS == 2 * (64 + 64) + 64 * 4 + 4);
+//! ```
+//!
+//! By name, for any target, and an adapter for each row of the input:
+//!
+//! ```
 //! use candle_core::{DType, Device, Result, Tensor};
 //! use hypernn::nn::{Linear, Module, VarBuilder, VarMap};
 //! use hypernn::{HyperTarget, hypernetwork};

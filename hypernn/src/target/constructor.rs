@@ -54,6 +54,58 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Several models may be one target, whose parameters lie side by side; and a type that
+//! `hypernetwork!` emits, which is built from a [`VarBuilder`] as well, may be the target of another:
+//!
+//! ```
+//! use candle_core::{DType, Device, Module, Result, Tensor};
+//! use hypernn::nn::{VarBuilder, VarMap};
+//! use hypernn::hypernetwork;
+//!
+//! hypernetwork! {
+//!     struct Both for (candle_nn::Linear, candle_nn::Conv2d) {
+//!         target: by constructor,
+//!         embedding: table(13, 3),
+//!         generator: linear,
+//!         mode: static,
+//!     }
+//! }
+//!
+//! hypernetwork! {
+//!     struct HyperLinear for candle_nn::Linear {
+//!         target: by constructor, embedding: table(5, 2), generator: linear, mode: static,
+//!     }
+//! }
+//!
+//! hypernetwork! {
+//!     struct Meta for HyperLinear {
+//!         target: by constructor, embedding: table(4, 2), generator: linear, mode: static,
+//!     }
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
+//! let both = Both::new(vb, |vb| {
+//!     let linear = candle_nn::linear(4, 2, vb.pp("linear"))?;
+//!     Ok((linear, candle_nn::conv2d(1, 8, 3, Default::default(), vb.pp("conv"))?))
+//! })?;
+//! assert_eq!(both.as_network().num_target_params(), 4 * 2 + 2 + 8 * 9 + 8);
+//! let (linear, conv) = both.target()?;
+//! let ys = linear.forward(&Tensor::ones((5, 4), DType::F32, &Device::Cpu)?)?;
+//! let zs = conv.forward(&Tensor::ones((5, 1, 6, 6), DType::F32, &Device::Cpu)?)?;
+//! assert_eq!((ys.dims(), zs.dims()), (&[5, 2][..], &[5, 8, 4, 4][..]));
+//!
+//! let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
+//! let meta = Meta::new(vb, |vb: VarBuilder<'_>| HyperLinear::new(vb, |vb| candle_nn::linear(4, 2, vb)))?;
+//! // What it generates are the variables of a hypernetwork: a table, and a generator.
+//! let names: Vec<_> = meta.as_network().layout().params().iter().map(|p| p.name.as_str()).collect();
+//! assert_eq!(names, ["embedding.weight", "generator.weight", "generator.bias"]);
+//! let ys = meta.forward(&Tensor::ones((5, 4), DType::F32, &Device::Cpu)?)?;
+//! assert_eq!(ys.dims(), [5, 2]);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

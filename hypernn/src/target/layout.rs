@@ -89,6 +89,9 @@ pub struct BufferInfo {
 ///
 /// The order is that of the fields, weight before bias, each tensor row-major: the order of
 /// PyTorch's `named_parameters`.
+///
+/// With the feature `serde` it can be written: generated and kept tensors and buffers, by name and
+/// shape, and the place of each parameter among them.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Layout {

@@ -1,4 +1,4 @@
-//! A low-rank adapter without a rank.
+//! A low-rank adapter without arguments.
 
 use hypernn::HyperTarget;
 use hypernn::nn::Linear;
