@@ -23,6 +23,7 @@ mod layer_norm;
 mod linear;
 mod lstm;
 mod norm;
+pub mod optim;
 mod pool;
 mod prelu;
 mod recurrent;
@@ -39,8 +40,8 @@ pub use batch_norm::{BatchNorm, BatchNormSpec, batch_norm};
 pub use candle_core::{Module, ModuleT};
 pub use candle_nn::rnn::{Direction, GRUState, LSTMState};
 pub use candle_nn::{
-    Activation, AdamW, Dropout, Func, FuncT, Init, Optimizer, ParamsAdamW, SGD, Sequential,
-    VarBuilder, VarMap, func, func_t, init, loss, ops, optim, seq, var_builder, var_map,
+    Activation, Dropout, Func, FuncT, Init, Sequential, VarBuilder, VarMap, func, func_t, init,
+    loss, ops, seq, var_builder, var_map,
 };
 pub use candle_nn::{
     BatchNormConfig, Conv1dConfig, Conv2dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig,
@@ -62,6 +63,7 @@ pub use linear::{Linear, LinearSpec, linear, linear_b, linear_no_bias};
 pub use lstm::{LSTM, LSTMSpec, lstm};
 #[doc(hidden)]
 pub use norm::Eps;
+pub use optim::{AdamW, Optimizer, ParamsAdamW, SGD};
 pub use pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use prelu::{PReLU, PReLUSpec, prelu};
 pub use rms_norm::{RmsNorm, RmsNormSpec, rms_norm};

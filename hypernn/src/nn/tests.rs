@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod adam_w;
 mod behaviour;
 mod errors;
 mod pooling;

@@ -2,6 +2,7 @@
 //!
 //! Each runs on whatever storage it is given: CPU, CUDA or Metal.
 
+pub(crate) mod adam_w;
 pub(crate) mod convolution;
 pub(crate) mod linear;
 pub(crate) mod linear_into;

@@ -14,6 +14,9 @@ pub(super) trait Scalar:
     /// The nearest value.
     fn of(value: f64) -> Self;
 
+    /// The square root.
+    fn sqrt(self) -> Self;
+
     /// `out = scale × values`.
     fn scale(out: &mut [Self], values: &[Self], scale: f64) {
         let scale = Self::of(scale);
@@ -48,11 +51,19 @@ impl Scalar for f32 {
     fn of(value: f64) -> Self {
         value as Self
     }
+
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
 }
 
 impl Scalar for f64 {
     fn of(value: f64) -> Self {
         value
+    }
+
+    fn sqrt(self) -> Self {
+        self.sqrt()
     }
 }
 

@@ -1,0 +1,129 @@
+//! The optimiser beside candle's: the same bits after every step.
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+use crate::nn::testing::numbers;
+use crate::nn::{AdamW, Optimizer, ParamsAdamW};
+
+/// Of one value, some, and of more than one thread takes at a time.
+const SHAPES: [&[usize]; 4] = [&[], &[7], &[3, 5], &[2, 40_000]];
+const DTYPES: [DType; 4] = [DType::F32, DType::F64, DType::BF16, DType::F32];
+
+fn tensor(dims: &[usize], seed: u64, dtype: DType) -> Result<Tensor> {
+    Tensor::from_vec(numbers(dims.iter().product(), seed), dims, &Device::Cpu)?.to_dtype(dtype)
+}
+
+/// Negative zeros, which meet a gradient of zeros first; variables of all shapes and dtypes; and one
+/// of integers, which has no gradient.
+fn variables() -> Result<Vec<Var>> {
+    let kinds = SHAPES.iter().flat_map(|dims| DTYPES.map(|dtype| (dims, dtype)));
+    let vars =
+        kinds.zip(1..).map(|((dims, dtype), seed)| Var::from_tensor(&tensor(dims, seed, dtype)?));
+    let zeros = Var::from_tensor(&Tensor::zeros(3, DType::F32, &Device::Cpu)?.neg()?);
+    [zeros].into_iter().chain(vars).chain([Var::zeros(3, DType::U32, &Device::Cpu)]).collect()
+}
+
+fn no_gradients() -> Result<GradStore> {
+    Var::ones(1, DType::F32, &Device::Cpu)?.sum_all()?.backward()
+}
+
+/// A gradient for all but some, some in exact zeros of either sign, some transposed or broadcast.
+fn gradients(vars: &[Var], step: usize) -> Result<GradStore> {
+    let mut grads = no_gradients()?;
+    for (index, var) in vars.iter().enumerate() {
+        let seed = (1000 * step + index) as u64;
+        let grad = match (index + step) % 6 {
+            0 => continue,
+            _ if !var.dtype().is_float() => continue,
+            1 => var.zeros_like()?.neg()?,
+            2 if var.rank() == 2 => {
+                tensor(&[var.dims()[1], var.dims()[0]], seed, var.dtype())?.t()?
+            }
+            3 => tensor(&[], seed, var.dtype())?.broadcast_as(var.shape())?,
+            _ => tensor(var.dims(), seed, var.dtype())?,
+        };
+        grads.insert(var, grad);
+    }
+    Ok(grads)
+}
+
+fn bits(var: &Var) -> Result<Vec<u64>> {
+    let values: Vec<f64> = var.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
+    Ok(values.into_iter().map(f64::to_bits).collect())
+}
+
+fn assert_same(ours: &[Var], candles: &[Var], step: usize) -> Result<()> {
+    for (index, (ours, candles)) in ours.iter().zip(candles).enumerate() {
+        assert_eq!(bits(ours)?, bits(candles)?, "variable {index} after step {step}");
+    }
+    Ok(())
+}
+
+#[test]
+fn it_gives_candles_bits_over_many_steps() -> Result<()> {
+    let (ours, candles) = (variables()?, variables()?);
+    let start = bits(&ours[8])?;
+    let params = ParamsAdamW { lr: 0.03, weight_decay: 0.1, ..Default::default() };
+    let mut optimizer = AdamW::new(ours.clone(), params.clone())?;
+    let mut candle = candle_nn::AdamW::new(candles.clone(), params)?;
+    for step in 0..30 {
+        if step == 10 {
+            optimizer.set_learning_rate(0.007);
+            candle.set_learning_rate(0.007);
+        }
+        if step == 20 {
+            let params =
+                ParamsAdamW { beta1: 0.5, beta2: 0.7, eps: 1e-3, ..optimizer.params().clone() };
+            optimizer.set_params(params.clone());
+            candle.set_params(params);
+        }
+        optimizer.step(&gradients(&ours, step)?)?;
+        candle.step(&gradients(&candles, step)?)?;
+        assert_same(&ours, &candles, step)?;
+    }
+    assert_eq!(optimizer.learning_rate(), candle.learning_rate());
+    assert_ne!(start, bits(&ours[8])?);
+    Ok(())
+}
+
+/// A variable that is listed twice is moved twice; its own values may be its gradient.
+#[test]
+fn it_gives_candles_bits_for_a_variable_that_is_its_own_gradient() -> Result<()> {
+    let run = |step: &mut dyn FnMut(&GradStore) -> Result<()>, var: &Var| {
+        let mut grads = no_gradients()?;
+        grads.insert(var, var.as_tensor().clone());
+        (0..5).try_for_each(|_| step(&grads))
+    };
+    let [ours, candles] = [(); 2].map(|()| Var::from_tensor(&tensor(&[9], 1, DType::F32)?));
+    let (ours, candles) = (ours?, candles?);
+    let mut optimizer = AdamW::new_lr(vec![ours.clone(), ours.clone()], 0.1)?;
+    let mut candle = candle_nn::AdamW::new_lr(vec![candles.clone(), candles.clone()], 0.1)?;
+    run(&mut |grads| optimizer.step(grads), &ours)?;
+    run(&mut |grads| candle.step(grads), &candles)?;
+    assert_same(&[ours], &[candles], 5)
+}
+
+fn message(var: &Var, grad: Tensor) -> Result<String> {
+    let mut grads = no_gradients()?;
+    grads.insert(var, grad);
+    let stepped = AdamW::new_lr(vec![var.clone()], 0.1)?.step(&grads);
+    Ok(stepped.err().map(|error| error.to_string()).unwrap_or_default())
+}
+
+#[test]
+fn it_names_what_does_not_fit() -> Result<()> {
+    let var = Var::zeros((2, 3), DType::F32, &Device::Cpu)?;
+    let wrong_shape = message(&var, tensor(&[3, 2], 1, DType::F32)?)?;
+    assert!(
+        wrong_shape.contains("the gradient has shape [3, 2], expected the variable's, [2, 3]"),
+        "{wrong_shape}"
+    );
+    let wrong_dtype = message(&var, tensor(&[2, 3], 1, DType::F64)?)?;
+    assert!(
+        wrong_dtype.contains("the gradient is F64, expected the variable's dtype, F32"),
+        "{wrong_dtype}"
+    );
+    assert_eq!(bits(&var)?, [0; 6]);
+    Ok(())
+}

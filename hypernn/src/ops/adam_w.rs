@@ -1,0 +1,171 @@
+//! A step of AdamW, in one pass over a variable's values.
+//!
+//! candle's optimiser writes some fifteen tensors of the variable's size in each step. The same sums,
+//! in the same order and rounded alike, take no memory but that of the variable and its moments.
+
+use std::cell::RefCell;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var, bail};
+use candle_nn::ParamsAdamW;
+use rayon::iter::{IndexedParallelIterator, ParallelIterator};
+use rayon::slice::{ParallelSlice, ParallelSliceMut};
+
+use super::scalar::{Scalar, is_direct};
+
+/// The values that one thread takes at a time.
+const RUN: usize = 1 << 14;
+
+/// The running means of a variable's gradients and of their squares, in the order of its values.
+#[derive(Debug)]
+pub(crate) enum Moments {
+    F32([Vec<f32>; 2]),
+    F64([Vec<f64>; 2]),
+}
+
+impl Moments {
+    /// None yet; `None` where candle's own operations serve the variable.
+    pub(crate) fn of(var: &Var) -> Option<Self> {
+        let count = var.elem_count();
+        match var.dtype() {
+            _ if !is_direct(var) => None,
+            DType::F32 => Some(Self::F32([vec![0.; count], vec![0.; count]])),
+            _ => Some(Self::F64([vec![0.; count], vec![0.; count]])),
+        }
+    }
+
+    /// Moves the variable; `steps` counts this one.
+    pub(crate) fn step(
+        &mut self,
+        var: &Var,
+        grad: &Tensor,
+        (params, steps): (&ParamsAdamW, usize),
+    ) -> Result<()> {
+        if grad.shape() != var.shape() {
+            let (grad, var) = (grad.shape(), var.shape());
+            bail!("adam_w: the gradient has shape {grad:?}, expected the variable's, {var:?}");
+        }
+        let grad = if same_storage(grad, var) { grad.copy()? } else { grad.clone() };
+        let step = Step { params, steps, moments: RefCell::new(self) };
+        var.inplace_op2(&grad.contiguous()?, &step)
+    }
+}
+
+/// Whether two tensors have the same memory, which could not be read while it is written.
+fn same_storage(left: &Tensor, right: &Tensor) -> bool {
+    let storage = |tensor: &Tensor| std::ptr::from_ref(&*tensor.storage_and_layout().0);
+    storage(left) == storage(right)
+}
+
+struct Step<'a> {
+    params: &'a ParamsAdamW,
+    steps: usize,
+    /// candle's operations have no memory of their own.
+    moments: RefCell<&'a mut Moments>,
+}
+
+impl InplaceOp2 for Step<'_> {
+    fn name(&self) -> &'static str {
+        "adam_w"
+    }
+
+    fn cpu_fwd(
+        &self,
+        values: &mut CpuStorage,
+        vl: &Layout,
+        grads: &CpuStorage,
+        gl: &Layout,
+    ) -> Result<()> {
+        match (&mut **self.moments.borrow_mut(), values, grads) {
+            (Moments::F32(moments), CpuStorage::F32(values), CpuStorage::F32(grads)) => {
+                Factors::new(self.params, self.steps).apply((values, vl), moments, (grads, gl))
+            }
+            (Moments::F64(moments), CpuStorage::F64(values), CpuStorage::F64(grads)) => {
+                Factors::new(self.params, self.steps).apply((values, vl), moments, (grads, gl))
+            }
+            (_, values, grads) => {
+                let (grads, values) = (grads.dtype(), values.dtype());
+                bail!(
+                    "adam_w: the gradient is {grads:?}, expected the variable's dtype, {values:?}"
+                )
+            }
+        }
+    }
+}
+
+/// A factor and its complement.
+struct Mean<T> {
+    old: T,
+    new: T,
+    /// Undoes the start at zero.
+    scale: T,
+}
+
+impl<T: Scalar> Mean<T> {
+    fn new(beta: f64, steps: usize) -> Self {
+        let scale = 1. / (1. - beta.powi(steps as i32));
+        Self { old: T::of(beta), new: T::of(1. - beta), scale: T::of(scale) }
+    }
+
+    /// The next mean, and the same without the start's share.
+    fn next(&self, mean: T, value: T) -> (T, T) {
+        let mean = scaled(mean, self.old) + scaled(value, self.new);
+        (mean, scaled(mean, self.scale))
+    }
+}
+
+/// As candle multiplies by a number, so that zeros get the same sign.
+fn scaled<T: Scalar>(value: T, factor: T) -> T {
+    value * factor + T::default()
+}
+
+struct Factors<T> {
+    first: Mean<T>,
+    second: Mean<T>,
+    decay: T,
+    eps: T,
+    learning_rate: T,
+}
+
+impl<T: Scalar> Factors<T> {
+    fn new(params: &ParamsAdamW, steps: usize) -> Self {
+        Self {
+            first: Mean::new(params.beta1, steps),
+            second: Mean::new(params.beta2, steps),
+            decay: T::of(1. - params.lr * params.weight_decay),
+            eps: T::of(params.eps),
+            learning_rate: T::of(params.lr),
+        }
+    }
+
+    fn apply(
+        &self,
+        (values, vl): (&mut [T], &Layout),
+        [first, second]: &mut [Vec<T>; 2],
+        (grads, gl): (&[T], &Layout),
+    ) -> Result<()> {
+        let (Some((start, end)), Some((grad_start, grad_end))) =
+            (vl.contiguous_offsets(), gl.contiguous_offsets())
+        else {
+            bail!("adam_w: the variable is not contiguous");
+        };
+        let runs = values[start..end].par_chunks_mut(RUN).zip(first.par_chunks_mut(RUN));
+        let runs = runs.zip(second.par_chunks_mut(RUN));
+        let runs = runs.zip(grads[grad_start..grad_end].par_chunks(RUN));
+        runs.for_each(|(((values, first), second), grads)| {
+            self.apply_run(values, (first, second), grads);
+        });
+        Ok(())
+    }
+
+    fn apply_run(&self, values: &mut [T], (first, second): (&mut [T], &mut [T]), grads: &[T]) {
+        let moments = first.iter_mut().zip(second);
+        for ((value, (first, second)), &grad) in values.iter_mut().zip(moments).zip(grads) {
+            let (mean, mean_hat) = self.first.next(*first, grad);
+            let (square, square_hat) = self.second.next(*second, grad * grad);
+            let direction = mean_hat / (square_hat.sqrt() + self.eps);
+            *value = scaled(*value, self.decay) - scaled(direction, self.learning_rate);
+            (*first, *second) = (mean, square);
+        }
+    }
+}
