@@ -33,17 +33,19 @@ pub(super) trait Scalar:
         sums.iter().chain(rest).fold(Self::default(), |sum, &value| sum + value)
     }
 
-    /// The sum of products of as many values, likewise.
-    fn dot(left: &[Self], right: &[Self]) -> Self {
+    /// The sum of products of as many values, likewise, in f64: the terms may cancel.
+    fn dot(left: &[Self], right: &[Self]) -> f64 {
         let ((lefts, left), (rights, right)) =
             (left.as_chunks::<LANES>(), right.as_chunks::<LANES>());
-        let mut sums = [Self::default(); LANES];
+        let mut sums = [0.; LANES];
         for (left, right) in lefts.iter().zip(rights) {
             let pairs = left.iter().zip(right);
-            sums.iter_mut().zip(pairs).for_each(|(sum, (&left, &right))| *sum += left * right);
+            sums.iter_mut()
+                .zip(pairs)
+                .for_each(|(sum, (left, right))| *sum += left.to_f64() * right.to_f64());
         }
-        let rest = left.iter().zip(right).map(|(&left, &right)| left * right);
-        sums.into_iter().chain(rest).fold(Self::default(), |sum, value| sum + value)
+        let rest = left.iter().zip(right).map(|(left, right)| left.to_f64() * right.to_f64());
+        sums.into_iter().chain(rest).sum()
     }
 }
 

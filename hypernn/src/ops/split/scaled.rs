@@ -155,7 +155,7 @@ impl Piece {
             *shared_grad += grad * gain;
             *bias_grad += grad;
         }
-        T::dot(grad, shared) * scale
+        T::of(T::dot(grad, shared) * segment.scale)
     }
 }
 
