@@ -210,8 +210,7 @@ impl<T> GeneratedParams<T> {
 
     /// The tensors, each with a gradient that costs no more than the tensor.
     fn tracked(&self) -> impl Iterator<Item = Result<Tensor>> {
-        let sinks = self.sinks.iter().map(Option::as_ref).chain(std::iter::repeat(None));
-        self.tensors.iter().zip(sinks).map(|(tensor, sink)| tracked(tensor, sink))
+        (0..self.tensors.len()).map(|index| served(&self.tensors, &self.sinks, index).tracked())
     }
 
     /// The number of sets; `None` where one set serves every row.
@@ -234,8 +233,8 @@ impl<T> GeneratedParams<T> {
     pub(crate) fn named(&self) -> Result<Vec<(String, Tensor)>> {
         let source = GeneratedSource::new(self, false);
         let params = self.layout().places().iter().map(|(name, place)| {
-            let ((base, sink), adapter) = source.find(name, *place)?;
-            let base = tracked(&base, sink.as_ref())?;
+            let (base, adapter) = source.find(name, *place)?;
+            let base = base.tracked()?;
             let tensor = adapter.map_or(Ok(base.clone()), |adapter| adapter.merge(&base))?;
             Ok((name.clone(), tensor))
         });
@@ -473,25 +472,19 @@ impl<'a> GeneratedSource<'a> {
     /// A tensor, or a base and its adapter.
     fn find(&self, name: &str, place: Place) -> Result<(Served, Option<Adapter>)> {
         match place {
-            Place::Generated(index) => {
-                Ok(((self.generated[index].clone(), self.sink(index)), None))
-            }
-            Place::Kept(base) => Ok(((self.kept(name, base)?, None), None)),
+            Place::Generated(index) => Ok((served(self.generated, self.sinks, index), None)),
+            Place::Kept(base) => Ok((self.kept(name, base)?.into(), None)),
             Place::Adapted { base, down, scale, dropout } => {
                 let dropout = if self.train { dropout } else { 0. };
                 let adapter = self.adapter(down, scale, dropout)?;
-                Ok(((self.kept(name, base)?, None), Some(adapter)))
+                Ok((self.kept(name, base)?.into(), Some(adapter)))
             }
         }
     }
 
-    fn sink(&self, index: usize) -> Option<Sink> {
-        self.sinks.get(index).cloned().flatten()
-    }
-
     /// The adapter whose factors are generated from `down` on.
     fn adapter(&self, down: usize, scale: f64, dropout: f32) -> Result<Adapter> {
-        let factor = |index: usize| tracked(&self.generated[index], self.sink(index).as_ref());
+        let factor = |index: usize| served(self.generated, self.sinks, index).tracked();
         Ok(Adapter { down: factor(down)?, up: factor(down + 1)?, scale, dropout })
     }
 
@@ -505,12 +498,7 @@ impl<'a> GeneratedSource<'a> {
         self.generated.first().map_or(Ok(tensor.clone()), |like| tensor.to_dtype(like.dtype()))
     }
 
-    fn checked(
-        &self,
-        spec: &ParamSpec<'_>,
-        tensor: &Tensor,
-        sets: Option<usize>,
-    ) -> Result<Tensor> {
+    fn check(&self, spec: &ParamSpec<'_>, tensor: &Tensor, sets: Option<usize>) -> Result<()> {
         let skip = usize::from(sets.is_some());
         if tensor.dims().get(skip..) != Some(spec.dims) {
             candle_core::bail!(
@@ -520,7 +508,7 @@ impl<'a> GeneratedSource<'a> {
                 tensor.dims()
             );
         }
-        Ok(tensor.clone())
+        Ok(())
     }
 }
 
@@ -530,15 +518,14 @@ impl ParamSource for GeneratedSource<'_> {
     fn leave(&mut self) {}
 
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
-        let (tensor, sink) = self.param_with_sink(spec)?;
-        tracked(&tensor, sink.as_ref())
+        self.param_with_sink(spec)?.tracked()
     }
 
     fn param_with_sink(&mut self, spec: &ParamSpec<'_>) -> Result<Served> {
-        let ((base, sink), adapter) = self.adapted(spec)?;
+        let (base, adapter) = self.adapted(spec)?;
         match adapter {
-            Some(adapter) => Ok((adapter.merge(&base)?, None)),
-            None => Ok((base, sink)),
+            Some(adapter) => Ok(adapter.merge(&base.tensor)?.into()),
+            None => Ok(base),
         }
     }
 
@@ -550,14 +537,18 @@ impl ParamSource for GeneratedSource<'_> {
             );
         };
         let sets = self.sets.filter(|_| matches!(place, Place::Generated(_)));
-        let ((base, sink), adapter) = self.find(name, *place)?;
-        Ok(((self.checked(spec, &base, sets)?, sink), adapter))
+        let (base, adapter) = self.find(name, *place)?;
+        self.check(spec, &base.tensor, sets)?;
+        Ok((base, adapter))
     }
 
     /// Buffers start afresh where the hypernetwork keeps none.
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
         match self.buffers.next() {
-            Some(tensor) => self.checked(spec, tensor, self.buffer_sets),
+            Some(tensor) => {
+                self.check(spec, tensor, self.buffer_sets)?;
+                Ok(tensor.clone())
+            }
             None => {
                 // A layout has at least one parameter.
                 let like = &self.generated[0];
@@ -567,9 +558,9 @@ impl ParamSource for GeneratedSource<'_> {
     }
 }
 
-/// A tensor for all that knows no sinks.
-fn tracked(tensor: &Tensor, sink: Option<&Sink>) -> Result<Tensor> {
-    sink.map_or_else(|| Ok(tensor.clone()), |sink| sink.tracked(tensor))
+/// A generated tensor with its sink.
+fn served(tensors: &[Tensor], sinks: &[Option<Sink>], index: usize) -> Served {
+    Served { tensor: tensors[index].clone(), sink: sinks.get(index).cloned().flatten() }
 }
 
 /// The flat vector of tensors `[dims…]`, or of `[G, dims…]`.

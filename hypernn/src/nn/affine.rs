@@ -7,37 +7,12 @@ use super::sets;
 use crate::ops::convolution::convolution;
 use crate::ops::linear::linear;
 use crate::ops::linear_into::linear_into;
-use crate::ops::split::Sink;
 use crate::ops::unfold::Windows;
 use crate::target::adapter::Adapter;
 use crate::target::layer::Visitor;
-use crate::target::source::{ParamKind, ParamSource, ParamSpec};
-
-/// A tensor of a layer, and a shorter way for its gradient where it is generated.
-#[derive(Clone, Debug)]
-pub(super) struct Served {
-    pub(super) tensor: Tensor,
-    pub(super) sink: Option<Sink>,
-}
-
-impl From<Tensor> for Served {
-    fn from(tensor: Tensor) -> Self {
-        Self { tensor, sink: None }
-    }
-}
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, Served};
 
 impl Served {
-    /// Asks a source for a tensor.
-    pub(super) fn from_source(source: &mut dyn ParamSource, spec: &ParamSpec<'_>) -> Result<Self> {
-        let (tensor, sink) = source.param_with_sink(spec)?;
-        Ok(Self { tensor, sink })
-    }
-
-    /// The tensor for all that knows no sinks.
-    pub(super) fn tracked(&self) -> Result<Tensor> {
-        self.sink.as_ref().map_or_else(|| Ok(self.tensor.clone()), |s| s.tracked(&self.tensor))
-    }
-
     /// As `[sets, dims…]`; see [`sets::spread`]. A tensor that is repeated for each set leaves the
     /// shorter way, since its gradient is a sum over the sets.
     pub(super) fn spread(&self, rank: usize, sets: usize) -> Result<Self> {
@@ -82,7 +57,7 @@ impl Affine {
         bias: Option<usize>,
         [weight_init, bias_init]: [Init; 2],
     ) -> Result<Self> {
-        let weight = Served::from_source(source, &weight(dims, weight_init))?;
+        let weight = source.param_with_sink(&weight(dims, weight_init))?;
         Ok(Self { weight, bias: self::bias(source, bias, bias_init)?, adapter: None })
     }
 
@@ -93,8 +68,7 @@ impl Affine {
         bias: Option<usize>,
         [weight_init, bias_init]: [Init; 2],
     ) -> Result<Self> {
-        let ((tensor, sink), adapter) = source.adapted(&weight(dims, weight_init))?;
-        let weight = Served { tensor, sink };
+        let (weight, adapter) = source.adapted(&weight(dims, weight_init))?;
         Ok(Self { weight, bias: self::bias(source, bias, bias_init)?, adapter })
     }
 
@@ -148,7 +122,7 @@ fn weight(dims: &[usize], init: Init) -> ParamSpec<'_> {
 fn bias(source: &mut dyn ParamSource, len: Option<usize>, init: Init) -> Result<Option<Served>> {
     let Some(len) = len else { return Ok(None) };
     let spec = ParamSpec { name: "bias", dims: &[len], kind: ParamKind::Bias, init };
-    Served::from_source(source, &spec).map(Some)
+    source.param_with_sink(&spec).map(Some)
 }
 
 /// Candle's initialisation of weight and bias, for a number of input features or channels.

@@ -1,7 +1,7 @@
 //! The two-dimensional convolution.
 
 use candle_core::{D, Module, Result, Tensor};
-use candle_nn::{Conv2dConfig, VarBuilder};
+use candle_nn::{Conv2dConfig, Init, VarBuilder};
 
 use super::affine::{self, Affine};
 use super::slide::{self, Slide};
@@ -106,9 +106,8 @@ impl Conv2dSpec {
 
     /// Weight and bias, as candle's constructors initialise them.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
-        crate::check::ensure(self.check())?;
-        let bias = self.bias.then_some(self.out_channels);
-        Affine::from_source(source, &self.dims(), bias, affine::init(self.in_channels))
+        let (dims, bias, inits) = self.shapes()?;
+        Affine::from_source(source, &dims, bias, inits)
     }
 
     /// As [`params`](Self::params), with a low-rank adapter apart. One of several groups is merged.
@@ -116,9 +115,15 @@ impl Conv2dSpec {
         if self.config.groups != 1 {
             return self.params(source);
         }
+        let (dims, bias, inits) = self.shapes()?;
+        Affine::adapted(source, &dims, bias, inits)
+    }
+
+    /// The dimensions of weight and bias, and their inits.
+    fn shapes(&self) -> Result<([usize; 4], Option<usize>, [Init; 2])> {
         crate::check::ensure(self.check())?;
         let bias = self.bias.then_some(self.out_channels);
-        Affine::adapted(source, &self.dims(), bias, affine::init(self.in_channels))
+        Ok((self.dims(), bias, affine::init(self.in_channels)))
     }
 }
 

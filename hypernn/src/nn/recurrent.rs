@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use super::affine::{Affine, Served};
+use super::affine::Affine;
 use super::sets;
 use crate::target::adapter;
 use crate::target::layer::Visitor;
-use crate::target::source::{ParamKind, ParamSource, ParamSpec};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, Served};
 
 /// The weights of a recurrent layer; `gates` blocks of `hidden_dim` rows.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ impl CellSpec {
         let rows = gates * hidden_dim;
         let mut param = |name: &str, dims: &[usize], kind, init| {
             let name = &format!("{name}{suffix}");
-            Served::from_source(source, &ParamSpec { name, dims, kind, init })
+            source.param_with_sink(&ParamSpec { name, dims, kind, init })
         };
         let w_ih = param("weight_ih", &[rows, in_dim], ParamKind::Weight, weights[0])?;
         let w_hh = param("weight_hh", &[rows, hidden_dim], ParamKind::Weight, weights[1])?;

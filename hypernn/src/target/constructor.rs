@@ -146,7 +146,7 @@ impl Requests {
             Some(like) => (like.dtype(), like.device().clone()),
             None => (DType::F32, Device::Cpu),
         };
-        constructor(VarBuilder::from_backend(Box::new(Served(tensors)), dtype, device))
+        constructor(VarBuilder::from_backend(Box::new(Recorded(tensors)), dtype, device))
     }
 
     /// Asks the source for everything, in order.
@@ -223,9 +223,9 @@ fn without_shape(name: &str) -> Result<Tensor> {
 
 /// Answers with the tensors of the record's names, and has those alone: a model that asks only for what
 /// is there takes the same ways as before.
-struct Served(HashMap<String, Tensor>);
+struct Recorded(HashMap<String, Tensor>);
 
-impl SimpleBackend for Served {
+impl SimpleBackend for Recorded {
     fn get(
         &self,
         shape: Shape,

@@ -395,7 +395,7 @@ impl ParamSource for Recorder {
     }
 
     fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Served, Option<Adapter>)> {
-        Ok(((self.request(spec, true)?, None), None))
+        Ok((self.request(spec, true)?.into(), None))
     }
 
     fn enter_role(&mut self, role: Role) {

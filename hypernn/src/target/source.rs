@@ -62,7 +62,24 @@ pub struct ParamSpec<'a> {
 
 /// A parameter, and a shorter way for its gradient where there is one.
 #[doc(hidden)]
-pub type Served = (Tensor, Option<Sink>);
+#[derive(Clone, Debug)]
+pub struct Served {
+    pub(crate) tensor: Tensor,
+    pub(crate) sink: Option<Sink>,
+}
+
+impl From<Tensor> for Served {
+    fn from(tensor: Tensor) -> Self {
+        Self { tensor, sink: None }
+    }
+}
+
+impl Served {
+    /// The tensor for all that knows no sinks.
+    pub(crate) fn tracked(&self) -> Result<Tensor> {
+        self.sink.as_ref().map_or_else(|| Ok(self.tensor.clone()), |s| s.tracked(&self.tensor))
+    }
+}
 
 /// Where the tensors of a target come from while it is built.
 ///
@@ -108,7 +125,7 @@ pub trait ParamSource {
     /// As there.
     #[doc(hidden)]
     fn param_with_sink(&mut self, spec: &ParamSpec<'_>) -> Result<Served> {
-        Ok((self.param(spec)?, None))
+        Ok(self.param(spec)?.into())
     }
 
     /// A tensor that belongs to the layer but is not a parameter, such as running statistics.
