@@ -14,27 +14,9 @@ use hypernn::nn::{
     VarBuilder, VarMap, ops,
 };
 use hypernn::{HyperTarget, hypernetwork, seeded};
-use hypernn_benches::{Case, measure};
+use hypernn_benches::{Case, HyperPolicy, measure};
 
 const ROUNDS: usize = 31;
-
-#[derive(HyperTarget)]
-struct Policy {
-    #[hyper(linear(8, 256))]
-    hidden: Linear,
-    #[hyper(linear(256, 32))]
-    out: Linear,
-}
-
-impl Module for Policy {
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.out.forward(&self.hidden.forward(xs)?.relu()?)
-    }
-}
-
-hypernetwork! {
-    struct HyperPolicy for Policy { embedding: rnn(8, 32, 4), generator: linear, mode: dynamic }
-}
 
 /// Letters of the alphabet of names, and languages.
 const LETTERS: usize = 59;

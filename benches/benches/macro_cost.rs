@@ -13,6 +13,7 @@ use candle_core::{D, DType, Device, Result, Tensor, bail};
 use candle_nn::Init;
 use hypernn::nn::{Linear, Module, VarBuilder, VarMap};
 use hypernn::{HyperTarget, hypernetwork, seeded};
+use hypernn_benches::Policy;
 
 /// The difference between these is counted, so that building and warming up are not.
 const RUNS: [usize; 2] = [20, 120];
@@ -41,20 +42,6 @@ hypernetwork! {
         generator: linear,
         mode: static,
         init: hyper_nn,
-    }
-}
-
-#[derive(HyperTarget)]
-struct Policy {
-    #[hyper(linear(8, 256))]
-    hidden: Linear,
-    #[hyper(linear(256, 32))]
-    out: Linear,
-}
-
-impl Module for Policy {
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.out.forward(&self.hidden.forward(xs)?.relu()?)
     }
 }
 

@@ -12,8 +12,8 @@ use hypernn::generator::{GeneratorShape, spec::linear};
 use hypernn::hypernetwork::{Declared, StaticHyperNetwork};
 use hypernn::init::InitScheme;
 use hypernn::nn::{Linear, Module, VarBuilder, VarMap};
-use hypernn::{ChunkPlan, HyperTarget, hypernetwork, seeded};
-use hypernn_benches::{Case, measure};
+use hypernn::{ChunkPlan, HyperTarget, seeded};
+use hypernn_benches::{Case, HyperPolicy, measure};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -43,24 +43,6 @@ impl Module for Wide {
         let squares = self.layers.iter().map(|layer| layer.forward(xs)?.sqr()?.sum_all());
         Tensor::stack(&squares.collect::<Result<Vec<_>>>()?, 0)?.sum_all()
     }
-}
-
-#[derive(HyperTarget)]
-struct Policy {
-    #[hyper(linear(8, 256))]
-    hidden: Linear,
-    #[hyper(linear(256, 32))]
-    out: Linear,
-}
-
-impl Module for Policy {
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.out.forward(&self.hidden.forward(xs)?.relu()?)
-    }
-}
-
-hypernetwork! {
-    struct HyperPolicy for Policy { embedding: rnn(8, 32, 4), generator: linear, mode: dynamic }
 }
 
 fn builder() -> VarBuilder<'static> {

@@ -1,4 +1,4 @@
-//! Shared by the benchmarks: cases measured in turn, so that each meets the same machine.
+//! Shared by the benchmarks: a target, and cases measured in turn, so that each meets the same machine.
 //!
 //! The harnesses in use measure one case after another, and on a machine with other work the first
 //! minute is not like the second. Here every round runs every case once, and a ratio compares the same
@@ -6,7 +6,33 @@
 
 use std::time::{Duration, Instant};
 
-use candle_core::Result;
+use candle_core::{Result, Tensor};
+use hypernn::nn::{Linear, Module};
+use hypernn::{HyperTarget, hypernetwork};
+
+/// The target of the dynamic cases: 10,528 parameters.
+#[derive(HyperTarget)]
+pub struct Policy {
+    #[hyper(linear(8, 256))]
+    hidden: Linear,
+    #[hyper(linear(256, 32))]
+    out: Linear,
+}
+
+impl Module for Policy {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.out.forward(&self.hidden.forward(xs)?.relu()?)
+    }
+}
+
+hypernetwork! {
+    /// 32 embeddings of width 4, scaled by the hidden state of an RNN cell.
+    pub struct HyperPolicy for Policy {
+        embedding: rnn(8, 32, 4),
+        generator: linear,
+        mode: dynamic,
+    }
+}
 
 /// The runs of a case in a round that count.
 const RUNS: u32 = 4;
