@@ -106,8 +106,7 @@ impl Dense {
 
     /// `[rows, in]` to `[rows, out]`.
     pub(crate) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = (self.weight.unsqueeze(0)?, self.bias.unsqueeze(0)?);
-        linear(&xs.unsqueeze(0)?, &weight, Some(&bias))?.squeeze(0)
+        linear(xs, &self.weight, Some(&self.bias))
     }
 }
 

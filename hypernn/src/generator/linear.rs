@@ -70,7 +70,7 @@ impl WeightGenerator for Linear {
             return self.forward(&table.broadcast_mul(&gains.t()?)?);
         }
         let Dense { weight, bias } = self.0.clone();
-        let rows = crate::ops::linear::linear(&table.unsqueeze(0)?, &weight.unsqueeze(0)?, None)?;
-        Ok(GeneratorOutput::scaled(rows.squeeze(0)?, gains.clone(), bias))
+        let rows = crate::ops::linear::linear(table, &weight, None)?;
+        Ok(GeneratorOutput::scaled(rows, gains.clone(), bias))
     }
 }

@@ -61,10 +61,7 @@ impl Rows {
     pub(crate) fn values(&self) -> Result<Tensor> {
         match self {
             Self::Values(values) => Ok(values.clone()),
-            Self::Linear { inputs, weight, bias } => {
-                let (weight, bias) = (weight.unsqueeze(0)?, bias.unsqueeze(0)?);
-                linear(&inputs.unsqueeze(0)?, &weight, Some(&bias))?.squeeze(0)
-            }
+            Self::Linear { inputs, weight, bias } => linear(inputs, weight, Some(bias)),
             Self::Scaled { shared, gains, bias } => {
                 let scaled = shared.unsqueeze(0)?.broadcast_mul(&gains.unsqueeze(D::Minus1)?)?;
                 scaled.broadcast_add(bias)

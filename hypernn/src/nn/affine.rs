@@ -13,17 +13,23 @@ use crate::target::layer::Visitor;
 use crate::target::source::{ParamKind, ParamSource, ParamSpec, Served};
 
 impl Served {
-    /// As `[sets, dims…]`; see [`sets::spread`]. A tensor that is repeated for each set leaves the
-    /// shorter way, since its gradient is a sum over the sets.
-    pub(super) fn spread(&self, rank: usize, sets: usize) -> Result<Self> {
+    /// A tensor of rank `rank` that all sets share, once for each of several; it then leaves the
+    /// shorter way, since its gradient is a sum over the sets. Any other as it is.
+    pub(super) fn repeated(&self, rank: usize, sets: usize) -> Result<Self> {
         if self.tensor.rank() == rank && sets != 1 {
             return Ok(sets::spread(&self.tracked()?, rank, sets)?.into());
         }
-        Ok(Self { tensor: sets::spread(&self.tensor, rank, sets)?, sink: self.sink.clone() })
+        Ok(self.clone())
     }
 
-    /// `xs [G, R, in]`, with this as the weight `[G, out, in]`, and bias `[G, out]`, to
-    /// `[G, R, out]`.
+    /// As `[sets, dims…]`; see [`sets::spread`] and [`repeated`](Self::repeated).
+    pub(super) fn spread(&self, rank: usize, sets: usize) -> Result<Self> {
+        let Self { tensor, sink } = self.repeated(rank, sets)?;
+        Ok(Self { tensor: sets::spread(&tensor, rank, sets)?, sink })
+    }
+
+    /// `xs […, in]`, with this as the weight and a bias, to `[…, out]`; see
+    /// [`linear`](crate::ops::linear::linear).
     pub(super) fn linear(&self, xs: &Tensor, bias: Option<&Self>) -> Result<Tensor> {
         let weight = &self.tensor;
         match (self.sink.clone(), bias) {

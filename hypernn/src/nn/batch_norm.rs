@@ -195,7 +195,7 @@ impl BatchNorm {
     }
 
     fn sets(&self) -> Result<usize> {
-        sets::among("batch_norm", &self.named().map(|(_, w)| (w, 1)).collect::<Vec<_>>())
+        sets::among("batch_norm", self.named().map(|(_, w)| (w, 1)))
     }
 
     /// A layer over existing tensors.

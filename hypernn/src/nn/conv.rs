@@ -205,8 +205,7 @@ impl Convolution<'_> {
         let rank = self.axes + 2;
         let Affine { weight, bias, .. } = self.params;
         let of_bias = bias.as_ref().map(|bias| (&bias.tensor, 1));
-        let all: Vec<_> = std::iter::once((&weight.tensor, rank)).chain(of_bias).collect();
-        let sets = sets::among(self.layer, &all)?;
+        let sets = sets::among(self.layer, std::iter::once((&weight.tensor, rank)).chain(of_bias))?;
         let mut weight = weight.spread(rank, sets)?;
         if self.axes < 2 {
             weight.tensor = weight.tensor.unsqueeze(3)?;

@@ -145,7 +145,7 @@ impl Module for GroupNorm {
     /// multiple of the number of sets.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         self.check_input(xs)?;
-        let sets = sets::among("group_norm", &[(&self.weight, 1), (&self.bias, 1)])?;
+        let sets = sets::among("group_norm", [(&self.weight, 1), (&self.bias, 1)])?;
         let batch = xs.dim(0)?;
         sets::rows_per_set("group_norm", batch, sets)?;
         let lines = batch * self.num_channels;

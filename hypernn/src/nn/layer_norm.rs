@@ -165,9 +165,8 @@ impl LayerNorm {
     /// The forward of the layer named `layer` in errors.
     pub(super) fn forward_as(&self, layer: &str, xs: &Tensor) -> Result<Tensor> {
         let bias = self.bias.as_ref();
-        let all: Vec<_> =
-            [Some(&self.weight), bias].into_iter().flatten().map(|w| (w, 1)).collect();
-        let sets = sets::among(layer, &all)?;
+        let all = [Some(&self.weight), bias].into_iter().flatten();
+        let sets = sets::among(layer, all.map(|tensor| (tensor, 1)))?;
         let size = self.weight.dim(D::Minus1)?;
         let found = xs.dims().last().copied().unwrap_or(0);
         if found != size {

@@ -1,6 +1,6 @@
 //! The linear layer: `y = x wᵀ + b`.
 
-use candle_core::{Module, Result, Tensor};
+use candle_core::{D, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::affine::{self, Affine};
@@ -115,6 +115,18 @@ impl Linear {
     pub fn bias(&self) -> Option<&Tensor> {
         self.params.bias()
     }
+
+    fn check_input(&self, xs: &Tensor, sets: usize) -> Result<()> {
+        let in_dim = self.weight().dim(D::Minus1)?;
+        let found = xs.dims().last().copied().unwrap_or(0);
+        if found != in_dim {
+            candle_core::bail!(
+                "linear: the input has width {found} (shape {:?}), the layer takes {in_dim}",
+                xs.dims()
+            );
+        }
+        sets::rows_per_set("linear", xs.dim(0)?, sets).map(drop)
+    }
 }
 
 impl Module for Linear {
@@ -125,37 +137,23 @@ impl Module for Linear {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let Affine { weight, bias, adapter } = &self.params;
         let of_bias = bias.as_ref().map(|bias| (&bias.tensor, 1));
-        let all: Vec<_> = std::iter::once((&weight.tensor, 2)).chain(of_bias).collect();
-        let all_sets = sets::among("linear", &all)?;
+        let sets = sets::among("linear", std::iter::once((&weight.tensor, 2)).chain(of_bias))?;
+        self.check_input(xs, sets.max(adapter.as_ref().map_or(1, Adapter::sets)))?;
         // A weight that all sets share is not repeated for a bias of each.
-        let sets = if weight.tensor.rank() > 2 { all_sets } else { 1 };
-        let weight = weight.spread(2, sets)?;
-        let apart = sets != all_sets;
-        let with = bias.as_ref().filter(|_| !apart).map(|bias| bias.spread(1, sets)).transpose()?;
-        let (_, out_dim, in_dim) = weight.tensor.dims3()?;
-        let found = xs.dims().last().copied().unwrap_or(0);
-        if found != in_dim {
-            candle_core::bail!(
-                "linear: the input has width {found} (shape {:?}), the layer takes {in_dim}",
-                xs.dims()
-            );
-        }
-        let rows = xs.elem_count() / in_dim;
-        let adapter_sets = adapter.as_ref().map_or(1, Adapter::sets);
-        sets::rows_per_set("linear", xs.dim(0)?, all_sets.max(adapter_sets))?;
-        let xs_by_set = xs.reshape((sets, rows / sets, in_dim))?;
-        let mut ys = weight.linear(&xs_by_set, with.as_ref())?;
+        let apart = sets > 1 && weight.tensor.rank() == 2;
+        let with = bias.as_ref().filter(|_| !apart);
+        let with = with.map(|bias| bias.repeated(1, sets)).transpose()?;
+        let mut ys = weight.linear(xs, with.as_ref())?;
         if let Some(adapter) = adapter {
-            ys = (ys.flatten_to(1)? + adapter.apply(&xs_by_set.flatten_to(1)?)?)?;
+            ys = (ys + adapter.apply(xs)?)?;
         }
-        if let Some(bias) = bias.as_ref().filter(|_| apart) {
-            let by_set = ys.reshape((all_sets, (), out_dim))?;
-            ys = by_set.broadcast_add(&bias.tensor.unsqueeze(1)?)?;
+        match bias {
+            Some(bias) if apart => {
+                let by_set = ys.reshape((sets, (), bias.tensor.dim(1)?))?;
+                by_set.broadcast_add(&bias.tensor.unsqueeze(1)?)?.reshape(ys.shape())
+            }
+            _ => Ok(ys),
         }
-        let mut shape = xs.dims().to_vec();
-        shape.pop();
-        shape.push(out_dim);
-        ys.reshape(shape)
     }
 }
 

@@ -112,7 +112,7 @@ impl PReLU {
     fn slopes(&self) -> Result<Tensor> {
         let shared = self.weight.rank() == 0;
         let weight = if shared { self.weight.reshape(1)? } else { self.weight.clone() };
-        let slopes = sets::spread(&weight, 1, sets::among("prelu", &[(&weight, 1)])?)?;
+        let slopes = sets::spread(&weight, 1, sets::among("prelu", [(&weight, 1)])?)?;
         if self.is_scalar && slopes.dim(1)? != 1 {
             candle_core::bail!(
                 "prelu: the weight has shape {:?}, expected one slope per set",

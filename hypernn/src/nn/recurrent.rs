@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::{Result, Tensor};
+use candle_core::{D, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::affine::Affine;
@@ -81,7 +81,7 @@ impl Cell {
     /// # Errors
     /// They do not fit together.
     pub(super) fn checked(self, gates: usize) -> Result<Self> {
-        sets::among(self.layer, &self.ranked())?;
+        sets::among(self.layer, self.ranked())?;
         let rows = gates * self.hidden_dim;
         for (name, Served { tensor, .. }, rank) in self.named() {
             let expected = if name == "weight_hh" { &[rows, self.hidden_dim][..] } else { &[rows] };
@@ -105,8 +105,8 @@ impl Cell {
         weights.into_iter().chain(biases)
     }
 
-    fn ranked(&self) -> Vec<(&Tensor, usize)> {
-        self.named().map(|(_, served, rank)| (&served.tensor, rank)).collect()
+    fn ranked(&self) -> impl Iterator<Item = (&Tensor, usize)> {
+        self.named().map(|(_, served, rank)| (&served.tensor, rank))
     }
 
     pub(super) fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
@@ -127,14 +127,14 @@ impl Cell {
     /// What the input `[B, in]` and the state `[B, hidden]` give to the gates, each
     /// `[B, gates × hidden]`.
     pub(super) fn gates(&self, xs: &Tensor, h: &Tensor) -> Result<(Tensor, Tensor)> {
-        let sets = sets::among(self.layer, &self.ranked())?;
+        let sets = sets::among(self.layer, self.ranked())?;
         let from_input = self.project("input", xs, &self.inputs, sets)?;
         Ok((from_input, self.project("state", h, &self.state, sets)?))
     }
 
     fn project(&self, what: &str, xs: &Tensor, params: &Affine, sets: usize) -> Result<Tensor> {
-        let weight = params.weight.spread(2, sets)?;
-        let (_, rows, width) = weight.tensor.dims3()?;
+        let weight = params.weight.repeated(2, sets)?;
+        let width = weight.tensor.dim(D::Minus1)?;
         let batch = match *xs.dims() {
             [batch, found] if found == width => batch,
             _ => candle_core::bail!(
@@ -143,10 +143,9 @@ impl Cell {
                 xs.dims()
             ),
         };
-        let per_set = sets::rows_per_set(self.layer, batch, sets)?;
-        let bias = params.bias.as_ref().map(|bias| bias.spread(1, sets)).transpose()?;
-        let xs = xs.reshape((sets, per_set, width))?;
-        weight.linear(&xs, bias.as_ref())?.reshape((batch, rows))
+        sets::rows_per_set(self.layer, batch, sets)?;
+        let bias = params.bias.as_ref().map(|bias| bias.repeated(1, sets)).transpose()?;
+        weight.linear(xs, bias.as_ref())
     }
 
     /// The tensors as a builder, the only way into candle's own layers.

@@ -37,10 +37,13 @@ pub(crate) fn rows_per_set(layer: &str, rows: usize, sets: usize) -> Result<usiz
 ///
 /// # Errors
 /// A weight of another rank, or different numbers of sets.
-pub(crate) fn among(layer: &str, weights: &[(&Tensor, usize)]) -> Result<usize> {
+pub(crate) fn among<'a>(
+    layer: &str,
+    weights: impl IntoIterator<Item = (&'a Tensor, usize)>,
+) -> Result<usize> {
     let mut found = None;
     for (weight, rank) in weights {
-        match (found, count(layer, weight, *rank)?) {
+        match (found, count(layer, weight, rank)?) {
             (Some(sets), Some(other)) if sets != other => candle_core::bail!(
                 "{layer}: one weight holds {sets} sets, another {other} (shape {:?}), expected as many",
                 weight.dims()

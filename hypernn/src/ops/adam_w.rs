@@ -11,7 +11,7 @@ use candle_nn::ParamsAdamW;
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
-use super::scalar::{Scalar, is_direct};
+use super::scalar::{Scalar, is_direct, wide};
 
 /// The values that one thread takes at a time.
 const RUN: usize = 1 << 14;
@@ -153,11 +153,12 @@ impl<T: Scalar> Factors<T> {
         let runs = runs.zip(second.par_chunks_mut(RUN));
         let runs = runs.zip(grads[grad_start..grad_end].par_chunks(RUN));
         runs.for_each(|(((values, first), second), grads)| {
-            self.apply_run(values, (first, second), grads);
+            wide(|| self.apply_run(values, (first, second), grads));
         });
         Ok(())
     }
 
+    #[inline(always)]
     fn apply_run(&self, values: &mut [T], (first, second): (&mut [T], &mut [T]), grads: &[T]) {
         let moments = first.iter_mut().zip(second);
         for ((value, (first, second)), &grad) in values.iter_mut().zip(moments).zip(grads) {

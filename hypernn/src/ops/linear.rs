@@ -2,12 +2,15 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp2, CustomOp3, Layout, MetalStorage, Result, Shape, Tensor, op,
+    CpuStorage, CudaStorage, CustomOp2, CustomOp3, Layout, MetalStorage, Result, Shape, Tensor,
+    bail, op,
 };
 
 use super::outer::outer;
+use super::scalar::wide;
 
-/// `xs [G, R, in]`, `weight [G, out, in]`, `bias [G, out]` to `[G, R, out]`.
+/// `xs […, in]`, `weight [out, in]`, `bias [out]` to `[…, out]`; or `weight [G, out, in]` and
+/// `bias [G, out]`, where each of `G` runs of rows has a set of its own.
 ///
 /// Beside candle's own matmul and add, the backward gives the weight's gradient row-major (candle's
 /// is a transposed view, which every later pass reads against the grain) and none where nothing
@@ -24,24 +27,50 @@ pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Res
 struct Linear;
 
 /// The sizes of one product.
+#[derive(Clone, Copy)]
 pub(super) struct Sizes {
     sets: usize,
+    /// Of one set.
     rows: usize,
     inputs: usize,
     outputs: usize,
 }
 
 impl Sizes {
-    pub(super) fn new(xs: &Layout, weight: &Layout) -> Result<Self> {
-        let (sets, rows, inputs) = xs.shape().dims3()?;
-        let (_, outputs, _) = weight.shape().dims3()?;
-        Ok(Self { sets, rows, inputs, outputs })
+    pub(super) fn new(xs: &[usize], weight: &[usize]) -> Result<Self> {
+        let (sets, outputs, inputs) = match *weight {
+            [outputs, inputs] => (1, outputs, inputs),
+            [sets, outputs, inputs] => (sets, outputs, inputs),
+            _ => {
+                bail!("linear: the weight has shape {weight:?}, expected [out, in] or [G, out, in]")
+            }
+        };
+        let rows: usize = xs.iter().rev().skip(1).product();
+        if xs.last() != Some(&inputs) || sets == 0 || !rows.is_multiple_of(sets) {
+            bail!("linear: an input of shape {xs:?} does not fit a weight of shape {weight:?}");
+        }
+        Ok(Self { sets, rows: rows / sets, inputs, outputs })
     }
 
-    pub(super) fn output(&self) -> Shape {
-        Shape::from((self.sets, self.rows, self.outputs))
+    fn of(xs: &Tensor, weight: &Tensor) -> Result<Self> {
+        Self::new(xs.dims(), weight.dims())
     }
 
+    /// `[…, out]` for an input `[…, in]`.
+    pub(super) fn output(&self, xs: &[usize]) -> Shape {
+        let mut dims = xs.to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = self.outputs;
+        }
+        Shape::from(dims)
+    }
+
+    /// `[G, rows, in]`.
+    fn rows_by_set(&self) -> (usize, usize, usize) {
+        (self.sets, self.rows, self.inputs)
+    }
+
+    /// Both are contiguous.
     pub(super) fn matmul<S: BackendStorage>(
         &self,
         xs: &S,
@@ -50,12 +79,24 @@ impl Sizes {
         wl: &Layout,
     ) -> Result<S> {
         let sizes = (self.sets, self.rows, self.outputs, self.inputs);
-        xs.matmul(weight, sizes, xl, &wl.transpose(1, 2)?)
+        let xl = Layout::contiguous_with_offset(self.rows_by_set(), xl.start_offset());
+        let weights = (self.sets, self.outputs, self.inputs);
+        let wl = Layout::contiguous_with_offset(weights, wl.start_offset()).transpose(1, 2)?;
+        xs.matmul(weight, sizes, &xl, &wl)
+    }
+
+    fn check_bias(&self, bl: &Layout) -> Result<()> {
+        let (found, expected) = (bl.shape().elem_count(), self.sets * self.outputs);
+        if found != expected {
+            bail!("linear: the bias has {found} values, expected {expected}");
+        }
+        Ok(())
     }
 
     /// Adds the bias on a device: one broadcast addition.
     pub(super) fn add_bias<S: BackendStorage>(&self, ys: &S, bias: &S, bl: &Layout) -> Result<S> {
-        let shape = self.output();
+        self.check_bias(bl)?;
+        let shape = Shape::from((self.sets, self.rows, self.outputs));
         let bias_layout =
             Layout::contiguous_with_offset((self.sets, 1, self.outputs), bl.start_offset())
                 .broadcast_as(&shape)?;
@@ -69,10 +110,15 @@ impl Sizes {
         bias: &CpuStorage,
         bl: &Layout,
     ) -> Result<()> {
+        self.check_bias(bl)?;
         let start = bl.start_offset();
         match (ys, bias) {
-            (CpuStorage::F32(ys), CpuStorage::F32(bias)) => self.add_rows(ys, &bias[start..]),
-            (CpuStorage::F64(ys), CpuStorage::F64(bias)) => self.add_rows(ys, &bias[start..]),
+            (CpuStorage::F32(ys), CpuStorage::F32(bias)) => {
+                wide(|| self.add_rows(ys, &bias[start..]));
+            }
+            (CpuStorage::F64(ys), CpuStorage::F64(bias)) => {
+                wide(|| self.add_rows(ys, &bias[start..]));
+            }
             (CpuStorage::F16(ys), CpuStorage::F16(bias)) => self.add_rows(ys, &bias[start..]),
             (CpuStorage::BF16(ys), CpuStorage::BF16(bias)) => self.add_rows(ys, &bias[start..]),
             (ys, bias) => candle_core::bail!(
@@ -84,6 +130,7 @@ impl Sizes {
         Ok(())
     }
 
+    #[inline(always)]
     fn add_rows<T: Copy + std::ops::AddAssign>(&self, ys: &mut [T], bias: &[T]) {
         let per_set = (self.rows * self.outputs).max(1);
         for (ys, bias) in ys.chunks_exact_mut(per_set).zip(bias.chunks_exact(self.outputs.max(1))) {
@@ -94,35 +141,78 @@ impl Sizes {
     }
 }
 
-/// Gradients of `xs` and `weight`, each only where something asks for it.
-pub(crate) fn backward(
+/// The gradients of a linear layer's parts.
+pub(super) struct Backward {
+    sizes: Sizes,
+    /// `[G, rows, in]`, detached.
+    xs: Tensor,
+    /// `[G, rows, out]`.
+    grad: Tensor,
+}
+
+impl Backward {
+    pub(super) fn new(xs: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<Self> {
+        let sizes = Sizes::of(xs, weight)?;
+        let xs = xs.detach().reshape(sizes.rows_by_set())?;
+        let grad = grad.contiguous()?.reshape((sizes.sets, sizes.rows, sizes.outputs))?;
+        Ok(Self { sizes, xs, grad })
+    }
+
+    /// Of the input, where something asks for it.
+    pub(super) fn of_input(&self, xs: &Tensor, weight: &Tensor) -> Result<Option<Tensor>> {
+        if !xs.track_op() {
+            return Ok(None);
+        }
+        let Sizes { sets, inputs, outputs, .. } = self.sizes;
+        let weight = weight.detach().reshape((sets, outputs, inputs))?;
+        self.grad.matmul(&weight)?.reshape(xs.shape()).map(Some)
+    }
+
+    /// Of the weight, `[G, out, in]`.
+    pub(super) fn of_weight(&self) -> Result<Tensor> {
+        match self.rows() {
+            Some((grad, xs)) => outer(grad, xs),
+            None => self.grad.transpose(1, 2)?.matmul(&self.xs),
+        }
+    }
+
+    /// Where each set met one row, the rows whose products are the weight's gradient.
+    pub(super) fn rows(&self) -> Option<(&Tensor, &Tensor)> {
+        (self.sizes.rows == 1).then_some((&self.grad, &self.xs))
+    }
+
+    /// Of the bias, `[G, out]`, the sum over rows: as a product, since candle's own sum over a middle
+    /// dimension is slow on the CPU.
+    pub(super) fn of_bias(&self) -> Result<Tensor> {
+        let Sizes { sets, rows, outputs, .. } = self.sizes;
+        if rows == 1 {
+            return self.grad.reshape((sets, outputs));
+        }
+        let ones = Tensor::ones((sets, 1, rows), self.grad.dtype(), self.grad.device())?;
+        ones.matmul(&self.grad)?.reshape((sets, outputs))
+    }
+}
+
+/// The gradients of input and weight, each where something asks for it.
+fn backward(
     xs: &Tensor,
     weight: &Tensor,
     grad: &Tensor,
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    let xs_grad = xs.track_op().then(|| grad.matmul(&weight.detach())).transpose()?;
-    let weight_grad = weight.track_op().then(|| weight_backward(&xs.detach(), grad)).transpose()?;
-    Ok((xs_grad, weight_grad))
+    let backward = Backward::new(xs, weight, grad)?;
+    let of_weight = weight.track_op().then(|| backward.of_weight()?.reshape(weight.shape()));
+    Ok((backward.of_input(xs, weight)?, of_weight.transpose()?))
 }
 
-pub(super) fn weight_backward(xs: &Tensor, grad: &Tensor) -> Result<Tensor> {
-    if xs.dim(1)? == 1 { outer(grad, xs) } else { grad.transpose(1, 2)?.matmul(xs) }
-}
-
-/// The gradient of a `bias` of any shape with `sets × outputs` values, as `[sets, outputs]`.
-pub(crate) fn bias_backward(bias: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-    bias.track_op().then(|| rows_backward(grad)).transpose()
-}
-
-/// The sum over rows, `[sets, rows, outputs]` to `[sets, outputs]`: as a product, since candle's own
-/// sum over a middle dimension is slow on the CPU.
-pub(super) fn rows_backward(grad: &Tensor) -> Result<Tensor> {
-    let (sets, rows, outputs) = grad.dims3()?;
-    if rows == 1 {
-        return grad.reshape((sets, outputs));
-    }
-    let ones = Tensor::ones((sets, 1, rows), grad.dtype(), grad.device())?;
-    ones.matmul(grad)?.reshape((sets, outputs))
+/// The same and that of the bias.
+pub(super) fn backward_with_bias(
+    [xs, weight, bias]: [&Tensor; 3],
+    grad: &Tensor,
+) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    let backward = Backward::new(xs, weight, grad)?;
+    let of_weight = weight.track_op().then(|| backward.of_weight()?.reshape(weight.shape()));
+    let of_bias = bias.track_op().then(|| backward.of_bias()?.reshape(bias.shape()));
+    Ok((backward.of_input(xs, weight)?, of_weight.transpose()?, of_bias.transpose()?))
 }
 
 impl CustomOp2 for Linear {
@@ -137,8 +227,8 @@ impl CustomOp2 for Linear {
         weight: &CpuStorage,
         wl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let sizes = Sizes::new(xl, wl)?;
-        Ok((sizes.matmul(xs, xl, weight, wl)?, sizes.output()))
+        let sizes = Sizes::new(xl.dims(), wl.dims())?;
+        Ok((sizes.matmul(xs, xl, weight, wl)?, sizes.output(xl.dims())))
     }
 
     fn cuda_fwd(
@@ -148,8 +238,8 @@ impl CustomOp2 for Linear {
         weight: &CudaStorage,
         wl: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        let sizes = Sizes::new(xl, wl)?;
-        Ok((sizes.matmul(xs, xl, weight, wl)?, sizes.output()))
+        let sizes = Sizes::new(xl.dims(), wl.dims())?;
+        Ok((sizes.matmul(xs, xl, weight, wl)?, sizes.output(xl.dims())))
     }
 
     fn metal_fwd(
@@ -159,8 +249,8 @@ impl CustomOp2 for Linear {
         weight: &MetalStorage,
         wl: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
-        let sizes = Sizes::new(xl, wl)?;
-        Ok((sizes.matmul(xs, xl, weight, wl)?, sizes.output()))
+        let sizes = Sizes::new(xl.dims(), wl.dims())?;
+        Ok((sizes.matmul(xs, xl, weight, wl)?, sizes.output(xl.dims())))
     }
 
     fn bwd(
@@ -170,7 +260,7 @@ impl CustomOp2 for Linear {
         _ys: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        backward(xs, weight, &grad.contiguous()?)
+        backward(xs, weight, grad)
     }
 }
 
@@ -188,10 +278,10 @@ impl CustomOp3 for Linear {
         bias: &CpuStorage,
         bl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let sizes = Sizes::new(xl, wl)?;
+        let sizes = Sizes::new(xl.dims(), wl.dims())?;
         let mut ys = sizes.matmul(xs, xl, weight, wl)?;
         sizes.add_bias_in_place(&mut ys, bias, bl)?;
-        Ok((ys, sizes.output()))
+        Ok((ys, sizes.output(xl.dims())))
     }
 
     fn cuda_fwd(
@@ -203,9 +293,9 @@ impl CustomOp3 for Linear {
         bias: &CudaStorage,
         bl: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        let sizes = Sizes::new(xl, wl)?;
+        let sizes = Sizes::new(xl.dims(), wl.dims())?;
         let ys = sizes.matmul(xs, xl, weight, wl)?;
-        Ok((sizes.add_bias(&ys, bias, bl)?, sizes.output()))
+        Ok((sizes.add_bias(&ys, bias, bl)?, sizes.output(xl.dims())))
     }
 
     fn metal_fwd(
@@ -217,9 +307,9 @@ impl CustomOp3 for Linear {
         bias: &MetalStorage,
         bl: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
-        let sizes = Sizes::new(xl, wl)?;
+        let sizes = Sizes::new(xl.dims(), wl.dims())?;
         let ys = sizes.matmul(xs, xl, weight, wl)?;
-        Ok((sizes.add_bias(&ys, bias, bl)?, sizes.output()))
+        Ok((sizes.add_bias(&ys, bias, bl)?, sizes.output(xl.dims())))
     }
 
     fn bwd(
@@ -230,8 +320,6 @@ impl CustomOp3 for Linear {
         _ys: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let (xs_grad, weight_grad) = backward(xs, weight, &grad)?;
-        Ok((xs_grad, weight_grad, bias_backward(bias, &grad)?))
+        backward_with_bias([xs, weight, bias], grad)
     }
 }

@@ -4,7 +4,7 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp3, Layout, MetalStorage, Result, Shape, Storage, Tensor, bail,
 };
 
-use super::linear::{Sizes, rows_backward, weight_backward};
+use super::linear::{Backward, Sizes};
 use super::split::Sink;
 
 /// As [`linear`](super::linear::linear), for a weight and a bias with sinks.
@@ -28,14 +28,14 @@ struct LinearInto {
 /// The forward on one kind of storage: `$add` gives the sum with the bias.
 macro_rules! forward {
     ($self:ident, $kind:ident, ($xs:ident, $xl:ident), ($weight:ident, $wl:ident), $add:expr) => {{
-        let sizes = Sizes::new($xl, $wl)?;
+        let sizes = Sizes::new($xl.dims(), $wl.dims())?;
         let ys = sizes.matmul($xs, $xl, $weight, $wl)?;
-        let Some((bias, _)) = &$self.bias else { return Ok((ys, sizes.output())) };
+        let Some((bias, _)) = &$self.bias else { return Ok((ys, sizes.output($xl.dims()))) };
         let (storage, layout) = bias.storage_and_layout();
         let Storage::$kind(bias) = &*storage else {
             bail!("linear: the bias is on another device than the weight");
         };
-        Ok(($add(&sizes, ys, bias, layout)?, sizes.output()))
+        Ok(($add(&sizes, ys, bias, layout)?, sizes.output($xl.dims())))
     }};
 }
 
@@ -98,16 +98,14 @@ impl CustomOp3 for LinearInto {
         _ys: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let xs_grad = xs.track_op().then(|| grad.matmul(&weight.detach())).transpose()?;
-        let mut token = if xs.dim(1)? == 1 {
-            self.weight.file_outer(grad.clone(), xs.detach())?
-        } else {
-            self.weight.file(weight_backward(&xs.detach(), &grad)?)?
+        let backward = Backward::new(xs, weight, grad)?;
+        let mut token = match backward.rows() {
+            Some((grad, xs)) => self.weight.file_outer(grad.clone(), xs.clone())?,
+            None => self.weight.file(backward.of_weight()?)?,
         };
         if let Some((_, sink)) = &self.bias {
-            token = sink.file(rows_backward(&grad)?)?.or(token);
+            token = sink.file(backward.of_bias()?)?.or(token);
         }
-        Ok((xs_grad, None, token))
+        Ok((backward.of_input(xs, weight)?, None, token))
     }
 }

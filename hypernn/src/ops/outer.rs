@@ -4,6 +4,8 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
+use super::scalar::wide;
+
 /// `left [G, 1, m]`, `right [G, 1, n]` to `[G, m, n]`; without a backward of its own.
 pub(crate) fn outer(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     let direct = matches!(left.dtype(), DType::F32 | DType::F64);
@@ -55,13 +57,16 @@ fn products<T: Copy + std::ops::Mul<Output = T>>(
     (sets, m, n): (usize, usize, usize),
 ) -> Vec<T> {
     let mut out = Vec::with_capacity(sets * m * n);
-    for set in 0..sets {
-        outer_into(&mut out, &left[set * m..(set + 1) * m], &right[set * n..(set + 1) * n]);
-    }
+    wide(|| {
+        for set in 0..sets {
+            outer_into(&mut out, &left[set * m..(set + 1) * m], &right[set * n..(set + 1) * n]);
+        }
+    });
     out
 }
 
 /// Appends the products of one set.
+#[inline(always)]
 pub(super) fn outer_into<T: Copy + std::ops::Mul<Output = T>>(
     out: &mut Vec<T>,
     left: &[T],

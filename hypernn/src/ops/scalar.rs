@@ -3,6 +3,7 @@
 use std::ops::{Add, AddAssign, Mul};
 
 use candle_core::{DType, Result, Storage, Tensor, WithDType, bail};
+use pulp::{Arch, NullaryFnOnce};
 
 /// Running sums side by side.
 const LANES: usize = 16;
@@ -20,7 +21,7 @@ pub(super) trait Scalar:
     /// `out = scale × values`.
     fn scale(out: &mut [Self], values: &[Self], scale: f64) {
         let scale = Self::of(scale);
-        out.iter_mut().zip(values).for_each(|(out, &value)| *out = value * scale);
+        wide(|| out.iter_mut().zip(values).for_each(|(out, &value)| *out = value * scale));
     }
 
     /// The sum, in several running sums: one alone waits for each addition.
@@ -35,17 +36,7 @@ pub(super) trait Scalar:
 
     /// The sum of products of as many values, likewise, in f64: the terms may cancel.
     fn dot(left: &[Self], right: &[Self]) -> f64 {
-        let ((lefts, left), (rights, right)) =
-            (left.as_chunks::<LANES>(), right.as_chunks::<LANES>());
-        let mut sums = [0.; LANES];
-        for (left, right) in lefts.iter().zip(rights) {
-            let pairs = left.iter().zip(right);
-            sums.iter_mut()
-                .zip(pairs)
-                .for_each(|(sum, (left, right))| *sum += left.to_f64() * right.to_f64());
-        }
-        let rest = left.iter().zip(right).map(|(left, right)| left.to_f64() * right.to_f64());
-        sums.into_iter().chain(rest).sum()
+        wide(Dot(left, right))
     }
 }
 
@@ -66,6 +57,37 @@ impl Scalar for f64 {
 
     fn sqrt(self) -> Self {
         self.sqrt()
+    }
+}
+
+/// Runs a pass over values that is compiled for AVX2 and for every processor, whichever this machine
+/// has. No product and sum become one operation, so that the numbers are the same on both.
+///
+/// A pass of a few lines may be a closure. A longer one, which the compiler would not inline twice, and
+/// then compiles once, is a type whose `call` is `#[inline(always)]`.
+#[inline(always)]
+pub(super) fn wide<P: NullaryFnOnce>(pass: P) -> P::Output {
+    Arch::new().dispatch(pass)
+}
+
+struct Dot<'a, T>(&'a [T], &'a [T]);
+
+impl<T: Scalar> NullaryFnOnce for Dot<'_, T> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        let ((lefts, left), (rights, right)) =
+            (self.0.as_chunks::<LANES>(), self.1.as_chunks::<LANES>());
+        let mut sums = [0.; LANES];
+        for (left, right) in lefts.iter().zip(rights) {
+            let pairs = left.iter().zip(right);
+            sums.iter_mut()
+                .zip(pairs)
+                .for_each(|(sum, (left, right))| *sum += left.to_f64() * right.to_f64());
+        }
+        let rest = left.iter().zip(right).map(|(left, right)| left.to_f64() * right.to_f64());
+        sums.into_iter().chain(rest).sum()
     }
 }
 

@@ -128,17 +128,10 @@ impl Adapter {
         candle_nn::ops::dropout(xs, self.dropout)
     }
 
-    /// What the difference adds to the output of a linear layer, for rows `[rows, in]`: two narrow
+    /// What the difference adds to the output of a linear layer, for an input `[…, in]`: two narrow
     /// products, and the weight's difference itself is never computed.
-    pub(crate) fn apply(&self, rows: &Tensor) -> Result<Tensor> {
-        let (count, width) = rows.dims2()?;
-        let sets = self.sets();
-        let factor = |factor: &Tensor| match factor.rank() {
-            2 => factor.unsqueeze(0),
-            _ => Ok(factor.clone()),
-        };
-        let by_set = self.dropped(rows)?.reshape((sets, count / sets, width))?;
-        let hidden = linear(&by_set, &factor(&self.down)?, None)?;
-        linear(&hidden, &factor(&self.up)?, None)?.flatten_to(1)? * self.scale
+    pub(crate) fn apply(&self, xs: &Tensor) -> Result<Tensor> {
+        let hidden = linear(&self.dropped(xs)?, &self.down, None)?;
+        linear(&hidden, &self.up, None)? * self.scale
     }
 }

@@ -9,7 +9,7 @@ use candle_core::{
 
 use super::ledger::Ledger;
 use super::scaled::Parts;
-use crate::ops::linear;
+use crate::ops::linear::backward_with_bias;
 
 /// Below values, `[…]`: their gradient is what the ledger holds.
 pub(super) fn below_values(values: &Tensor, ledger: &Arc<Ledger>) -> Result<Tensor> {
@@ -81,16 +81,11 @@ struct Below {
 type Grads = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 impl Below {
-    fn linear_bwd(&self, [inputs, weight, bias]: [&Tensor; 3]) -> Result<Grads> {
+    fn linear_bwd(&self, tensors: [&Tensor; 3]) -> Result<Grads> {
         let Some(grad) = self.ledger.whole(&self.ledger.settle())? else {
             return Ok((None, None, None));
         };
-        let grad = grad.reshape((1, inputs.dim(0)?, weight.dim(0)?))?;
-        let (inputs, weight) = (inputs.unsqueeze(0)?, weight.unsqueeze(0)?);
-        let (inputs_grad, weight_grad) = linear::backward(&inputs, &weight, &grad)?;
-        let bias_grad = linear::bias_backward(bias, &grad)?;
-        let squeeze = |grad: Option<Tensor>| grad.map(|grad| grad.squeeze(0)).transpose();
-        Ok((squeeze(inputs_grad)?, squeeze(weight_grad)?, squeeze(bias_grad)?))
+        backward_with_bias(tensors, &grad)
     }
 
     fn scaled_bwd(&self, parts: &Parts) -> Result<Grads> {

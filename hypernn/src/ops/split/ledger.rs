@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::Segment;
 use crate::ops::outer::{outer, outer_into};
-use crate::ops::scalar::{Scalar, values};
+use crate::ops::scalar::{Scalar, values, wide};
 
 /// Gradients of the slices, of each backward pass that is under way.
 pub(super) struct Ledger {
@@ -98,7 +98,7 @@ impl Filed {
                 let sets = left.chunks_exact(m).zip(right.chunks_exact(n));
                 for (set, (left, right)) in sets.enumerate() {
                     product.clear();
-                    outer_into(&mut product, left, right);
+                    wide(|| outer_into(&mut product, left, right));
                     look(set, &product);
                 }
             })

@@ -10,7 +10,7 @@
 //!                                          └──► …
 //! ```
 //!
-//! `Slice` reads its values from a detached vector, so that they are copied once, scaled and
+//! `Slice` reads its values past the graph, so that they are copied once, scaled and
 //! shifted on the way; elsewhere than on the CPU, `whole` gives views instead. Its backward files the gradient and gives `Below` a zero once, so that
 //! candle reaches that node, after all slices. A tensor that the loss does not reach counts as zero.
 
@@ -36,6 +36,7 @@ pub(crate) use pattern::Pattern;
 use scaled::Parts;
 pub use sink::Sink;
 pub(crate) use sink::Watch;
+use slice::{Slice, Source};
 use whole::split_whole;
 
 /// One tensor of the target: `shift + scale × generated[offset..offset + len]`.
@@ -116,9 +117,14 @@ impl Cuts {
     fn sliced(
         below: &Tensor,
         ledger: &Arc<Ledger>,
-        slice: impl Fn(usize) -> Result<Tensor>,
+        sets: Option<usize>,
+        source: &Source,
     ) -> Result<Self> {
         let indices = 0..ledger.segments.len();
+        let slice = |index| {
+            let (ledger, source) = (ledger.clone(), source.clone());
+            below.apply_op1(Slice { ledger, index, sets, source })
+        };
         let sink =
             |index| Sink { ledger: ledger.clone(), index, below: below.clone(), of_view: false };
         Ok(Self {
@@ -139,7 +145,7 @@ fn split_rows(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Res
     // Without gradients tensors are views, which a bias can't be added to on the way.
     let (values, bias) = match rows.detach() {
         Rows::Linear { inputs, weight, bias } if rows.track_op() => {
-            (linear(&inputs.unsqueeze(0)?, &weight.unsqueeze(0)?, None)?, Some(bias.contiguous()?))
+            (linear(&inputs, &weight, None)?, Some(bias.contiguous()?))
         }
         rows => (rows.values()?.contiguous()?, None),
     };
@@ -154,10 +160,7 @@ fn split_rows(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Res
     }
     let ledger = Arc::new(Ledger::new((sets.unwrap_or(1), width), segments, values.dtype()));
     let below = below(rows, &ledger)?;
-    Cuts::sliced(&below, &ledger, |index| {
-        let (ledger, bias) = (ledger.clone(), bias.clone());
-        slice::slice(&values, &below, slice::Slice { ledger, index, sets, bias })
-    })
+    Cuts::sliced(&below, &ledger, sets, &Source::Values { values, bias })
 }
 
 /// The node below the tensors that are cut from rows.
@@ -182,7 +185,7 @@ fn split_scaled(
     let ledger = Ledger::new((sets.unwrap_or(1), parts.width()), segments, parts.shared.dtype());
     let ledger = Arc::new(ledger);
     let below = below_scaled(tensors, &parts, &ledger)?;
-    Cuts::sliced(&below, &ledger, |index| parts.slice(&below, &ledger, index, sets))
+    Cuts::sliced(&below, &ledger, sets, &Source::Scaled(parts))
 }
 
 /// A user's generator may give too few values.

@@ -3,15 +3,12 @@
 //! The product of embeddings and weights is computed once for all sets, and no set's values are
 //! held but in the target's own tensors. hyper-nn's dynamic embedding has this form.
 
-use std::sync::Arc;
-
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::Segment;
-use super::ledger::{Filed, Ledger};
+use super::ledger::Filed;
 use super::pieces::{Piece, pieces};
-use super::slice::pass_token;
-use crate::ops::scalar::{Scalar, values};
+use crate::ops::scalar::{Scalar, values, wide};
 
 /// What the values of all sets are made of, cut off from its graph.
 #[derive(Clone, Debug)]
@@ -44,18 +41,7 @@ impl Parts {
         }
     }
 
-    /// A segment of every set; its gradient goes to the ledger.
-    pub(super) fn slice(
-        &self,
-        below: &Tensor,
-        ledger: &Arc<Ledger>,
-        index: usize,
-        sets: Option<usize>,
-    ) -> Result<Tensor> {
-        below.apply_op1(ScaledSlice { parts: self.clone(), ledger: ledger.clone(), index, sets })
-    }
-
-    fn cut<T: Scalar>(&self, segment: &Segment) -> Result<Vec<T>> {
+    pub(super) fn cut<T: Scalar>(&self, segment: &Segment) -> Result<Vec<T>> {
         let (sets, rows) = self.gains.dims2()?;
         let mut out = Vec::with_capacity(sets * segment.len());
         self.with_values(|shared: &[T], gains, bias| {
@@ -136,7 +122,7 @@ impl Piece {
         let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
         let gain = gain * scale;
         let pairs = shared[self.flat()].iter().zip(&bias[self.columns()]);
-        out.extend(pairs.map(|(&shared, &bias)| gain * shared + (bias * scale + shift)));
+        wide(|| out.extend(pairs.map(|(&shared, &bias)| gain * shared + (bias * scale + shift))));
     }
 
     /// Adds to the gradients of the shared row and the bias; returns that of the gain.
@@ -150,39 +136,14 @@ impl Piece {
     ) -> T {
         let scale = T::of(segment.scale);
         let sums = shared_grad.iter_mut().zip(bias_grad);
-        for (&grad, (shared_grad, bias_grad)) in grad.iter().zip(sums) {
-            let grad = grad * scale;
-            *shared_grad += grad * gain;
-            *bias_grad += grad;
-        }
+        let all = grad.iter().zip(sums);
+        wide(|| {
+            all.for_each(|(&grad, (shared_grad, bias_grad))| {
+                let grad = grad * scale;
+                *shared_grad += grad * gain;
+                *bias_grad += grad;
+            });
+        });
         T::of(T::dot(grad, shared) * segment.scale)
-    }
-}
-
-/// One tensor of the target for every set, computed where it lies.
-struct ScaledSlice {
-    parts: Parts,
-    ledger: Arc<Ledger>,
-    index: usize,
-    sets: Option<usize>,
-}
-
-impl CustomOp1 for ScaledSlice {
-    fn name(&self) -> &'static str {
-        "split"
-    }
-
-    /// Reached on the CPU alone: `is_direct` decides.
-    fn cpu_fwd(&self, below: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let segment = &self.ledger.segments[self.index];
-        let cut = match below {
-            CpuStorage::F64(_) => CpuStorage::F64(self.parts.cut(segment)?),
-            _ => CpuStorage::F32(self.parts.cut(segment)?),
-        };
-        Ok((cut, segment.shape(self.sets)))
-    }
-
-    fn bwd(&self, below: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        pass_token(self.ledger.file(self.index, grad.clone().into())?, below)
     }
 }

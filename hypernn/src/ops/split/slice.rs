@@ -1,46 +1,60 @@
-//! One tensor of the target, cut from the detached vector.
+//! One tensor of the target, cut from what was generated.
 
 use std::sync::Arc;
 
-use candle_core::backend::BackendStorage;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, D, Layout, MetalStorage, Result, Shape, Tensor,
-    Var, bail,
+    CpuStorage, CudaStorage, CustomOp1, Layout, MetalStorage, Result, Shape, Tensor, Var,
 };
 
 use super::Segment;
 use super::below::zero;
 use super::ledger::Ledger;
 use super::pieces::pieces;
-use crate::ops::scalar::{self, Scalar};
+use super::scaled::Parts;
+use crate::ops::scalar::{self, Scalar, wide};
 
-/// A segment of `values`, `[width]` or `[sets, width]`; its gradient goes to the ledger.
-pub(super) fn slice(values: &Tensor, below: &Tensor, slice: Slice) -> Result<Tensor> {
-    let segment = &slice.ledger.segments[slice.index];
-    let window = values.narrow(D::Minus1, segment.offset, segment.len())?;
-    window.apply_op2(below, slice)
+/// What is cut, detached and contiguous.
+#[derive(Clone)]
+pub(super) enum Source {
+    /// `sets × width` values, with the bias of the generated rows, `[chunk]`, where they are still
+    /// without it.
+    Values { values: Tensor, bias: Option<Tensor> },
+    /// See `scaled`.
+    Scaled(Parts),
 }
 
+/// A segment of every set; its gradient goes to the ledger.
+///
+/// It depends on the node below alone: candle has nothing to do with the values.
 pub(super) struct Slice {
     pub(super) ledger: Arc<Ledger>,
     pub(super) index: usize,
     pub(super) sets: Option<usize>,
-    /// Of the generated rows, `[chunk]`, where the values are still without it.
-    pub(super) bias: Option<Tensor>,
+    pub(super) source: Source,
 }
 
 impl Slice {
-    fn cut_values<T: Scalar>(&self, values: &[T], window: &Layout) -> Result<Vec<T>> {
+    fn cut<T: Scalar>(&self) -> Result<Vec<T>> {
         let segment = &self.ledger.segments[self.index];
-        let mut out = Vec::with_capacity(window.shape().elem_count());
-        // A window of one dimension is one row.
-        let (sets, stride) = match (window.dims(), window.stride()) {
-            (&[sets, _], &[stride, _]) => (sets, stride),
-            _ => (1, 0),
-        };
-        let starts = (0..sets).map(|set| window.start_offset() + set * stride);
-        let runs = starts.map(|start| &values[start..start + segment.len()]);
-        match &self.bias {
+        match &self.source {
+            Source::Scaled(parts) => parts.cut(segment),
+            Source::Values { values, bias } => {
+                scalar::values(values, |values: &[T]| self.cut_values(segment, values, bias))?
+            }
+        }
+    }
+
+    fn cut_values<T: Scalar>(
+        &self,
+        segment: &Segment,
+        values: &[T],
+        bias: &Option<Tensor>,
+    ) -> Result<Vec<T>> {
+        let (start, len) = (segment.offset, segment.len());
+        let sets = self.sets.unwrap_or(1);
+        let mut out = Vec::with_capacity(sets * len);
+        let runs = values.chunks_exact(values.len() / sets).map(|set| &set[start..start + len]);
+        match bias {
             None => runs.for_each(|run| cut(&mut out, segment, run)),
             Some(bias) => scalar::values(bias, |bias: &[T]| {
                 runs.for_each(|run| cut_with_bias(&mut out, segment, run, bias));
@@ -52,47 +66,33 @@ impl Slice {
 
 fn cut<T: Scalar>(out: &mut Vec<T>, segment: &Segment, values: &[T]) {
     let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
-    out.extend(values.iter().map(|&value| value * scale + shift));
+    wide(|| out.extend(values.iter().map(|&value| value * scale + shift)));
 }
 
 fn cut_with_bias<T: Scalar>(out: &mut Vec<T>, segment: &Segment, values: &[T], bias: &[T]) {
     let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
     for piece in pieces(segment, bias.len()) {
         let pairs = values[piece.of_segment(segment)].iter().zip(&bias[piece.columns()]);
-        out.extend(pairs.map(|(&value, &bias)| (value + bias) * scale + shift));
+        wide(|| out.extend(pairs.map(|(&value, &bias)| (value + bias) * scale + shift)));
     }
 }
 
 /// Reached on the CPU alone, in f32 and f64: elsewhere tensors are views; see `whole`.
-impl CustomOp2 for Slice {
+impl CustomOp1 for Slice {
     fn name(&self) -> &'static str {
         "split"
     }
 
-    fn cpu_fwd(
-        &self,
-        values: &CpuStorage,
-        window: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let cut = match values {
-            CpuStorage::F32(values) => CpuStorage::F32(self.cut_values(values, window)?),
-            CpuStorage::F64(values) => CpuStorage::F64(self.cut_values(values, window)?),
-            values => bail!("split: {:?}, expected one of f32 and f64", values.dtype()),
+    fn cpu_fwd(&self, below: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let cut = match below {
+            CpuStorage::F64(_) => CpuStorage::F64(self.cut()?),
+            _ => CpuStorage::F32(self.cut()?),
         };
         Ok((cut, self.ledger.segments[self.index].shape(self.sets)))
     }
 
-    fn bwd(
-        &self,
-        _: &Tensor,
-        below: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let first = self.ledger.file(self.index, grad.clone().into())?;
-        Ok((None, pass_token(first, below)?))
+    fn bwd(&self, below: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        pass_token(self.ledger.file(self.index, grad.clone().into())?, below)
     }
 }
 
