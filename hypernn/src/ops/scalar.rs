@@ -3,7 +3,9 @@
 use std::ops::{Add, AddAssign, Mul};
 
 use candle_core::{DType, Result, Storage, Tensor, WithDType, bail};
-use pulp::{Arch, NullaryFnOnce};
+use pulp::NullaryFnOnce;
+#[cfg(target_arch = "x86_64")]
+use pulp::x86::V3;
 
 /// Running sums side by side.
 const LANES: usize = 16;
@@ -67,7 +69,11 @@ impl Scalar for f64 {
 /// then compiles once, is a type whose `call` is `#[inline(always)]`.
 #[inline(always)]
 pub(super) fn wide<P: NullaryFnOnce>(pass: P) -> P::Output {
-    Arch::new().dispatch(pass)
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx2) = V3::try_new() {
+        return avx2.vectorize(pass);
+    }
+    pass.call()
 }
 
 struct Dot<'a, T>(&'a [T], &'a [T]);
