@@ -4,6 +4,8 @@
 //! minute is not like the second. Here every round runs every case once, and a ratio compares the same
 //! rounds.
 
+pub mod cases;
+
 use std::time::{Duration, Instant};
 
 use candle_core::{Result, Tensor};
