@@ -70,17 +70,18 @@ impl Rows {
     }
 
     /// The tensors that it is computed from.
-    pub(crate) fn tensors(&self) -> Vec<&Tensor> {
-        match self {
-            Self::Values(values) => vec![values],
-            Self::Linear { inputs, weight, bias } => vec![inputs, weight, bias],
-            Self::Scaled { shared, gains, bias } => vec![shared, gains, bias],
-        }
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let all = match self {
+            Self::Values(values) => [Some(values), None, None],
+            Self::Linear { inputs, weight, bias } => [inputs, weight, bias].map(Some),
+            Self::Scaled { shared, gains, bias } => [shared, gains, bias].map(Some),
+        };
+        all.into_iter().flatten()
     }
 
     /// Whether a gradient can flow back from it.
     pub(crate) fn track_op(&self) -> bool {
-        self.tensors().iter().any(|tensor| tensor.track_op())
+        self.tensors().any(Tensor::track_op)
     }
 
     pub(crate) fn detach(&self) -> Self {

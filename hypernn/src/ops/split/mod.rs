@@ -60,7 +60,11 @@ impl Segment {
 
     /// `[dims…]`, or `[sets, dims…]`.
     fn shape(&self, sets: Option<usize>) -> Shape {
-        Shape::from(sets.into_iter().chain(self.dims.iter().copied()).collect::<Vec<_>>())
+        let Some(sets) = sets else { return Shape::from(self.dims.as_slice()) };
+        let mut dims = Vec::with_capacity(1 + self.dims.len());
+        dims.push(sets);
+        dims.extend_from_slice(&self.dims);
+        Shape::from(dims)
     }
 }
 
@@ -88,7 +92,7 @@ pub(crate) fn split(
     let in_place = |tensor: &Tensor| {
         is_direct(tensor) && pattern.dtype().is_none_or(|dtype| dtype == tensor.dtype())
     };
-    if !rows.tensors().into_iter().all(in_place) {
+    if !rows.tensors().all(in_place) {
         return split_whole(rows, sets, pattern);
     }
     match rows {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, Layout, MetalStorage, Result, Shape, Tensor, Var,
 };
+use pulp::NullaryFnOnce;
 
 use super::Segment;
 use super::below::zero;
@@ -57,7 +58,7 @@ impl Slice {
         match bias {
             None => runs.for_each(|run| cut(&mut out, segment, run)),
             Some(bias) => scalar::values(bias, |bias: &[T]| {
-                runs.for_each(|run| cut_with_bias(&mut out, segment, run, bias));
+                runs.for_each(|values| wide(WithBias { out: &mut out, segment, values, bias }));
             })?,
         }
         Ok(out)
@@ -69,11 +70,30 @@ fn cut<T: Scalar>(out: &mut Vec<T>, segment: &Segment, values: &[T]) {
     wide(|| out.extend(values.iter().map(|&value| value * scale + shift)));
 }
 
-fn cut_with_bias<T: Scalar>(out: &mut Vec<T>, segment: &Segment, values: &[T], bias: &[T]) {
-    let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
-    for piece in pieces(segment, bias.len()) {
-        let pairs = values[piece.of_segment(segment)].iter().zip(&bias[piece.columns()]);
-        wide(|| out.extend(pairs.map(|(&value, &bias)| (value + bias) * scale + shift)));
+/// Appends the values of a segment with the bias of the rows that they lie in.
+struct WithBias<'a, T> {
+    out: &'a mut Vec<T>,
+    segment: &'a Segment,
+    values: &'a [T],
+    bias: &'a [T],
+}
+
+impl<T: Scalar> NullaryFnOnce for WithBias<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { out, segment, values, bias } = self;
+        let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
+        let plain = segment.is_plain();
+        for piece in pieces(segment, bias.len()) {
+            let pairs = values[piece.of_segment(segment)].iter().zip(&bias[piece.columns()]);
+            if plain {
+                out.extend(pairs.map(|(&value, &bias)| value + bias));
+            } else {
+                out.extend(pairs.map(|(&value, &bias)| (value + bias) * scale + shift));
+            }
+        }
     }
 }
 
