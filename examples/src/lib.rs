@@ -4,5 +4,6 @@ pub mod args;
 pub mod data;
 pub mod plot;
 pub mod progress;
+pub mod random;
 pub mod report;
 pub mod train;
