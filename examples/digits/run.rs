@@ -4,7 +4,7 @@ use anyhow::Result;
 use candle_core::{DType, Device};
 use hypernn::nn::{VarBuilder, VarMap};
 use hypernn_examples::args::{Common, device_name, positive};
-use hypernn_examples::data::{Batches, Digits};
+use hypernn_examples::data::{Batches, Images, digits};
 use hypernn_examples::report::{commas, percent};
 
 /// Trains a hypernetwork that generates a digit classifier, and the same classifier with weights
@@ -39,14 +39,14 @@ pub struct Run {
     /// Where to compute.
     pub device: Device,
     /// The data, on the device.
-    pub digits: Digits,
+    pub digits: Images,
 }
 
 impl Run {
     /// Opens the device and loads the data.
     pub fn new(args: Args) -> Result<Self> {
         let device = args.common.device.open()?;
-        let digits = Digits::load(&device)?;
+        let digits = digits::load(&device)?;
         Ok(Self { args, device, digits })
     }
 
