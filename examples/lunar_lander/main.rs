@@ -18,6 +18,9 @@ use hypernn::nn::Linear;
 use hypernn::{HyperTarget, hypernetwork};
 use run::{Args, Run};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The target, as in hyper-nn's notebook: three layers without biases.
 #[derive(HyperTarget)]
 #[hyper(sequential = [first, tanh, second, tanh, last], input = 8)]
