@@ -4,6 +4,9 @@
 //!
 //! The setting is that of hyper-nn's names notebook.
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod corpus;
 mod run;
 mod train;
@@ -82,10 +85,10 @@ impl Speller for NextLetter {
 
 fn main() -> Result<()> {
     let run = Run::new(Args::parse())?;
-    for seed in run.seeds() {
+    if !run.args.plain { for seed in run.seeds() {
         let (last, held_out) = train::hyper(&run, seed)?;
         println!("hyper seed {seed}: last {last:.3} held out {held_out:.3}");
-    }
+    } }
     if run.args.plain {
     for seed in run.seeds() {
         let (last, held_out) = train::plain(&run, seed)?;

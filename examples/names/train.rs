@@ -1,86 +1,138 @@
-//! One name at a time.
+//! Training and evaluation, one name at a time.
 
 use anyhow::Result;
-use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor, Var};
-use hypernn::HyperTarget;
-use hypernn::nn::{AdamW, Optimizer, ParamsAdamW, VarMap};
+use candle_core::{DType, Device, Tensor};
+use hypernn::nn::{AdamW, Optimizer, ParamsAdamW, VarBuilder, VarMap};
 use hypernn::seeded;
+use hypernn_examples::checkpoint::Checkpoint;
+use hypernn_examples::progress;
 use hypernn_examples::random::rng_of;
+use hypernn_examples::train::{clip, loss_value, mean};
+use serde::Serialize;
 
-use crate::corpus::{inputs, next_letters};
+use crate::corpus::{Corpus, Language, inputs, next_letters};
 use crate::run::Run;
-use crate::{HyperNextLetter, NextLetter, Speller};
 
-const WINDOW: usize = 500;
+/// Gradients are clipped at this norm, as in the notebook.
+const CLIP: f64 = 10.;
+/// The result is the mean loss over this many names at the end.
+pub const WINDOW: usize = 500;
+/// Names between checkpoints.
+const SAVE_EVERY: usize = 500;
 
-pub fn hyper(run: &Run, seed: u64) -> Result<(f64, f64)> {
-    let vars = VarMap::new();
-    let net = HyperNextLetter::new(seeded::var_builder(&vars, seed, DType::F32, &Device::Cpu))?;
-    train(run, seed, &vars, &net, run.args.learning_rate)
+/// Spells names.
+pub trait Speller {
+    /// From `[1, letters, WIDTH]` the log-probabilities of the letter after each, `[letters, LETTERS]`.
+    fn spell(&self, xs: &Tensor) -> candle_core::Result<Tensor>;
 }
 
-pub fn plain(run: &Run, seed: u64) -> Result<(f64, f64)> {
-    let vars = VarMap::new();
-    let net = NextLetter::new(seeded::var_builder(&vars, seed, DType::F32, &Device::Cpu))?;
-    train(run, seed, &vars, &net, run.args.plain_learning_rate)
+/// A network that takes part.
+pub struct Entrant<N> {
+    /// Its name, also that of its files.
+    pub name: &'static str,
+    /// With new variables.
+    pub new: fn(VarBuilder<'_>) -> candle_core::Result<N>,
+    /// Constant, as in the notebook.
+    pub learning_rate: f64,
 }
 
-fn sorted(vars: &VarMap) -> Vec<Var> {
-    let data = vars.data().lock().unwrap();
-    let mut named: Vec<_> = data.iter().collect();
-    named.sort_by_key(|(name, _)| name.as_str());
-    named.into_iter().map(|(_, var)| var.clone()).collect()
+/// What came of one run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Of variables and names.
+    pub seed: u64,
+    /// Nats per letter of each name before the step on it.
+    #[serde(skip)]
+    pub losses: Vec<f64>,
+    /// Nats per letter, the mean over the last names trained on.
+    pub nats_per_letter: f64,
+    /// Nats per letter of names that were not trained on, each language counting as much.
+    pub held_out: f64,
 }
 
-fn train(run: &Run, seed: u64, vars: &VarMap, net: &impl Speller, lr: f64) -> Result<(f64, f64)> {
-    let vars = sorted(vars);
-    let params = ParamsAdamW { lr, weight_decay: 0., ..Default::default() };
-    let mut optimizer = AdamW::new(vars.clone(), params)?;
-    let mut losses = Vec::new();
-    for step in 0..run.args.count {
-        let (language, name) = run.corpus.draw(&mut rng_of([seed, 0, step as u64, 0]));
-        let loss = loss(net, language, name)?;
+/// A run in progress.
+struct Training<'a, N> {
+    run: &'a Run,
+    net: N,
+    vars: VarMap,
+    optimizer: AdamW,
+    seed: u64,
+    losses: Vec<f64>,
+}
+
+/// Trains a network of this seed, or takes an interrupted run up again.
+pub fn train<N: Speller>(run: &Run, entrant: &Entrant<N>, seed: u64) -> Result<(N, Outcome)> {
+    let mut training = Training::new(run, entrant, seed)?;
+    let checkpoint = run.checkpoint(entrant.name, seed, entrant.learning_rate);
+    if run.args.common.resume && checkpoint.exists() {
+        training.losses = checkpoint.load(&training.vars, &mut training.optimizer)?;
+    }
+    training.all(&format!("{}, seed {seed}", entrant.name), &checkpoint)?;
+    training.finish()
+}
+
+impl<'a, N: Speller> Training<'a, N> {
+    fn new(run: &'a Run, entrant: &Entrant<N>, seed: u64) -> Result<Self> {
+        let vars = VarMap::new();
+        let net = (entrant.new)(seeded::var_builder(&vars, seed, DType::F32, &Device::Cpu))?;
+        let adam =
+            ParamsAdamW { lr: entrant.learning_rate, weight_decay: 0., ..Default::default() };
+        let optimizer = AdamW::new(vars.all_vars(), adam)?;
+        Ok(Self { run, net, vars, optimizer, seed, losses: Vec::new() })
+    }
+
+    fn all(&mut self, title: &str, checkpoint: &Checkpoint) -> Result<()> {
+        let bar = progress::bar(title, self.run.count())?;
+        bar.set_position(self.losses.len() as u64);
+        while self.losses.len() < self.run.stop() {
+            self.step()?;
+            bar.set_message(format!("{:.2} nats per letter", self.recent()));
+            bar.inc(1);
+            if self.losses.len().is_multiple_of(SAVE_EVERY) {
+                checkpoint.save(&self.vars, &self.optimizer, &self.losses)?;
+            }
+        }
+        bar.finish_and_clear();
+        checkpoint.save(&self.vars, &self.optimizer, &self.losses)
+    }
+
+    /// One name, which seed and number decide.
+    fn step(&mut self) -> Result<()> {
+        let number = self.losses.len() as u64;
+        let (language, name) = self.run.corpus.draw(&mut rng_of([self.seed, 0, number, 0]));
+        let loss = loss(&self.net, language, name)?;
         let mut grads = loss.backward()?;
-        clip(&mut grads, &vars, 10.)?;
-        optimizer.step(&grads)?;
-        losses.push(f64::from(loss.to_scalar::<f32>()?) / name.len() as f64);
+        clip(&mut grads, &self.vars, CLIP)?;
+        self.optimizer.step(&grads)?;
+        self.losses.push(loss_value(&loss)? / name.len() as f64);
+        Ok(())
     }
-    let window = &losses[losses.len() - WINDOW.min(losses.len())..];
-    let mut means = Vec::new();
-    for (number, language) in run.corpus.0.iter().enumerate() {
-        let mut sum = 0.;
-        for name in &language.held_out {
-            sum += f64::from(loss(net, number, name)?.to_scalar::<f32>()?) / name.len() as f64;
-        }
-        means.push(sum / language.held_out.len() as f64);
+
+    /// The mean loss over the last names.
+    fn recent(&self) -> f64 {
+        mean(self.losses[self.losses.len().saturating_sub(WINDOW)..].iter().copied())
     }
-    Ok((
-        window.iter().sum::<f64>() / window.len() as f64,
-        means.iter().sum::<f64>() / means.len() as f64,
-    ))
+
+    fn finish(self) -> Result<(N, Outcome)> {
+        let (nats_per_letter, held_out) = (self.recent(), held_out(&self.net, &self.run.corpus)?);
+        let Self { net, seed, losses, .. } = self;
+        Ok((net, Outcome { seed, losses, nats_per_letter, held_out }))
+    }
 }
 
-/// The sum over letters of what the name costs.
+/// What a name costs, the sum over its letters.
 fn loss(net: &impl Speller, language: usize, name: &[u32]) -> Result<Tensor> {
-    let all = net.spell(&inputs(language, name)?)?;
-    Ok(all.gather(&next_letters(name)?, 1)?.sum_all()?.neg()?)
+    let log_probs = net.spell(&inputs(language, name)?)?;
+    Ok(log_probs.gather(&next_letters(name)?, 1)?.sum_all()?.neg()?)
 }
 
-/// Scales all gradients so that their norm is at most `limit`.
-fn clip(grads: &mut GradStore, vars: &[Var], limit: f64) -> Result<()> {
-    let mut squares = 0.;
-    for grad in vars.iter().filter_map(|var| grads.get(var)) {
-        squares += f64::from(grad.sqr()?.sum_all()?.to_scalar::<f32>()?);
-    }
-    let scale = limit / squares.sqrt();
-    if scale >= 1. {
-        return Ok(());
-    }
-    for var in vars {
-        if let Some(grad) = grads.remove(var) {
-            grads.insert(var, (grad * scale)?);
-        }
-    }
-    Ok(())
+fn held_out(net: &impl Speller, corpus: &Corpus) -> Result<f64> {
+    let of_language = |(number, language): (usize, &Language)| {
+        let each = language.held_out.iter().map(|name| {
+            Ok(loss_value(&loss(net, number, name)?)? / name.len() as f64)
+        });
+        Ok(mean(each.collect::<Result<Vec<_>>>()?))
+    };
+    let each = corpus.0.iter().enumerate().map(of_language);
+    Ok(mean(each.collect::<Result<Vec<_>>>()?))
 }
