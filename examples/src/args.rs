@@ -39,6 +39,14 @@ impl Common {
     }
 }
 
+/// The option of examples that write checkpoints; flatten it into its own.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Resume {
+    /// Go on from the checkpoint of an interrupted run in the output folder, with the same options
+    #[arg(long)]
+    pub resume: bool,
+}
+
 /// A device by name, such as `cuda:1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceName {
