@@ -36,15 +36,6 @@ impl Agent {
             _ => Box::new(|xs: &Tensor| self.forward(xs)),
         })
     }
-
-    /// The number of trained parameters.
-    pub fn num_params(&self) -> usize {
-        match self {
-            Self::Static(_) => HyperPolicy::NUM_PARAMS,
-            Self::Dynamic(_) => DynamicPolicy::NUM_PARAMS,
-            Self::Plain(_) => Policy::NUM_PARAMS,
-        }
-    }
 }
 
 impl Module for Agent {

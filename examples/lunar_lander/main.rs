@@ -7,9 +7,11 @@
 //! with weights of its own.
 
 mod agent;
+mod finish;
 mod ppo;
 mod rollout;
 mod run;
+mod train;
 mod world;
 
 use anyhow::Result;
@@ -17,9 +19,6 @@ use clap::Parser;
 use hypernn::nn::Linear;
 use hypernn::{HyperTarget, hypernetwork};
 use run::{Args, Run};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The target, as in hyper-nn's notebook: three layers without biases.
 #[derive(HyperTarget)]
@@ -53,7 +52,7 @@ hypernetwork! {
 
 fn main() -> Result<()> {
     let run = Run::new(Args::parse())?;
-    let (score, seconds) = ppo::train(&run)?;
-    println!("evaluated: {score:?} after {seconds:.0} s");
-    Ok(())
+    println!("{}", finish::introduction(&run));
+    let (agent, scores) = train::train(&run)?;
+    finish::finish(&run, &agent, &scores)
 }

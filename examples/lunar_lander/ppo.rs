@@ -1,133 +1,77 @@
 //! Proximal policy optimisation (Schulman et al. 2017).
 
-use std::time::Instant;
-
 use anyhow::Result;
-use candle_core::backprop::GradStore;
-use candle_core::{D, Device, Tensor, Var};
+use candle_core::{D, DType, Device, Tensor};
+use hypernn::HyperTarget;
 use hypernn::nn::{AdamW, Module, Optimizer, ParamsAdamW, VarMap, ops};
-use hypernn_examples::random::rng_of;
+use hypernn::seeded;
+use hypernn_examples::train::{clip, loss_value};
+use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use crate::agent::{Agent, Critic};
-use crate::rollout::{Discount, Rollout, observations, rows};
+use crate::rollout::{Rollout, rows};
 use crate::run::Run;
-use hypernn::HyperTarget;
-use crate::world::{Lander, OBSERVATIONS};
+use crate::world::OBSERVATIONS;
 
-/// Trains; the mean score of the evaluation, and the seconds.
-pub fn train(run: &Run) -> Result<(f64, f64)> {
-    let args = &run.args;
-    let start = Instant::now();
-    let vars = VarMap::new();
-    let agent = Agent::new(args.mode, run.variables(&vars))?;
-    let critic_vars = VarMap::new();
-    let critic = Critic::new(run.variables(&critic_vars))?;
-    println!("{} parameters", agent.num_params());
-    let params = |lr| ParamsAdamW { lr, weight_decay: 0., eps: 1e-5, ..Default::default() };
-    let (vars, critic_vars) = (sorted(&vars), sorted(&critic_vars));
-    let mut actor = AdamW::new(vars.clone(), params(args.learning_rate))?;
-    let mut judge = AdamW::new(critic_vars.clone(), params(args.critic_rate))?;
-    let seed = args.common.seed;
-    let mut landers =
-        (0..args.landers).map(|n| Lander::new([seed, 0, n as u64])).collect::<Result<Vec<_>>>()?;
-    let rounds = args.steps / (args.landers * args.horizon);
-    let discount = Discount { gamma: args.gamma, lambda: args.lambda };
-    let (mut flying, mut learning) = (0., 0.);
-    for round in 0..rounds {
-        let left = 1. - round as f64 / rounds as f64;
-        actor.set_learning_rate(args.learning_rate * left);
-        judge.set_learning_rate(args.critic_rate * left);
-        let mut rng = rng_of([seed, 1, round as u64, 0]);
-        let clock = Instant::now();
-        let policy = agent.acting()?;
-        let rollout =
-            Rollout::fly(&mut landers, args.horizon, (&*policy, &critic), discount, &mut rng)?;
-        flying += clock.elapsed().as_secs_f64();
-        let clock = Instant::now();
-        let mut entropies = 0.;
-        let mut order: Vec<u32> = (0..rollout.len() as u32).collect();
-        for _ in 0..args.epochs {
-            order.shuffle(&mut rng);
-            for batch in order.chunks(args.batch) {
-                let batch = Batch::new(&rollout, batch)?;
-                let (loss, entropy) = batch.policy_loss(&agent, args.clip, args.entropy)?;
-                entropies = entropy;
-                step(&mut actor, &vars, &loss, args.norm)?;
-                let values = critic.forward(&batch.observations)?.squeeze(1)?;
-                let loss = (values - &batch.returns)?.sqr()?.mean_all()?;
-                step(&mut judge, &critic_vars, &loss, args.norm)?;
+/// Passes over a round, and entries in a step.
+const EPOCHS: usize = 4;
+const BATCH: usize = 64;
+/// How far the probability of an action may move before it no longer counts.
+const RATIO: f64 = 0.2;
+/// What entropy and the critic's error count for in the loss.
+const ENTROPY: f64 = 0.01;
+const CRITIC: f64 = 0.5;
+/// The norm of the gradients is at most this.
+const NORM: f64 = 0.5;
+
+/// A policy and its critic, as they learn.
+pub struct Learner {
+    /// The policy.
+    pub agent: Agent,
+    /// The critic.
+    pub critic: Critic,
+    /// The variables of both.
+    pub vars: VarMap,
+    /// Moves both.
+    pub optimizer: AdamW,
+}
+
+impl Learner {
+    /// With new variables, drawn from the seed.
+    pub fn new(run: &Run) -> Result<Self> {
+        let vars = VarMap::new();
+        let vb = seeded::var_builder(&vars, run.args.common.seed, DType::F32, &run.device);
+        let agent = Agent::new(run.args.mode, vb.pp("policy"))?;
+        let critic = Critic::new(vb.pp("critic"))?;
+        let adam = ParamsAdamW { weight_decay: 0., eps: 1e-5, ..Default::default() };
+        let optimizer = AdamW::new(vars.all_vars(), adam)?;
+        Ok(Self { agent, critic, vars, optimizer })
+    }
+
+    /// Learns from a round of flights.
+    pub fn learn(&mut self, rollout: &Rollout, device: &Device, rng: &mut StdRng) -> Result<()> {
+        let mut order: Vec<usize> = (0..rollout.len()).collect();
+        for _ in 0..EPOCHS {
+            order.shuffle(rng);
+            for entries in order.chunks(BATCH) {
+                let batch = Batch::new(rollout, entries, device)?;
+                let policy = batch.policy_loss(&self.agent)?;
+                let critic = batch.critic_loss(&self.critic)?;
+                let loss = (policy + (critic * CRITIC)?)?;
+                loss_value(&loss)?;
+                let mut grads = loss.backward()?;
+                clip(&mut grads, &self.vars, NORM)?;
+                self.optimizer.step(&grads)?;
             }
         }
-        learning += clock.elapsed().as_secs_f64();
-        let mean = rollout.scores.iter().sum::<f64>() / rollout.scores.len().max(1) as f64;
-        println!(
-            "round {round}/{rounds}: {} episodes, mean {mean:.1}, entropy {entropies:.3}, flying {flying:.0} learning {learning:.0} s",
-            rollout.scores.len()
-        );
+        Ok(())
     }
-    let scores = evaluate(&agent, args.flights, seed)?;
-    let mean = scores.iter().sum::<f64>() / scores.len() as f64;
-    let std = (scores.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / scores.len() as f64).sqrt();
-    println!("evaluation: {mean:.1} ± {std:.1}");
-    Ok((mean, start.elapsed().as_secs_f64()))
 }
 
-fn sorted(vars: &VarMap) -> Vec<Var> {
-    let data = vars.data().lock().unwrap();
-    let mut named: Vec<_> = data.iter().collect();
-    named.sort_by_key(|(name, _)| name.as_str());
-    named.into_iter().map(|(_, var)| var.clone()).collect()
-}
-
-/// Scores of flights by the most likely action, over moons of their own.
-pub fn evaluate(agent: &Agent, flights: usize, seed: u64) -> Result<Vec<f64>> {
-    let policy = agent.acting()?;
-    let mut landers = (0..flights)
-        .map(|number| Lander::new([seed, 2, number as u64]))
-        .collect::<Result<Vec<_>>>()?;
-    let mut scores = Vec::new();
-    while !landers.is_empty() {
-        let logits = policy.forward(&rows(&observations(&landers))?)?;
-        let actions = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
-        let mut flying = Vec::new();
-        for (mut lander, action) in landers.into_iter().zip(actions) {
-            match lander.act(action as u8)?.end {
-                Some(_) => scores.push(lander.score()),
-                None => flying.push(lander),
-            }
-        }
-        landers = flying;
-    }
-    Ok(scores)
-}
-
-fn step(optimizer: &mut AdamW, vars: &[Var], loss: &Tensor, limit: f64) -> Result<()> {
-    let mut grads = loss.backward()?;
-    clip(&mut grads, vars, limit)?;
-    Ok(optimizer.step(&grads)?)
-}
-
-/// Scales all gradients so that their norm is at most `limit`.
-fn clip(grads: &mut GradStore, vars: &[Var], limit: f64) -> Result<()> {
-    let mut squares = 0.;
-    for grad in vars.iter().filter_map(|var| grads.get(var)) {
-        squares += f64::from(grad.sqr()?.sum_all()?.to_scalar::<f32>()?);
-    }
-    let scale = limit / squares.sqrt();
-    if scale >= 1. {
-        return Ok(());
-    }
-    for var in vars {
-        if let Some(grad) = grads.remove(var) {
-            grads.insert(var, (grad * scale)?);
-        }
-    }
-    Ok(())
-}
-
-/// Some steps of a rollout.
+/// Some entries of a rollout; all but the first are `[B]`.
 struct Batch {
+    /// `[B, 8]`
     observations: Tensor,
     actions: Tensor,
     log_probs: Tensor,
@@ -136,33 +80,34 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(rollout: &Rollout, steps: &[u32]) -> Result<Self> {
-        let steps = || steps.iter().map(|&step| step as usize);
-        let pick = |values: &[f32]| -> Vec<f32> { steps().map(|step| values[step]).collect() };
-        let seen = steps()
-            .flat_map(|step| &rollout.observations[step * OBSERVATIONS..][..OBSERVATIONS])
-            .copied();
-        let actions: Vec<u32> = steps().map(|step| rollout.actions[step]).collect();
-        let vector = |values: Vec<f32>| Tensor::new(values, &Device::Cpu);
+    fn new(rollout: &Rollout, entries: &[usize], device: &Device) -> Result<Self> {
+        let pick = |values: &[f32]| entries.iter().map(|&at| values[at]).collect::<Vec<_>>();
+        let vector = |values: Vec<f32>| Tensor::new(values, device);
+        let actions: Vec<_> = entries.iter().map(|&at| rollout.actions[at]).collect();
+        let of_entry = |&at: &usize| &rollout.observations[at * OBSERVATIONS..][..OBSERVATIONS];
+        let seen: Vec<_> = entries.iter().flat_map(of_entry).copied().collect();
         Ok(Self {
-            observations: rows(&seen.collect::<Vec<_>>())?,
-            actions: Tensor::new(actions, &Device::Cpu)?,
+            observations: rows(&seen, device)?,
+            actions: Tensor::new(actions, device)?,
             log_probs: vector(pick(&rollout.log_probs))?,
             advantages: vector(standardised(pick(&rollout.advantages)))?,
             returns: vector(pick(&rollout.returns))?,
         })
     }
 
-    /// The clipped objective with a bonus for entropy; the entropy.
-    fn policy_loss(&self, agent: &Agent, clip: f64, bonus: f64) -> Result<(Tensor, f32)> {
+    /// The clipped objective, with a bonus for entropy.
+    fn policy_loss(&self, agent: &Agent) -> candle_core::Result<Tensor> {
         let all = ops::log_softmax(&agent.forward(&self.observations)?, D::Minus1)?;
         let log_probs = all.gather(&self.actions.unsqueeze(1)?, 1)?.squeeze(1)?;
         let ratio = (log_probs - &self.log_probs)?.exp()?;
-        let clipped = ratio.clamp(1. - clip, 1. + clip)?;
+        let clipped = ratio.clamp(1. - RATIO, 1. + RATIO)?;
         let gain = (ratio * &self.advantages)?.minimum(&(clipped * &self.advantages)?)?;
-        let entropy = (all.exp()? * &all)?.sum(1)?.mean_all()?.neg()?;
-        let loss = (gain.mean_all()?.neg()? - (&entropy * bonus)?)?;
-        Ok((loss, entropy.to_scalar()?))
+        let entropy = (all.exp()? * &all)?.sum(1)?.neg()?;
+        (gain + (entropy * ENTROPY)?)?.mean_all()?.neg()
+    }
+
+    fn critic_loss(&self, critic: &Critic) -> candle_core::Result<Tensor> {
+        (critic.forward(&self.observations)?.squeeze(1)? - &self.returns)?.sqr()?.mean_all()
     }
 }
 

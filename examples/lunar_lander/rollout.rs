@@ -1,4 +1,4 @@
-//! Flights to learn from.
+//! A round of flights to learn from.
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
@@ -8,30 +8,52 @@ use rand::rngs::StdRng;
 
 use crate::world::{ACTIONS, End, Lander, OBSERVATIONS};
 
-/// Rewards are divided by this, so that the critic's values are near one.
-const REWARD_UNIT: f32 = 100.;
+/// How much less the next step counts, and how far advantages look ahead.
+const GAMMA: f32 = 0.999;
+const LAMBDA: f32 = 0.98;
+/// Rewards are counted in this unit, so that what the critic learns is near one.
+const UNIT: f32 = 100.;
 
-/// What the landers saw, did and got, step by step; each list has one entry a lander and step.
+/// Who decides, and who judges: modules from `[B, 8]` to `[B, 4]` and `[B, 1]`.
+pub struct Crew<'a> {
+    /// The logits of the actions.
+    pub policy: &'a dyn Module,
+    /// What an observation is worth.
+    pub critic: &'a dyn Module,
+    /// Where both are.
+    pub device: &'a Device,
+}
+
+impl Crew<'_> {
+    fn logits(&self, observations: &[f32]) -> Result<Vec<Vec<f32>>> {
+        Ok(self.policy.forward(&rows(observations, self.device)?)?.to_vec2()?)
+    }
+
+    fn values(&self, observations: &[f32]) -> Result<Vec<f32>> {
+        let values = self.critic.forward(&rows(observations, self.device)?)?;
+        Ok(values.flatten_all()?.to_vec1()?)
+    }
+}
+
+/// What the landers saw, did and got: in each list an entry for each lander at each step, step by step.
 #[derive(Default)]
 pub struct Rollout {
+    /// Eight for each entry.
     pub observations: Vec<f32>,
+    /// What was done.
     pub actions: Vec<u32>,
+    /// How likely that was.
     pub log_probs: Vec<f32>,
+    /// How much better it turned out than the critic thought.
     pub advantages: Vec<f32>,
+    /// What the critic should have thought.
     pub returns: Vec<f32>,
-    /// Scores of the episodes that ended.
+    /// The scores of the episodes that ended.
     pub scores: Vec<f64>,
     rewards: Vec<f32>,
     values: Vec<f32>,
-    /// Whether the step was the last of its episode.
+    /// Whether the episode ended with the step.
     ends: Vec<bool>,
-}
-
-/// How future rewards count.
-#[derive(Clone, Copy)]
-pub struct Discount {
-    pub gamma: f32,
-    pub lambda: f32,
 }
 
 impl Rollout {
@@ -39,71 +61,60 @@ impl Rollout {
     pub fn fly(
         landers: &mut [Lander],
         steps: usize,
-        (policy, critic): (&dyn Module, &dyn Module),
-        discount: Discount,
+        crew: &Crew<'_>,
         rng: &mut StdRng,
     ) -> Result<Self> {
         let mut rollout = Self::default();
         for _ in 0..steps {
-            let observations = observations(landers);
-            let xs = rows(&observations)?;
-            let logits = policy.forward(&xs)?.to_vec2::<f32>()?;
-            rollout.values.extend(critic.forward(&xs)?.flatten_all()?.to_vec1::<f32>()?);
-            rollout.observations.extend(observations);
-            for (lander, logits) in landers.iter_mut().zip(&logits) {
-                let (action, log_prob) = sample(logits, rng);
+            let seen = observations(landers);
+            rollout.values.extend(crew.values(&seen)?);
+            for (lander, logits) in landers.iter_mut().zip(crew.logits(&seen)?) {
+                let (action, log_prob) = sample(&logits, rng);
                 rollout.actions.push(u32::from(action));
                 rollout.log_probs.push(log_prob);
-                rollout.act(lander, action, critic, discount.gamma)?;
+                rollout.act(lander, action, crew)?;
             }
+            rollout.observations.extend(seen);
         }
-        let last = critic.forward(&rows(&observations(landers))?)?.flatten_all()?;
-        rollout.judge(&last.to_vec1()?, discount);
+        rollout.judge(&crew.values(&observations(landers))?);
         Ok(rollout)
     }
 
-    fn act(
-        &mut self,
-        lander: &mut Lander,
-        action: u8,
-        critic: &dyn Module,
-        gamma: f32,
-    ) -> Result<()> {
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.actions.len()
+    }
+
+    /// One step of one lander, which starts anew where its episode ends.
+    fn act(&mut self, lander: &mut Lander, action: u8, crew: &Crew<'_>) -> Result<()> {
         let outcome = lander.act(action)?;
-        let mut reward = outcome.reward / REWARD_UNIT;
+        let mut reward = outcome.reward / UNIT;
         if outcome.end == Some(End::Limit) {
-            let value = critic.forward(&rows(lander.observation())?)?.flatten_all()?;
-            reward += gamma * value.to_vec1::<f32>()?[0];
+            reward += GAMMA * crew.values(lander.observation())?[0];
         }
         self.rewards.push(reward);
         self.ends.push(outcome.end.is_some());
         if outcome.end.is_some() {
             self.scores.push(lander.score());
-            lander.next()?;
+            lander.start_next()?;
         }
         Ok(())
     }
 
-    /// Generalised advantage estimation (Schulman et al. 2016); `last` is what the observations after
+    /// Generalised advantage estimation (Schulman et al. 2016). `last` is what the observations after
     /// the last step are worth.
-    fn judge(&mut self, last: &[f32], Discount { gamma, lambda }: Discount) {
+    fn judge(&mut self, last: &[f32]) {
         let (count, landers) = (self.rewards.len(), last.len());
         self.advantages = vec![0.; count];
         for at in (0..count).rev() {
-            let going_on = f32::from(u8::from(!self.ends[at]));
-            let (next, later) = match self.values.get(at + landers) {
+            let (value, later) = match self.values.get(at + landers) {
                 Some(&value) => (value, self.advantages[at + landers]),
                 None => (last[at + landers - count], 0.),
             };
-            let surprise = self.rewards[at] + gamma * going_on * next - self.values[at];
-            self.advantages[at] = surprise + gamma * lambda * going_on * later;
+            let ahead = if self.ends[at] { 0. } else { GAMMA * (value + LAMBDA * later) };
+            self.advantages[at] = self.rewards[at] + ahead - self.values[at];
         }
         self.returns = std::iter::zip(&self.advantages, &self.values).map(|(a, v)| a + v).collect();
-    }
-
-    /// The number of steps.
-    pub fn len(&self) -> usize {
-        self.actions.len()
     }
 }
 
@@ -112,25 +123,22 @@ pub fn observations(landers: &[Lander]) -> Vec<f32> {
     landers.iter().flat_map(|lander| lander.observation().iter().copied()).collect()
 }
 
-/// As rows of a tensor.
-pub fn rows(observations: &[f32]) -> Result<Tensor> {
+/// Observations as rows `[B, 8]`.
+pub fn rows(observations: &[f32], device: &Device) -> Result<Tensor> {
     let shape = (observations.len() / OBSERVATIONS, OBSERVATIONS);
-    Ok(Tensor::from_slice(observations, shape, &Device::Cpu)?)
+    Ok(Tensor::from_slice(observations, shape, device)?)
 }
 
-/// An action drawn by its probability, and the logarithm of that.
+/// An action by its probability, and the logarithm of that.
 fn sample(logits: &[f32], rng: &mut StdRng) -> (u8, f32) {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights = logits.iter().map(|logit| (logit - largest).exp());
     let sum: f32 = weights.clone().sum();
     let mut left = rng.random::<f32>() * sum;
-    let mut chosen = ACTIONS - 1;
-    for (action, weight) in weights.enumerate() {
+    let chosen = weights.take(ACTIONS - 1).take_while(|weight| {
         left -= weight;
-        if left < 0. {
-            chosen = action;
-            break;
-        }
-    }
+        left >= 0.
+    });
+    let chosen = chosen.count();
     (chosen as u8, logits[chosen] - largest - sum.ln())
 }

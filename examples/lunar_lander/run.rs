@@ -1,20 +1,44 @@
 //! The options of the run, and what follows from them.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
-use candle_core::{DType, Device};
-use clap::ValueEnum;
-use hypernn::nn::{VarBuilder, VarMap};
-use hypernn_examples::args::{Common, positive};
+use candle_core::Device;
+use clap::{ValueEnum, value_parser};
+use hypernn_examples::args::{Common, Resume, positive};
+use hypernn_examples::checkpoint::Checkpoint;
+
+use crate::{DynamicPolicy, HyperPolicy, Policy};
 
 /// Where the policy's weights come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// From embeddings alone, generated once for each round of flights
+    /// From embeddings alone: generated once for each round of flights
     Static,
     /// From the observation: each has weights of its own
     Dynamic,
     /// From nowhere: the policy has weights of its own
     Plain,
+}
+
+impl Mode {
+    /// The name, as `--mode` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Dynamic => "dynamic",
+            Self::Plain => "plain",
+        }
+    }
+
+    /// The number of the policy's trained parameters.
+    pub fn num_params(self) -> usize {
+        match self {
+            Self::Static => HyperPolicy::NUM_PARAMS,
+            Self::Dynamic => DynamicPolicy::NUM_PARAMS,
+            Self::Plain => Policy::NUM_PARAMS,
+        }
+    }
 }
 
 /// Trains a policy for the lunar lander whose weights a hypernetwork generates.
@@ -24,41 +48,34 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Mode::Static)]
     pub mode: Mode,
 
-    /// Steps of training, of all landers together
-    #[arg(long, default_value_t = 1_000_000)]
-    pub steps: usize,
+    /// Steps of all landers together
+    #[arg(long, default_value_t = 500_000, value_parser = value_parser!(u32).range(1..))]
+    pub steps: u32,
 
     /// Learning rate at the start; it falls to zero
     #[arg(long, default_value_t = 1e-3, value_parser = positive, allow_negative_numbers = true)]
     pub learning_rate: f64,
 
-    #[arg(long, default_value_t = 16)]
-    pub landers: usize,
-    #[arg(long, default_value_t = 512)]
-    pub horizon: usize,
-    #[arg(long, default_value_t = 256)]
-    pub batch: usize,
-    #[arg(long, default_value_t = 6)]
-    pub epochs: usize,
-    #[arg(long, default_value_t = 0.999)]
-    pub gamma: f32,
-    #[arg(long, default_value_t = 0.98)]
-    pub lambda: f32,
-    #[arg(long, default_value_t = 0.01)]
-    pub entropy: f64,
-    #[arg(long, default_value_t = 0.2)]
-    pub clip: f64,
-    #[arg(long, default_value_t = 0.5)]
-    pub norm: f64,
-    #[arg(long, default_value_t = 1e-3)]
-    pub critic_rate: f64,
-    #[arg(long, default_value_t = 100)]
-    pub flights: usize,
+    /// Flights of the evaluation
+    #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..))]
+    pub flights: u32,
+
+    /// Save and stop after this many rounds of flights and learning, as if interrupted; `--resume`
+    /// goes on
+    #[arg(long, value_name = "ROUNDS")]
+    pub stop_after: Option<usize>,
+
+    /// Whether to go on.
+    #[command(flatten)]
+    pub resume: Resume,
 
     /// Options that every example has.
     #[command(flatten)]
     pub common: Common,
 }
+
+/// Landers that fly side by side.
+pub const LANDERS: usize = 16;
 
 /// A run.
 pub struct Run {
@@ -66,17 +83,51 @@ pub struct Run {
     pub args: Args,
     /// Where to compute.
     pub device: Device,
+    /// The folder for the results.
+    pub out: PathBuf,
 }
 
 impl Run {
     /// Opens the device.
     pub fn new(args: Args) -> Result<Self> {
         let device = args.common.device.open()?;
-        Ok(Self { args, device })
+        let out = args.common.out_dir(&format!("lunar_lander/{}", args.mode.name()))?;
+        Ok(Self { args, device, out })
     }
 
-    /// New variables, drawn from the seed.
-    pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
-        hypernn::seeded::var_builder(vars, self.args.common.seed, DType::F32, &self.device)
+    /// Steps that each lander flies in a round.
+    pub fn horizon(&self) -> usize {
+        if self.args.common.quick { 32 } else { 256 }
+    }
+
+    /// Rounds of flights and learning.
+    pub fn rounds(&self) -> usize {
+        let rounds = (self.args.steps as usize).div_ceil(self.steps_per_round());
+        if self.args.common.quick { rounds.min(3) } else { rounds }
+    }
+
+    /// Steps of all landers in a round.
+    pub fn steps_per_round(&self) -> usize {
+        LANDERS * self.horizon()
+    }
+
+    /// Flights of the evaluation.
+    pub fn flights(&self) -> usize {
+        let flights = self.args.flights as usize;
+        if self.args.common.quick { flights.min(3) } else { flights }
+    }
+
+    /// The learning rate of a round.
+    pub fn learning_rate(&self, round: usize) -> f64 {
+        self.args.learning_rate * (1. - round as f64 / self.rounds() as f64)
+    }
+
+    /// The file that a run goes on from.
+    pub fn checkpoint(&self) -> Checkpoint {
+        let (mode, seed) = (self.args.mode.name(), self.args.common.seed);
+        let (rounds, steps) = (self.rounds(), self.steps_per_round());
+        let rate = self.args.learning_rate;
+        let settings = format!("seed {seed}, {rounds} rounds of {steps}, learning rate {rate}");
+        Checkpoint::new(&self.out, mode, settings)
     }
 }

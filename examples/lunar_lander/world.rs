@@ -69,7 +69,7 @@ impl Lander {
     }
 
     /// Starts an episode.
-    pub fn start(&mut self, episode: u64) -> Result<()> {
+    fn start(&mut self, episode: u64) -> Result<()> {
         let [seed, purpose, number] = self.stream;
         let drawn = rng_of([seed, purpose, number, episode]).random();
         self.observation = self.world.reset(Some(drawn))?.obs;
@@ -79,7 +79,7 @@ impl Lander {
     }
 
     /// Starts the next episode.
-    pub fn next(&mut self) -> Result<()> {
+    pub fn start_next(&mut self) -> Result<()> {
         self.start(self.flight.episode + 1)
     }
 

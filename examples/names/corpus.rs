@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
+use hypernn_examples::data::fetched;
 use rand::Rng;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
 use unicode_normalization::UnicodeNormalization;
 
 const ALPHABET: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,;'-";
@@ -26,7 +26,9 @@ pub type Name = Vec<u32>;
 
 /// The names of one language.
 pub struct Language {
+    /// Its name, that of its file.
     pub name: String,
+    /// Names to train on.
     pub train: Vec<Name>,
     /// Every tenth of the sorted names; never trained on.
     pub held_out: Vec<Name>,
@@ -36,24 +38,33 @@ pub struct Language {
 pub struct Corpus(pub Vec<Language>);
 
 impl Corpus {
-    /// Reads a folder of files `LANGUAGE.txt`, one name a line.
-    pub fn load(folder: &Path) -> Result<Self> {
-        let hint = || {
-            format!(
-                "no names in {}: run `examples/data/fetch.sh names`, or name a folder by --names",
-                folder.display()
-            )
-        };
-        let languages = files(folder).with_context(hint)?;
-        let languages = languages.iter().map(|path| Language::load(path)).collect::<Result<Vec<_>>>()?;
-        ensure!(!languages.is_empty(), hint());
+    /// Reads a folder of files `LANGUAGE.txt`, one name a line; without one, what was fetched.
+    pub fn load(folder: Option<&Path>) -> Result<Self> {
+        match folder {
+            Some(folder) => Self::read(folder),
+            None => Self::read(&fetched::path("names", "Akan.txt")?.with_file_name("")),
+        }
+    }
+
+    fn read(folder: &Path) -> Result<Self> {
+        let files = files(folder).with_context(|| format!("cannot read {}", folder.display()))?;
         ensure!(
-            languages.len() == LANGUAGES,
+            files.len() == LANGUAGES,
             "{} has {} files *.txt, expected one for each of {LANGUAGES} languages",
             folder.display(),
-            languages.len()
+            files.len()
         );
-        Ok(Self(languages))
+        Ok(Self(files.iter().map(|path| Language::load(path)).collect::<Result<_>>()?))
+    }
+
+    /// Keeps only some of the names that are held out.
+    pub fn shorten(&mut self, held_out: usize) {
+        self.0.iter_mut().for_each(|language| language.held_out.truncate(held_out));
+    }
+
+    /// The number of names to train on.
+    pub fn num_train(&self) -> usize {
+        self.0.iter().map(|language| language.train.len()).sum()
     }
 
     /// A language, and a name of it to train on: any language, then any of its names.
@@ -117,17 +128,17 @@ pub fn text(name: &[u32]) -> String {
 }
 
 /// What a network sees of a name, `[1, letters, WIDTH]`.
-pub fn inputs(language: usize, name: &[u32]) -> Result<Tensor> {
+pub fn inputs(language: usize, name: &[u32], device: &Device) -> Result<Tensor> {
     let mut rows = vec![0f32; name.len() * WIDTH];
     for (row, &letter) in rows.chunks_exact_mut(WIDTH).zip(name) {
         row[language] = 1.;
         row[LANGUAGES + letter as usize] = 1.;
     }
-    Ok(Tensor::from_vec(rows, (1, name.len(), WIDTH), &Device::Cpu)?)
+    Ok(Tensor::from_vec(rows, (1, name.len(), WIDTH), device)?)
 }
 
 /// The letter after each, `[letters, 1]`.
-pub fn next_letters(name: &[u32]) -> Result<Tensor> {
+pub fn next_letters(name: &[u32], device: &Device) -> Result<Tensor> {
     let next: Vec<u32> = name[1..].iter().copied().chain([END]).collect();
-    Ok(Tensor::from_vec(next, (name.len(), 1), &Device::Cpu)?)
+    Ok(Tensor::from_vec(next, (name.len(), 1), device)?)
 }

@@ -4,11 +4,10 @@
 //!
 //! The setting is that of hyper-nn's names notebook.
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 mod corpus;
+mod finish;
 mod run;
+mod sample;
 mod train;
 
 use anyhow::Result;
@@ -18,6 +17,7 @@ use corpus::{LETTERS, WIDTH};
 use hypernn::nn::{GRU, GRUState, Linear, Module, RNN, ops};
 use hypernn::{HyperTarget, hypernetwork};
 use run::{Args, Run};
+use train::{Entrant, Speller, train};
 
 /// The target, as in the notebook: the next letter from language, letter and state.
 #[derive(HyperTarget)]
@@ -47,12 +47,6 @@ hypernetwork! {
     }
 }
 
-/// Spells names.
-pub trait Speller {
-    /// From `[1, letters, WIDTH]` the log-probabilities of the letter after each, `[letters, LETTERS]`.
-    fn spell(&self, xs: &Tensor) -> candle_core::Result<Tensor>;
-}
-
 fn start(xs: &Tensor) -> candle_core::Result<GRUState> {
     Ok(GRUState { h: Tensor::zeros((1, 128), DType::F32, xs.device())? })
 }
@@ -63,8 +57,7 @@ fn letter(xs: &Tensor, at: usize) -> candle_core::Result<Tensor> {
 
 impl Speller for HyperNextLetter {
     fn spell(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
-        let step =
-            |net: &NextLetter, at, state: GRUState| net.step(&letter(xs, at)?, &state);
+        let step = |net: &NextLetter, at, state: GRUState| net.step(&letter(xs, at)?, &state);
         let (outputs, _, _) = self.scan(xs, &self.zero_state(1)?, start(xs)?, step)?;
         outputs.squeeze(0)
     }
@@ -83,16 +76,24 @@ impl Speller for NextLetter {
     }
 }
 
+/// Trains a network of each seed; the first of them, and all outcomes.
+fn all<N: Speller>(run: &Run, entrant: &Entrant<N>) -> Result<(N, finish::Outcomes)> {
+    let (first, outcome) = train(run, entrant, run.args.common.seed)?;
+    let mut outcomes = vec![outcome];
+    for seed in run.seeds().skip(1) {
+        outcomes.push(train(run, entrant, seed)?.1);
+    }
+    Ok((first, outcomes))
+}
+
 fn main() -> Result<()> {
     let run = Run::new(Args::parse())?;
-    if !run.args.plain { for seed in run.seeds() {
-        let (last, held_out) = train::hyper(&run, seed)?;
-        println!("hyper seed {seed}: last {last:.3} held out {held_out:.3}");
-    } }
-    if run.args.plain {
-    for seed in run.seeds() {
-        let (last, held_out) = train::plain(&run, seed)?;
-        println!("plain seed {seed}: last {last:.3} held out {held_out:.3}");
-    } }
-    Ok(())
+    println!("{}", finish::introduction(&run));
+    let learning_rate = run.args.learning_rate;
+    let hyper = Entrant { name: "hypernetwork", new: HyperNextLetter::new, learning_rate };
+    let (hyper, outcomes) = all(&run, &hyper)?;
+    let learning_rate = run.args.plain_learning_rate;
+    let plain = Entrant { name: "plain network", new: |vb| NextLetter::new(vb), learning_rate };
+    let (_, plain_outcomes) = all(&run, &plain)?;
+    finish::finish(&run, &hyper, &outcomes, &plain_outcomes)
 }

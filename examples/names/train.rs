@@ -1,6 +1,6 @@
 //! Training and evaluation, one name at a time.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use hypernn::nn::{AdamW, Optimizer, ParamsAdamW, VarBuilder, VarMap};
 use hypernn::seeded;
@@ -10,7 +10,7 @@ use hypernn_examples::random::rng_of;
 use hypernn_examples::train::{clip, loss_value, mean};
 use serde::Serialize;
 
-use crate::corpus::{Corpus, Language, inputs, next_letters};
+use crate::corpus::{Language, Name, inputs, next_letters};
 use crate::run::Run;
 
 /// Gradients are clipped at this norm, as in the notebook.
@@ -32,7 +32,7 @@ pub struct Entrant<N> {
     pub name: &'static str,
     /// With new variables.
     pub new: fn(VarBuilder<'_>) -> candle_core::Result<N>,
-    /// Constant, as in the notebook.
+    /// The highest.
     pub learning_rate: f64,
 }
 
@@ -53,6 +53,7 @@ pub struct Outcome {
 /// A run in progress.
 struct Training<'a, N> {
     run: &'a Run,
+    learning_rate: f64,
     net: N,
     vars: VarMap,
     optimizer: AdamW,
@@ -64,7 +65,7 @@ struct Training<'a, N> {
 pub fn train<N: Speller>(run: &Run, entrant: &Entrant<N>, seed: u64) -> Result<(N, Outcome)> {
     let mut training = Training::new(run, entrant, seed)?;
     let checkpoint = run.checkpoint(entrant.name, seed, entrant.learning_rate);
-    if run.args.common.resume && checkpoint.exists() {
+    if run.args.resume.resume && checkpoint.exists() {
         training.losses = checkpoint.load(&training.vars, &mut training.optimizer)?;
     }
     training.all(&format!("{}, seed {seed}", entrant.name), &checkpoint)?;
@@ -74,35 +75,49 @@ pub fn train<N: Speller>(run: &Run, entrant: &Entrant<N>, seed: u64) -> Result<(
 impl<'a, N: Speller> Training<'a, N> {
     fn new(run: &'a Run, entrant: &Entrant<N>, seed: u64) -> Result<Self> {
         let vars = VarMap::new();
-        let net = (entrant.new)(seeded::var_builder(&vars, seed, DType::F32, &Device::Cpu))?;
-        let adam =
-            ParamsAdamW { lr: entrant.learning_rate, weight_decay: 0., ..Default::default() };
+        let net = (entrant.new)(seeded::var_builder(&vars, seed, DType::F32, &run.device))?;
+        let adam = ParamsAdamW { weight_decay: 0., ..Default::default() };
         let optimizer = AdamW::new(vars.all_vars(), adam)?;
-        Ok(Self { run, net, vars, optimizer, seed, losses: Vec::new() })
+        let learning_rate = entrant.learning_rate;
+        Ok(Self { run, learning_rate, net, vars, optimizer, seed, losses: Vec::new() })
     }
 
     fn all(&mut self, title: &str, checkpoint: &Checkpoint) -> Result<()> {
         let bar = progress::bar(title, self.run.count())?;
         bar.set_position(self.losses.len() as u64);
-        while self.losses.len() < self.run.stop() {
+        while self.losses.len() < self.run.count() {
             self.step()?;
             bar.set_message(format!("{:.2} nats per letter", self.recent()));
             bar.inc(1);
+            self.save(checkpoint)?;
             if self.losses.len().is_multiple_of(SAVE_EVERY) {
-                checkpoint.save(&self.vars, &self.optimizer, &self.losses)?;
+                let (names, recent) = (self.losses.len(), self.recent());
+                bar.suspend(|| println!("{title}: {names} names, {recent:.3} nats per letter"));
             }
         }
         bar.finish_and_clear();
-        checkpoint.save(&self.vars, &self.optimizer, &self.losses)
+        Ok(())
+    }
+
+    /// Saves now and then, and stops where that was asked for.
+    fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let names = self.losses.len();
+        let stops = self.run.args.stop_after == Some(names);
+        if stops || names.is_multiple_of(SAVE_EVERY) || names == self.run.count() {
+            checkpoint.save(&self.vars, &self.optimizer, &self.losses)?;
+        }
+        ensure!(!stops, "stopped after {names} names: --resume goes on");
+        Ok(())
     }
 
     /// One name, which seed and number decide.
     fn step(&mut self) -> Result<()> {
-        let number = self.losses.len() as u64;
-        let (language, name) = self.run.corpus.draw(&mut rng_of([self.seed, 0, number, 0]));
-        let loss = loss(&self.net, language, name)?;
+        let number = self.losses.len();
+        let (language, name) = self.run.corpus.draw(&mut rng_of([self.seed, 0, number as u64, 0]));
+        let loss = loss(&self.net, language, name, &self.run.device)?;
         let mut grads = loss.backward()?;
         clip(&mut grads, &self.vars, CLIP)?;
+        self.optimizer.set_learning_rate(self.run.learning_rate(self.learning_rate, number));
         self.optimizer.step(&grads)?;
         self.losses.push(loss_value(&loss)? / name.len() as f64);
         Ok(())
@@ -114,25 +129,27 @@ impl<'a, N: Speller> Training<'a, N> {
     }
 
     fn finish(self) -> Result<(N, Outcome)> {
-        let (nats_per_letter, held_out) = (self.recent(), held_out(&self.net, &self.run.corpus)?);
+        let (nats_per_letter, held_out) = (self.recent(), held_out(&self.net, self.run)?);
         let Self { net, seed, losses, .. } = self;
         Ok((net, Outcome { seed, losses, nats_per_letter, held_out }))
     }
 }
 
 /// What a name costs, the sum over its letters.
-fn loss(net: &impl Speller, language: usize, name: &[u32]) -> Result<Tensor> {
-    let log_probs = net.spell(&inputs(language, name)?)?;
-    Ok(log_probs.gather(&next_letters(name)?, 1)?.sum_all()?.neg()?)
+fn loss(net: &impl Speller, language: usize, name: &[u32], device: &Device) -> Result<Tensor> {
+    let log_probs = net.spell(&inputs(language, name, device)?)?;
+    Ok(log_probs.gather(&next_letters(name, device)?, 1)?.sum_all()?.neg()?)
 }
 
-fn held_out(net: &impl Speller, corpus: &Corpus) -> Result<f64> {
+/// Nats per letter of names not trained on: the mean over languages of the mean over names.
+fn held_out(net: &impl Speller, run: &Run) -> Result<f64> {
+    let nats_per_letter = |language: usize, name: &Name| {
+        Ok(loss_value(&loss(net, language, name, &run.device)?)? / name.len() as f64)
+    };
     let of_language = |(number, language): (usize, &Language)| {
-        let each = language.held_out.iter().map(|name| {
-            Ok(loss_value(&loss(net, number, name)?)? / name.len() as f64)
-        });
+        let each = language.held_out.iter().map(|name| nats_per_letter(number, name));
         Ok(mean(each.collect::<Result<Vec<_>>>()?))
     };
-    let each = corpus.0.iter().enumerate().map(of_language);
+    let each = run.corpus.0.iter().enumerate().map(of_language);
     Ok(mean(each.collect::<Result<Vec<_>>>()?))
 }

@@ -8,3 +8,7 @@ pub mod progress;
 pub mod random;
 pub mod report;
 pub mod train;
+
+/// It keeps its buffers, where glibc's hands large ones back to the system in every training step.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
