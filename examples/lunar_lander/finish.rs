@@ -108,8 +108,10 @@ fn print_table(summary: &Summary<'_>) {
 /// The mean score of the episodes that ended in each round.
 fn draw_curve(run: &Run, scores: &[Vec<f64>]) -> Result<()> {
     let means: Vec<_> = scores.iter().map(|scores| mean(scores.iter().copied())).collect();
-    let lines = vec![Line::by_step(run.args.mode.name(), run.steps_per_round() as f64, &means)];
-    let chart = Chart { title: "return while learning", x: "steps", logarithmic: false, lines };
+    let thousands = run.steps_per_round() as f64 / 1000.;
+    let lines = vec![Line::by_step(run.args.mode.name(), thousands, &means)];
+    let (title, x) = ("return while learning", "thousands of steps");
+    let chart = Chart { title, x, logarithmic: false, lines };
     charts(&run.out.join("learning_curve.png"), &[chart])
 }
 
