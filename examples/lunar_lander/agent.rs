@@ -1,5 +1,7 @@
 //! Who flies: a policy in one of three forms, and the critic that judges it.
 
+use std::path::Path;
+
 use anyhow::Result;
 use candle_core::Tensor;
 use hypernn::HyperTarget;
@@ -35,6 +37,15 @@ impl Agent {
             Self::Static(hyper) => Box::new(hyper.target()?),
             _ => Box::new(|xs: &Tensor| self.forward(xs)),
         })
+    }
+
+    /// Saves a hypernetwork; of a plain policy there is nothing to generate.
+    pub fn save(&self, path: &Path) -> candle_core::Result<()> {
+        match self {
+            Self::Static(hyper) => hyper.save(path),
+            Self::Dynamic(hyper) => hyper.save(path),
+            Self::Plain(_) => Ok(()),
+        }
     }
 }
 

@@ -63,6 +63,7 @@ pub fn finish(run: &Run, agent: &Agent, scores: &[Vec<f64>]) -> Result<()> {
     if let Agent::Dynamic(hyper) = agent {
         draw_weights(run, agent, hyper)?;
     }
+    agent.save(&run.out.join("hypernetwork.safetensors"))?;
     write_json(&run.out.join("summary.json"), &summary)?;
     println!("Pictures, the checkpoint and summary.json are in {}.", run.out.display());
     Ok(())

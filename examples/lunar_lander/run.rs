@@ -60,11 +60,6 @@ pub struct Args {
     #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..))]
     pub flights: u32,
 
-    /// Save and stop after this many rounds of flights and learning, as if interrupted; `--resume`
-    /// goes on
-    #[arg(long, value_name = "ROUNDS")]
-    pub stop_after: Option<usize>,
-
     /// Whether to go on.
     #[command(flatten)]
     pub resume: Resume,
@@ -109,6 +104,11 @@ impl Run {
     /// Steps of all landers in a round.
     pub fn steps_per_round(&self) -> usize {
         LANDERS * self.horizon()
+    }
+
+    /// Rounds between checkpoints.
+    pub fn save_every(&self) -> usize {
+        if self.args.common.quick { 1 } else { 10 }
     }
 
     /// Flights of the evaluation.

@@ -1,6 +1,6 @@
 //! Rounds of flights and learning, and the evaluation.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use candle_core::D;
 use hypernn::nn::{Module, Optimizer};
 use hypernn_examples::checkpoint::Checkpoint;
@@ -20,11 +20,8 @@ const TRAINING: u64 = 0;
 const CHOICES: u64 = 1;
 const EVALUATION: u64 = 2;
 
-/// Rounds between checkpoints.
-const SAVE_EVERY: usize = 10;
-
 /// What a run remembers besides its networks.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct State {
     /// The scores of the episodes that ended in each round.
     scores: Vec<Vec<f64>>,
@@ -35,25 +32,31 @@ struct State {
 /// Trains, or takes an interrupted run up again; the policy, and the scores of each round's episodes.
 pub fn train(run: &Run) -> Result<(Agent, Vec<Vec<f64>>)> {
     let (mut learner, checkpoint) = (Learner::new(run)?, run.checkpoint());
-    let mut state = State { flights: vec![Flight::default(); LANDERS], ..Default::default() };
-    if run.args.resume.resume {
-        state = checkpoint.load(&learner.vars, &mut learner.optimizer)?;
-    }
-    let mut landers = landers(run, state.flights)?;
-    let mut scores = state.scores;
+    let State { flights, mut scores } = start(run, &checkpoint, &mut learner)?;
+    let mut landers = landers(run, flights)?;
     let bar = progress::bar(run.args.mode.name(), run.rounds())?;
     bar.set_position(scores.len() as u64);
     while scores.len() < run.rounds() {
         scores.push(round(run, &mut learner, &mut landers, scores.len())?);
         bar.set_message(format!("mean return {:.0}", recent(&scores)));
         bar.inc(1);
-        if scores.len().is_multiple_of(SAVE_EVERY) {
+        if scores.len().is_multiple_of(run.save_every()) || scores.len() == run.rounds() {
+            save(&checkpoint, &learner, &landers, &scores)?;
             bar.suspend(|| println!("{}", line(run, &scores)));
         }
-        save(run, &checkpoint, &learner, &landers, &scores)?;
     }
     bar.finish_and_clear();
     Ok((learner.agent, scores))
+}
+
+/// A new run, or what an interrupted one had come to.
+fn start(run: &Run, checkpoint: &Checkpoint, learner: &mut Learner) -> Result<State> {
+    if !run.args.resume.resume {
+        return Ok(State { flights: vec![Flight::default(); LANDERS], scores: Vec::new() });
+    }
+    let state: State = checkpoint.load(&learner.vars, &mut learner.optimizer)?;
+    println!("{}: goes on after round {}", run.args.mode.name(), state.scores.len());
+    Ok(state)
 }
 
 fn line(run: &Run, scores: &[Vec<f64>]) -> String {
@@ -65,6 +68,17 @@ fn landers(run: &Run, flights: Vec<Flight>) -> Result<Vec<Lander>> {
     let seed = run.args.common.seed;
     let each = flights.into_iter().zip(0..);
     each.map(|(flight, number)| Lander::resume([seed, TRAINING, number], flight)).collect()
+}
+
+fn save(
+    checkpoint: &Checkpoint,
+    learner: &Learner,
+    landers: &[Lander],
+    scores: &[Vec<f64>],
+) -> Result<()> {
+    let flights = landers.iter().map(|lander| lander.flight().clone()).collect();
+    let state = State { scores: scores.to_vec(), flights };
+    checkpoint.save(&learner.vars, &learner.optimizer, &state)
 }
 
 /// One round; the scores of the episodes that ended in it.
@@ -82,25 +96,6 @@ fn round(
     learner.optimizer.set_learning_rate(run.learning_rate(number));
     learner.learn(&rollout, &run.device, &mut rng)?;
     Ok(rollout.scores)
-}
-
-/// Saves now and then, and stops where that was asked for.
-fn save(
-    run: &Run,
-    checkpoint: &Checkpoint,
-    learner: &Learner,
-    landers: &[Lander],
-    scores: &[Vec<f64>],
-) -> Result<()> {
-    let rounds = scores.len();
-    let stops = run.args.stop_after == Some(rounds);
-    if stops || rounds.is_multiple_of(SAVE_EVERY) || rounds == run.rounds() {
-        let flights = landers.iter().map(|lander| lander.flight().clone()).collect();
-        let state = State { scores: scores.to_vec(), flights };
-        checkpoint.save(&learner.vars, &learner.optimizer, &state)?;
-    }
-    ensure!(!stops, "stopped after {rounds} rounds: --resume goes on");
-    Ok(())
 }
 
 /// The mean score of the last hundred episodes or so.

@@ -52,6 +52,7 @@ pub fn finish(
     }
     draw_curves(run, outcomes, plain)?;
     draw_weights(hyper, run)?;
+    hyper.save(run.out.join("hypernetwork.safetensors"))?;
     let summary = summary(run, outcomes, plain, samples.into_iter().collect());
     write_json(&run.out.join("summary.json"), &summary)?;
     println!("Pictures, checkpoints and summary.json are in {}.", run.out.display());

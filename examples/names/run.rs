@@ -49,10 +49,6 @@ pub struct Args {
     #[arg(long, default_value_t = 3, value_parser = value_parser!(u32).range(1..))]
     pub seeds: u32,
 
-    /// Save and stop after this many names, as if interrupted; `--resume` goes on
-    #[arg(long, value_name = "COUNT")]
-    pub stop_after: Option<usize>,
-
     /// Whether to go on.
     #[command(flatten)]
     pub resume: Resume,
@@ -97,6 +93,11 @@ impl Run {
         first..first + if self.args.common.quick { 1 } else { count }
     }
 
+    /// Names between checkpoints.
+    pub fn save_every(&self) -> usize {
+        if self.args.common.quick { 10 } else { 500 }
+    }
+
     /// The learning rate of a step.
     pub fn learning_rate(&self, peak: f64, step: usize) -> f64 {
         match self.args.schedule {
@@ -113,6 +114,6 @@ impl Run {
             self.count(),
             self.corpus.num_train()
         );
-        Checkpoint::new(&self.out, &format!("{}-{seed}", network.replace(' ', "-")), settings)
+        Checkpoint::new(&self.out, &format!("{network} {seed}"), settings)
     }
 }

@@ -1,6 +1,6 @@
 //! Training and evaluation, one name at a time.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use hypernn::nn::{AdamW, Optimizer, ParamsAdamW, VarBuilder, VarMap};
 use hypernn::seeded;
@@ -17,8 +17,6 @@ use crate::run::Run;
 const CLIP: f64 = 10.;
 /// The result is the mean loss over this many names at the end.
 pub const WINDOW: usize = 500;
-/// Names between checkpoints.
-const SAVE_EVERY: usize = 500;
 
 /// Spells names.
 pub trait Speller {
@@ -64,11 +62,13 @@ struct Training<'a, N> {
 /// Trains a network of this seed, or takes an interrupted run up again.
 pub fn train<N: Speller>(run: &Run, entrant: &Entrant<N>, seed: u64) -> Result<(N, Outcome)> {
     let mut training = Training::new(run, entrant, seed)?;
+    let title = format!("{}, seed {seed}", entrant.name);
     let checkpoint = run.checkpoint(entrant.name, seed, entrant.learning_rate);
     if run.args.resume.resume && checkpoint.exists() {
         training.losses = checkpoint.load(&training.vars, &mut training.optimizer)?;
+        println!("{title}: goes on after {} names", training.losses.len());
     }
-    training.all(&format!("{}, seed {seed}", entrant.name), &checkpoint)?;
+    training.all(&title, &checkpoint)?;
     training.finish()
 }
 
@@ -87,26 +87,15 @@ impl<'a, N: Speller> Training<'a, N> {
         bar.set_position(self.losses.len() as u64);
         while self.losses.len() < self.run.count() {
             self.step()?;
-            bar.set_message(format!("{:.2} nats per letter", self.recent()));
+            let (names, recent) = (self.losses.len(), self.recent());
+            bar.set_message(format!("{recent:.3} nats per letter"));
             bar.inc(1);
-            self.save(checkpoint)?;
-            if self.losses.len().is_multiple_of(SAVE_EVERY) {
-                let (names, recent) = (self.losses.len(), self.recent());
+            if names.is_multiple_of(self.run.save_every()) || names == self.run.count() {
+                checkpoint.save(&self.vars, &self.optimizer, &self.losses)?;
                 bar.suspend(|| println!("{title}: {names} names, {recent:.3} nats per letter"));
             }
         }
         bar.finish_and_clear();
-        Ok(())
-    }
-
-    /// Saves now and then, and stops where that was asked for.
-    fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
-        let names = self.losses.len();
-        let stops = self.run.args.stop_after == Some(names);
-        if stops || names.is_multiple_of(SAVE_EVERY) || names == self.run.count() {
-            checkpoint.save(&self.vars, &self.optimizer, &self.losses)?;
-        }
-        ensure!(!stops, "stopped after {names} names: --resume goes on");
         Ok(())
     }
 

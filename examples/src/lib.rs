@@ -3,10 +3,12 @@
 pub mod args;
 pub mod checkpoint;
 pub mod data;
+pub mod fit;
 pub mod plot;
 pub mod progress;
 pub mod random;
 pub mod report;
+pub mod round_trip;
 pub mod train;
 
 /// It keeps its buffers, where glibc's hands large ones back to the system in every training step.
