@@ -27,6 +27,12 @@ pub struct Common {
 }
 
 impl Common {
+    /// Without the folder, which changes no number: what a checkpoint is compared by.
+    #[must_use]
+    pub fn settings(&self) -> Self {
+        Self { out: None, ..self.clone() }
+    }
+
     /// The folder for the results, created where it is missing.
     ///
     /// # Errors
@@ -37,6 +43,14 @@ impl Common {
             .with_context(|| format!("cannot create the folder {}", folder.display()))?;
         Ok(folder)
     }
+}
+
+/// The option of examples that write checkpoints; flatten it into its own.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Resume {
+    /// Go on from the checkpoint of an interrupted run in the output folder, with the same options
+    #[arg(long)]
+    pub resume: bool,
 }
 
 /// A device by name, such as `cuda:1`.

@@ -1,7 +1,10 @@
 //! candle's optimisers, with an [`AdamW`] of one pass.
 
+use std::collections::HashMap;
+
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Var};
+use candle_core::{Device, Result, Tensor, TensorId, Var, bail};
+use candle_nn::VarMap;
 pub use candle_nn::optim::{Optimizer, ParamsAdamW, SGD};
 
 use crate::ops::adam_w::Moments;
@@ -9,8 +12,8 @@ use crate::ops::adam_w::Moments;
 /// A drop-in for [`candle_nn::AdamW`]: the same numbers, bit for bit, several times faster.
 ///
 /// On the CPU, variables in f32 and f64 are each moved in one pass over their values, shared out among
-/// candle's threads, without memory but that of two moments. All other variables are left to candle's
-/// own optimiser.
+/// candle's threads, without memory but that of two moments. All other variables are moved by candle's
+/// operations. A run that is to go on later saves its [`state`](Self::state) too.
 ///
 /// After Loshchilov and Hutter, *Decoupled Weight Decay Regularization* (2019). As in candle, a
 /// variable without a gradient stays as it is, and its moments with it.
@@ -41,40 +44,34 @@ use crate::ops::adam_w::Moments;
 pub struct AdamW {
     vars: Vec<(Var, Moments)>,
     steps: usize,
-    /// Has the parameters, and all variables that are not moved here.
-    others: candle_nn::AdamW,
+    params: ParamsAdamW,
 }
 
 impl Optimizer for AdamW {
     type Config = ParamsAdamW;
 
     fn new(vars: Vec<Var>, params: ParamsAdamW) -> Result<Self> {
-        let (mut own, mut others) = (Vec::new(), Vec::new());
-        for var in vars {
-            match Moments::of(&var) {
-                Some(moments) => own.push((var, moments)),
-                None => others.push(var),
-            }
-        }
-        Ok(Self { vars: own, steps: 0, others: candle_nn::AdamW::new(others, params)? })
+        let with_moments = |var: Var| Moments::zeros(&var).map(|moments| (var, moments));
+        let vars = vars.into_iter().filter(|var| var.dtype().is_float()).map(with_moments);
+        Ok(Self { vars: vars.collect::<Result<_>>()?, steps: 0, params })
     }
 
     fn step(&mut self, grads: &GradStore) -> Result<()> {
         self.steps += 1;
         for (var, moments) in &mut self.vars {
             if let Some(grad) = grads.get(var) {
-                moments.step(var, grad, (self.others.params(), self.steps))?;
+                moments.step(var, grad, (&self.params, self.steps))?;
             }
         }
-        self.others.step(grads)
+        Ok(())
     }
 
     fn learning_rate(&self) -> f64 {
-        self.others.learning_rate()
+        self.params.lr
     }
 
     fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.others.set_learning_rate(learning_rate);
+        self.params.lr = learning_rate;
     }
 }
 
@@ -89,11 +86,106 @@ impl AdamW {
 
     /// The parameters of the next step.
     pub fn params(&self) -> &ParamsAdamW {
-        self.others.params()
+        &self.params
     }
 
     /// Takes other parameters from the next step on.
     pub fn set_params(&mut self, params: ParamsAdamW) {
-        self.others.set_params(params);
+        self.params = params;
     }
+
+    /// What the optimiser remembers of its steps, by name: for each variable, which `vars` names,
+    /// `NAME.first_moment` and `NAME.second_moment`, of the variable's shape and dtype; and `steps`, a
+    /// `u32`. Saved beside the variables, for example by [`candle_core::safetensors::save`], it lets a
+    /// later run go on with [`load_state`](Self::load_state) as if there had been no interruption.
+    ///
+    /// # Errors
+    /// A variable is not among `vars`, or the optimiser was given it twice.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Result};
+    /// use hypernn::nn::{AdamW, VarBuilder, VarMap, linear};
+    ///
+    /// # fn main() -> Result<()> {
+    /// let vars = VarMap::new();
+    /// linear(3, 1, VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu).pp("fc"))?;
+    /// let optimizer = AdamW::new_lr(vars.all_vars(), 0.01)?;
+    /// let state = optimizer.state(&vars)?;
+    /// assert_eq!(state["fc.weight.first_moment"].dims(), [1, 3]);
+    ///
+    /// let mut later = AdamW::new_lr(vars.all_vars(), 0.01)?;
+    /// later.load_state(&vars, &state)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn state(&self, vars: &VarMap) -> Result<HashMap<String, Tensor>> {
+        let steps = Tensor::new(self.steps as u32, &Device::Cpu)?;
+        let mut state = HashMap::from([(STEPS.to_owned(), steps)]);
+        for (name, (var, moments)) in self.names(vars)?.into_iter().zip(&self.vars) {
+            for (key, moment) in MOMENTS.iter().zip(moments.to_tensors(var)?) {
+                if state.insert(format!("{name}.{key}"), moment).is_some() {
+                    bail!("adam_w: the optimiser has `{name}` twice, so its state has no name");
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    /// Goes on from what [`state`](Self::state) gave. Learning rate and other parameters stay as they
+    /// are; tensors of other names are left out.
+    ///
+    /// # Errors
+    /// As of [`state`](Self::state); or a tensor is missing, or is not of its variable's shape and
+    /// dtype. The optimiser is as it was then.
+    pub fn load_state(&mut self, vars: &VarMap, state: &HashMap<String, Tensor>) -> Result<()> {
+        let steps = find(state, STEPS)?.to_scalar::<u32>()?;
+        let mut found = Vec::with_capacity(self.vars.len());
+        for (name, (var, _)) in self.names(vars)?.into_iter().zip(&self.vars) {
+            let moment = |key| moment_of(var, state, &format!("{name}.{key}"));
+            let [first, second] = MOMENTS.map(moment);
+            found.push(Moments::from_tensors(var, [&first?, &second?])?);
+        }
+        let own = self.vars.iter_mut().map(|(_, moments)| moments);
+        own.zip(found).for_each(|(own, found)| *own = found);
+        self.steps = steps as usize;
+        Ok(())
+    }
+
+    /// The name of each variable.
+    fn names(&self, vars: &VarMap) -> Result<Vec<String>> {
+        let names = names_by_id(vars)?;
+        let name = |var: &Var| match names.get(&var.id()) {
+            Some(name) => Ok(name.clone()),
+            None => bail!(
+                "adam_w: the optimiser has a variable of shape {:?} that the `VarMap` does not name",
+                var.shape()
+            ),
+        };
+        self.vars.iter().map(|(var, _)| name(var)).collect()
+    }
+}
+
+const STEPS: &str = "steps";
+const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
+
+fn names_by_id(vars: &VarMap) -> Result<HashMap<TensorId, String>> {
+    let Ok(vars) = vars.data().lock() else { bail!("adam_w: the `VarMap` is poisoned") };
+    Ok(vars.iter().map(|(name, var)| (var.id(), name.clone())).collect())
+}
+
+fn find<'a>(state: &'a HashMap<String, Tensor>, name: &str) -> Result<&'a Tensor> {
+    match state.get(name) {
+        Some(tensor) => Ok(tensor),
+        None => bail!("adam_w: the state has no `{name}`"),
+    }
+}
+
+/// A moment of this variable, on its device.
+fn moment_of(var: &Var, state: &HashMap<String, Tensor>, name: &str) -> Result<Tensor> {
+    let moment = find(state, name)?;
+    let kind = |tensor: &Tensor| format!("{:?} {:?}", tensor.dtype(), tensor.shape());
+    if (moment.shape(), moment.dtype()) != (var.shape(), var.dtype()) {
+        bail!("adam_w: `{name}` is {}, expected {}", kind(moment), kind(var));
+    }
+    moment.to_device(var.device())
 }

@@ -21,17 +21,40 @@ const RUN: usize = 1 << 14;
 pub(crate) enum Moments {
     F32([Vec<f32>; 2]),
     F64([Vec<f64>; 2]),
+    /// Where candle's own operations serve the variable.
+    Other([Tensor; 2]),
 }
 
 impl Moments {
-    /// None yet; `None` where candle's own operations serve the variable.
-    pub(crate) fn of(var: &Var) -> Option<Self> {
+    /// Before the first step.
+    pub(crate) fn zeros(var: &Var) -> Result<Self> {
         let count = var.elem_count();
-        match var.dtype() {
-            _ if !is_direct(var) => None,
-            DType::F32 => Some(Self::F32([vec![0.; count], vec![0.; count]])),
-            _ => Some(Self::F64([vec![0.; count], vec![0.; count]])),
-        }
+        Ok(match var.dtype() {
+            _ if !is_direct(var) => Self::Other([var.zeros_like()?, var.zeros_like()?]),
+            DType::F32 => Self::F32([vec![0.; count], vec![0.; count]]),
+            _ => Self::F64([vec![0.; count], vec![0.; count]]),
+        })
+    }
+
+    /// These; they have the variable's shape, dtype and device.
+    pub(crate) fn from_tensors(var: &Var, [first, second]: [&Tensor; 2]) -> Result<Self> {
+        let (flat_first, flat_second) = (first.flatten_all()?, second.flatten_all()?);
+        Ok(match var.dtype() {
+            _ if !is_direct(var) => Self::Other([first.copy()?, second.copy()?]),
+            DType::F32 => Self::F32([flat_first.to_vec1()?, flat_second.to_vec1()?]),
+            _ => Self::F64([flat_first.to_vec1()?, flat_second.to_vec1()?]),
+        })
+    }
+
+    /// Both, in the variable's shape, dtype and device.
+    pub(crate) fn to_tensors(&self, var: &Var) -> Result<[Tensor; 2]> {
+        let (shape, device) = (var.shape(), var.device());
+        let [first, second] = match self {
+            Self::F32(moments) => moments.each_ref().map(|values| Tensor::new(&**values, device)),
+            Self::F64(moments) => moments.each_ref().map(|values| Tensor::new(&**values, device)),
+            Self::Other(moments) => moments.each_ref().map(Tensor::copy),
+        };
+        Ok([first?.reshape(shape)?, second?.reshape(shape)?])
     }
 
     /// Moves the variable; `steps` counts this one.
@@ -41,6 +64,9 @@ impl Moments {
         grad: &Tensor,
         (params, steps): (&ParamsAdamW, usize),
     ) -> Result<()> {
+        if let Self::Other(moments) = self {
+            return step_by_candle(var, moments, grad, (params, steps));
+        }
         if grad.shape() != var.shape() {
             let (grad, var) = (grad.shape(), var.shape());
             bail!("adam_w: the gradient has shape {grad:?}, expected the variable's, {var:?}");
@@ -49,6 +75,23 @@ impl Moments {
         let step = Step { params, steps, moments: RefCell::new(self) };
         var.inplace_op2(&grad.contiguous()?, &step)
     }
+}
+
+/// The same as [`Factors::apply_run`], by candle's operations.
+fn step_by_candle(
+    var: &Var,
+    [first, second]: &mut [Tensor; 2],
+    grad: &Tensor,
+    (params, steps): (&ParamsAdamW, usize),
+) -> Result<()> {
+    let ParamsAdamW { lr, beta1, beta2, eps, weight_decay } = *params;
+    let (grad, value) = (grad.detach(), var.as_detached_tensor());
+    let unbiased = |mean: &Tensor, beta: f64| mean * (1. / (1. - beta.powi(steps as i32)));
+    *first = ((&*first * beta1)? + (&grad * (1. - beta1))?)?;
+    *second = ((&*second * beta2)? + (grad.sqr()? * (1. - beta2))?)?;
+    let root = (unbiased(second, beta2)?.sqrt()? + eps)?;
+    let direction = (unbiased(first, beta1)? / root)?;
+    var.set(&((value * (1. - lr * weight_decay))? - (direction * lr)?)?)
 }
 
 /// Whether two tensors have the same memory, which could not be read while it is written.

@@ -4,7 +4,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::nn::testing::numbers;
-use crate::nn::{AdamW, Optimizer, ParamsAdamW};
+use crate::nn::{AdamW, Optimizer, ParamsAdamW, VarMap};
 
 /// Of one value, some, and of more than one thread takes at a time.
 const SHAPES: [&[usize]; 4] = [&[], &[7], &[3, 5], &[2, 40_000]];
@@ -125,5 +125,66 @@ fn it_names_what_does_not_fit() -> Result<()> {
         "{wrong_dtype}"
     );
     assert_eq!(bits(&var)?, [0; 6]);
+    Ok(())
+}
+
+/// The variables of [`variables`], under names.
+fn named(vars: &[Var]) -> VarMap {
+    let map = VarMap::new();
+    let names = vars.iter().enumerate().map(|(index, var)| (format!("v{index}"), var.clone()));
+    map.data().lock().unwrap().extend(names);
+    map
+}
+
+/// Five steps, the state and the variables carried over to a new optimiser, five more: as ten.
+#[test]
+fn it_goes_on_from_its_state() -> Result<()> {
+    let (whole, parts) = (variables()?, variables()?);
+    let mut optimizer = AdamW::new_lr(whole.clone(), 0.03)?;
+    (0..10).try_for_each(|step| optimizer.step(&gradients(&whole, step)?))?;
+
+    let mut first = AdamW::new_lr(parts.clone(), 0.03)?;
+    (0..5).try_for_each(|step| first.step(&gradients(&parts, step)?))?;
+    let state = first.state(&named(&parts))?;
+    let later =
+        parts.iter().map(|var| Var::from_tensor(&var.copy()?)).collect::<Result<Vec<_>>>()?;
+    let mut second = AdamW::new_lr(later.clone(), 0.03)?;
+    second.load_state(&named(&later), &state)?;
+    (5..10).try_for_each(|step| second.step(&gradients(&later, step)?))?;
+    assert_same(&later, &whole, 10)
+}
+
+#[test]
+fn a_state_that_does_not_fit_changes_nothing() -> Result<()> {
+    let vars = variables()?;
+    let names = named(&vars);
+    let mut optimizer = AdamW::new_lr(vars.clone(), 0.03)?;
+    optimizer.step(&gradients(&vars, 1)?)?;
+    let state = optimizer.state(&names)?;
+    let first_line = |result: Result<()>| {
+        result.unwrap_err().to_string().lines().next().unwrap_or_default().to_owned()
+    };
+
+    let mut missing = state.clone();
+    missing.remove("v16.second_moment");
+    let message = first_line(optimizer.load_state(&names, &missing));
+    assert_eq!(message, "adam_w: the state has no `v16.second_moment`");
+    let mut other = state.clone();
+    other.insert("v5.first_moment".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu)?);
+    let message = first_line(optimizer.load_state(&names, &other));
+    assert_eq!(message, "adam_w: `v5.first_moment` is F32 [3], expected F32 [7]");
+    let message = first_line(optimizer.load_state(&VarMap::new(), &state));
+    let expected =
+        "adam_w: the optimiser has a variable of shape [3] that the `VarMap` does not name";
+    assert_eq!(message, expected);
+    let twice = AdamW::new_lr(vec![vars[1].clone(), vars[1].clone()], 0.1)?;
+    let message = first_line(twice.state(&names).map(drop));
+    assert_eq!(message, "adam_w: the optimiser has `v1` twice, so its state has no name");
+
+    let after = optimizer.state(&names)?;
+    for (name, tensor) in &state {
+        let values = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
+        assert_eq!(values(tensor)?, values(&after[name])?, "{name}");
+    }
     Ok(())
 }
