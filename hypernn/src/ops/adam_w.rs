@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use candle_nn::ParamsAdamW;
+use pulp::NullaryFnOnce;
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
@@ -192,23 +193,42 @@ impl<T: Scalar> Factors<T> {
         else {
             bail!("adam_w: the variable is not contiguous");
         };
-        let runs = values[start..end].par_chunks_mut(RUN).zip(first.par_chunks_mut(RUN));
-        let runs = runs.zip(second.par_chunks_mut(RUN));
-        let runs = runs.zip(grads[grad_start..grad_end].par_chunks(RUN));
+        let (values, grads) = (&mut values[start..end], &grads[grad_start..grad_end]);
+        // Even one of rayon's threads is another than this, which would have to wait for it.
+        if values.len() <= RUN || rayon::current_num_threads() == 1 {
+            wide(Move { factors: self, values, first, second, grads });
+            return Ok(());
+        }
+        let runs = values.par_chunks_mut(RUN).zip(first.par_chunks_mut(RUN));
+        let runs = runs.zip(second.par_chunks_mut(RUN)).zip(grads.par_chunks(RUN));
         runs.for_each(|(((values, first), second), grads)| {
-            wide(|| self.apply_run(values, (first, second), grads));
+            wide(Move { factors: self, values, first, second, grads });
         });
         Ok(())
     }
+}
+
+/// The step of some values of a variable.
+struct Move<'a, T> {
+    factors: &'a Factors<T>,
+    values: &'a mut [T],
+    first: &'a mut [T],
+    second: &'a mut [T],
+    grads: &'a [T],
+}
+
+impl<T: Scalar> NullaryFnOnce for Move<'_, T> {
+    type Output = ();
 
     #[inline(always)]
-    fn apply_run(&self, values: &mut [T], (first, second): (&mut [T], &mut [T]), grads: &[T]) {
+    fn call(self) {
+        let Self { factors, values, first, second, grads } = self;
         let moments = first.iter_mut().zip(second);
         for ((value, (first, second)), &grad) in values.iter_mut().zip(moments).zip(grads) {
-            let (mean, mean_hat) = self.first.next(*first, grad);
-            let (square, square_hat) = self.second.next(*second, grad * grad);
-            let direction = mean_hat / (square_hat.sqrt() + self.eps);
-            *value = scaled(*value, self.decay) - scaled(direction, self.learning_rate);
+            let (mean, mean_hat) = factors.first.next(*first, grad);
+            let (square, square_hat) = factors.second.next(*second, grad * grad);
+            let direction = mean_hat / (square_hat.sqrt() + factors.eps);
+            *value = scaled(*value, factors.decay) - scaled(direction, factors.learning_rate);
             (*first, *second) = (mean, square);
         }
     }
