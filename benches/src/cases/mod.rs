@@ -98,12 +98,13 @@ impl Step {
 }
 
 type Run<T> = Box<dyn Fn() -> Result<T>>;
+type Loss = dyn Fn(&Tensor) -> Result<Tensor>;
 
 /// A network and its input.
 pub struct Network {
     generate: Option<Run<()>>,
     forward: Run<Tensor>,
-    loss: Box<dyn Fn(&Tensor) -> Result<Tensor>>,
+    loss: Box<Loss>,
     /// The largest norm of all gradients, where they are clipped.
     clip: Option<f64>,
 }
@@ -245,8 +246,8 @@ pub fn variables(vars: &VarMap) -> VarBuilder<'static> {
 /// Makes what is generated a tenth: the output of a deep target would else have no finite value.
 fn shrink(vars: &VarMap) -> Result<()> {
     let Ok(data) = vars.data().lock() else { bail!("another thread failed") };
-    let generators = data.iter().filter(|(name, _)| name.starts_with("generator."));
-    generators.map(|(_, var)| var.set(&(var.as_detached_tensor() * 0.1)?)).collect()
+    let mut generators = data.iter().filter(|(name, _)| name.starts_with("generator."));
+    generators.try_for_each(|(_, var)| var.set(&(var.as_detached_tensor() * 0.1)?))
 }
 
 /// The same values as tensors that nothing trains.
