@@ -113,7 +113,7 @@ fn summary<'a>(run: &Run, history: [&'a History; 2], difference: f64) -> Summary
         batch_size: run.args.batch_size,
         learning_rate: run.args.learning_rate,
         plain_learning_rate: run.args.plain_learning_rate,
-        validation: run.args.validation,
+        validation: run.args.validation.validation,
         seed: run.args.common.seed,
         device: device_name(&run.device),
         quick: run.args.common.quick,

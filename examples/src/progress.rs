@@ -11,7 +11,8 @@ use crate::args::Resume;
 use crate::checkpoint::Checkpoint;
 use crate::train::{History, cosine, loss_value};
 
-const TEMPLATE: &str = "{prefix} {wide_bar:.cyan/blue} {msg}  {eta} left";
+/// What a progress bar shows.
+pub(crate) const TEMPLATE: &str = "{prefix} {wide_bar:.cyan/blue} {msg}  {eta} left";
 
 /// A bar of `steps` steps with room for a message, drawn only in a terminal.
 ///

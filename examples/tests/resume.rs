@@ -95,6 +95,12 @@ fn continual() {
     interrupted_is_whole("continual", &["--dataset", "digits"], text, resumed);
 }
 
+#[test]
+fn image_field() {
+    let args = ["--dataset", "digits"];
+    interrupted_is_whole("image_field", &args, "step 4/40", "hypernetwork: goes on after step");
+}
+
 /// In the midst of the second network: the first is not trained again.
 #[test]
 fn names() {
