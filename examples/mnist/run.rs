@@ -6,11 +6,13 @@ use anyhow::Result;
 use candle_core::Device;
 use hypernn::nn::{VarBuilder, VarMap};
 use hypernn_examples::args::{Common, Resume, Validation, device_name, positive};
+use hypernn_examples::beside::introduction;
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::data::mnist::Dataset;
 use hypernn_examples::data::{Batches, Images};
 use hypernn_examples::fit::Fit;
-use hypernn_examples::report::{commas, percent};
+
+use crate::finish::SIZES;
 
 /// Trains a hypernetwork that generates a convolutional image classifier, and the same classifier
 /// with weights of its own.
@@ -71,18 +73,10 @@ impl Run {
     }
 
     /// What is about to happen.
-    pub fn introduction(&self, params: usize, target_params: usize) -> String {
-        format!(
-            "{}: {} images to train on, {} to test on, on {}.\n\
-             A hypernetwork of {} parameters generates a network of {}: {}.",
-            self.args.dataset.name(),
-            commas(self.images.train.len()),
-            commas(self.images.test.len()),
-            device_name(&self.device),
-            commas(params),
-            commas(target_params),
-            percent(params as f64 / target_params as f64)
-        )
+    pub fn introduction(&self) -> String {
+        let name = self.args.dataset.name();
+        let images = [self.images.train.len(), self.images.test.len()];
+        format!("{name}: {}", introduction(images, &device_name(&self.device), SIZES))
     }
 
     /// The number of epochs; three in a quick run.
