@@ -1,6 +1,7 @@
 //! What the examples share: data, training helpers, progress bars, pictures and reports.
 
 pub mod args;
+pub mod beside;
 pub mod checkpoint;
 pub mod data;
 pub mod fit;
