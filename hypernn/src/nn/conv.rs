@@ -6,6 +6,7 @@ use super::affine::Affine;
 use super::slide::Slide;
 use super::{norm, sets};
 use crate::check::{Problem, first, zero};
+use crate::ops::convolved::add_bias;
 use crate::ops::product::{product, product_transposed};
 use crate::ops::scalar::is_direct;
 use crate::ops::unfold::{Axis, Windows, fold, unfold};
@@ -90,6 +91,10 @@ macro_rules! layer {
             fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
                 self.params.visit(visitor)
             }
+
+            fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+                self.params.reused(name)
+            }
         }
 
         impl Parameters for candle_nn::$Layer {
@@ -162,9 +167,41 @@ impl Convolution<'_> {
         let ys = if is_direct(&images) {
             weights.params.convolution(&images, windows)?
         } else {
-            composed(&images, &weights.tracked()?, windows)?
+            self.on_device(&images, &weights, windows)?
         };
         if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
+    }
+
+    /// Where each operation is a launch: by candle's own kernels where those serve, which is one set
+    /// and one group, without gradients or with sinks for them. candle's own backward gives an error
+    /// for some strides.
+    fn on_device(&self, images: &Tensor, weights: &Weights, windows: Windows) -> Result<Tensor> {
+        let (weight, bias) = (weights.weight(), weights.params.bias());
+        let all = [Some(images), Some(weight), bias];
+        match (weights.params.sinks(), bias) {
+            _ if weights.sets * self.groups != 1 => {}
+            (Some((of_weight, Some(of_bias))), Some(bias)) => {
+                let (ys, sinks) = (self.by_candle(images, weight)?, [of_weight, of_bias]);
+                return add_bias(&ys, images, [weight, bias], windows, sinks);
+            }
+            _ if !all.into_iter().flatten().any(Tensor::track_op) => {
+                return add_to_channels(&self.by_candle(images, weight)?, bias);
+            }
+            _ => {}
+        }
+        composed(images, &weights.tracked()?, windows)
+    }
+
+    /// One set and one group, without a bias.
+    fn by_candle(&self, images: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let Self { stride, padding, dilation, .. } = *self;
+        let (images, weight) = (images.detach().contiguous()?, weight.detach().squeeze(0)?);
+        let weight = weight.contiguous()?;
+        if self.axes == 2 {
+            return images.conv2d(&weight, padding, stride, dilation, 1);
+        }
+        let (lines, weight) = (images.squeeze(2)?, weight.squeeze(2)?);
+        lines.conv1d(&weight, padding, stride, dilation, 1)?.unsqueeze(2)
     }
 
     /// `[B, in, …]` to `[B, out, …]`, the transpose of a convolution from `out` to `in`.
@@ -180,7 +217,7 @@ impl Convolution<'_> {
             .transpose(1, 2)?
             .reshape((matrices, in_channels / self.groups, rows * height * width))?;
         let columns = product_transposed(&weights.matrices(self.groups)?, &lines)?;
-        let ys = add_bias(&fold(&columns, windows)?, weights.params.bias())?;
+        let ys = add_to_channels(&fold(&columns, windows)?, weights.params.bias())?;
         if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
     }
 
@@ -298,9 +335,12 @@ fn composed(images: &Tensor, weights: &Weights, windows: Windows) -> Result<Tens
 const STILL: Axis = Axis { pixels: 1, positions: 1, taps: 1, stride: 1, padding: 0, dilation: 1 };
 
 /// Adds `[G, C]` to images `[B, C, H, W]`.
-fn add_bias(images: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+fn add_to_channels(images: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let Some(bias) = bias else { return Ok(images.clone()) };
     let (batch, channels, height, width) = images.dims4()?;
+    if !images.device().is_cpu() && bias.dim(0)? == 1 {
+        return images.broadcast_add(&bias.reshape((1, channels, 1, 1))?);
+    }
     let by_line = norm::per_channel(bias, batch)?;
     images
         .reshape((batch * channels, height * width))?
@@ -314,6 +354,8 @@ mod tests {
 
     use super::super::testing::{distance, numbers};
     use super::*;
+    use crate::ops::split::{Pattern, Segment, split};
+    use crate::target::source::Served;
 
     fn variable(dims: &[usize], seed: u64) -> Result<Var> {
         let values = numbers(dims.iter().product(), seed);
@@ -353,6 +395,74 @@ mod tests {
                 match (direct.get(variable), other.get(variable)) {
                     (Some(direct), Some(other)) => assert!(distance(direct, other)? < 1e-12),
                     _ => candle_core::bail!("a gradient is missing"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    const CONV2D: [usize; 4] = [4, 2, 3, 3];
+    const CONV1D: [usize; 3] = [4, 2, 3];
+
+    /// A weight of these dimensions and a bias, cut from generated parameters.
+    fn generated(values: &Tensor, dims: &[usize]) -> Result<Affine> {
+        let len = dims.iter().product();
+        let segment =
+            |offset, dims: &[usize]| Segment { offset, dims: dims.to_vec(), scale: 0.5, shift: 0. };
+        let segments = [segment(0, dims), segment(len, &dims[..1])];
+        let cuts = split(&values.clone().into(), None, &Pattern::new(segments.into_iter()))?;
+        let served = |index: usize| {
+            let (tensor, sink) = (cuts.tensors[index].clone(), cuts.sinks.get(index).cloned());
+            Served { tensor, sink }
+        };
+        Ok(Affine { weight: served(0), bias: Some(served(1)), adapter: None })
+    }
+
+    /// Generated weights of one set take candle's kernels on devices: values and gradients are those of
+    /// the direct convolution, for strides too whose remainder candle's own backward does not take.
+    #[test]
+    fn candles_kernels_give_the_direct_convolution() -> Result<()> {
+        for (dims, stride) in [(&CONV2D[..], 1), (&CONV2D, 2), (&CONV1D, 1), (&CONV1D, 2)] {
+            let values = variable(&[dims.iter().product::<usize>() + 4], 1)?;
+            let images = variable(&[&[3, 2][..], &[6, 7][..dims.len() - 2]].concat(), 2)?;
+            for values in [values.as_tensor().clone(), values.as_detached_tensor()] {
+                let params = generated(&values, dims)?;
+                let layer = Convolution {
+                    layer: "conv",
+                    axes: dims.len() - 2,
+                    params: &params,
+                    stride,
+                    padding: 1,
+                    output_padding: 0,
+                    dilation: 2,
+                    groups: 1,
+                };
+                let weights = layer.weights()?;
+                let input = if values.track_op() {
+                    images.clone().into_inner()
+                } else {
+                    images.as_detached_tensor()
+                };
+                let images = layer.images(&input, &weights, [2, 4])?;
+                let windows = layer.windows(&weights, &images, Convolution::axis)?;
+                let found = layer.on_device(&images, &weights, windows)?;
+                let found = if layer.axes < 2 { found.squeeze(2)? } else { found };
+                let expected = layer.forward(&input)?;
+                assert!(distance(&found, &expected)? < 1e-12);
+                if !values.track_op() {
+                    assert!(!found.track_op());
+                    continue;
+                }
+                let grads = [&found, &expected].map(|ys| ys.sqr()?.sum_all()?.backward());
+                let [found, expected] = grads;
+                let (found, expected) = (found?, expected?);
+                for variable in [&values, &input] {
+                    match (found.get(variable), expected.get(variable)) {
+                        (Some(found), Some(expected)) => {
+                            assert!(distance(found, expected)? < 1e-12)
+                        }
+                        _ => candle_core::bail!("a gradient is missing"),
+                    }
                 }
             }
         }
