@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use candle_core::{DType, Tensor};
+use candle_core::DType;
 use hypernn::HyperTarget;
 use hypernn::nn::{Module, VarBuilder, VarMap};
 use hypernn_examples::args::device_name;
 use hypernn_examples::plot;
 use hypernn_examples::report::{commas, percent, table, write_json};
+use hypernn_examples::round_trip::{agrees, largest_difference, verdict};
 use hypernn_examples::train::History;
 use serde::Serialize;
 
@@ -44,11 +45,11 @@ pub fn finish(
     (hyper, hyper_history): (&HyperDigitNet, &History),
     (plain, plain_history): (&DigitNet, &History),
 ) -> Result<()> {
-    let out = run.args.common.out_dir("digits")?;
+    let out = &run.out;
     let histories = [hyper_history, plain_history];
     print_table(histories);
-    draw(&out, histories, &hyper.generate_params()?.unpack()?, plain)?;
-    let difference = round_trip(run, hyper, &out)?;
+    draw(out, histories, &hyper.generate_params()?.unpack()?, plain)?;
+    let difference = round_trip(run, hyper, out)?;
     write_json(&out.join("summary.json"), &summary(run, histories, difference))?;
     println!("Pictures, checkpoints and summary.json are in {}.", out.display());
     ensure!(agrees(difference), "what was saved does not compute what was trained");
@@ -93,33 +94,12 @@ fn round_trip(run: &Run, hyper: &HyperDigitNet, out: &Path) -> Result<f64> {
     let logits = hyper.forward(images)?;
     let others = [reloaded.forward(images)?, ordinary.forward(images)?];
     let difference = largest_difference(&logits, &others)?;
-    report_round_trip(difference);
-    Ok(difference)
-}
-
-fn report_round_trip(difference: f64) {
-    let verdict = match difference {
-        0. => "exactly".to_owned(),
-        _ => format!("up to {difference:.1e}"),
-    };
     println!(
         "Logits of the hypernetwork, of the reloaded one and of the ordinary network built from \
-         the baked checkpoint agree {verdict}."
+         the baked checkpoint agree {}.",
+        verdict(difference)
     );
-}
-
-fn largest_difference(logits: &Tensor, others: &[Tensor]) -> Result<f64> {
-    let mut largest = 0f64;
-    for other in others {
-        let difference = (logits - other)?.abs()?.max_all()?.to_dtype(DType::F64)?;
-        largest = largest.max(difference.to_scalar::<f64>()?);
-    }
-    Ok(largest)
-}
-
-/// On the processor the difference is zero; elsewhere sums may be taken in another order.
-fn agrees(difference: f64) -> bool {
-    difference <= 1e-4
+    Ok(difference)
 }
 
 fn summary<'a>(run: &Run, history: [&'a History; 2], difference: f64) -> Summary<'a> {

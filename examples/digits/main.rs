@@ -48,10 +48,12 @@ hypernetwork! {
 /// The training loop is candle's: nothing in it knows whether `net` owns its weights or generates
 /// them.
 fn train(name: &str, vars: &VarMap, net: &impl Module, peak: f64, run: &Run) -> Result<History> {
-    let mut batches = run.batches()?;
     let mut optimizer = AdamW::new_lr(vars.all_vars(), peak)?;
-    let mut progress = Progress::new(name, run.epochs(), batches.per_epoch())?;
-    for _ in 0..run.epochs() {
+    let mut progress = Progress::new(name, run.epochs(), run.batches()?.per_epoch())?;
+    let checkpoint = run.checkpoint(name);
+    progress.resume(run.args.resume, &checkpoint, (vars, &mut optimizer))?;
+    let mut batches = run.batches()?.after(progress.epochs_done());
+    while !progress.is_complete() {
         for batch in batches.epoch() {
             let (images, labels) = batch?;
             optimizer.set_learning_rate(progress.cosine(peak));
@@ -60,6 +62,7 @@ fn train(name: &str, vars: &VarMap, net: &impl Module, peak: f64, run: &Run) -> 
             progress.step(&loss, optimizer.learning_rate())?;
         }
         progress.epoch(accuracy(net, &run.digits.test)?);
+        checkpoint.save(vars, &optimizer, progress.history())?;
     }
     Ok(progress.finish())
 }

@@ -1,9 +1,12 @@
 //! The options of the run, and what follows from them.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use candle_core::{DType, Device};
 use hypernn::nn::{VarBuilder, VarMap};
-use hypernn_examples::args::{Common, device_name, positive};
+use hypernn_examples::args::{Common, Resume, device_name, positive};
+use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::data::{Batches, Images, digits};
 use hypernn_examples::report::{commas, percent};
 
@@ -30,6 +33,10 @@ pub struct Args {
     /// Options that every example has.
     #[command(flatten)]
     pub common: Common,
+
+    /// Whether to go on with an interrupted run.
+    #[command(flatten)]
+    pub resume: Resume,
 }
 
 /// What both networks are trained with.
@@ -40,14 +47,16 @@ pub struct Run {
     pub device: Device,
     /// The data, on the device.
     pub digits: Images,
+    /// The folder for the results.
+    pub out: PathBuf,
 }
 
 impl Run {
-    /// Opens the device and loads the data.
+    /// Opens the device, loads the data and creates the folder for the results.
     pub fn new(args: Args) -> Result<Self> {
-        let device = args.common.device.open()?;
+        let (device, out) = (args.common.device.open()?, args.common.out_dir("digits")?);
         let digits = digits::load(&device)?;
-        Ok(Self { args, device, digits })
+        Ok(Self { args, device, digits, out })
     }
 
     /// What is about to happen.
@@ -73,6 +82,13 @@ impl Run {
     /// The training batches; both networks see the same, in the same order.
     pub fn batches(&self) -> Result<Batches<'_>> {
         Batches::new(&self.digits.train, self.args.batch_size as usize, self.args.common.seed)
+    }
+
+    /// Where the training of this network is kept, epoch by epoch.
+    pub fn checkpoint(&self, name: &str) -> Checkpoint {
+        let (common, resume) = (self.args.common.settings(), Resume { resume: false });
+        let settings = Args { common, resume, ..self.args.clone() };
+        Checkpoint::new(&self.out, name, format!("{settings:?}"))
     }
 
     /// New variables, drawn from the seed.

@@ -27,6 +27,12 @@ pub struct Common {
 }
 
 impl Common {
+    /// Without the folder, which changes no number: what a checkpoint is compared by.
+    #[must_use]
+    pub fn settings(&self) -> Self {
+        Self { out: None, ..self.clone() }
+    }
+
     /// The folder for the results, created where it is missing.
     ///
     /// # Errors

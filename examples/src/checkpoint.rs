@@ -31,7 +31,8 @@ impl Checkpoint {
     /// Of the network of this name, in this folder. The settings are all that the run's numbers depend
     /// on, in any wording: a run does not go on with others.
     pub fn new(folder: &Path, name: &str, settings: impl Into<String>) -> Self {
-        Self { path: folder.join(format!("{name}.checkpoint")), settings: settings.into() }
+        let file = format!("{}.checkpoint", name.replace(' ', "_"));
+        Self { path: folder.join(file), settings: settings.into() }
     }
 
     /// Whether there is one.

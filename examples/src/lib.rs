@@ -3,7 +3,9 @@
 pub mod args;
 pub mod checkpoint;
 pub mod data;
+pub mod fit;
 pub mod plot;
 pub mod progress;
 pub mod report;
+pub mod round_trip;
 pub mod train;

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use candle_core::Tensor;
+use hypernn::nn::{AdamW, VarMap};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::args::Resume;
+use crate::checkpoint::Checkpoint;
 use crate::train::{History, cosine, loss_value};
 
 const TEMPLATE: &str = "{prefix} {wide_bar:.cyan/blue} {msg}  {eta} left";
@@ -18,6 +21,7 @@ const TEMPLATE: &str = "{prefix} {wide_bar:.cyan/blue} {msg}  {eta} left";
 pub struct Progress {
     bar: ProgressBar,
     epochs: usize,
+    steps: usize,
     losses: Vec<f64>,
     history: History,
 }
@@ -32,12 +36,53 @@ impl Progress {
             .with_style(ProgressStyle::with_template(TEMPLATE)?)
             .with_prefix(name.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
-        Ok(Self { bar, epochs, losses: Vec::new(), history: History::start(name) })
+        let history = History::start(name);
+        Ok(Self { bar, epochs, steps, losses: Vec::new(), history })
+    }
+
+    /// Goes on from a checkpoint of this network, where that is asked for and there is one.
+    ///
+    /// # Errors
+    /// The checkpoint is of another run, or can't be read.
+    pub fn resume(
+        &mut self,
+        Resume { resume }: Resume,
+        checkpoint: &Checkpoint,
+        (vars, optimizer): (&VarMap, &mut AdamW),
+    ) -> Result<()> {
+        if !resume || !checkpoint.exists() {
+            return Ok(());
+        }
+        self.history = checkpoint.load::<History>(vars, optimizer)?.resumed();
+        let (name, done) = (&self.history.name, self.epochs_done());
+        self.bar.suspend(|| println!("{name}: goes on after epoch {done}"));
+        self.bar.set_position((done * self.steps) as u64);
+        Ok(())
+    }
+
+    /// Whether all epochs are done.
+    pub fn is_complete(&self) -> bool {
+        self.epochs_done() >= self.epochs
+    }
+
+    /// The number of epochs that are done.
+    pub fn epochs_done(&self) -> usize {
+        self.history.loss.len()
+    }
+
+    /// The number of steps that are done, over all epochs.
+    pub fn steps_done(&self) -> usize {
+        self.bar.position() as usize
+    }
+
+    /// The course of the run so far.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// The learning rate of the step to come: a short rise to `peak`, then half a cosine to zero.
     pub fn cosine(&self, peak: f64) -> f64 {
-        cosine(peak, self.bar.position() as usize, self.bar.length().unwrap_or(0) as usize)
+        cosine(peak, self.steps_done(), self.bar.length().unwrap_or(0) as usize)
     }
 
     /// One step is done.

@@ -1,10 +1,10 @@
 //! What training loops share.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use candle_core::{D, DType, Module, Tensor};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::data::Split;
 
@@ -13,10 +13,18 @@ use crate::data::Split;
 /// # Errors
 /// The network's own.
 pub fn accuracy(net: &impl Module, split: &Split) -> Result<f64> {
-    let found = net.forward(&split.images)?.argmax(D::Minus1)?;
-    let right = found.eq(&split.labels)?.to_dtype(DType::F32)?;
-    Ok(f64::from(right.sum_all()?.to_scalar::<f32>()?) / split.len() as f64)
+    let mut right = 0.;
+    for start in (0..split.len()).step_by(ROWS) {
+        let part = split.narrow(start, ROWS.min(split.len() - start))?;
+        let found = net.forward(&part.images)?.argmax(D::Minus1)?;
+        let hits = found.eq(&part.labels)?.to_dtype(DType::F32)?.sum_all()?;
+        right += f64::from(hits.to_scalar::<f32>()?);
+    }
+    Ok(right / split.len() as f64)
 }
+
+/// Images that are classified at once: activations of ten thousand would take gigabytes.
+const ROWS: usize = 1000;
 
 /// A loss as a number.
 ///
@@ -41,7 +49,7 @@ pub fn cosine(peak: f64, step: usize, steps: usize) -> f64 {
 }
 
 /// The course of one training run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct History {
     /// What was trained.
     pub name: String,
@@ -51,7 +59,7 @@ pub struct History {
     pub accuracy: Vec<f64>,
     /// How long it took.
     pub seconds: f64,
-    #[serde(skip)]
+    #[serde(skip, default = "Instant::now")]
     start: Instant,
 }
 
@@ -60,6 +68,13 @@ impl History {
     pub fn start(name: &str) -> Self {
         let (loss, accuracy) = (Vec::new(), Vec::new());
         Self { name: name.to_owned(), loss, accuracy, seconds: 0., start: Instant::now() }
+    }
+
+    /// Lets the clock go on where it was stopped, in another process as a rule.
+    #[must_use]
+    pub fn resumed(self) -> Self {
+        let (now, before) = (Instant::now(), Duration::from_secs_f64(self.seconds));
+        Self { start: now.checked_sub(before).unwrap_or(now), ..self }
     }
 
     /// Adds an epoch.

@@ -66,8 +66,9 @@
 //! gives a set of weights of its own, and the target's tensors are `[G, …]`.
 //!
 //! [`hypernetwork`](mod@hypernetwork) holds the parts together and keeps its variables in files;
-//! [`seeded`] draws variables from a seed; [`check`] words what is wrong with a declaration, at
-//! compile time where sizes are constants, and [`flow`] follows shapes from layer to layer.
+//! [`seeded`] draws variables from a seed; [`continual`] keeps old tasks while new ones are learned;
+//! [`check`] words what is wrong with a declaration, at compile time where sizes are constants, and
+//! [`flow`] follows shapes from layer to layer.
 //!
 //! # Features
 //!
@@ -78,6 +79,7 @@
 
 pub mod check;
 pub mod condition;
+pub mod continual;
 pub mod embedding;
 mod files;
 pub mod flow;

@@ -1,25 +1,30 @@
-//! MNIST, and Fashion-MNIST in the same format: 60,000 images of 28×28 to train on, 10,000 to test on.
+//! MNIST, and Fashion-MNIST in the same format: 60,000 images of 28×28 to train on, 10,000 to test on;
+//! and the small digits, enlarged to that size.
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 
-use super::{Images, Split, fetched};
+use super::{Images, Split, digits, fetched};
 
-/// Which of the two.
+/// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Dataset {
     /// Handwritten digits.
     Mnist,
     /// Pieces of clothing.
     FashionMnist,
+    /// 1,797 small handwritten digits, enlarged: they are compiled in, so that nothing has to be
+    /// fetched.
+    Digits,
 }
 
 impl Dataset {
-    /// The name by which `data/fetch.sh` knows it.
+    /// Its name; that by which `data/fetch.sh` knows it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mnist => "mnist",
             Self::FashionMnist => "fashion-mnist",
+            Self::Digits => "digits",
         }
     }
 
@@ -28,6 +33,10 @@ impl Dataset {
     /// # Errors
     /// It has not been fetched, or a file is damaged.
     pub fn load(self, device: &Device) -> Result<Images> {
+        if self == Self::Digits {
+            let Images { train, test } = digits::load(device)?;
+            return Ok(Images { train: enlarged(train)?, test: enlarged(test)? });
+        }
         let split = |name| self.split(name, device);
         Ok(Images { train: split("train")?, test: split("t10k")? })
     }
@@ -48,6 +57,13 @@ impl Dataset {
         let bytes = fetched::read(self.name(), file)?;
         decode(&bytes, shape).with_context(|| format!("{}: {file}", self.name()))
     }
+}
+
+/// From 8×8 to 28×28: each pixel three by three, and a margin of two.
+fn enlarged(split: Split) -> Result<Split> {
+    let images = split.images.upsample_nearest2d(24, 24)?;
+    let images = images.pad_with_zeros(2, 2, 2)?.pad_with_zeros(3, 2, 2)?.contiguous()?;
+    Ok(Split { images, ..split })
 }
 
 /// The rows of an IDX file of bytes, each of this shape: how many there are, and their values.
@@ -78,6 +94,16 @@ mod tests {
         dims.iter().for_each(|&dim| bytes.extend([0, 0, 0, dim]));
         bytes.extend(values);
         bytes
+    }
+
+    #[test]
+    fn the_small_digits_have_the_same_size() -> Result<()> {
+        let digits = Dataset::Digits.load(&Device::Cpu)?;
+        assert_eq!(digits.test.images.dims(), [360, 1, 28, 28]);
+        let small = digits::load(&Device::Cpu)?.test.images;
+        let sum = |images: Tensor| anyhow::Ok(images.sum_all()?.to_scalar::<f32>()?);
+        assert!((sum(digits.test.images)? / sum(small)? - 9.).abs() < 1e-3);
+        Ok(())
     }
 
     #[test]

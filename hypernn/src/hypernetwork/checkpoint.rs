@@ -214,6 +214,11 @@ fn hash(tensors: &[(String, Tensor)]) -> Result<String> {
     Ok(hex(&hasher.finalize()))
 }
 
+/// Writes tensors alone, beside `path`, then renames.
+pub(crate) fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    write(path, tensors, Metadata::new())
+}
+
 /// Writes beside `path`, then renames.
 fn write(path: &Path, tensors: &[(String, Tensor)], metadata: Metadata) -> Result<()> {
     let partial = partial(path)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Module, ModuleT, Result, Tensor, bail};
+use candle_core::{DType, Device, Module, ModuleT, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::audit::Audit;
@@ -316,6 +316,11 @@ impl<T> DynamicHyperNetwork<T> {
     /// No sets, or the builder's own.
     pub fn buffers(&self, sets: usize, vb: VarBuilder<'_>) -> Result<Buffers> {
         Buffers::new((self.layout(), &self.core.kept.buffers), sets, &vb)
+    }
+
+    /// The dtype and device of the variables.
+    pub(crate) fn kind(&self) -> (DType, &Device) {
+        self.core.kind()
     }
 
     /// Which tensor of the target lies where in the flat vector.

@@ -1,0 +1,149 @@
+//! The options of the run, and what follows from them.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use candle_core::{DType, Device};
+use hypernn::nn::{VarBuilder, VarMap};
+use hypernn_examples::args::{Common, Resume, device_name, positive};
+use hypernn_examples::checkpoint::Checkpoint;
+use hypernn_examples::data::mnist::Dataset;
+use hypernn_examples::data::{Batches, Images};
+use hypernn_examples::fit::Fit;
+use hypernn_examples::report::commas;
+
+use crate::{HyperNet, Net};
+
+/// Learns five tasks one after the other, with and without the output regulariser.
+#[derive(clap::Parser, Clone, Debug)]
+pub struct Args {
+    /// What to split into tasks
+    #[arg(long, value_enum, default_value = "mnist")]
+    pub dataset: Dataset,
+
+    /// Passes over the images of each task
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub epochs: u32,
+
+    /// Highest learning rate
+    #[arg(long, default_value_t = 0.01, value_parser = positive, allow_negative_numbers = true)]
+    pub learning_rate: f64,
+
+    /// Weight of the output regulariser
+    #[arg(long, default_value_t = 0.1, value_parser = positive, allow_negative_numbers = true)]
+    pub beta: f64,
+
+    /// Images in each training step
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+
+    /// Training images are moved by up to so many pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 1)]
+    pub shift: usize,
+
+    /// Train without the last so many of the training images, and test on those: for choosing settings
+    #[arg(long, value_name = "IMAGES")]
+    pub validation: Option<usize>,
+
+    /// Options that every example has.
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Whether to go on with an interrupted run.
+    #[command(flatten)]
+    pub resume: Resume,
+}
+
+/// Two classes to tell from each other.
+pub struct Task {
+    /// Its name.
+    pub name: String,
+    /// The images of these classes.
+    pub images: Images,
+}
+
+/// What all training has in common.
+pub struct Run {
+    /// The options.
+    pub args: Args,
+    /// Where to compute.
+    pub device: Device,
+    /// The tasks, in order.
+    pub tasks: Vec<Task>,
+    /// The folder for the results.
+    pub out: PathBuf,
+}
+
+impl Run {
+    /// Opens the device, loads the data and creates the folder for the results.
+    pub fn new(args: Args) -> Result<Self> {
+        let (device, out) = (args.common.device.open()?, args.common.out_dir("continual")?);
+        let images = args.dataset.load(&device)?.standardized()?;
+        let images =
+            args.validation.map_or(Ok(images.clone()), |count| images.validation(count))?;
+        let tasks = (0..5).map(|task| split(&images, 2 * task, args.common.quick));
+        Ok(Self { tasks: tasks.collect::<Result<_>>()?, args, device, out })
+    }
+
+    /// What is about to happen.
+    pub fn introduction(&self) -> String {
+        format!(
+            "{} in {} tasks, on {}.\n\
+             A hypernetwork of {} parameters for the first task, and {} more for each other, generates \
+             networks of {}.",
+            self.args.dataset.name(),
+            self.tasks.len(),
+            device_name(&self.device),
+            commas(HyperNet::NUM_PARAMS),
+            commas(params_of_task()),
+            commas(Net::NUM_PARAMS)
+        )
+    }
+
+    /// The number of epochs for each task; two in a quick run.
+    pub fn epochs(&self) -> usize {
+        let epochs = self.args.epochs as usize;
+        if self.args.common.quick { epochs.min(2) } else { epochs }
+    }
+
+    /// A task's training batches.
+    pub fn batches(&self, task: usize) -> Result<Batches<'_>> {
+        let seed = self.args.common.seed;
+        Batches::new(&self.tasks[task].images.train, self.args.batch_size as usize, seed)
+    }
+
+    /// How what has this name is trained.
+    pub fn fit<'a>(&self, name: &'a str) -> Fit<'a> {
+        let (common, resume) = (self.args.common.settings(), Resume { resume: false });
+        let settings = Args { common, resume, ..self.args.clone() };
+        let checkpoint = Checkpoint::new(&self.out, name, format!("{settings:?}"));
+        let (epochs, peak, resume) = (self.epochs(), self.args.learning_rate, self.args.resume);
+        Fit { name, epochs, peak, checkpoint, resume }
+    }
+
+    /// A random number for each step of each task.
+    pub fn draw(&self, task: usize, step: usize) -> u64 {
+        let place = ((task as u64) << 32) + step as u64;
+        self.args.common.seed.wrapping_mul(1 << 40) ^ place
+    }
+
+    /// New variables, drawn from the seed.
+    pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
+        hypernn::seeded::var_builder(vars, self.args.common.seed, DType::F32, &self.device)
+    }
+}
+
+/// What a task adds to the hypernetwork.
+pub const fn params_of_task() -> usize {
+    120 * 16
+}
+
+/// The task of this class and the next; some of its images in a quick run.
+fn split(images: &Images, class: u32, quick: bool) -> Result<Task> {
+    let classes = class..class + 2;
+    let (train, test) =
+        (images.train.of_classes(classes.clone())?, images.test.of_classes(classes)?);
+    let images = Images { train, test };
+    let images = if quick { images.few(256, 60)? } else { images };
+    Ok(Task { name: format!("{class} or {}", class + 1), images })
+}

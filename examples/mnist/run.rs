@@ -1,0 +1,113 @@
+//! The options of the run, and what follows from them.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use candle_core::{DType, Device};
+use hypernn::nn::{VarBuilder, VarMap};
+use hypernn_examples::args::{Common, Resume, device_name, positive};
+use hypernn_examples::checkpoint::Checkpoint;
+use hypernn_examples::data::mnist::Dataset;
+use hypernn_examples::data::{Batches, Images};
+use hypernn_examples::fit::Fit;
+use hypernn_examples::report::{commas, percent};
+
+/// Trains a hypernetwork that generates a convolutional image classifier, and the same classifier
+/// with weights of its own.
+#[derive(clap::Parser, Clone, Debug)]
+pub struct Args {
+    /// What to classify
+    #[arg(long, value_enum, default_value = "mnist")]
+    pub dataset: Dataset,
+
+    /// Passes over the training images
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub epochs: u32,
+
+    /// Highest learning rate of the hypernetwork
+    #[arg(long, default_value_t = 0.03, value_parser = positive, allow_negative_numbers = true)]
+    pub learning_rate: f64,
+
+    /// Highest learning rate of the plain network
+    #[arg(long, default_value_t = 0.003, value_parser = positive, allow_negative_numbers = true)]
+    pub plain_learning_rate: f64,
+
+    /// Images in each training step
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+
+    /// Train without the last so many of the training images, and test on those: for choosing settings
+    #[arg(long, value_name = "IMAGES")]
+    pub validation: Option<usize>,
+
+    /// Options that every example has.
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Whether to go on with an interrupted run.
+    #[command(flatten)]
+    pub resume: Resume,
+}
+
+/// What both networks are trained with.
+pub struct Run {
+    /// The options.
+    pub args: Args,
+    /// Where to compute.
+    pub device: Device,
+    /// The data, on the device.
+    pub images: Images,
+    /// The folder for the results.
+    pub out: PathBuf,
+}
+
+impl Run {
+    /// Opens the device, loads the data and creates the folder for the results.
+    pub fn new(args: Args) -> Result<Self> {
+        let (device, out) = (args.common.device.open()?, args.common.out_dir("mnist")?);
+        let images = args.dataset.load(&device)?.standardized()?;
+        let images =
+            args.validation.map_or(Ok(images.clone()), |count| images.validation(count))?;
+        let images = if args.common.quick { images.few(1000, 500)? } else { images };
+        Ok(Self { args, device, images, out })
+    }
+
+    /// What is about to happen.
+    pub fn introduction(&self, params: usize, target_params: usize) -> String {
+        format!(
+            "{}: {} images to train on, {} to test on, on {}.\n\
+             A hypernetwork of {} parameters generates a network of {}: {}.",
+            self.args.dataset.name(),
+            commas(self.images.train.len()),
+            commas(self.images.test.len()),
+            device_name(&self.device),
+            commas(params),
+            commas(target_params),
+            percent(params as f64 / target_params as f64)
+        )
+    }
+
+    /// The number of epochs; three in a quick run.
+    pub fn epochs(&self) -> usize {
+        let epochs = self.args.epochs as usize;
+        if self.args.common.quick { epochs.min(3) } else { epochs }
+    }
+
+    /// The training batches; both networks see the same, in the same order.
+    pub fn batches(&self) -> Result<Batches<'_>> {
+        Batches::new(&self.images.train, self.args.batch_size as usize, self.args.common.seed)
+    }
+
+    /// How the network of this name is trained.
+    pub fn fit<'a>(&self, name: &'a str, peak: f64) -> Fit<'a> {
+        let (common, resume) = (self.args.common.settings(), Resume { resume: false });
+        let settings = Args { common, resume, ..self.args.clone() };
+        let checkpoint = Checkpoint::new(&self.out, name, format!("{settings:?}"));
+        Fit { name, epochs: self.epochs(), peak, checkpoint, resume: self.args.resume }
+    }
+
+    /// New variables, drawn from the seed.
+    pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
+        hypernn::seeded::var_builder(vars, self.args.common.seed, DType::F32, &self.device)
+    }
+}
