@@ -207,9 +207,10 @@ hypernetwork! {
 
 #[test]
 fn a_tied_weight_is_the_adapted_one() -> Result<()> {
-    let base = Tied::new(variables(1, DType::F64).1)?;
+    let (_trained, pretrained) = variables(1, DType::F64);
+    let base = Tied::new(pretrained.clone())?;
     let (vars, vb) = variables(2, DType::F64);
-    let hyper = HyperTied::new_from(vb, variables(1, DType::F64).1)?;
+    let hyper = HyperTied::new_from(vb, pretrained)?;
     let gains = variable(&vars, "gains")?;
     gains.set(&Tensor::full(2., gains.shape(), &Device::Cpu)?)?;
     let (condition, xs) = (input(&[3, 4], 5, DType::F64)?, input(&[6, 4], 6, DType::F64)?);

@@ -166,6 +166,9 @@ impl Convolution<'_> {
         let windows = self.windows(&weights, &images, Self::axis)?;
         let ys = if is_direct(&images) {
             weights.params.convolution(&images, windows)?
+        } else if images.device().is_cpu() {
+            // candle's own convolution has no half precision there.
+            composed(&images, &weights.tracked()?, windows)?
         } else {
             self.on_device(&images, &weights, windows)?
         };
@@ -177,19 +180,17 @@ impl Convolution<'_> {
     /// for some strides.
     fn on_device(&self, images: &Tensor, weights: &Weights, windows: Windows) -> Result<Tensor> {
         let (weight, bias) = (weights.weight(), weights.params.bias());
-        let all = [Some(images), Some(weight), bias];
-        match (weights.params.sinks(), bias) {
-            _ if weights.sets * self.groups != 1 => {}
-            (Some((of_weight, Some(of_bias))), Some(bias)) => {
-                let (ys, sinks) = (self.by_candle(images, weight)?, [of_weight, of_bias]);
-                return add_bias(&ys, images, [weight, bias], windows, sinks);
-            }
-            _ if !all.into_iter().flatten().any(Tensor::track_op) => {
-                return add_to_channels(&self.by_candle(images, weight)?, bias);
-            }
-            _ => {}
+        if weights.sets * self.groups != 1 {
+            return composed(images, &weights.tracked()?, windows);
         }
-        composed(images, &weights.tracked()?, windows)
+        if let Some((weight_sink, bias_sink)) = weights.params.sinks() {
+            let ys = self.by_candle(images, weight)?;
+            return add_bias(&ys, images, (weight, weight_sink), bias.zip(bias_sink), windows);
+        }
+        if [Some(images), Some(weight), bias].into_iter().flatten().any(Tensor::track_op) {
+            return composed(images, &weights.tracked()?, windows);
+        }
+        add_to_channels(&self.by_candle(images, weight)?, bias)
     }
 
     /// One set and one group, without a bias.
@@ -401,11 +402,8 @@ mod tests {
         Ok(())
     }
 
-    const CONV2D: [usize; 4] = [4, 2, 3, 3];
-    const CONV1D: [usize; 3] = [4, 2, 3];
-
-    /// A weight of these dimensions and a bias, cut from generated parameters.
-    fn generated(values: &Tensor, dims: &[usize]) -> Result<Affine> {
+    /// A weight of these dimensions and perhaps a bias, cut from generated parameters.
+    fn generated(values: &Tensor, dims: &[usize], bias: bool) -> Result<Affine> {
         let len = dims.iter().product();
         let segment =
             |offset, dims: &[usize]| Segment { offset, dims: dims.to_vec(), scale: 0.5, shift: 0. };
@@ -415,56 +413,59 @@ mod tests {
             let (tensor, sink) = (cuts.tensors[index].clone(), cuts.sinks.get(index).cloned());
             Served { tensor, sink }
         };
-        Ok(Affine { weight: served(0), bias: Some(served(1)), adapter: None })
+        Ok(Affine { weight: served(0), bias: bias.then(|| served(1)), adapter: None })
     }
+
+    /// What two convolutions over the same weights give; the first as on a device.
+    fn both(params: &Affine, axes: usize, stride: usize, input: &Tensor) -> Result<[Tensor; 2]> {
+        let layer = Convolution {
+            layer: "conv",
+            axes,
+            params,
+            stride,
+            padding: 1,
+            output_padding: 0,
+            dilation: 2,
+            groups: 1,
+        };
+        let weights = layer.weights()?;
+        let images = layer.images(input, &weights, [2, 4])?;
+        let windows = layer.windows(&weights, &images, Convolution::axis)?;
+        let found = layer.on_device(&images, &weights, windows)?;
+        Ok([if axes < 2 { found.squeeze(2)? } else { found }, layer.forward(input)?])
+    }
+
+    const KINDS: [(&[usize], usize, bool); 5] = [
+        (&[4, 2, 3, 3], 1, true),
+        (&[4, 2, 3, 3], 2, true),
+        (&[4, 2, 3, 3], 1, false),
+        (&[4, 2, 3], 1, true),
+        (&[4, 2, 3], 2, false),
+    ];
 
     /// Generated weights of one set take candle's kernels on devices: values and gradients are those of
     /// the direct convolution, for strides too whose remainder candle's own backward does not take.
     #[test]
     fn candles_kernels_give_the_direct_convolution() -> Result<()> {
-        for (dims, stride) in [(&CONV2D[..], 1), (&CONV2D, 2), (&CONV1D, 1), (&CONV1D, 2)] {
-            let values = variable(&[dims.iter().product::<usize>() + 4], 1)?;
-            let images = variable(&[&[3, 2][..], &[6, 7][..dims.len() - 2]].concat(), 2)?;
-            for values in [values.as_tensor().clone(), values.as_detached_tensor()] {
-                let params = generated(&values, dims)?;
-                let layer = Convolution {
-                    layer: "conv",
-                    axes: dims.len() - 2,
-                    params: &params,
-                    stride,
-                    padding: 1,
-                    output_padding: 0,
-                    dilation: 2,
-                    groups: 1,
-                };
-                let weights = layer.weights()?;
-                let input = if values.track_op() {
-                    images.clone().into_inner()
-                } else {
-                    images.as_detached_tensor()
-                };
-                let images = layer.images(&input, &weights, [2, 4])?;
-                let windows = layer.windows(&weights, &images, Convolution::axis)?;
-                let found = layer.on_device(&images, &weights, windows)?;
-                let found = if layer.axes < 2 { found.squeeze(2)? } else { found };
-                let expected = layer.forward(&input)?;
-                assert!(distance(&found, &expected)? < 1e-12);
-                if !values.track_op() {
-                    assert!(!found.track_op());
-                    continue;
-                }
-                let grads = [&found, &expected].map(|ys| ys.sqr()?.sum_all()?.backward());
-                let [found, expected] = grads;
-                let (found, expected) = (found?, expected?);
-                for variable in [&values, &input] {
-                    match (found.get(variable), expected.get(variable)) {
-                        (Some(found), Some(expected)) => {
-                            assert!(distance(found, expected)? < 1e-12)
-                        }
-                        _ => candle_core::bail!("a gradient is missing"),
-                    }
+        for (dims, stride, bias) in KINDS {
+            let (axes, len) = (dims.len() - 2, dims.iter().product::<usize>());
+            let values = variable(&[len + 4], 1)?;
+            let images = variable(&[&[3, 2][..], &[6, 7][..axes]].concat(), 2)?;
+            let params = generated(&values, dims, bias)?;
+            let [found, expected] = both(&params, axes, stride, &images)?;
+            assert!(distance(&found, &expected)? < 1e-12);
+            let grads = [&found, &expected].map(|ys| ys.sqr()?.sum_all()?.backward());
+            let [found, expected] = grads;
+            let (found, expected) = (found?, expected?);
+            for variable in [&values, &images] {
+                match (found.get(variable), expected.get(variable)) {
+                    (Some(found), Some(expected)) => assert!(distance(found, expected)? < 1e-12),
+                    _ => candle_core::bail!("a gradient is missing"),
                 }
             }
+            let params = generated(&values.as_detached_tensor(), dims, bias)?;
+            let [found, expected] = both(&params, axes, stride, &images.as_detached_tensor())?;
+            assert!(!found.track_op() && distance(&found, &expected)? < 1e-12);
         }
         Ok(())
     }

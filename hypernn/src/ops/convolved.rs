@@ -6,8 +6,8 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp3, Layout, MetalStorage, Result, Shape, Storage, Tensor, bail,
-    op,
+    CpuStorage, CudaStorage, CustomOp3, Error, Layout, MetalStorage, Result, Shape, Storage,
+    Tensor, bail, op,
 };
 
 use super::product::product_transposed;
@@ -16,32 +16,36 @@ use super::unfold::{Windows, fold, unfold};
 
 /// Adds the bias `[1, out]` to the outputs `[B, out, H', W']` of a convolution of one set and one group
 /// over `images [B, C, H, W]` with `weight [1, out, C, height, width]`, and takes the gradients of all
-/// three to be the convolution's.
+/// three to be the convolution's. Without a bias, the outputs are copied.
 pub(crate) fn add_bias(
     outputs: &Tensor,
     images: &Tensor,
-    [weight, bias]: [&Tensor; 2],
+    (weight, weight_sink): (&Tensor, Sink),
+    bias: Option<(&Tensor, Sink)>,
     windows: Windows,
-    sinks: [Sink; 2],
 ) -> Result<Tensor> {
-    let below = sinks[0].below().clone();
-    let bias = bias.detach().contiguous()?;
-    let node = AddBias { weight: weight.detach(), bias, windows, sinks };
+    let below = weight_sink.below().clone();
+    let contiguous =
+        |(bias, sink): (&Tensor, Sink)| Ok::<_, Error>((bias.detach().contiguous()?, sink));
+    let bias = bias.map(contiguous).transpose()?;
+    let node = AddBias { weight: weight.detach(), weight_sink, bias, windows };
     outputs.detach().contiguous()?.apply_op3(images, &below, node)
 }
 
 struct AddBias {
     weight: Tensor,
-    bias: Tensor,
+    weight_sink: Sink,
+    bias: Option<(Tensor, Sink)>,
     windows: Windows,
-    /// Of the weight and of the bias.
-    sinks: [Sink; 2],
 }
 
 /// The forward on one kind of storage.
 macro_rules! forward {
     ($self:ident, $kind:ident, $outputs:ident, $layout:ident) => {{
-        let (storage, bias_layout) = $self.bias.storage_and_layout();
+        let Some((bias, _)) = &$self.bias else {
+            return Ok(($outputs.affine($layout, 1., 0.)?, $layout.shape().clone()));
+        };
+        let (storage, bias_layout) = bias.storage_and_layout();
         let Storage::$kind(bias) = &*storage else {
             bail!("convolution: the bias is on another device than the weight");
         };
@@ -114,9 +118,10 @@ impl CustomOp3 for AddBias {
         // A line per output channel, in the order of the columns.
         let lines = grad.transpose(0, 1)?.reshape((1, channels, batch * height * width))?;
         let columns = unfold(&images.detach(), self.windows)?;
-        let [weight, bias] = &self.sinks;
-        let token = weight.file(lines.matmul(&columns.t()?)?)?;
-        let token = bias.file(lines.sum(2)?)?.or(token);
+        let mut token = self.weight_sink.file(lines.matmul(&columns.t()?)?)?;
+        if let Some((_, sink)) = &self.bias {
+            token = sink.file(lines.sum(2)?)?.or(token);
+        }
         Ok((None, self.images_grad(images, &lines)?, token))
     }
 }
