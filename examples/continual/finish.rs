@@ -6,8 +6,8 @@ use hypernn_examples::plot::{HeatMap, heat_map};
 use hypernn_examples::report::{commas, percent, table, write_json};
 use serde::Serialize;
 
-use crate::run::{Run, params_of_task};
-use crate::{HyperNet, Learned, Net, task};
+use crate::run::Run;
+use crate::{Learned, Net, task};
 
 /// What `summary.json` holds.
 #[derive(Serialize)]
@@ -29,6 +29,7 @@ struct Summary<'a> {
     batch_size: u32,
     learning_rate: f64,
     beta: f64,
+    held: Option<u32>,
     shift: usize,
     /// Training images that were tested on, in place of the test images.
     validation: Option<usize>,
@@ -86,7 +87,7 @@ fn print_table(run: &Run, learned: [&Learned; 2]) {
         "All {} networks of {} parameters come from {}.",
         run.tasks.len(),
         commas(Net::NUM_PARAMS),
-        commas(num_params(run))
+        commas(learned[0].hyper.as_network().num_params())
     );
 }
 
@@ -106,11 +107,6 @@ fn draw(run: &Run, learned: [&Learned; 2]) -> Result<()> {
     heat_map(&run.out.join("accuracy.png"), &map)
 }
 
-/// Of the hypernetwork with all tasks.
-fn num_params(run: &Run) -> usize {
-    HyperNet::NUM_PARAMS + (run.tasks.len() - 1) * params_of_task()
-}
-
 fn summary<'a>(run: &Run, [held, free]: [&'a Learned; 2]) -> Summary<'a> {
     Summary {
         dataset: run.args.dataset.name(),
@@ -121,14 +117,15 @@ fn summary<'a>(run: &Run, [held, free]: [&'a Learned; 2]) -> Summary<'a> {
         accuracy: &held.accuracy,
         accuracy_without: &free.accuracy,
         tasks: run.tasks.len(),
-        num_params: num_params(run),
+        num_params: held.hyper.as_network().num_params(),
         num_target_params: Net::NUM_PARAMS,
         epochs: run.epochs(),
         batch_size: run.args.batch_size,
         learning_rate: run.args.learning_rate,
         beta: run.args.beta,
+        held: run.args.held,
         shift: run.args.shift,
-        validation: run.args.validation,
+        validation: run.args.validation.validation,
         seed: run.args.common.seed,
         device: device_name(&run.device),
         quick: run.args.common.quick,

@@ -17,6 +17,7 @@ use hypernn::continual::OutputRegularizer;
 use hypernn::nn::{Conv2d, Linear, VarMap, loss};
 use hypernn::{HyperTarget, hypernetwork};
 use hypernn_examples::data::shifted;
+use hypernn_examples::report::percent;
 use hypernn_examples::train::accuracy;
 use run::{Args, Run};
 
@@ -68,7 +69,7 @@ fn learn(name: &'static str, beta: f64, run: &Run) -> Result<Learned> {
         if beta > 0. {
             old_tasks.remember(hyper.as_network(), &task(number, &run.device)?)?;
         }
-        accuracies.push(so_far(&hyper, number, run)?);
+        accuracies.push(so_far(name, &hyper, number, run)?);
     }
     Ok(Learned { name, hyper, accuracy: accuracies, seconds })
 }
@@ -85,9 +86,10 @@ fn learn_task(
     let (task, images) = (task(number, &run.device)?, &run.tasks[number].images);
     let name = format!("{name}, {}", run.tasks[number].name);
     let loss = |step: usize, images: &Tensor, labels: &Tensor| {
-        let images = shifted(images, run.args.shift, run.draw(number, step))?;
+        let draw = run.draw(number, step);
+        let images = shifted(images, run.args.shift, draw)?;
         let logits = hyper.generate_params(&task)?.forward(&images)?;
-        let penalty = old_tasks.penalty(hyper.as_network())?;
+        let penalty = run.penalty(old_tasks, hyper, draw)?;
         Ok((loss::cross_entropy(&logits, labels)? + penalty)?)
     };
     let test = || accuracy(&network(hyper, number, &run.device)?, &images.test);
@@ -105,10 +107,13 @@ fn network(hyper: &HyperNet, number: usize, device: &Device) -> Result<Net> {
 }
 
 /// The test accuracy in each task up to this one.
-fn so_far(hyper: &HyperNet, last: usize, run: &Run) -> Result<Vec<f64>> {
+fn so_far(name: &str, hyper: &HyperNet, last: usize, run: &Run) -> Result<Vec<f64>> {
     let of =
         |number| accuracy(&network(hyper, number, &run.device)?, &run.tasks[number].images.test);
-    (0..=last).map(of).collect()
+    let accuracies = (0..=last).map(of).collect::<Result<Vec<_>>>()?;
+    let text: Vec<_> = accuracies.iter().copied().map(percent).collect();
+    println!("{name}, in all tasks so far: {}", text.join(", "));
+    Ok(accuracies)
 }
 
 fn main() -> Result<()> {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use candle_core::{DType, Device};
+use candle_core::{Device, Tensor};
+use hypernn::continual::OutputRegularizer;
 use hypernn::nn::{VarBuilder, VarMap};
-use hypernn_examples::args::{Common, Resume, device_name, positive};
+use hypernn_examples::args::{Common, Resume, Validation, device_name, positive};
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::data::mnist::Dataset;
 use hypernn_examples::data::{Batches, Images};
@@ -33,6 +34,10 @@ pub struct Args {
     #[arg(long, default_value_t = 0.1, value_parser = positive, allow_negative_numbers = true)]
     pub beta: f64,
 
+    /// Each step is held to so many of the earlier tasks [default: all]
+    #[arg(long, value_name = "TASKS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub held: Option<u32>,
+
     /// Images in each training step
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
@@ -41,9 +46,9 @@ pub struct Args {
     #[arg(long, value_name = "PIXELS", default_value_t = 1)]
     pub shift: usize,
 
-    /// Train without the last so many of the training images, and test on those: for choosing settings
-    #[arg(long, value_name = "IMAGES")]
-    pub validation: Option<usize>,
+    /// How settings are chosen.
+    #[command(flatten)]
+    pub validation: Validation,
 
     /// Options that every example has.
     #[command(flatten)]
@@ -78,9 +83,7 @@ impl Run {
     /// Opens the device, loads the data and creates the folder for the results.
     pub fn new(args: Args) -> Result<Self> {
         let (device, out) = (args.common.device.open()?, args.common.out_dir("continual")?);
-        let images = args.dataset.load(&device)?.standardized()?;
-        let images =
-            args.validation.map_or(Ok(images.clone()), |count| images.validation(count))?;
+        let images = args.validation.load(args.dataset, &device)?;
         let tasks = (0..5).map(|task| split(&images, 2 * task, args.common.quick));
         Ok(Self { tasks: tasks.collect::<Result<_>>()?, args, device, out })
     }
@@ -89,13 +92,11 @@ impl Run {
     pub fn introduction(&self) -> String {
         format!(
             "{} in {} tasks, on {}.\n\
-             A hypernetwork of {} parameters for the first task, and {} more for each other, generates \
-             networks of {}.",
+             A hypernetwork of {} parameters, which grows with each task, generates networks of {}.",
             self.args.dataset.name(),
             self.tasks.len(),
             device_name(&self.device),
             commas(HyperNet::NUM_PARAMS),
-            commas(params_of_task()),
             commas(Net::NUM_PARAMS)
         )
     }
@@ -121,6 +122,19 @@ impl Run {
         Fit { name, epochs, peak, checkpoint, resume }
     }
 
+    /// What a step adds to the loss for what changes in earlier tasks.
+    pub fn penalty(
+        &self,
+        old_tasks: &OutputRegularizer,
+        hyper: &HyperNet,
+        draw: u64,
+    ) -> Result<Tensor> {
+        Ok(match self.args.held {
+            None => old_tasks.penalty(hyper.as_network())?,
+            Some(count) => old_tasks.penalty_of_some(hyper.as_network(), count as usize, draw)?,
+        })
+    }
+
     /// A random number for each step of each task.
     pub fn draw(&self, task: usize, step: usize) -> u64 {
         let place = ((task as u64) << 32) + step as u64;
@@ -129,13 +143,8 @@ impl Run {
 
     /// New variables, drawn from the seed.
     pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
-        hypernn::seeded::var_builder(vars, self.args.common.seed, DType::F32, &self.device)
+        self.args.common.variables(vars, &self.device)
     }
-}
-
-/// What a task adds to the hypernetwork.
-pub const fn params_of_task() -> usize {
-    120 * 16
 }
 
 /// The task of this class and the next; some of its images in a quick run.

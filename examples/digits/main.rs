@@ -69,7 +69,7 @@ fn train(name: &str, vars: &VarMap, net: &impl Module, peak: f64, run: &Run) -> 
 
 fn main() -> Result<()> {
     let run = Run::new(Args::parse())?;
-    println!("{}", run.introduction(HyperDigitNet::NUM_PARAMS, HyperDigitNet::NUM_TARGET_PARAMS));
+    println!("{}", run.introduction());
 
     let vars = VarMap::new();
     let hyper = HyperDigitNet::new(run.variables(&vars))?;

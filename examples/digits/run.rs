@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use candle_core::{DType, Device};
+use candle_core::Device;
 use hypernn::nn::{VarBuilder, VarMap};
 use hypernn_examples::args::{Common, Resume, device_name, positive};
+use hypernn_examples::beside::introduction;
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::data::{Batches, Images, digits};
-use hypernn_examples::report::{commas, percent};
+
+use crate::finish::SIZES;
 
 /// Trains a hypernetwork that generates a digit classifier, and the same classifier with weights
 /// of its own.
@@ -60,17 +62,9 @@ impl Run {
     }
 
     /// What is about to happen.
-    pub fn introduction(&self, params: usize, target_params: usize) -> String {
-        format!(
-            "{} images to train on, {} to test on, on {}.\n\
-             A hypernetwork of {} parameters generates a network of {}: {}.",
-            commas(self.digits.train.len()),
-            commas(self.digits.test.len()),
-            device_name(&self.device),
-            commas(params),
-            commas(target_params),
-            percent(params as f64 / target_params as f64)
-        )
+    pub fn introduction(&self) -> String {
+        let images = [self.digits.train.len(), self.digits.test.len()];
+        introduction(images, &device_name(&self.device), SIZES)
     }
 
     /// The number of epochs; three in a quick run.
@@ -93,6 +87,6 @@ impl Run {
 
     /// New variables, drawn from the seed.
     pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
-        hypernn::seeded::var_builder(vars, self.args.common.seed, DType::F32, &self.device)
+        self.args.common.variables(vars, &self.device)
     }
 }

@@ -5,8 +5,9 @@ use candle_core::{DType, Tensor};
 use hypernn::HyperTarget;
 use hypernn::nn::{Conv2d, Module, VarBuilder, VarMap};
 use hypernn_examples::args::device_name;
+use hypernn_examples::beside::{Beside, print_table};
 use hypernn_examples::plot;
-use hypernn_examples::report::{commas, percent, table, write_json};
+use hypernn_examples::report::write_json;
 use hypernn_examples::round_trip::{agrees, largest_difference, verdict};
 use hypernn_examples::train::History;
 use serde::Serialize;
@@ -14,15 +15,13 @@ use serde::Serialize;
 use crate::run::Run;
 use crate::{HyperNet, Net};
 
+/// Of the hypernetwork, and of what it generates.
+pub const SIZES: [usize; 2] = [HyperNet::NUM_PARAMS, HyperNet::NUM_TARGET_PARAMS];
+
 /// What `summary.json` holds.
 #[derive(Serialize)]
 struct Summary<'a> {
     dataset: &'static str,
-    test_accuracy: f64,
-    plain_test_accuracy: f64,
-    num_params: usize,
-    num_target_params: usize,
-    ratio: f64,
     epochs: usize,
     batch_size: u32,
     learning_rate: f64,
@@ -32,12 +31,8 @@ struct Summary<'a> {
     seed: u64,
     device: String,
     quick: bool,
-    seconds: f64,
-    plain_seconds: f64,
-    /// Whether the reloaded hypernetwork and the network from the baked file compute the same.
-    agreement: bool,
-    max_logit_difference: f64,
-    history: [&'a History; 2],
+    #[serde(flatten)]
+    networks: Beside<'a>,
 }
 
 /// Writes everything to the output folder and prints what matters.
@@ -47,23 +42,13 @@ pub fn finish(
     (plain, plain_history): (&Net, &History),
 ) -> Result<()> {
     let histories = [hyper_history, plain_history];
-    print_table(histories);
+    print_table(histories, SIZES);
     draw(run, histories, &hyper.generate_params()?.unpack()?, plain)?;
     let difference = round_trip(run, hyper)?;
     write_json(&run.out.join("summary.json"), &summary(run, histories, difference))?;
     println!("Pictures, checkpoints and summary.json are in {}.", run.out.display());
     ensure!(agrees(difference), "what was saved does not compute what was trained");
     Ok(())
-}
-
-fn print_table(histories: [&History; 2]) {
-    let sizes = [HyperNet::NUM_PARAMS, HyperNet::NUM_TARGET_PARAMS];
-    let rows = std::iter::zip(histories, sizes).map(|(history, size)| {
-        let seconds = format!("{:.1}", history.seconds);
-        [history.name.clone(), commas(size), percent(history.final_accuracy()), seconds]
-    });
-    let header = ["network", "parameters", "test accuracy", "seconds"];
-    println!("{}", table(header, &rows.collect::<Vec<_>>()));
 }
 
 /// Learning curves, and some of the first layer's kernels of both networks.
@@ -101,26 +86,16 @@ fn round_trip(run: &Run, hyper: &HyperNet) -> Result<f64> {
 }
 
 fn summary<'a>(run: &Run, history: [&'a History; 2], difference: f64) -> Summary<'a> {
-    let (num_params, num_target_params) = (HyperNet::NUM_PARAMS, HyperNet::NUM_TARGET_PARAMS);
     Summary {
+        networks: Beside::new(history, SIZES, difference),
         dataset: run.args.dataset.name(),
-        test_accuracy: history[0].final_accuracy(),
-        plain_test_accuracy: history[1].final_accuracy(),
-        num_params,
-        num_target_params,
-        ratio: num_params as f64 / num_target_params as f64,
         epochs: run.epochs(),
         batch_size: run.args.batch_size,
         learning_rate: run.args.learning_rate,
         plain_learning_rate: run.args.plain_learning_rate,
-        validation: run.args.validation,
+        validation: run.args.validation.validation,
         seed: run.args.common.seed,
         device: device_name(&run.device),
         quick: run.args.common.quick,
-        seconds: history[0].seconds,
-        plain_seconds: history[1].seconds,
-        agreement: agrees(difference),
-        max_logit_difference: difference,
-        history,
     }
 }

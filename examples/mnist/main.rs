@@ -51,7 +51,7 @@ fn train(name: &str, vars: &VarMap, net: &impl Module, peak: f64, run: &Run) -> 
 
 fn main() -> Result<()> {
     let run = Run::new(Args::parse())?;
-    println!("{}", run.introduction(HyperNet::NUM_PARAMS, HyperNet::NUM_TARGET_PARAMS));
+    println!("{}", run.introduction());
 
     let vars = VarMap::new();
     let hyper = HyperNet::new(run.variables(&vars))?;

@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use candle_core::{DType, Device};
+use candle_core::Device;
 use hypernn::nn::{VarBuilder, VarMap};
-use hypernn_examples::args::{Common, Resume, device_name, positive};
+use hypernn_examples::args::{Common, Resume, Validation, device_name, positive};
+use hypernn_examples::beside::introduction;
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::data::mnist::Dataset;
 use hypernn_examples::data::{Batches, Images};
 use hypernn_examples::fit::Fit;
-use hypernn_examples::report::{commas, percent};
+
+use crate::finish::SIZES;
 
 /// Trains a hypernetwork that generates a convolutional image classifier, and the same classifier
 /// with weights of its own.
@@ -36,9 +38,9 @@ pub struct Args {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
 
-    /// Train without the last so many of the training images, and test on those: for choosing settings
-    #[arg(long, value_name = "IMAGES")]
-    pub validation: Option<usize>,
+    /// How settings are chosen.
+    #[command(flatten)]
+    pub validation: Validation,
 
     /// Options that every example has.
     #[command(flatten)]
@@ -65,26 +67,16 @@ impl Run {
     /// Opens the device, loads the data and creates the folder for the results.
     pub fn new(args: Args) -> Result<Self> {
         let (device, out) = (args.common.device.open()?, args.common.out_dir("mnist")?);
-        let images = args.dataset.load(&device)?.standardized()?;
-        let images =
-            args.validation.map_or(Ok(images.clone()), |count| images.validation(count))?;
+        let images = args.validation.load(args.dataset, &device)?;
         let images = if args.common.quick { images.few(1000, 500)? } else { images };
         Ok(Self { args, device, images, out })
     }
 
     /// What is about to happen.
-    pub fn introduction(&self, params: usize, target_params: usize) -> String {
-        format!(
-            "{}: {} images to train on, {} to test on, on {}.\n\
-             A hypernetwork of {} parameters generates a network of {}: {}.",
-            self.args.dataset.name(),
-            commas(self.images.train.len()),
-            commas(self.images.test.len()),
-            device_name(&self.device),
-            commas(params),
-            commas(target_params),
-            percent(params as f64 / target_params as f64)
-        )
+    pub fn introduction(&self) -> String {
+        let name = self.args.dataset.name();
+        let images = [self.images.train.len(), self.images.test.len()];
+        format!("{name}: {}", introduction(images, &device_name(&self.device), SIZES))
     }
 
     /// The number of epochs; three in a quick run.
@@ -108,6 +100,6 @@ impl Run {
 
     /// New variables, drawn from the seed.
     pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
-        hypernn::seeded::var_builder(vars, self.args.common.seed, DType::F32, &self.device)
+        self.args.common.variables(vars, &self.device)
     }
 }

@@ -13,9 +13,7 @@ use crate::{HyperLeNet, network, task};
 /// What `summary.json` holds.
 #[derive(Serialize)]
 struct Summary<'a> {
-    datasets: Vec<&'static str>,
-    /// Of each task.
-    test_accuracy: &'a [f64],
+    tasks: Vec<Task>,
     num_params: usize,
     num_target_params: usize,
     ratio: f64,
@@ -31,6 +29,12 @@ struct Summary<'a> {
     history: &'a History,
 }
 
+#[derive(Serialize)]
+struct Task {
+    dataset: &'static str,
+    test_accuracy: f64,
+}
+
 /// Writes everything to the output folder and prints what matters.
 pub fn finish(run: &Run, hyper: &HyperLeNet, history: &History, accuracy: &[f64]) -> Result<()> {
     print_table(run, accuracy);
@@ -38,8 +42,8 @@ pub fn finish(run: &Run, hyper: &HyperLeNet, history: &History, accuracy: &[f64]
     let summary = summary(run, history, accuracy);
     write_json(&run.out.join("summary.json"), &summary)?;
     hyper.save(run.out.join("hypernetwork.safetensors"))?;
-    for (number, name) in summary.datasets.iter().enumerate() {
-        let path = run.out.join(format!("network_{number}_{name}.safetensors"));
+    for (number, Task { dataset, .. }) in summary.tasks.iter().enumerate() {
+        let path = run.out.join(format!("network_{number}_{dataset}.safetensors"));
         hyper.bake(&task(number, &run.device)?, path)?;
     }
     println!("Pictures, checkpoints and summary.json are in {}.", run.out.display());
@@ -67,18 +71,19 @@ fn draw(run: &Run, hyper: &HyperLeNet, history: &History) -> Result<()> {
     plot::kernels(&run.out.join("kernels.png"), &rows)
 }
 
-fn summary<'a>(run: &Run, history: &'a History, accuracy: &'a [f64]) -> Summary<'a> {
+fn summary<'a>(run: &Run, history: &'a History, accuracy: &[f64]) -> Summary<'a> {
     let (num_params, num_target_params) = (HyperLeNet::NUM_PARAMS, HyperLeNet::NUM_TARGET_PARAMS);
+    let tasks = run.args.datasets.iter().zip(accuracy);
+    let tasks = tasks.map(|(set, &test_accuracy)| Task { dataset: set.name(), test_accuracy });
     Summary {
-        datasets: run.args.datasets.iter().map(|dataset| dataset.name()).collect(),
-        test_accuracy: accuracy,
+        tasks: tasks.collect(),
         num_params,
         num_target_params,
         ratio: num_params as f64 / num_target_params as f64,
         epochs: run.epochs(),
         batch_size: run.args.batch_size,
         learning_rate: run.args.learning_rate,
-        validation: run.args.validation,
+        validation: run.args.validation.validation,
         seed: run.args.common.seed,
         device: device_name(&run.device),
         quick: run.args.common.quick,

@@ -16,7 +16,7 @@ use hypernn::{HyperTarget, hypernetwork};
 use hypernn_examples::train::{History, accuracy};
 use run::{Args, Run};
 
-/// The network of hypnettorch's tutorial.
+/// The LeNet of hypnettorch.
 #[derive(HyperTarget)]
 #[hyper(
     sequential = [conv1, max_pool2d(2), relu, conv2, max_pool2d(2), relu, flatten, fc1, relu, fc2],

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use candle_core::{DType, Device};
+use candle_core::Device;
 use hypernn::nn::{VarBuilder, VarMap};
-use hypernn_examples::args::{Common, Resume, device_name, positive};
+use hypernn_examples::args::{Common, Resume, Validation, device_name, positive};
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::data::mnist::Dataset;
 use hypernn_examples::data::{Batches, Images};
@@ -33,9 +33,9 @@ pub struct Args {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
 
-    /// Train without the last so many of the training images, and test on those: for choosing settings
-    #[arg(long, value_name = "IMAGES")]
-    pub validation: Option<usize>,
+    /// How settings are chosen.
+    #[command(flatten)]
+    pub validation: Validation,
 
     /// Options that every example has.
     #[command(flatten)]
@@ -110,13 +110,12 @@ impl Run {
 
     /// New variables, drawn from the seed.
     pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
-        hypernn::seeded::var_builder(vars, self.args.common.seed, DType::F32, &self.device)
+        self.args.common.variables(vars, &self.device)
     }
 }
 
 /// Standardized by its own training images; some of them in a quick run.
 fn load(dataset: Dataset, args: &Args, device: &Device) -> Result<Images> {
-    let images = dataset.load(device)?.standardized()?;
-    let images = args.validation.map_or(Ok(images.clone()), |count| images.validation(count))?;
+    let images = args.validation.load(dataset, device)?;
     if args.common.quick { images.few(1000, 360) } else { Ok(images) }
 }

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::{Device, DeviceLocation};
+use candle_core::{DType, Device, DeviceLocation};
+use hypernn::nn::{VarBuilder, VarMap};
+
+use crate::data::Images;
+use crate::data::mnist::Dataset;
 
 /// Options that every example has; flatten them into its own.
 #[derive(clap::Args, Clone, Debug)]
@@ -33,6 +37,11 @@ impl Common {
         Self { out: None, ..self.clone() }
     }
 
+    /// New variables, drawn from the seed.
+    pub fn variables(&self, vars: &VarMap, device: &Device) -> VarBuilder<'static> {
+        hypernn::seeded::var_builder(vars, self.seed, DType::F32, device)
+    }
+
     /// The folder for the results, created where it is missing.
     ///
     /// # Errors
@@ -51,6 +60,28 @@ pub struct Resume {
     /// Go on from the checkpoint of an interrupted run in the output folder, with the same options
     #[arg(long)]
     pub resume: bool,
+}
+
+/// The option of examples whose settings were chosen on training images; flatten it into its own.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Validation {
+    /// Train without the last so many of the training images, and test on those: for choosing settings
+    #[arg(long, value_name = "IMAGES")]
+    pub validation: Option<usize>,
+}
+
+impl Validation {
+    /// A set of images, standardized, with other test images where that is asked for.
+    ///
+    /// # Errors
+    /// They have not been fetched, or are not so many.
+    pub fn load(self, dataset: Dataset, device: &Device) -> Result<Images> {
+        let images = dataset.load(device)?.standardized()?;
+        match self.validation {
+            Some(count) => images.validation(count),
+            None => Ok(images),
+        }
+    }
 }
 
 /// A device by name, such as `cuda:1`.

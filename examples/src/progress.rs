@@ -11,7 +11,20 @@ use crate::args::Resume;
 use crate::checkpoint::Checkpoint;
 use crate::train::{History, cosine, loss_value};
 
-const TEMPLATE: &str = "{prefix} {wide_bar:.cyan/blue} {msg}  {eta} left";
+/// What a progress bar shows.
+pub(crate) const TEMPLATE: &str = "{prefix} {wide_bar:.cyan/blue} {msg}  {eta} left";
+
+/// A bar of `steps` steps with room for a message, drawn only in a terminal.
+///
+/// # Errors
+/// indicatif's own.
+pub fn bar(name: &str, steps: usize) -> Result<ProgressBar> {
+    let bar = ProgressBar::new(steps as u64)
+        .with_style(ProgressStyle::with_template(TEMPLATE)?)
+        .with_prefix(name.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    Ok(bar)
+}
 
 /// The progress of one training run: a bar with loss, learning rate and time left, and a line with
 /// the test accuracy after each epoch.
@@ -32,10 +45,7 @@ impl Progress {
     /// # Errors
     /// indicatif's own.
     pub fn new(name: &str, epochs: usize, steps: usize) -> Result<Self> {
-        let bar = ProgressBar::new((epochs * steps) as u64)
-            .with_style(ProgressStyle::with_template(TEMPLATE)?)
-            .with_prefix(name.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(200));
+        let bar = bar(name, epochs * steps)?;
         let history = History::start(name);
         Ok(Self { bar, epochs, steps, losses: Vec::new(), history })
     }

@@ -94,3 +94,56 @@ fn continual() {
         ("with the regulariser, 2 or 3: epoch  1", "0 or 1: goes on after epoch 2");
     interrupted_is_whole("continual", &["--dataset", "digits"], text, resumed);
 }
+
+#[test]
+fn image_field() {
+    let args = ["--dataset", "digits"];
+    interrupted_is_whole("image_field", &args, "step 4/40", "hypernetwork: goes on after step");
+}
+
+/// In the midst of the second network: the first is not trained again.
+#[test]
+fn names() {
+    let folder = tempfile::tempdir().unwrap();
+    write_names(folder.path());
+    let (args, text) = (["--names", folder.path().to_str().unwrap()], "plain network, seed 0: 20");
+    interrupted_is_whole("names", &args, text, "hypernetwork, seed 0: goes on after 30 names");
+}
+
+/// A folder of eighteen languages; each has names of its own letters.
+fn write_names(folder: &Path) {
+    for language in 0..18u8 {
+        let [first, second] = [language, language + 3].map(|at| char::from(b'a' + at));
+        let name = |count| format!("É{first}{}\n", second.to_string().repeat(count));
+        let names: String = (1..12).map(name).collect();
+        std::fs::write(folder.join(format!("Language{language}.txt")), names).unwrap();
+    }
+}
+
+#[test]
+fn a_folder_without_names_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = |folder: &Path| {
+        let args = ["--names", folder.to_str().unwrap()];
+        let output = example("names", &args, &folder.join("out")).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let found = error(folder.path());
+    assert!(found.contains("has 0 files *.txt, expected one for each of 18 languages"), "{found}");
+    let found = error(&folder.path().join("nothing"));
+    assert!(found.contains("cannot read") && found.contains("nothing"), "{found}");
+    write_names(folder.path());
+    std::fs::write(folder.path().join("Language3.txt"), "Ada\n").unwrap();
+    let found = error(folder.path());
+    assert!(found.contains("Language3.txt has too few names: at least ten are needed"), "{found}");
+}
+
+/// The landers that are in the air fly on.
+#[test]
+fn lunar_lander() {
+    for mode in ["static", "dynamic"] {
+        let text = format!("{mode}: round   2/3");
+        let resumed = format!("{mode}: goes on after round ");
+        interrupted_is_whole("lunar_lander", &["--mode", mode], &text, &resumed);
+    }
+}

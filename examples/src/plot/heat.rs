@@ -7,6 +7,7 @@ use plotters::prelude::*;
 
 use super::{Area, fill, picture, text};
 
+/// Least room for the names of rows.
 const LEFT: usize = 120;
 const TOP: usize = 84;
 const EDGE: usize = 20;
@@ -36,6 +37,12 @@ impl HeatMap<'_> {
         (fit(self.columns.len(), 1000), fit(self.rows.len(), 600))
     }
 
+    /// The room for the names of rows.
+    fn left(&self) -> usize {
+        let longest = self.rows.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        LEFT.max(2 * EDGE + 8 * longest)
+    }
+
     /// From 0 for the smallest value to 1 for the largest.
     fn share(&self, value: f64) -> f64 {
         let finite = || self.values.iter().flatten().copied().filter(|value| value.is_finite());
@@ -54,14 +61,14 @@ pub fn heat_map(path: &Path, map: &HeatMap<'_>) -> Result<()> {
     ensure!(rows * columns > 0, "there is nothing to draw");
     let fits = map.values.len() == rows && map.values.iter().all(|row| row.len() == columns);
     ensure!(fits, "expected {rows} rows of {columns} values");
-    let (width, height) = map.cell();
-    let size = (LEFT + columns * width + EDGE, TOP + rows * height + EDGE);
-    picture(path, (size.0.max(LEFT + 12 * map.title.len()), size.1), |area| {
+    let ((width, height), left) = (map.cell(), map.left());
+    let size = (left + columns * width + EDGE, TOP + rows * height + EDGE);
+    picture(path, (size.0.max(EDGE + 12 * map.title.len()), size.1), |area| {
         text(area, map.title, 20, (EDGE, 12))?;
         names(area, map)?;
         for (y, row) in map.values.iter().enumerate() {
             for (x, &value) in row.iter().enumerate() {
-                cell(area, map, value, (LEFT + x * width, TOP + y * height))?;
+                cell(area, map, value, (left + x * width, TOP + y * height))?;
             }
         }
         Ok(())
@@ -76,7 +83,7 @@ fn names(area: &Area<'_>, map: &HeatMap<'_>) -> Result<()> {
     }
     let longest = map.columns.iter().map(|name| 9 * name.len() + 6).max().unwrap_or(1);
     for (x, name) in map.columns.iter().enumerate().step_by(longest.div_ceil(width)) {
-        text(area, name, 15, (LEFT + x * width + 4, TOP - 24))?;
+        text(area, name, 15, (map.left() + x * width + 4, TOP - 24))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ mod heat;
 mod images;
 mod kernels;
 mod lines;
+mod trace;
 
 use std::path::Path;
 
@@ -16,6 +17,7 @@ pub use heat::{HeatMap, heat_map};
 pub use images::image_rows;
 pub use kernels::kernels;
 pub use lines::{Chart, Line, charts, learning_curves};
+pub use trace::WeightTrace;
 
 const FONT: &str = "sans-serif";
 const COLORS: [RGBColor; 4] =
