@@ -114,8 +114,12 @@ impl AdapterSize {
 
     /// Of a kernel `[outputs, …]` of so many values in all.
     pub const fn of_kernel(rank: usize, outputs: usize, values: usize) -> Self {
-        // A size that is 0 is found elsewhere.
-        Self::of_matrix(rank, outputs, if outputs == 0 { 0 } else { values / outputs })
+        let inputs = match values.checked_div(outputs) {
+            Some(inputs) => inputs,
+            // A size that is 0 is found elsewhere.
+            None => 0,
+        };
+        Self::of_matrix(rank, outputs, inputs)
     }
 
     /// Of two weights, both with this rank.
