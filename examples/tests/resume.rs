@@ -101,6 +101,13 @@ fn image_field() {
     interrupted_is_whole("image_field", &args, "step 4/40", "hypernetwork: goes on after step");
 }
 
+#[test]
+fn text_to_adapter() {
+    let args = ["--dataset", "digits", "--encoder", "words"];
+    let (text, resumed) = ("hypernetwork: step 8/40", "classifier: goes on after step 40");
+    interrupted_is_whole("text_to_adapter", &args, text, resumed);
+}
+
 /// In the midst of the second network: the first is not trained again.
 #[test]
 fn names() {

@@ -1,0 +1,75 @@
+//! The hypernetwork, from the vector of a sentence to adapters of the classifier's three layers.
+
+use anyhow::Result;
+use candle_core::Tensor;
+use hypernn::nn::{VarMap, loss};
+use hypernn::{Pretrained, hypernetwork};
+use hypernn_examples::checkpoint::Checkpoint;
+use hypernn_examples::random::rng_of;
+use hypernn_examples::steps::{Course, Plan};
+use rand::Rng;
+
+use crate::classifier::{Base, Classifier};
+use crate::questions::Questions;
+use crate::run::Run;
+use crate::score;
+
+hypernetwork! {
+    /// From a sentence to low-rank adapters; all else of the classifier is frozen.
+    pub struct TextAdapter for Classifier {
+        embedding: encoder(384, [256, 256], gelu, 32, 32),
+        generator: linear,
+        mode: dynamic,
+        roles: [
+            ("first.weight", lora(4, 4.)),
+            ("second.weight", lora(4, 4.)),
+            ("answer.weight", lora(2, 2.)),
+            ("*", freeze),
+        ],
+    }
+}
+
+/// Starts as the classifier, whatever the sentence.
+pub fn new(run: &Run, base: &Base) -> Result<(VarMap, TextAdapter)> {
+    let path = run.out.join("classifier.safetensors");
+    base.vars.save(&path)?;
+    let vars = VarMap::new();
+    let hyper = TextAdapter::new_from(run.variables(&vars), Pretrained::open(&path)?)?;
+    Ok((vars, hyper))
+}
+
+/// Trains the hypernetwork, or goes on with that.
+pub fn train(run: &Run, hyper: &TextAdapter, vars: &VarMap) -> Result<Course> {
+    let plan = Plan {
+        name: "hypernetwork",
+        steps: run.steps(),
+        rounds: 10,
+        learning_rate: run.args.learning_rate,
+        measured: "validation accuracy",
+        checkpoint: Checkpoint::new(&run.out, "hypernetwork", run.settings()),
+        resume: run.args.resume,
+    };
+    let measure = || {
+        let Questions { tasks, pictures } = &run.validation;
+        Ok(score::mean(&score::adapted(hyper, tasks, pictures)?).balanced)
+    };
+    plan.train(vars, |step| loss(run, hyper, step), measure)
+}
+
+/// How well this step's questions are answered.
+fn loss(run: &Run, hyper: &TextAdapter, step: usize) -> Result<Tensor> {
+    let args = &run.args;
+    let mut rng = rng_of([args.common.seed, step as u64, 0, 0]);
+    let batch = run.train.draw(&mut rng, (args.batch_size, args.images))?;
+    let vectors = (&batch.vectors + noise(&mut rng, &batch.vectors)? * args.noise)?;
+    let params = hyper.generate_params(&vectors)?;
+    Ok(loss::cross_entropy(&hyper.forward_with(&params, &batch.images)?, &batch.answers)?)
+}
+
+/// Values of mean 0 and variance 1, as many as there are here. A vector that is not quite the
+/// sentence's stands for one of another wording.
+fn noise(rng: &mut impl Rng, like: &Tensor) -> candle_core::Result<Tensor> {
+    let bound = 3f32.sqrt();
+    let values = (0..like.elem_count()).map(|_| rng.random_range(-bound..bound)).collect();
+    Tensor::from_vec(values, like.shape(), like.device())
+}
