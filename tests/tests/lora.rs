@@ -130,7 +130,7 @@ fn a_static_adapter() -> Result<()> {
     Ok(())
 }
 
-fn tensor<'a>(params: &'a GeneratedParams<Net>, name: &str) -> &'a Tensor {
+fn tensor<'a, T>(params: &'a GeneratedParams<T>, name: &str) -> &'a Tensor {
     params.tensors().find(|(param, _)| param.name == name).unwrap().1
 }
 
@@ -175,6 +175,56 @@ fn an_adapter_for_each_sample() -> Result<()> {
     let net = params.unpack()?;
     assert_eq!(net.hidden.weight().dims(), [5, 24]);
     assert_eq!(net.conv.weight().dims(), [6, 1, 3, 3]);
+    let loss = || weighted_sum(&hyper.generate_params(&condition)?.forward(&xs)?);
+    let error = gradient_error(&vars, &loss)?;
+    assert!(error < 1e-6, "{error:e}");
+    Ok(())
+}
+
+/// A layer that reuses an adapted weight.
+#[derive(HyperTarget)]
+struct Tied {
+    #[hyper(linear(4, 3))]
+    first: Linear,
+    #[hyper(linear_no_bias(4, 3), tie(weight = first.weight))]
+    again: Linear,
+}
+
+impl Module for Tied {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.first.forward(xs)?.tanh()? + self.again.forward(xs)?
+    }
+}
+
+hypernetwork! {
+    struct HyperTied for Tied {
+        embedding: encoder(4, [5], tanh, 7, 3),
+        generator: linear,
+        mode: dynamic,
+        roles: [("first.weight", lora(2, 6.)), ("*", freeze)],
+    }
+}
+
+#[test]
+fn a_tied_weight_is_the_adapted_one() -> Result<()> {
+    let (_trained, pretrained) = variables(1, DType::F64);
+    let base = Tied::new(pretrained.clone())?;
+    let (vars, vb) = variables(2, DType::F64);
+    let hyper = HyperTied::new_from(vb, pretrained)?;
+    let gains = variable(&vars, "gains")?;
+    gains.set(&Tensor::full(2., gains.shape(), &Device::Cpu)?)?;
+    let (condition, xs) = (input(&[3, 4], 5, DType::F64)?, input(&[6, 4], 6, DType::F64)?);
+    let params = hyper.generate_params(&condition)?;
+    let rows = (0..3).map(|set| {
+        let factor = |which: &str| tensor(&params, &format!("first.weight.{which}")).get(set);
+        let difference = (factor("lora_b")?.matmul(&factor("lora_a")?)? * 3.)?;
+        let weight = (base.first.weight() + difference)?;
+        let first = Linear::new(weight.clone(), base.first.bias().cloned());
+        Tied { first, again: Linear::new(weight, None) }.forward(&xs.narrow(0, 2 * set, 2)?)
+    });
+    let expected = Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
+    assert!(relative_error(&base.forward(&xs)?, &expected)? > 0.01);
+    assert!(relative_error(&params.forward(&xs)?, &expected)? < 1e-12);
     let loss = || weighted_sum(&hyper.generate_params(&condition)?.forward(&xs)?);
     let error = gradient_error(&vars, &loss)?;
     assert!(error < 1e-6, "{error:e}");
@@ -317,11 +367,11 @@ fn adapters_that_can_not_be() -> Result<()> {
     );
     assert_eq!(
         message(with(&[("out.weight", lora(3))])),
-        "`out.weight` of shape [2, 5]: the rank of its adapter is 3, expected 1 to 2"
+        "`out.weight`: the rank of the adapter is 3, expected 1 to 2: the weight is 2 × 5"
     );
     assert_eq!(
         message(with(&[("conv.weight", lora(0))])),
-        "`conv.weight` of shape [6, 1, 3, 3]: the rank of its adapter is 0, expected 1 to 6"
+        "`conv.weight`: the rank of the adapter is 0, expected 1 to 6: the weight is 6 × 9"
     );
     assert_eq!(
         message(HyperNet::new(variables(0, DType::F32).1)),

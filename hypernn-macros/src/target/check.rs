@@ -1,7 +1,7 @@
 //! From what was written to what is meant; collects everything that is wrong.
 
 use proc_macro2::{TokenStream, TokenTree};
-use quote::{ToTokens, quote};
+use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::{
     Expr, FnArg, Generics, Ident, LitStr, Member, Pat, Path, ReceiverKind, ReturnType, Safety,
@@ -13,6 +13,7 @@ use super::chain::{self, Chain, RawChain};
 use super::parse::{
     Arg, Body, Call, FieldItem, Layer, RawField, RawRole, RawTarget, StructItem, Tie,
 };
+use super::role::{self, Holds, Role};
 use crate::attr::{similar, unknown_key};
 use crate::report::Report;
 
@@ -53,14 +54,6 @@ pub(crate) struct Field {
     /// None where its tensors are generated.
     pub(crate) role: Option<Role>,
     pub(crate) kind: FieldKind,
-}
-
-/// What becomes of a field's tensors that are not generated as they are.
-pub(crate) enum Role {
-    Train,
-    Freeze,
-    /// The call as it was written.
-    Lora(TokenStream),
 }
 
 /// What a field is made of.
@@ -272,7 +265,8 @@ fn check_field(
     check_self(&items, report);
     let items = sort_items(items, report);
     check_combination(&items, report);
-    let role = items.role.as_ref().and_then(|(_, role)| check_role(role, &items, report));
+    let holds = Holds { layer: items.layer.as_ref(), tied: items.tie.is_some() };
+    let role = items.role.as_ref().and_then(|(_, role)| role::check(role, holds, report));
     let name = layout_name(&member, items.name.map(|(_, name)| name), earlier, report);
     let kind = match items.value {
         Some((_, value)) if items.layer.is_none() => FieldKind::Value(value),
@@ -393,70 +387,6 @@ fn unknown_on_field(key: &Ident, report: &mut Report) {
         report.error(key, format!("`{name}` belongs on the struct, above its name"));
     } else {
         report.error(key, unknown_key(&name, FIELD_KEYS));
-    }
-}
-
-/// A role of all that the field holds.
-fn check_role(raw: &RawRole, items: &Items, report: &mut Report) -> Option<Role> {
-    let RawRole { name: role, args } = raw;
-    match (role.to_string().as_str(), args) {
-        ("lora" | "lora_dropout", Some(args)) => {
-            check_adapted(role, items, report);
-            Some(Role::Lora(quote!(#role(#args))))
-        }
-        (name @ ("lora" | "lora_dropout"), None) => {
-            let form = if name == "lora" { "lora(8, 16.)" } else { "lora_dropout(8, 16., 0.1)" };
-            report.error(role, format!("`{name}` needs its arguments: `role = {form}`"));
-            None
-        }
-        (name @ ("train" | "freeze" | "generate" | "shared"), Some(_)) => {
-            report.error(role, format!("the role `{name}` takes no arguments"));
-            None
-        }
-        (name, _) => plain_role(role, name, report),
-    }
-}
-
-/// What has low-rank adapters must have tensors of its own, whose number is known.
-fn check_adapted(role: &Ident, items: &Items, report: &mut Report) {
-    if items.tie.is_some() {
-        report.error(role, "`tie` and a low-rank adapter don't go together: the weight that is adapted is another field's");
-    }
-    if !items.layer.as_ref().is_some_and(is_own) {
-        report.error(role, "a target in the target has low-rank adapters by name: in `hypernetwork!`, `roles: [(\"field.*.weight\", lora(8, 16.))]`");
-    }
-}
-
-/// Whether all of it are layers, and no targets.
-fn is_own(layer: &Layer) -> bool {
-    match layer {
-        Layer::Call(_) => true,
-        Layer::Target(..) => false,
-        Layer::Repeat(layer, _) | Layer::When(_, layer) => is_own(layer),
-        Layer::List(layers) => layers.iter().all(is_own),
-    }
-}
-
-fn plain_role(role: &Ident, name: &str, report: &mut Report) -> Option<Role> {
-    match name {
-        "train" => Some(Role::Train),
-        "freeze" => Some(Role::Freeze),
-        "generate" => {
-            report
-                .error(role, "every field has the role `generate` that has no other: leave it out");
-            None
-        }
-        "shared" => {
-            report.error(role, "fields share a tensor by `tie(weight = field.weight)`; the role `shared` is for names, in `hypernetwork!`: `roles: [(\"layers.*.weight\", shared)]`");
-            None
-        }
-        other => {
-            report.error(
-                role,
-                format!("unknown role `{other}`: a field has `train`, `freeze` or `lora(8, 16.)`"),
-            );
-            None
-        }
     }
 }
 

@@ -7,9 +7,10 @@ use syn::ext::IdentExt;
 use syn::{Generics, Ident, Member, Type, parse_quote};
 
 use super::chain::trains;
-use super::check::{Field, FieldKind, Forward, Header, Role, Target, member_name};
+use super::check::{Field, FieldKind, Forward, Header, Target, member_name};
 use super::flow::{self, Flow};
 use super::parse::{Layer, Tie};
+use super::role::{Lora, Role};
 use super::spec::Counted;
 use super::{bounds, forward, spec};
 use crate::span::ends;
@@ -340,8 +341,9 @@ fn with_role(field: &Field) -> Option<TokenStream> {
 }
 
 /// A low-rank adapter's role, whatever its constructors are called around.
-fn adapter(call: &TokenStream) -> TokenStream {
-    quote!(__p::role::spec::#call)
+fn adapter(lora: &Lora) -> TokenStream {
+    let Lora { name, args, .. } = lora;
+    quote!(__p::role::spec::#name(#args))
 }
 
 /// The body of `visit`.
@@ -424,6 +426,9 @@ fn field_checks(field: &Field, layer: &Layer) -> Vec<TokenStream> {
         __p::deny #refused
     }};
     let mut checks = spec::checks(layer);
+    if let Some(Role::Lora(lora)) = &field.role {
+        checks.extend(spec::adapter_checks(layer, &adapter(lora), &lora.rank));
+    }
     checks.push(refused);
     checks.extend(array_check(field, layer));
     checks

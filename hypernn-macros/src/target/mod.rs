@@ -8,6 +8,7 @@ mod expand;
 mod flow;
 mod forward;
 mod parse;
+mod role;
 mod spec;
 
 use proc_macro2::TokenStream;

@@ -146,24 +146,48 @@ fn count_call(call: &Call, counted: &Counted) -> TokenStream {
             __spec.num_params() - __spec.num_weights()
         }),
         Counted::Adapters(role) => {
-            let rank = quote!((#role.rank()));
-            quote_spanned!(span=> #spec.num_adapted #rank)
+            let size = adapter(call, role);
+            quote_spanned!(span=> #size.num_params())
         }
     }
 }
 
 /// Expressions that fail to evaluate where a size is invalid.
 pub(crate) fn checks(layer: &Layer) -> Vec<TokenStream> {
+    check_calls(layer, &check_call)
+}
+
+/// The same for the ranks of low-rank adapters, shown at the rank.
+pub(crate) fn adapter_checks(
+    layer: &Layer,
+    role: &TokenStream,
+    rank: &TokenStream,
+) -> Vec<TokenStream> {
+    let (span, end) = ends(rank);
+    check_calls(layer, &|call| {
+        let size = adapter(call, role);
+        let checked = quote_spanned!(end=> (#size.check()));
+        quote_spanned!(span=> __p::deny #checked)
+    })
+}
+
+fn check_calls(layer: &Layer, check: &dyn Fn(&Call) -> TokenStream) -> Vec<TokenStream> {
     match layer {
-        Layer::Call(call) => vec![check_call(call)],
+        Layer::Call(call) => vec![check(call)],
         Layer::Target(..) => Vec::new(),
-        Layer::Repeat(layer, _) => checks(layer),
-        Layer::List(layers) => layers.iter().flat_map(checks).collect(),
+        Layer::Repeat(layer, _) => check_calls(layer, check),
+        Layer::List(layers) => layers.iter().flat_map(|layer| check_calls(layer, check)).collect(),
         Layer::When(condition, layer) => {
-            let checks = checks(layer);
+            let checks = check_calls(layer, check);
             checks.into_iter().map(|check| quote!(if #condition { #check })).collect()
         }
     }
+}
+
+/// The size of the adapters of a layer.
+fn adapter(call: &Call, role: &TokenStream) -> TokenStream {
+    let (spec, rank) = (call_spec(call), quote!((#role.rank())));
+    quote_spanned!(span(call)=> #spec.adapter #rank)
 }
 
 fn check_call(call: &Call) -> TokenStream {

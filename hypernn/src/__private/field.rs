@@ -138,14 +138,14 @@ impl<T> NoEpsilon<T> for crate::nn::Eps<T> {}
 )]
 pub trait Epsilon {}
 
-/// Stands in for the number of values in a layer's low-rank adapters where the layer has none.
+/// Stands in for the size of a layer's low-rank adapters where the layer has none.
 pub trait NoAdapter {
     /// Reports the one error.
-    fn num_adapted(&self, _rank: usize) -> usize
+    fn adapter(&self, _rank: usize) -> Self::Size
     where
         Self: Adaptable,
     {
-        0
+        Self::never()
     }
 }
 
@@ -155,9 +155,15 @@ impl<S> NoAdapter for S {}
 #[diagnostic::on_unimplemented(
     message = "a layer of `{Self}` can't have the role `lora`",
     label = "none of its tensors is a matrix or a kernel",
-    note = "a spec of your own counts the values of its adapters by `const fn num_adapted(&self, rank: usize) -> usize`"
+    note = "a spec of your own gives the size of its adapters by `const fn adapter(&self, rank: usize) -> AdapterSize`"
 )]
-pub trait Adaptable {}
+pub trait Adaptable {
+    /// No type.
+    type Size;
+
+    /// Never called.
+    fn never() -> Self::Size;
+}
 
 /// The problem of an array of another length than the number of its layers.
 pub const fn array(field: &str, len: usize, layers: usize) -> Option<Problem> {
@@ -220,13 +226,7 @@ impl<T: Parameters> FieldRef<'_, T> {
     /// # Errors
     /// The layer has none of that name.
     pub fn parameter(&self, field: &str, name: &str) -> Result<Tensor> {
-        let mut found = None;
-        self.0.visit(&mut |at, tensor| {
-            if at == name {
-                found = Some(tensor.clone());
-            }
-            Ok(())
-        })?;
+        let found = self.0.reused(name)?;
         found.ok_or_else(|| {
             candle_core::Error::msg(format!("`{field}` has no parameter `{name}` to tie"))
         })

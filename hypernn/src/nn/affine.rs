@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::Init;
 
 use super::sets;
-use crate::ops::convolution::convolution;
+use crate::ops::convolution::{Sinks, convolution};
 use crate::ops::linear::linear;
 use crate::ops::linear_into::linear_into;
 use crate::ops::unfold::Windows;
@@ -84,6 +84,15 @@ impl Affine {
         self.adapter.as_ref().map_or(Ok(weight.clone()), |adapter| adapter.merge(&weight))
     }
 
+    /// The tensor of this name, the weight merged, whose gradient is collected from any use.
+    pub(super) fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+        match name {
+            "weight" => self.merged().map(Some),
+            "bias" => self.bias.as_ref().map(Served::tracked).transpose(),
+            _ => Ok(None),
+        }
+    }
+
     pub(super) fn weight(&self) -> &Tensor {
         &self.weight.tensor
     }
@@ -94,14 +103,19 @@ impl Affine {
 
     /// A convolution with the weights of all sets; see [`convolution`].
     pub(super) fn convolution(&self, images: &Tensor, windows: Windows) -> Result<Tensor> {
-        let sinks = match (self.weight.sink.clone(), &self.bias) {
-            (Some(sink), None) => Some((sink, None)),
-            (Some(sink), Some(Served { sink: Some(bias), .. })) => Some((sink, Some(bias.clone()))),
-            _ => None,
-        };
+        let sinks = self.sinks();
         let Self { weight, bias, .. } = if sinks.is_none() { &self.tracked()? } else { self };
         let bias = bias.as_ref().map(|bias| &bias.tensor);
         convolution(images, &weight.tensor, bias, windows, sinks)
+    }
+
+    /// Where the gradients go, if those of all tensors can go there.
+    pub(super) fn sinks(&self) -> Option<Sinks> {
+        match (self.weight.sink.clone(), &self.bias) {
+            (Some(sink), None) => Some((sink, None)),
+            (Some(sink), Some(Served { sink: Some(bias), .. })) => Some((sink, Some(bias.clone()))),
+            _ => None,
+        }
     }
 
     /// The tensors alone, for candle's own layers.

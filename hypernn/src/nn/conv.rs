@@ -6,6 +6,7 @@ use super::affine::Affine;
 use super::slide::Slide;
 use super::{norm, sets};
 use crate::check::{Problem, first, zero};
+use crate::ops::convolved::add_bias;
 use crate::ops::product::{product, product_transposed};
 use crate::ops::scalar::is_direct;
 use crate::ops::unfold::{Axis, Windows, fold, unfold};
@@ -90,6 +91,10 @@ macro_rules! layer {
             fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
                 self.params.visit(visitor)
             }
+
+            fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+                self.params.reused(name)
+            }
         }
 
         impl Parameters for candle_nn::$Layer {
@@ -161,10 +166,43 @@ impl Convolution<'_> {
         let windows = self.windows(&weights, &images, Self::axis)?;
         let ys = if is_direct(&images) {
             weights.params.convolution(&images, windows)?
-        } else {
+        } else if images.device().is_cpu() {
+            // candle's own convolution has no half precision there.
             composed(&images, &weights.tracked()?, windows)?
+        } else {
+            self.on_device(&images, &weights, windows)?
         };
         if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
+    }
+
+    /// Where each operation is a launch: by candle's own kernels where those serve, which is one set
+    /// and one group, without gradients or with sinks for them. candle's own backward gives an error
+    /// for some strides.
+    fn on_device(&self, images: &Tensor, weights: &Weights, windows: Windows) -> Result<Tensor> {
+        let (weight, bias) = (weights.weight(), weights.params.bias());
+        if weights.sets * self.groups != 1 {
+            return composed(images, &weights.tracked()?, windows);
+        }
+        if let Some((weight_sink, bias_sink)) = weights.params.sinks() {
+            let ys = self.by_candle(images, weight)?;
+            return add_bias(&ys, images, (weight, weight_sink), bias.zip(bias_sink), windows);
+        }
+        if [Some(images), Some(weight), bias].into_iter().flatten().any(Tensor::track_op) {
+            return composed(images, &weights.tracked()?, windows);
+        }
+        add_to_channels(&self.by_candle(images, weight)?, bias)
+    }
+
+    /// One set and one group, without a bias.
+    fn by_candle(&self, images: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let Self { stride, padding, dilation, .. } = *self;
+        let (images, weight) = (images.detach().contiguous()?, weight.detach().squeeze(0)?);
+        let weight = weight.contiguous()?;
+        if self.axes == 2 {
+            return images.conv2d(&weight, padding, stride, dilation, 1);
+        }
+        let (lines, weight) = (images.squeeze(2)?, weight.squeeze(2)?);
+        lines.conv1d(&weight, padding, stride, dilation, 1)?.unsqueeze(2)
     }
 
     /// `[B, in, …]` to `[B, out, …]`, the transpose of a convolution from `out` to `in`.
@@ -180,7 +218,7 @@ impl Convolution<'_> {
             .transpose(1, 2)?
             .reshape((matrices, in_channels / self.groups, rows * height * width))?;
         let columns = product_transposed(&weights.matrices(self.groups)?, &lines)?;
-        let ys = add_bias(&fold(&columns, windows)?, weights.params.bias())?;
+        let ys = add_to_channels(&fold(&columns, windows)?, weights.params.bias())?;
         if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
     }
 
@@ -297,9 +335,12 @@ fn composed(images: &Tensor, weights: &Weights, windows: Windows) -> Result<Tens
 const STILL: Axis = Axis { pixels: 1, positions: 1, taps: 1, stride: 1, padding: 0, dilation: 1 };
 
 /// Adds `[G, C]` to images `[B, C, H, W]`.
-fn add_bias(images: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+fn add_to_channels(images: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let Some(bias) = bias else { return Ok(images.clone()) };
     let (batch, channels, height, width) = images.dims4()?;
+    if !images.device().is_cpu() && bias.dim(0)? == 1 {
+        return images.broadcast_add(&bias.reshape((1, channels, 1, 1))?);
+    }
     let by_line = norm::per_channel(bias, batch)?;
     images
         .reshape((batch * channels, height * width))?
@@ -313,6 +354,8 @@ mod tests {
 
     use super::super::testing::{distance, numbers};
     use super::*;
+    use crate::ops::split::{Pattern, Segment, split};
+    use crate::target::source::Served;
 
     fn variable(dims: &[usize], seed: u64) -> Result<Var> {
         let values = numbers(dims.iter().product(), seed);
@@ -354,6 +397,74 @@ mod tests {
                     _ => candle_core::bail!("a gradient is missing"),
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A weight of these dimensions and perhaps a bias, cut from generated parameters.
+    fn generated(values: &Tensor, dims: &[usize], bias: bool) -> Result<Affine> {
+        let len = dims.iter().product();
+        let segment =
+            |offset, dims: &[usize]| Segment { offset, dims: dims.to_vec(), scale: 0.5, shift: 0. };
+        let segments = [segment(0, dims), segment(len, &dims[..1])];
+        let cuts = split(&values.clone().into(), None, &Pattern::new(segments.into_iter()))?;
+        let served = |index: usize| {
+            let (tensor, sink) = (cuts.tensors[index].clone(), cuts.sinks.get(index).cloned());
+            Served { tensor, sink }
+        };
+        Ok(Affine { weight: served(0), bias: bias.then(|| served(1)), adapter: None })
+    }
+
+    /// What two convolutions over the same weights give; the first as on a device.
+    fn both(params: &Affine, axes: usize, stride: usize, input: &Tensor) -> Result<[Tensor; 2]> {
+        let layer = Convolution {
+            layer: "conv",
+            axes,
+            params,
+            stride,
+            padding: 1,
+            output_padding: 0,
+            dilation: 2,
+            groups: 1,
+        };
+        let weights = layer.weights()?;
+        let images = layer.images(input, &weights, [2, 4])?;
+        let windows = layer.windows(&weights, &images, Convolution::axis)?;
+        let found = layer.on_device(&images, &weights, windows)?;
+        Ok([if axes < 2 { found.squeeze(2)? } else { found }, layer.forward(input)?])
+    }
+
+    const KINDS: [(&[usize], usize, bool); 5] = [
+        (&[4, 2, 3, 3], 1, true),
+        (&[4, 2, 3, 3], 2, true),
+        (&[4, 2, 3, 3], 1, false),
+        (&[4, 2, 3], 1, true),
+        (&[4, 2, 3], 2, false),
+    ];
+
+    /// Generated weights of one set take candle's kernels on devices: values and gradients are those of
+    /// the direct convolution, for strides too whose remainder candle's own backward does not take.
+    #[test]
+    fn candles_kernels_give_the_direct_convolution() -> Result<()> {
+        for (dims, stride, bias) in KINDS {
+            let (axes, len) = (dims.len() - 2, dims.iter().product::<usize>());
+            let values = variable(&[len + 4], 1)?;
+            let images = variable(&[&[3, 2][..], &[6, 7][..axes]].concat(), 2)?;
+            let params = generated(&values, dims, bias)?;
+            let [found, expected] = both(&params, axes, stride, &images)?;
+            assert!(distance(&found, &expected)? < 1e-12);
+            let grads = [&found, &expected].map(|ys| ys.sqr()?.sum_all()?.backward());
+            let [found, expected] = grads;
+            let (found, expected) = (found?, expected?);
+            for variable in [&values, &images] {
+                match (found.get(variable), expected.get(variable)) {
+                    (Some(found), Some(expected)) => assert!(distance(found, expected)? < 1e-12),
+                    _ => candle_core::bail!("a gradient is missing"),
+                }
+            }
+            let params = generated(&values.as_detached_tensor(), dims, bias)?;
+            let [found, expected] = both(&params, axes, stride, &images.as_detached_tensor())?;
+            assert!(!found.track_op() && distance(&found, &expected)? < 1e-12);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::slide::{self, Slide};
 use super::{BatchNorm, conv};
 use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
-use crate::target::adapter::{self, Adapter};
+use crate::target::adapter::{Adapter, AdapterSize};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -70,9 +70,9 @@ impl Conv2dSpec {
         a * b * c * d
     }
 
-    /// The number of values in a low-rank adapter of its weight.
-    pub const fn num_adapted(&self, rank: usize) -> usize {
-        adapter::num_params_of_kernel(rank, self.dims()[0], self.num_weights())
+    /// The size of a low-rank adapter of its weight.
+    pub const fn adapter(&self, rank: usize) -> AdapterSize {
+        AdapterSize::of_kernel(rank, self.dims()[0], self.num_weights())
     }
 
     /// What is wrong with the sizes, if anything.

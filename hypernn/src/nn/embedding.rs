@@ -6,7 +6,7 @@ use candle_nn::{Init, VarBuilder};
 use super::sets;
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
-use crate::target::adapter;
+use crate::target::adapter::AdapterSize;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
@@ -28,9 +28,9 @@ impl EmbeddingSpec {
         self.num_params()
     }
 
-    /// The number of values in a low-rank adapter of its weight.
-    pub const fn num_adapted(&self, rank: usize) -> usize {
-        adapter::num_params(rank, self.in_size, self.out_size)
+    /// The size of a low-rank adapter of its weight.
+    pub const fn adapter(&self, rank: usize) -> AdapterSize {
+        AdapterSize::of_matrix(rank, self.in_size, self.out_size)
     }
 
     /// What is wrong with the sizes, if anything.

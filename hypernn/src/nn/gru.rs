@@ -8,6 +8,7 @@ use super::affine::Affine;
 use super::recurrent::{self, Cell, CellSpec};
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
+use crate::target::adapter::AdapterSize;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -48,9 +49,9 @@ impl GRUSpec {
         0
     }
 
-    /// The number of values in low-rank adapters of its weights.
-    pub const fn num_adapted(&self, rank: usize) -> usize {
-        recurrent::num_adapted(GATES, self.in_dim, self.hidden_dim, rank)
+    /// The size of low-rank adapters of its weights.
+    pub const fn adapter(&self, rank: usize) -> AdapterSize {
+        recurrent::adapter(GATES, self.in_dim, self.hidden_dim, rank)
     }
 
     /// What is wrong with the sizes, if anything.

@@ -7,7 +7,7 @@ use super::affine::{self, Affine};
 use super::sets;
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
-use crate::target::adapter::{self, Adapter};
+use crate::target::adapter::{Adapter, AdapterSize};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -30,9 +30,9 @@ impl LinearSpec {
         self.in_dim * self.out_dim
     }
 
-    /// The number of values in a low-rank adapter of its weight.
-    pub const fn num_adapted(&self, rank: usize) -> usize {
-        adapter::num_params(rank, self.out_dim, self.in_dim)
+    /// The size of a low-rank adapter of its weight.
+    pub const fn adapter(&self, rank: usize) -> AdapterSize {
+        AdapterSize::of_matrix(rank, self.out_dim, self.in_dim)
     }
 
     /// What is wrong with the sizes, if anything.
@@ -169,6 +169,10 @@ impl HyperLayer<LinearSpec> for Linear {
 impl Parameters for Linear {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
         self.params.visit(visitor)
+    }
+
+    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+        self.params.reused(name)
     }
 }
 

@@ -7,7 +7,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::affine::Affine;
 use super::sets;
-use crate::target::adapter;
+use crate::target::adapter::AdapterSize;
 use crate::target::layer::Visitor;
 use crate::target::source::{ParamKind, ParamSource, ParamSpec, Served};
 
@@ -44,15 +44,16 @@ pub(super) const fn num_params(
     gates * hidden_dim * (in_dim + hidden_dim + biases)
 }
 
-/// The number of values in low-rank adapters of the two weights.
-pub(super) const fn num_adapted(
+/// The size of low-rank adapters of the two weights.
+pub(super) const fn adapter(
     gates: usize,
     in_dim: usize,
     hidden_dim: usize,
     rank: usize,
-) -> usize {
+) -> AdapterSize {
     let rows = gates * hidden_dim;
-    adapter::num_params(rank, rows, in_dim) + adapter::num_params(rank, rows, hidden_dim)
+    let of_input = AdapterSize::of_matrix(rank, rows, in_dim);
+    of_input.and(AdapterSize::of_matrix(rank, rows, hidden_dim))
 }
 
 impl CellSpec {

@@ -4,6 +4,7 @@
 
 pub(crate) mod adam_w;
 pub(crate) mod convolution;
+pub(crate) mod convolved;
 pub(crate) mod linear;
 pub(crate) mod linear_into;
 pub(crate) mod max_pool;

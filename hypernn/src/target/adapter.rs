@@ -14,6 +14,7 @@
 //! where the target is built for training, as [`forward_t`](crate::GeneratedParams::forward_t) and
 //! [`unpack_t`](crate::GeneratedParams::unpack_t) do. It needs a layer that applies its adapter itself,
 //! since a merged weight has no input of the difference alone: `Linear`, and `Conv2d` of one group.
+//! A field that is tied to an adapted weight gets the adapted weight, and nothing of the dropout.
 //!
 //! ```
 //! use hypernn::HyperTarget;
@@ -80,16 +81,75 @@
 
 use candle_core::{Result, Shape, Tensor};
 
+use crate::check::Problem;
 use crate::ops::linear::linear;
 
-/// How many values the factors of an adapter have.
-pub(crate) const fn num_params(rank: usize, outputs: usize, inputs: usize) -> usize {
-    rank * (outputs + inputs)
+/// The size of the adapters that a layer's weights can have: what a spec of your own gives by `const fn
+/// adapter(&self, rank: usize) -> AdapterSize`, so that fields of it can have the role `lora`.
+///
+/// ```
+/// use hypernn::target::adapter::AdapterSize;
+///
+/// const SIZE: AdapterSize = AdapterSize::of_matrix(2, 10, 64);
+/// assert_eq!(SIZE.num_params(), 2 * (10 + 64));
+/// assert!(SIZE.check().is_none());
+/// let problem = AdapterSize::of_matrix(11, 10, 64).check().map(|problem| problem.message());
+/// let expected = "the rank of the adapter is 11, expected 1 to 10: the weight is 10 × 64";
+/// assert_eq!(problem.as_deref(), Some(expected));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdapterSize {
+    rank: usize,
+    num_params: usize,
+    /// Of the weight whose smaller side is the smallest.
+    outputs: usize,
+    inputs: usize,
 }
 
-/// The same for a kernel of so many values; sizes that are 0 are found elsewhere.
-pub(crate) const fn num_params_of_kernel(rank: usize, outputs: usize, values: usize) -> usize {
-    if outputs == 0 { 0 } else { num_params(rank, outputs, values / outputs) }
+impl AdapterSize {
+    /// Of a weight `[outputs, inputs]`.
+    pub const fn of_matrix(rank: usize, outputs: usize, inputs: usize) -> Self {
+        Self { rank, num_params: rank * (outputs + inputs), outputs, inputs }
+    }
+
+    /// Of a kernel `[outputs, …]` of so many values in all.
+    pub const fn of_kernel(rank: usize, outputs: usize, values: usize) -> Self {
+        let inputs = match values.checked_div(outputs) {
+            Some(inputs) => inputs,
+            // A size that is 0 is found elsewhere.
+            None => 0,
+        };
+        Self::of_matrix(rank, outputs, inputs)
+    }
+
+    /// Of two weights, both with this rank.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        let num_params = self.num_params + other.num_params;
+        let smaller = if self.most() <= other.most() { self } else { other };
+        Self { num_params, ..smaller }
+    }
+
+    /// The number of generated values.
+    pub const fn num_params(&self) -> usize {
+        self.num_params
+    }
+
+    /// The highest rank: with more, the factors would say no more than the weight.
+    const fn most(&self) -> usize {
+        if self.outputs < self.inputs { self.outputs } else { self.inputs }
+    }
+
+    /// What is wrong with the rank, if anything.
+    pub const fn check(&self) -> Option<Problem> {
+        let most = self.most();
+        if most == 0 || (self.rank > 0 && self.rank <= most) {
+            return None;
+        }
+        let problem = Problem::new("the rank of the adapter is ").number(self.rank);
+        let problem = problem.text(", expected 1 to ").number(most).text(": the weight is ");
+        Some(problem.number(self.outputs).text(" × ").number(self.inputs))
+    }
 }
 
 /// A generated difference of low rank.

@@ -14,6 +14,23 @@ pub trait Parameters {
     /// # Errors
     /// The layer does not give access to a tensor, or the visitor fails.
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()>;
+
+    /// The parameter of this name as another layer reuses it, by `tie(weight = field.weight)`; `None`
+    /// where there is none. It is what [`visit`](Self::visit) shows, except in a layer that applies a
+    /// low-rank [adapter](crate::target::adapter) beside its weight: another layer gets the sum.
+    ///
+    /// # Errors
+    /// As of [`visit`](Self::visit).
+    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+        let mut found = None;
+        self.visit(&mut |at, tensor| {
+            if at == name {
+                found = Some(tensor.clone());
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
 }
 
 /// A layer that can be built from the spec `S`, with its tensors taken from any source.
@@ -168,10 +185,18 @@ impl<T: Parameters> Parameters for Option<T> {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
         self.as_ref().map_or(Ok(()), |layer| layer.visit(visitor))
     }
+
+    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+        self.as_ref().map_or(Ok(None), |layer| layer.reused(name))
+    }
 }
 
 impl<T: Parameters> Parameters for Box<T> {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
         T::visit(self, visitor)
+    }
+
+    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+        T::reused(self, name)
     }
 }

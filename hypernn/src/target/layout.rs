@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::Init;
 use sha2::{Digest, Sha256};
 
-use super::adapter::Adapter;
+use super::adapter::{Adapter, AdapterSize};
 use super::role::{Role, Roles};
 use super::source::{ParamKind, ParamSource, ParamSpec, Served};
 
@@ -355,12 +355,8 @@ impl Recorder {
             ),
             [outputs, rest @ ..] => (*outputs, rest.iter().product::<usize>()),
         };
-        let most = outputs.min(inputs);
-        if rank == 0 || rank > most {
-            candle_core::bail!(
-                "`{name}` of shape {:?}: the rank of its adapter is {rank}, expected 1 to {most}",
-                spec.dims
-            );
+        if let Some(problem) = AdapterSize::of_matrix(rank, outputs, inputs).check() {
+            candle_core::bail!("`{name}`: {}", problem.message());
         }
         let bound = (inputs as f64).sqrt().recip();
         let init = Init::Uniform { lo: -bound, up: bound };

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::Init;
 
-use super::adapter;
+use super::adapter::AdapterSize;
 use super::layer::{HyperLayer, Parameters, Visitor};
 use super::source::{ParamKind, ParamSource, ParamSpec};
 use crate::check::Problem;
@@ -44,12 +44,12 @@ impl<const R: usize> TensorSpec<R> {
         product
     }
 
-    /// The number of values in a low-rank adapter of it, where it is a matrix or a kernel.
-    pub const fn num_adapted(&self, rank: usize) -> usize {
+    /// The size of a low-rank adapter of it, where it is a matrix or a kernel; else one without values.
+    pub const fn adapter(&self, rank: usize) -> AdapterSize {
         if R < 2 {
-            return 0;
+            return AdapterSize::of_matrix(rank, 0, 0);
         }
-        adapter::num_params_of_kernel(rank, self.dims[0], self.num_params())
+        AdapterSize::of_kernel(rank, self.dims[0], self.num_params())
     }
 
     /// What is wrong with the shape, if anything.
