@@ -20,9 +20,6 @@ mod results;
 mod run;
 mod score;
 
-#[cfg(test)]
-mod tests;
-
 use anyhow::Result;
 use clap::Parser;
 use run::{Args, Run};

@@ -1,5 +1,19 @@
 //! What is held back is held back, and what the phrases say is what they mean.
 
+// What the example alone uses is unused here.
+#![allow(missing_docs, dead_code, unreachable_pub)]
+
+#[path = "../text_to_adapter/descriptions.rs"]
+mod descriptions;
+#[path = "../text_to_adapter/digits.rs"]
+mod digits;
+#[path = "../text_to_adapter/encoder.rs"]
+mod encoder;
+#[path = "../text_to_adapter/minilm.rs"]
+mod minilm;
+#[path = "../text_to_adapter/phrases.rs"]
+mod phrases;
+
 use std::collections::HashSet;
 
 use crate::descriptions::{Description, Descriptions};
