@@ -93,7 +93,7 @@ use crate::ops::linear::linear;
 /// const SIZE: AdapterSize = AdapterSize::of_matrix(2, 10, 64);
 /// assert_eq!(SIZE.num_params(), 2 * (10 + 64));
 /// assert!(SIZE.check().is_none());
-/// let problem = AdapterSize::of_matrix(11, 10, 64).check().map(|problem| problem.message());
+/// let problem = AdapterSize::of_matrix(11, 10, 64).check().map(|problem| problem.message().to_owned());
 /// let expected = "the rank of the adapter is 11, expected 1 to 10: the weight is 10 × 64";
 /// assert_eq!(problem.as_deref(), Some(expected));
 /// ```
