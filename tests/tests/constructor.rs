@@ -5,13 +5,13 @@
 use std::sync::Mutex;
 
 use candle_core::{D, DType, Device, Module, ModuleT, Result, Tensor};
-use candle_nn::{BatchNorm, Embedding, Init, LSTM, Linear, RNN, VarBuilder};
-use candle_transformers::models::{bert, vit};
+use candle_nn::{BatchNorm, Embedding, Init, LSTM, Linear, RNN, VarBuilder, VarMap};
+use candle_transformers::models::{bert, modernbert, vit};
 use hypernn::generated::TargetPlan;
 use hypernn::{GeneratedParams, hypernetwork};
 use hypernn_tests::{
-    by_name, gradient_error, gradients, input, message, relative_error, values, variables,
-    weighted_sum,
+    by_name, gradient_error, gradients, input, message, relative_error, values, variable,
+    variables, weighted_sum,
 };
 use tempfile::TempDir;
 
@@ -58,6 +58,36 @@ fn baked<T>(
     bake(&path)?;
     let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
     constructor(VarBuilder::from_tensors(tensors, dtype, &Device::Cpu))
+}
+
+/// Whether the hypernetwork's variables get what candle gives the tensors of the same model with weights
+/// of its own, chained by hand through what was generated. The number of tensors that candle reaches.
+fn assert_the_models_own_gradients<T: 'static>(
+    (vars, params): (&VarMap, &GeneratedParams<T>),
+    new: impl Fn(VarBuilder<'_>) -> Result<T>,
+    loss: impl Fn(&T) -> Result<Tensor>,
+) -> Result<usize> {
+    let own_vars = VarMap::new();
+    let own = new(VarBuilder::from_varmap(&own_vars, DType::F32, &Device::Cpu))?;
+    for (param, tensor) in params.tensors() {
+        variable(&own_vars, &param.name)?.set(&tensor.detach())?;
+    }
+    let own_grads = loss(&own)?.backward()?;
+    let (mut chained, mut reached) = (Tensor::new(0f32, &Device::Cpu)?, 0);
+    for (param, tensor) in params.tensors() {
+        let Some(grad) = own_grads.get(variable(&own_vars, &param.name)?.as_tensor()) else {
+            continue;
+        };
+        chained = (chained + (tensor * grad.detach())?.sum_all()?)?;
+        reached += 1;
+    }
+    let expected = gradients(vars, &chained)?;
+    for (name, found) in gradients(vars, &loss(&params.unpack()?)?)? {
+        assert!(values(&expected[&name])?.iter().any(|value| *value != 0.), "{name}");
+        let error = relative_error(&found, &expected[&name])?;
+        assert!(error < 1e-4, "{name}: {error:e}");
+    }
+    Ok(reached)
 }
 
 fn letters() -> Result<Tensor> {
@@ -181,6 +211,61 @@ fn the_head_of_a_bert_learns() -> Result<()> {
     Ok(())
 }
 
+/// What candle's layer norm keeps from a BERT it keeps from one that is generated, and no more.
+#[test]
+fn gradients_of_a_bert_are_its_own() -> Result<()> {
+    let new = |vb: VarBuilder<'_>| bert::BertForMaskedLM::load(vb, &bert_config());
+    let (vars, vb) = variables(6, DType::F32);
+    let params = HyperMaskedBert::new(vb, new)?.generate_params()?;
+    let (ids, types) = (letters()?, letters()?.zeros_like()?);
+    let loss = |bert: &bert::BertForMaskedLM| weighted_sum(&bert.forward(&ids, &types, None)?);
+    let reached = assert_the_models_own_gradients((&vars, &params), new, loss)?;
+    assert_eq!(reached, 2);
+    Ok(())
+}
+
+hypernetwork! {
+    struct HyperModernBert for modernbert::ModernBertForMaskedLM {
+        target: by constructor,
+        embedding: table(10, 4),
+        generator: linear,
+        mode: static,
+    }
+}
+
+fn modern_config() -> modernbert::Config {
+    modernbert::Config {
+        vocab_size: 11,
+        hidden_size: 8,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        intermediate_size: 12,
+        max_position_embeddings: 6,
+        layer_norm_eps: 1e-5,
+        pad_token_id: 0,
+        global_attn_every_n_layers: 2,
+        global_rope_theta: 1e4,
+        local_attention: 4,
+        local_rope_theta: 1e4,
+        classifier_config: None,
+    }
+}
+
+/// The layer norms of ModernBERT have no bias, and a backward: every tensor learns.
+#[test]
+fn every_tensor_of_a_modern_bert_learns() -> Result<()> {
+    let new = |vb: VarBuilder<'_>| modernbert::ModernBertForMaskedLM::load(vb, &modern_config());
+    let (vars, vb) = variables(8, DType::F32);
+    let hyper = HyperModernBert::new(vb, new)?;
+    let params = hyper.generate_params()?;
+    let ids = letters()?;
+    let mask = ids.ones_like()?.to_dtype(DType::F32)?;
+    let loss = |bert: &modernbert::ModernBertForMaskedLM| weighted_sum(&bert.forward(&ids, &mask)?);
+    let reached = assert_the_models_own_gradients((&vars, &params), new, loss)?;
+    assert_eq!(reached, params.layout().params().len());
+    Ok(())
+}
+
 struct Vit(vit::Model);
 
 impl Vit {
@@ -221,9 +306,9 @@ fn a_vision_transformer_is_that_of_its_baked_checkpoint() -> Result<()> {
     let ys = hyper.forward(&xs)?;
     let ordinary = baked(|path| hyper.bake(path), Vit::new, DType::F32)?;
     assert_eq!(values(&ys)?, values(&ordinary.forward(&xs)?)?);
-    for (name, grad) in gradients(&vars, &weighted_sum(&ys)?)? {
-        assert!(values(&grad.abs()?.sum_all()?)?[0] > 0., "{name}");
-    }
+    let params = hyper.generate_params()?;
+    let loss = |vit: &Vit| weighted_sum(&vit.forward(&xs)?);
+    assert_the_models_own_gradients((&vars, &params), Vit::new, loss)?;
     Ok(())
 }
 
