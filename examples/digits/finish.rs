@@ -10,7 +10,7 @@ use hypernn_examples::args::device_name;
 use hypernn_examples::beside::{Beside, print_table};
 use hypernn_examples::plot;
 use hypernn_examples::report::write_json;
-use hypernn_examples::round_trip::{agrees, largest_difference, verdict};
+use hypernn_examples::round_trip::{agrees, compare};
 use hypernn_examples::train::History;
 use serde::Serialize;
 
@@ -78,13 +78,7 @@ fn round_trip(run: &Run, hyper: &HyperDigitNet, out: &Path) -> Result<f64> {
     let images = &run.digits.test.images;
     let logits = hyper.forward(images)?;
     let others = [reloaded.forward(images)?, ordinary.forward(images)?];
-    let difference = largest_difference(&logits, &others)?;
-    println!(
-        "Logits of the hypernetwork, of the reloaded one and of the ordinary network built from \
-         the baked checkpoint agree {}.",
-        verdict(difference)
-    );
-    Ok(difference)
+    compare(&logits, &others)
 }
 
 fn summary<'a>(run: &Run, history: [&'a History; 2], difference: f64) -> Summary<'a> {

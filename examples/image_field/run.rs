@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use hypernn::HyperTarget;
 use hypernn::nn::{VarBuilder, VarMap};
 use hypernn_examples::args::{Common, Resume, device_name, positive};
@@ -118,6 +118,6 @@ impl Run {
 
     /// New variables, drawn from the seed.
     pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
-        hypernn::seeded::var_builder(vars, self.args.common.seed, DType::F32, &self.device)
+        self.args.common.variables(vars, &self.device)
     }
 }

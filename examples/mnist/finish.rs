@@ -1,14 +1,14 @@
 //! After the training: files, table, pictures, summary.
 
 use anyhow::{Result, ensure};
-use candle_core::{DType, Tensor};
+use candle_core::DType;
 use hypernn::HyperTarget;
 use hypernn::nn::{Conv2d, Module, VarBuilder, VarMap};
 use hypernn_examples::args::device_name;
 use hypernn_examples::beside::{Beside, print_table};
 use hypernn_examples::plot;
 use hypernn_examples::report::write_json;
-use hypernn_examples::round_trip::{agrees, largest_difference, verdict};
+use hypernn_examples::round_trip::{agrees, compare};
 use hypernn_examples::train::History;
 use serde::Serialize;
 
@@ -75,14 +75,8 @@ fn round_trip(run: &Run, hyper: &HyperNet) -> Result<f64> {
     let ordinary = Net::new(vb)?;
 
     let images = run.images.test.narrow(0, 360.min(run.images.test.len()))?.images;
-    let others: [Tensor; 2] = [reloaded.forward(&images)?, ordinary.forward(&images)?];
-    let difference = largest_difference(&hyper.forward(&images)?, &others)?;
-    println!(
-        "Logits of the hypernetwork, of the reloaded one and of the ordinary network built from \
-         the baked checkpoint agree {}.",
-        verdict(difference)
-    );
-    Ok(difference)
+    let others = [reloaded.forward(&images)?, ordinary.forward(&images)?];
+    compare(&hyper.forward(&images)?, &others)
 }
 
 fn summary<'a>(run: &Run, history: [&'a History; 2], difference: f64) -> Summary<'a> {

@@ -64,8 +64,9 @@ pub fn train<N: Speller>(run: &Run, entrant: &Entrant<N>, seed: u64) -> Result<(
     let mut training = Training::new(run, entrant, seed)?;
     let title = format!("{}, seed {seed}", entrant.name);
     let checkpoint = run.checkpoint(entrant.name, seed, entrant.learning_rate);
-    if run.args.resume.resume && checkpoint.exists() {
-        training.losses = checkpoint.load(&training.vars, &mut training.optimizer)?;
+    let trained = (&training.vars, &mut training.optimizer);
+    if let Some(losses) = checkpoint.resumed(run.args.resume, trained)? {
+        training.losses = losses;
         println!("{title}: goes on after {} names", training.losses.len());
     }
     training.all(&title, &checkpoint)?;

@@ -184,6 +184,16 @@ pub fn positive(text: &str) -> Result<f64> {
     Ok(value)
 }
 
+/// A number of at least zero, for clap's `value_parser`.
+///
+/// # Errors
+/// It is not one.
+pub fn not_negative(text: &str) -> Result<f64> {
+    let value: f64 = text.parse()?;
+    ensure!(value >= 0. && value.is_finite(), "expected a number of at least zero");
+    Ok(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

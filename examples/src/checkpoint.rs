@@ -9,6 +9,8 @@ use hypernn::nn::{AdamW, VarMap};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::args::Resume;
+
 /// What starts the names of tensors, by what they belong to.
 const VARIABLE: &str = "variable.";
 const OPTIMIZER: &str = "optimizer.";
@@ -36,7 +38,7 @@ impl Checkpoint {
     }
 
     /// Whether there is one.
-    pub fn exists(&self) -> bool {
+    fn exists(&self) -> bool {
         self.path.is_file()
     }
 
@@ -65,6 +67,18 @@ impl Checkpoint {
         ensure!(self.exists(), "there is no checkpoint {}", self.path.display());
         self.read(vars, optimizer)
             .with_context(|| format!("cannot go on from {}", self.path.display()))
+    }
+
+    /// The same where it is asked for and there is one.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn resumed<T: DeserializeOwned>(
+        &self,
+        Resume { resume }: Resume,
+        (vars, optimizer): (&VarMap, &mut AdamW),
+    ) -> Result<Option<T>> {
+        if resume && self.exists() { self.load(vars, optimizer).map(Some) } else { Ok(None) }
     }
 
     fn read<T: DeserializeOwned>(&self, vars: &VarMap, optimizer: &mut AdamW) -> Result<T> {

@@ -12,7 +12,7 @@ use crate::checkpoint::Checkpoint;
 use crate::train::{History, cosine, loss_value};
 
 /// What a progress bar shows.
-pub(crate) const TEMPLATE: &str = "{prefix} {wide_bar:.cyan/blue} {msg}  {eta} left";
+const TEMPLATE: &str = "{prefix} {wide_bar:.cyan/blue} {msg}  {eta} left";
 
 /// A bar of `steps` steps with room for a message, drawn only in a terminal.
 ///
@@ -56,14 +56,12 @@ impl Progress {
     /// The checkpoint is of another run, or can't be read.
     pub fn resume(
         &mut self,
-        Resume { resume }: Resume,
+        resume: Resume,
         checkpoint: &Checkpoint,
-        (vars, optimizer): (&VarMap, &mut AdamW),
+        trained: (&VarMap, &mut AdamW),
     ) -> Result<()> {
-        if !resume || !checkpoint.exists() {
-            return Ok(());
-        }
-        self.history = checkpoint.load::<History>(vars, optimizer)?.resumed();
+        let Some(history) = checkpoint.resumed::<History>(resume, trained)? else { return Ok(()) };
+        self.history = history.resumed();
         let (name, done) = (&self.history.name, self.epochs_done());
         self.bar.suspend(|| println!("{name}: goes on after epoch {done}"));
         self.bar.set_position((done * self.steps) as u64);

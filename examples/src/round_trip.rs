@@ -3,11 +3,23 @@
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 
-/// The largest difference between these outputs and those of other networks for the same input.
+/// The largest difference between the logits of a hypernetwork and those of the reloaded one and of the
+/// ordinary network from the baked checkpoint, for the same input; prints how well they agree.
 ///
 /// # Errors
 /// Shapes that differ.
-pub fn largest_difference(outputs: &Tensor, others: &[Tensor]) -> Result<f64> {
+pub fn compare(logits: &Tensor, others: &[Tensor; 2]) -> Result<f64> {
+    let difference = largest_difference(logits, others)?;
+    println!(
+        "Logits of the hypernetwork, of the reloaded one and of the ordinary network built from \
+         the baked checkpoint agree {}.",
+        verdict(difference)
+    );
+    Ok(difference)
+}
+
+/// The largest difference between these outputs and others.
+fn largest_difference(outputs: &Tensor, others: &[Tensor]) -> Result<f64> {
     let mut largest = 0f64;
     for other in others {
         let difference = (outputs - other)?.abs()?.max_all()?.to_dtype(DType::F64)?;
@@ -22,7 +34,7 @@ pub fn agrees(difference: f64) -> bool {
 }
 
 /// How well they agree, in words.
-pub fn verdict(difference: f64) -> String {
+fn verdict(difference: f64) -> String {
     match difference {
         0. => "exactly".to_owned(),
         _ => format!("up to {difference:.1e}"),

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use candle_core::Tensor;
 use hypernn::nn::{AdamW, Optimizer, VarMap};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
 use crate::args::Resume;
 use crate::checkpoint::Checkpoint;
-use crate::progress::TEMPLATE;
+use crate::progress::bar;
 use crate::train::{cosine, loss_value};
 
 /// How a network is trained.
@@ -81,10 +81,8 @@ impl Plan<'_> {
 
     /// From the checkpoint, where that is asked for and there is one.
     fn start(&self, vars: &VarMap, optimizer: &mut AdamW) -> Result<Course> {
-        if !self.resume.resume || !self.checkpoint.exists() {
-            return Ok(Course::start(self.name));
-        }
-        let course: Course = self.checkpoint.load(vars, optimizer)?;
+        let resumed = self.checkpoint.resumed::<Course>(self.resume, (vars, optimizer))?;
+        let Some(course) = resumed else { return Ok(Course::start(self.name)) };
         println!("{}: goes on after step {}", self.name, course.steps);
         Ok(course)
     }
@@ -95,11 +93,7 @@ impl Plan<'_> {
     }
 
     fn bar(&self, done: usize) -> Result<ProgressBar> {
-        let bar = ProgressBar::new(self.steps as u64)
-            .with_style(ProgressStyle::with_template(TEMPLATE)?)
-            .with_prefix(self.name.to_owned())
-            .with_position(done as u64);
-        bar.enable_steady_tick(Duration::from_millis(200));
+        let bar = bar(self.name, self.steps)?.with_position(done as u64);
         bar.reset_eta();
         Ok(bar)
     }

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
-use candle_core::{DType, Device};
+use anyhow::Result;
+use candle_core::Device;
 use hypernn::nn::{VarBuilder, VarMap};
-use hypernn_examples::args::{Common, Resume, device_name, positive};
+use hypernn_examples::args::{Common, Resume, device_name, not_negative, positive};
 use hypernn_examples::data::Split;
 use hypernn_examples::data::mnist::Dataset;
 use hypernn_examples::report::commas;
@@ -96,13 +96,6 @@ impl Tests {
     }
 }
 
-/// A number of at least zero, for clap's `value_parser`.
-fn not_negative(text: &str) -> Result<f64> {
-    let value: f64 = text.parse()?;
-    ensure!(value >= 0. && value.is_finite(), "expected a number of at least zero");
-    Ok(value)
-}
-
 /// Training images that are not trained on.
 const VALIDATION: usize = 5000;
 
@@ -167,6 +160,6 @@ impl Run {
 
     /// New variables, drawn from the seed.
     pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
-        hypernn::seeded::var_builder(vars, self.args.common.seed, DType::F32, &self.device)
+        self.args.common.variables(vars, &self.device)
     }
 }

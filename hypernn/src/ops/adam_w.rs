@@ -65,12 +65,12 @@ impl Moments {
         grad: &Tensor,
         (params, steps): (&ParamsAdamW, usize),
     ) -> Result<()> {
-        if let Self::Other(moments) = self {
-            return step_by_candle(var, moments, grad, (params, steps));
-        }
         if grad.shape() != var.shape() {
             let (grad, var) = (grad.shape(), var.shape());
             bail!("adam_w: the gradient has shape {grad:?}, expected the variable's, {var:?}");
+        }
+        if let Self::Other(moments) = self {
+            return step_by_candle(var, moments, grad, (params, steps));
         }
         let grad = if same_storage(grad, var) { grad.copy()? } else { grad.clone() };
         let step = Step { params, steps, moments: RefCell::new(self) };
@@ -78,7 +78,7 @@ impl Moments {
     }
 }
 
-/// The same as [`Factors::apply_run`], by candle's operations.
+/// The same as [`Move`], by candle's operations.
 fn step_by_candle(
     var: &Var,
     [first, second]: &mut [Tensor; 2],

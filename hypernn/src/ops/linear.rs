@@ -176,6 +176,11 @@ impl Backward {
         }
     }
 
+    /// The same in the weight's shape, where something asks for it.
+    fn asked_of_weight(&self, weight: &Tensor) -> Result<Option<Tensor>> {
+        weight.track_op().then(|| self.of_weight()?.reshape(weight.shape())).transpose()
+    }
+
     /// Where each set met one row, the rows whose products are the weight's gradient.
     pub(super) fn rows(&self) -> Option<(&Tensor, &Tensor)> {
         (self.sizes.rows == 1).then_some((&self.grad, &self.xs))
@@ -200,8 +205,7 @@ fn backward(
     grad: &Tensor,
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let backward = Backward::new(xs, weight, grad)?;
-    let of_weight = weight.track_op().then(|| backward.of_weight()?.reshape(weight.shape()));
-    Ok((backward.of_input(xs, weight)?, of_weight.transpose()?))
+    Ok((backward.of_input(xs, weight)?, backward.asked_of_weight(weight)?))
 }
 
 /// The same and that of the bias.
@@ -210,9 +214,8 @@ pub(super) fn backward_with_bias(
     grad: &Tensor,
 ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
     let backward = Backward::new(xs, weight, grad)?;
-    let of_weight = weight.track_op().then(|| backward.of_weight()?.reshape(weight.shape()));
-    let of_bias = bias.track_op().then(|| backward.of_bias()?.reshape(bias.shape()));
-    Ok((backward.of_input(xs, weight)?, of_weight.transpose()?, of_bias.transpose()?))
+    let of_bias = bias.track_op().then(|| backward.of_bias()?.reshape(bias.shape())).transpose()?;
+    Ok((backward.of_input(xs, weight)?, backward.asked_of_weight(weight)?, of_bias))
 }
 
 impl CustomOp2 for Linear {

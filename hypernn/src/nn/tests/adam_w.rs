@@ -119,6 +119,12 @@ fn it_names_what_does_not_fit() -> Result<()> {
         wrong_shape.contains("the gradient has shape [3, 2], expected the variable's, [2, 3]"),
         "{wrong_shape}"
     );
+    let half = Var::zeros((2, 3), DType::BF16, &Device::Cpu)?;
+    let wrong_shape = message(&half, tensor(&[3, 2], 1, DType::BF16)?)?;
+    assert!(
+        wrong_shape.contains("the gradient has shape [3, 2], expected the variable's, [2, 3]"),
+        "{wrong_shape}"
+    );
     let wrong_dtype = message(&var, tensor(&[2, 3], 1, DType::F64)?)?;
     assert!(
         wrong_dtype.contains("the gradient is F64, expected the variable's dtype, F32"),
