@@ -28,6 +28,11 @@ impl Served {
         Ok(Self { tensor: sets::spread(&tensor, rank, sets)?, sink })
     }
 
+    /// The tensor of a layer whose only one this is, its `weight`, as another layer reuses it.
+    pub(super) fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+        (name == "weight").then(|| self.tracked()).transpose()
+    }
+
     /// `xs […, in]`, with this as the weight and a bias, to `[…, out]`; see
     /// [`linear`](crate::ops::linear::linear).
     pub(super) fn linear(&self, xs: &Tensor, bias: Option<&Self>) -> Result<Tensor> {
@@ -76,6 +81,27 @@ impl Affine {
     ) -> Result<Self> {
         let (weight, adapter) = source.adapted(&weight(dims, weight_init))?;
         Ok(Self { weight, bias: self::bias(source, bias, bias_init)?, adapter })
+    }
+
+    /// Asks a source for the gain and perhaps the bias of a norm of this size, 1 and 0.
+    pub(super) fn of_norm(source: &mut dyn ParamSource, size: usize, biased: bool) -> Result<Self> {
+        let (dims, init) = (&[size], Init::Const(1.));
+        let weight = ParamSpec { name: "weight", dims, kind: ParamKind::Gain, init };
+        let weight = source.param_with_sink(&weight)?;
+        let bias = bias(source, biased.then_some(size), Init::Const(0.))?;
+        Ok(Self { weight, bias, adapter: None })
+    }
+
+    /// The number of sets, for a weight whose rank is `rank` where all share it.
+    pub(super) fn sets(&self, layer: &str, rank: usize) -> Result<usize> {
+        let bias = self.bias().map(|bias| (bias, 1));
+        sets::among(layer, std::iter::once((self.weight(), rank)).chain(bias))
+    }
+
+    /// Weight and bias as `[sets, dims…]`; see [`sets::spread`].
+    pub(super) fn spread(&self, rank: usize, sets: usize) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| bias.spread(1, sets)).transpose()?;
+        Ok(Self { weight: self.weight.spread(rank, sets)?, bias, adapter: None })
     }
 
     /// The weight, with what an adapter adds to it.

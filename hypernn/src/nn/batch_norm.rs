@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use candle_core::{ModuleT, Result, Tensor, Var};
 use candle_nn::{BatchNormConfig, Init, VarBuilder};
 
+use super::affine::Affine;
 use super::{norm, sets};
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
@@ -23,7 +24,7 @@ pub struct BatchNormSpec {
 struct Parts {
     running_mean: Tensor,
     running_var: Tensor,
-    weight_and_bias: Option<(Tensor, Tensor)>,
+    params: Option<Affine>,
 }
 
 impl BatchNormSpec {
@@ -94,20 +95,17 @@ impl BatchNormSpec {
     /// Running statistics, then weight 1 and bias 0.
     fn parts(&self, source: &mut dyn ParamSource) -> Result<Parts> {
         crate::check::ensure(self.check())?;
-        let spec = |name, kind, value| ParamSpec {
+        let spec = |name, value| ParamSpec {
             name,
             dims: std::slice::from_ref(&self.num_features),
-            kind,
+            kind: ParamKind::Tensor,
             init: Init::Const(value),
         };
-        let running_mean = source.buffer(&spec("running_mean", ParamKind::Tensor, 0.))?;
-        let running_var = source.buffer(&spec("running_var", ParamKind::Tensor, 1.))?;
-        let mut affine = || -> Result<_> {
-            let weight = source.param(&spec("weight", ParamKind::Gain, 1.))?;
-            Ok((weight, source.param(&spec("bias", ParamKind::Bias, 0.))?))
-        };
-        let weight_and_bias = if self.config.affine { Some(affine()?) } else { None };
-        Ok(Parts { running_mean, running_var, weight_and_bias })
+        let running_mean = source.buffer(&spec("running_mean", 0.))?;
+        let running_var = source.buffer(&spec("running_var", 1.))?;
+        let affine = || Affine::of_norm(source, self.num_features, true);
+        let params = self.config.affine.then(affine).transpose()?;
+        Ok(Parts { running_mean, running_var, params })
     }
 }
 
@@ -155,7 +153,7 @@ pub struct BatchNorm {
     num_features: usize,
     running_mean: Var,
     running_var: Var,
-    weight_and_bias: Option<(Tensor, Tensor)>,
+    params: Option<Affine>,
     config: BatchNormConfig,
 }
 
@@ -166,7 +164,7 @@ impl BatchNorm {
             num_features,
             running_mean: Var::from_tensor(&parts.running_mean)?,
             running_var: Var::from_tensor(&parts.running_var)?,
-            weight_and_bias: parts.weight_and_bias,
+            params: parts.params,
             config,
         };
         layer.check_shapes()?;
@@ -190,7 +188,7 @@ impl BatchNorm {
             ("running_mean", self.running_mean.as_tensor()),
             ("running_var", self.running_var.as_tensor()),
         ];
-        let affine = self.weight_and_bias.iter();
+        let affine = self.weight_and_bias().into_iter();
         running.into_iter().chain(affine.flat_map(|(w, b)| [("weight", w), ("bias", b)]))
     }
 
@@ -210,7 +208,8 @@ impl BatchNorm {
         bias: Tensor,
         eps: f64,
     ) -> Result<Self> {
-        let parts = Parts { running_mean, running_var, weight_and_bias: Some((weight, bias)) };
+        let params = Some(Affine::new(weight, Some(bias)));
+        let parts = Parts { running_mean, running_var, params };
         Self::from_parts(num_features, parts, eps.into())
     }
 
@@ -224,7 +223,7 @@ impl BatchNorm {
         running_var: Tensor,
         eps: f64,
     ) -> Result<Self> {
-        let parts = Parts { running_mean, running_var, weight_and_bias: None };
+        let parts = Parts { running_mean, running_var, params: None };
         Self::from_parts(num_features, parts, eps.into())
     }
 
@@ -241,7 +240,8 @@ impl BatchNorm {
         eps: f64,
         momentum: f64,
     ) -> Result<Self> {
-        let parts = Parts { running_mean, running_var, weight_and_bias: Some((weight, bias)) };
+        let params = Some(Affine::new(weight, Some(bias)));
+        let parts = Parts { running_mean, running_var, params };
         Self::from_parts(num_features, parts, BatchNormConfig { momentum, ..eps.into() })
     }
 
@@ -256,7 +256,7 @@ impl BatchNorm {
         eps: f64,
         momentum: f64,
     ) -> Result<Self> {
-        let parts = Parts { running_mean, running_var, weight_and_bias: None };
+        let parts = Parts { running_mean, running_var, params: None };
         Self::from_parts(num_features, parts, BatchNormConfig { momentum, ..eps.into() })
     }
 
@@ -277,7 +277,7 @@ impl BatchNorm {
 
     /// Weight and bias.
     pub fn weight_and_bias(&self) -> Option<(&Tensor, &Tensor)> {
-        self.weight_and_bias.as_ref().map(|(weight, bias)| (weight, bias))
+        self.params.as_ref().and_then(|params| Some((params.weight(), params.bias()?)))
     }
 
     /// The share of the new batch in the running statistics.
@@ -358,12 +358,11 @@ impl BatchNorm {
     /// Weight and bias, and back to the shape and dtype of the input.
     fn finish(&self, xs: &Tensor, lines: &Tensor, sets: usize) -> Result<Tensor> {
         let lines = lines.to_dtype(xs.dtype())?;
-        let lines = match &self.weight_and_bias {
+        let lines = match &self.params {
             None => lines,
-            Some((weight, bias)) => {
-                let weight = norm::per_channel(&sets::spread(weight, 1, sets)?, sets)?;
-                let bias = norm::per_channel(&sets::spread(bias, 1, sets)?, sets)?;
-                lines.broadcast_mul(&weight)?.broadcast_add(&bias)?
+            Some(params) => {
+                let shape = (sets * self.num_features, 1);
+                norm::scale("batch_norm", &lines, &params.spread(1, sets)?, shape)?
             }
         };
         let (rows, values) = (xs.dim(0)? / sets, lines.dim(1)?);
@@ -404,21 +403,24 @@ impl HyperLayer<BatchNormSpec> for BatchNorm {
 
 impl Parameters for BatchNorm {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        let Some((weight, bias)) = &self.weight_and_bias else { return Ok(()) };
-        visitor("weight", weight)?;
-        visitor("bias", bias)
+        self.params.as_ref().map_or(Ok(()), |params| params.visit(visitor))
+    }
+
+    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+        self.params.as_ref().map_or(Ok(None), |params| params.reused(name))
     }
 }
 
 impl HyperLayer<BatchNormSpec> for candle_nn::BatchNorm {
     fn build(spec: &BatchNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let Parts { running_mean, running_var, weight_and_bias } = spec.parts(source)?;
+        let Parts { running_mean, running_var, params } = spec.parts(source)?;
         let (dtype, device) = (running_mean.dtype(), running_mean.device().clone());
         // A builder is candle's only way to keep the mean.
         let mut tensors =
             HashMap::from([("running_mean", running_mean), ("running_var", running_var)]);
-        if let Some((weight, bias)) = weight_and_bias {
-            tensors.extend([("weight", weight), ("bias", bias)]);
+        if let Some(params) = params {
+            let (weight, bias) = params.into_tensors()?;
+            tensors.extend([("weight", weight)].into_iter().chain(bias.map(|bias| ("bias", bias))));
         }
         let tensors = tensors.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
         let vb = VarBuilder::from_tensors(tensors, dtype, &device);

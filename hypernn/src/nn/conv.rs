@@ -6,7 +6,7 @@ use super::affine::Affine;
 use super::slide::Slide;
 use super::{norm, sets};
 use crate::check::{Problem, first, zero};
-use crate::ops::convolved::add_bias;
+use crate::ops::convolved::{Kind, convolved};
 use crate::ops::product::{product, product_transposed};
 use crate::ops::scalar::is_direct;
 use crate::ops::unfold::{Axis, Windows, fold, unfold};
@@ -150,6 +150,12 @@ impl Weights {
         Ok(Self { sets: self.sets, params: self.params.tracked()? })
     }
 
+    /// The same without gradients.
+    fn detach(&self) -> Self {
+        let bias = self.params.bias().map(Tensor::detach);
+        Self { sets: self.sets, params: Affine::new(self.weight().detach(), bias) }
+    }
+
     /// A matrix per set and group: `[G × groups, a / groups, b × height × width]`.
     fn matrices(&self, groups: usize) -> Result<Tensor> {
         let (sets, a, b, height, width) = self.weight().dims5()?;
@@ -166,60 +172,69 @@ impl Convolution<'_> {
         let windows = self.windows(&weights, &images, Self::axis)?;
         let ys = if is_direct(&images) {
             weights.params.convolution(&images, windows)?
-        } else if images.device().is_cpu() {
-            // candle's own convolution has no half precision there.
-            composed(&images, &weights.tracked()?, windows)?
         } else {
-            self.on_device(&images, &weights, windows)?
+            self.by_operations(&images, &weights, Kind { windows, transposed: false })?
         };
         if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
     }
 
-    /// Where each operation is a launch: by candle's own kernels where those serve, which is one set
-    /// and one group, without gradients or with sinks for them. candle's own backward gives an error
-    /// for some strides.
-    fn on_device(&self, images: &Tensor, weights: &Weights, windows: Windows) -> Result<Tensor> {
-        let (weight, bias) = (weights.weight(), weights.params.bias());
-        if weights.sets * self.groups != 1 {
-            return composed(images, &weights.tracked()?, windows);
-        }
-        if let Some((weight_sink, bias_sink)) = weights.params.sinks() {
-            let ys = self.by_candle(images, weight)?;
-            return add_bias(&ys, images, (weight, weight_sink), bias.zip(bias_sink), windows);
-        }
-        if [Some(images), Some(weight), bias].into_iter().flatten().any(Tensor::track_op) {
-            return composed(images, &weights.tracked()?, windows);
-        }
-        add_to_channels(&self.by_candle(images, weight)?, bias)
-    }
-
-    /// One set and one group, without a bias.
-    fn by_candle(&self, images: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        let Self { stride, padding, dilation, .. } = *self;
-        let (images, weight) = (images.detach().contiguous()?, weight.detach().squeeze(0)?);
-        let weight = weight.contiguous()?;
-        if self.axes == 2 {
-            return images.conv2d(&weight, padding, stride, dilation, 1);
-        }
-        let (lines, weight) = (images.squeeze(2)?, weight.squeeze(2)?);
-        lines.conv1d(&weight, padding, stride, dilation, 1)?.unsqueeze(2)
-    }
-
     /// `[B, in, …]` to `[B, out, …]`, the transpose of a convolution from `out` to `in`.
     pub(super) fn forward_transposed(&self, xs: &Tensor) -> Result<Tensor> {
-        let weights = self.weights()?.tracked()?;
+        let weights = self.weights()?;
         let (_, in_channels, per_group, ..) = weights.weight().dims5()?;
         let images = self.images(xs, &weights, [in_channels, per_group * self.groups])?;
         let windows = self.windows(&weights, &images, Self::axis_transposed)?;
-        let (batch, _, height, width) = images.dims4()?;
-        let (matrices, rows) = (weights.sets * self.groups, batch / weights.sets);
-        let lines = images
-            .reshape((weights.sets, rows, in_channels, height * width))?
-            .transpose(1, 2)?
-            .reshape((matrices, in_channels / self.groups, rows * height * width))?;
-        let columns = product_transposed(&weights.matrices(self.groups)?, &lines)?;
-        let ys = add_to_channels(&fold(&columns, windows)?, weights.params.bias())?;
+        let kind = Kind { windows, transposed: true };
+        let ys = if is_direct(&images) && !weights.params.weight.is_view() {
+            composed(&images, &weights.tracked()?, kind)?
+        } else {
+            self.by_operations(&images, &weights, kind)?
+        };
         if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
+    }
+
+    /// Where each operation is a launch, and in half precision: views of generated weights are used as
+    /// they are.
+    fn by_operations(&self, images: &Tensor, weights: &Weights, kind: Kind) -> Result<Tensor> {
+        if let Some(sinks) = weights.params.sinks() {
+            let ys = self.values(&images.detach(), &weights.detach(), kind)?;
+            let matrices = weights.matrices(self.groups)?;
+            return convolved(self.layer, ys, (images, &matrices), sinks, kind);
+        }
+        let weights = weights.tracked()?;
+        let params = [Some(images), Some(weights.weight()), weights.params.bias()];
+        if params.into_iter().flatten().any(Tensor::track_op) {
+            return composed(images, &weights, kind);
+        }
+        self.values(images, &weights, kind)
+    }
+
+    /// Without gradients, which candle's own convolutions give an error for at some strides: by its
+    /// kernels, where those serve. It runs one group after the other, has no half precision on the CPU,
+    /// and its transposed convolution of one axis is wrong for more than one row.
+    fn values(&self, images: &Tensor, weights: &Weights, kind: Kind) -> Result<Tensor> {
+        let serves = weights.sets * self.groups == 1 && (self.axes == 2 || !kind.transposed);
+        if images.device().is_cpu() || !serves {
+            return composed(images, weights, kind);
+        }
+        let ys = self.by_candle(images, weights.weight(), kind.transposed)?;
+        add_to_channels(&ys, weights.params.bias())
+    }
+
+    /// One set and one group, without a bias.
+    fn by_candle(&self, images: &Tensor, weight: &Tensor, transposed: bool) -> Result<Tensor> {
+        let Self { stride, padding, output_padding, dilation, .. } = *self;
+        let (images, weight) = (images.contiguous()?, weight.squeeze(0)?.contiguous()?);
+        match (self.axes, transposed) {
+            (2, false) => images.conv2d(&weight, padding, stride, dilation, 1),
+            (2, true) => {
+                images.conv_transpose2d(&weight, padding, output_padding, stride, dilation)
+            }
+            _ => {
+                let (lines, weight) = (images.squeeze(2)?, weight.squeeze(2)?);
+                lines.conv1d(&weight, padding, stride, dilation, 1)?.unsqueeze(2)
+            }
+        }
     }
 
     /// The windows over images, along each axis as `axis` says.
@@ -241,15 +256,12 @@ impl Convolution<'_> {
 
     fn weights(&self) -> Result<Weights> {
         let rank = self.axes + 2;
-        let Affine { weight, bias, .. } = self.params;
-        let of_bias = bias.as_ref().map(|bias| (&bias.tensor, 1));
-        let sets = sets::among(self.layer, std::iter::once((&weight.tensor, rank)).chain(of_bias))?;
-        let mut weight = weight.spread(rank, sets)?;
+        let sets = self.params.sets(self.layer, rank)?;
+        let mut params = self.params.spread(rank, sets)?;
         if self.axes < 2 {
-            weight.tensor = weight.tensor.unsqueeze(3)?;
+            params.weight.tensor = params.weight.tensor.unsqueeze(3)?;
         }
-        let bias = bias.as_ref().map(|bias| bias.spread(1, sets)).transpose()?;
-        Ok(Weights { sets, params: Affine { weight, bias, adapter: None } })
+        Ok(Weights { sets, params })
     }
 
     /// The input as images, of height 1 where there is one axis; checks what fits together.
@@ -312,24 +324,23 @@ impl Convolution<'_> {
     }
 }
 
-/// A convolution as one product with unfolded columns.
-fn composed(images: &Tensor, weights: &Weights, windows: Windows) -> Result<Tensor> {
-    let (sets, out_channels, ..) = weights.weight().dims5()?;
-    let (batch, groups) = (images.dim(0)?, windows.groups);
-    let ys = product(&weights.matrices(groups)?, &unfold(images, windows)?)?;
-    let ys = match weights.params.bias() {
+/// A convolution as one product with unfolded columns, a transposed one as a product that is folded.
+fn composed(images: &Tensor, weights: &Weights, kind: Kind) -> Result<Tensor> {
+    let (windows, bias) = (kind.windows, weights.params.bias());
+    let matrices = weights.matrices(windows.groups)?;
+    if kind.transposed {
+        let columns = product_transposed(&matrices, &kind.lines(images)?)?;
+        return add_to_channels(&fold(&columns, windows)?, bias);
+    }
+    let ys = product(&matrices, &unfold(images, windows)?)?;
+    let (matrices, lines, _) = ys.dims3()?;
+    let ys = match bias {
         None => ys,
-        Some(bias) => {
-            ys.broadcast_add(&bias.reshape((sets * groups, out_channels / groups, 1))?)?
-        }
+        Some(bias) => ys.broadcast_add(&bias.reshape((matrices, lines, 1))?)?,
     };
-    let (height, width) = (windows.height.positions, windows.width.positions);
-    ys.reshape((sets, out_channels, batch / sets, height * width))?.transpose(1, 2)?.reshape((
-        batch,
-        out_channels,
-        height,
-        width,
-    ))
+    let Windows { sets, height, width, .. } = windows;
+    let channels = matrices / sets * lines;
+    kind.unlined(&ys, &[images.dim(0)?, channels, height.positions, width.positions])
 }
 
 const STILL: Axis = Axis { pixels: 1, positions: 1, taps: 1, stride: 1, padding: 0, dilation: 1 };
@@ -354,8 +365,6 @@ mod tests {
 
     use super::super::testing::{distance, numbers};
     use super::*;
-    use crate::ops::split::{Pattern, Segment, split};
-    use crate::target::source::Served;
 
     fn variable(dims: &[usize], seed: u64) -> Result<Var> {
         let values = numbers(dims.iter().product(), seed);
@@ -373,20 +382,11 @@ mod tests {
             let weight = variable(&[sets, 4, 4 / groups, 3, 3], 1)?;
             let (bias, images) = (variable(&[sets, 4], 2)?, variable(&[6, 4, 6, 7], 3)?);
             let params = Affine::new(tensor(&weight), Some(tensor(&bias)));
-            let layer = Convolution {
-                layer: "conv2d",
-                axes: 2,
-                params: &params,
-                stride,
-                padding: 1,
-                output_padding: 0,
-                dilation: 1,
-                groups,
-            };
+            let layer = Convolution { groups, ..layer(&params, 2, stride) };
             let weights = layer.weights()?;
             let windows = layer.windows(&weights, &images, Convolution::axis)?;
             let direct = weights.params.convolution(&images, windows)?;
-            let other = composed(&images, &weights, windows)?;
+            let other = composed(&images, &weights, Kind { windows, transposed: false })?;
             assert!(distance(&direct, &other)? < 1e-12);
             let grads = [&direct, &other].map(|ys| ys.sqr()?.sum_all()?.backward());
             let [direct, other] = grads;
@@ -401,23 +401,8 @@ mod tests {
         Ok(())
     }
 
-    /// A weight of these dimensions and perhaps a bias, cut from generated parameters.
-    fn generated(values: &Tensor, dims: &[usize], bias: bool) -> Result<Affine> {
-        let len = dims.iter().product();
-        let segment =
-            |offset, dims: &[usize]| Segment { offset, dims: dims.to_vec(), scale: 0.5, shift: 0. };
-        let segments = [segment(0, dims), segment(len, &dims[..1])];
-        let cuts = split(&values.clone().into(), None, &Pattern::new(segments.into_iter()))?;
-        let served = |index: usize| {
-            let (tensor, sink) = (cuts.tensors[index].clone(), cuts.sinks.get(index).cloned());
-            Served { tensor, sink }
-        };
-        Ok(Affine { weight: served(0), bias: bias.then(|| served(1)), adapter: None })
-    }
-
-    /// What two convolutions over the same weights give; the first as on a device.
-    fn both(params: &Affine, axes: usize, stride: usize, input: &Tensor) -> Result<[Tensor; 2]> {
-        let layer = Convolution {
+    fn layer(params: &Affine, axes: usize, stride: usize) -> Convolution<'_> {
+        Convolution {
             layer: "conv",
             axes,
             params,
@@ -426,45 +411,26 @@ mod tests {
             output_padding: 0,
             dilation: 2,
             groups: 1,
-        };
-        let weights = layer.weights()?;
-        let images = layer.images(input, &weights, [2, 4])?;
-        let windows = layer.windows(&weights, &images, Convolution::axis)?;
-        let found = layer.on_device(&images, &weights, windows)?;
-        Ok([if axes < 2 { found.squeeze(2)? } else { found }, layer.forward(input)?])
+        }
     }
 
-    const KINDS: [(&[usize], usize, bool); 5] = [
-        (&[4, 2, 3, 3], 1, true),
-        (&[4, 2, 3, 3], 2, true),
-        (&[4, 2, 3, 3], 1, false),
-        (&[4, 2, 3], 1, true),
-        (&[4, 2, 3], 2, false),
-    ];
-
-    /// Generated weights of one set take candle's kernels on devices: values and gradients are those of
-    /// the direct convolution, for strides too whose remainder candle's own backward does not take.
+    /// candle's kernels, which give the values on devices, give those of the other ways.
     #[test]
-    fn candles_kernels_give_the_direct_convolution() -> Result<()> {
-        for (dims, stride, bias) in KINDS {
-            let (axes, len) = (dims.len() - 2, dims.iter().product::<usize>());
-            let values = variable(&[len + 4], 1)?;
-            let images = variable(&[&[3, 2][..], &[6, 7][..axes]].concat(), 2)?;
-            let params = generated(&values, dims, bias)?;
-            let [found, expected] = both(&params, axes, stride, &images)?;
+    fn candles_kernels_give_the_composed_convolution() -> Result<()> {
+        for (axes, stride, transposed) in
+            [(2, 1, false), (2, 2, false), (2, 1, true), (2, 2, true), (1, 1, false), (1, 2, false)]
+        {
+            let dims = [&[2, 2][..], &[3, 3][..axes]].concat();
+            let params = Affine::new(tensor(&variable(&dims, 1)?), None);
+            let layer = layer(&params, axes, stride);
+            let weights = layer.weights()?;
+            let input = variable(&[&[3, 2][..], &[6, 7][..axes]].concat(), 2)?;
+            let images = layer.images(&input, &weights, [2, 2])?;
+            let axis = if transposed { Convolution::axis_transposed } else { Convolution::axis };
+            let windows = layer.windows(&weights, &images, axis)?;
+            let found = layer.by_candle(&images, weights.weight(), transposed)?;
+            let expected = composed(&images, &weights, Kind { windows, transposed })?;
             assert!(distance(&found, &expected)? < 1e-12);
-            let grads = [&found, &expected].map(|ys| ys.sqr()?.sum_all()?.backward());
-            let [found, expected] = grads;
-            let (found, expected) = (found?, expected?);
-            for variable in [&values, &images] {
-                match (found.get(variable), expected.get(variable)) {
-                    (Some(found), Some(expected)) => assert!(distance(found, expected)? < 1e-12),
-                    _ => candle_core::bail!("a gradient is missing"),
-                }
-            }
-            let params = generated(&values.as_detached_tensor(), dims, bias)?;
-            let [found, expected] = both(&params, axes, stride, &images.as_detached_tensor())?;
-            assert!(!found.track_op() && distance(&found, &expected)? < 1e-12);
         }
         Ok(())
     }

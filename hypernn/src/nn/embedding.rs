@@ -6,9 +6,10 @@ use candle_nn::{Init, VarBuilder};
 use super::sets;
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
+use crate::ops::lookup::lookup_into;
 use crate::target::adapter::AdapterSize;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, Served, VarBuilderSource};
 
 /// What an embedding is made of: `embedding(in_size, out_size)` in an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +53,9 @@ impl EmbeddingSpec {
     }
 
     /// The table `[in, out]`, standard normal.
-    fn table(&self, source: &mut dyn ParamSource) -> Result<Tensor> {
+    fn table(&self, source: &mut dyn ParamSource) -> Result<Served> {
         crate::check::ensure(self.check())?;
-        source.param(&ParamSpec {
+        source.param_with_sink(&ParamSpec {
             name: "weight",
             dims: &[self.in_size, self.out_size],
             kind: ParamKind::Table,
@@ -92,19 +93,19 @@ pub mod spec {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Embedding {
-    embeddings: Tensor,
+    embeddings: Served,
     hidden_size: usize,
 }
 
 impl Embedding {
     /// A layer over an existing table, whose rows hold `hidden_size` values.
     pub fn new(embeddings: Tensor, hidden_size: usize) -> Self {
-        Self { embeddings, hidden_size }
+        Self { embeddings: embeddings.into(), hidden_size }
     }
 
     /// The table.
     pub fn embeddings(&self) -> &Tensor {
-        &self.embeddings
+        &self.embeddings.tensor
     }
 
     /// The number of values in a row of the table.
@@ -123,14 +124,17 @@ impl Module for Embedding {
         let mut dims = indexes.dims().to_vec();
         dims.push(self.hidden_size);
         // On CUDA, candle looks up in contiguous tables alone.
-        let table = self.embeddings.contiguous()?;
-        let values = match sets::count("embedding", &table, 2)? {
-            None => table.index_select(&indexes.flatten_all()?, 0)?,
+        let table = self.embeddings.tensor.contiguous()?;
+        let (table, indexes) = match sets::count("embedding", &table, 2)? {
+            None => (table, indexes.flatten_all()?),
             Some(sets) => {
                 let (_, rows, _) = table.dims3()?;
-                let indexes = in_one_table(indexes, sets, rows)?;
-                table.flatten_to(1)?.index_select(&indexes, 0)?
+                (table.flatten_to(1)?, in_one_table(indexes, sets, rows)?)
             }
+        };
+        let values = match &self.embeddings.sink {
+            Some(sink) => lookup_into(&table, sink.clone(), &indexes)?,
+            None => table.index_select(&indexes, 0)?,
         };
         values.reshape(dims)
     }
@@ -171,19 +175,23 @@ impl HyperLayer<EmbeddingSpec> for Embedding {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &EmbeddingSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        Ok(Self::new(spec.table(source)?, spec.out_size))
+        Ok(Self { embeddings: spec.table(source)?, hidden_size: spec.out_size })
     }
 }
 
 impl Parameters for Embedding {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", &self.embeddings)
+        visitor("weight", self.embeddings())
+    }
+
+    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+        self.embeddings.reused(name)
     }
 }
 
 impl HyperLayer<EmbeddingSpec> for candle_nn::Embedding {
     fn build(spec: &EmbeddingSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        Ok(Self::new(spec.table(source)?, spec.out_size))
+        Ok(Self::new(spec.table(source)?.tracked()?, spec.out_size))
     }
 }
 

@@ -1,13 +1,14 @@
 //! Group normalisation.
 
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::VarBuilder;
 
+use super::affine::Affine;
 use super::{norm, sets};
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::target::source::{ParamSource, VarBuilderSource};
 
 /// What a group norm is made of: `group_norm(num_groups, num_channels, eps)` in an attribute.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,13 +50,9 @@ impl GroupNormSpec {
     }
 
     /// Weight 1 and bias 0.
-    fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Tensor)> {
+    fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.check())?;
-        let dims = &[self.num_channels];
-        let weight =
-            ParamSpec { name: "weight", dims, kind: ParamKind::Gain, init: Init::Const(1.) };
-        let bias = ParamSpec { name: "bias", dims, kind: ParamKind::Bias, init: Init::Const(0.) };
-        Ok((source.param(&weight)?, source.param(&bias)?))
+        Affine::of_norm(source, self.num_channels, true)
     }
 }
 
@@ -95,8 +92,7 @@ pub mod spec {
 /// ```
 #[derive(Clone, Debug)]
 pub struct GroupNorm {
-    weight: Tensor,
-    bias: Tensor,
+    params: Affine,
     eps: f64,
     num_channels: usize,
     num_groups: usize,
@@ -115,7 +111,7 @@ impl GroupNorm {
         eps: f64,
     ) -> Result<Self> {
         crate::check::ensure(spec::group_norm(num_groups, num_channels, eps).check())?;
-        Ok(Self { weight, bias, eps, num_channels, num_groups })
+        Ok(Self { params: Affine::new(weight, Some(bias)), eps, num_channels, num_groups })
     }
 
     fn check_input(&self, xs: &Tensor) -> Result<()> {
@@ -145,17 +141,14 @@ impl Module for GroupNorm {
     /// multiple of the number of sets.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         self.check_input(xs)?;
-        let sets = sets::among("group_norm", [(&self.weight, 1), (&self.bias, 1)])?;
+        let sets = self.params.sets("group_norm", 1)?;
         let batch = xs.dim(0)?;
         sets::rows_per_set("group_norm", batch, sets)?;
-        let lines = batch * self.num_channels;
-        let per_line = xs.elem_count() / lines.max(1);
-        let group = self.num_channels / self.num_groups * per_line;
-        let groups = xs.reshape((batch * self.num_groups, group))?;
-        let ys = norm::standardise(&groups, true, self.eps)?.reshape((lines, per_line))?;
-        let weight = norm::per_channel(&sets::spread(&self.weight, 1, sets)?, batch)?;
-        let bias = norm::per_channel(&sets::spread(&self.bias, 1, sets)?, batch)?;
-        ys.broadcast_mul(&weight)?.broadcast_add(&bias)?.reshape(xs.shape())
+        let groups = batch * self.num_groups;
+        let groups = xs.reshape((groups, xs.elem_count() / groups.max(1)))?;
+        let ys = norm::standardise(&groups, true, self.eps)?;
+        let params = self.params.spread(1, sets)?;
+        norm::scale_channels("group_norm", &ys, &params, batch)?.reshape(xs.shape())
     }
 }
 
@@ -163,21 +156,26 @@ impl HyperLayer<GroupNormSpec> for GroupNorm {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &GroupNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?;
-        Self::new(weight, bias, spec.num_channels, spec.num_groups, spec.eps)
+        let GroupNormSpec { num_groups, num_channels, eps } = *spec;
+        Ok(Self { params: spec.params(source)?, eps, num_channels, num_groups })
     }
 }
 
 impl Parameters for GroupNorm {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", &self.weight)?;
-        visitor("bias", &self.bias)
+        self.params.visit(visitor)
+    }
+
+    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+        self.params.reused(name)
     }
 }
 
 impl HyperLayer<GroupNormSpec> for candle_nn::GroupNorm {
     fn build(spec: &GroupNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?;
+        let (weight, Some(bias)) = spec.params(source)?.into_tensors()? else {
+            candle_core::bail!("group_norm: the source gave no bias");
+        };
         Self::new(weight, bias, spec.num_channels, spec.num_groups, spec.eps)
     }
 }

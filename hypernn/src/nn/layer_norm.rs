@@ -3,11 +3,12 @@
 use candle_core::{D, Module, Result, Tensor};
 use candle_nn::{Init, LayerNormConfig, VarBuilder};
 
+use super::affine::Affine;
 use super::{norm, sets};
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec};
+use crate::target::source::ParamSource;
 
 /// What a layer norm is made of: `layer_norm(size)` or `layer_norm(size, config)` in an attribute.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,14 +75,9 @@ impl LayerNormSpec {
     }
 
     /// Weight 1 and bias 0.
-    fn params(&self, source: &mut dyn ParamSource) -> Result<(Tensor, Option<Tensor>)> {
+    fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.check())?;
-        let dims = &[self.size];
-        let weight =
-            ParamSpec { name: "weight", dims, kind: ParamKind::Gain, init: Init::Const(1.) };
-        let bias = ParamSpec { name: "bias", dims, kind: ParamKind::Bias, init: Init::Const(0.) };
-        let weight = source.param(&weight)?;
-        Ok((weight, self.config.affine.then(|| source.param(&bias)).transpose()?))
+        Affine::of_norm(source, self.size, self.config.affine)
     }
 }
 
@@ -120,36 +116,35 @@ pub mod spec {
 /// ```
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
-    weight: Tensor,
-    bias: Option<Tensor>,
-    remove_mean: bool,
-    eps: f64,
+    pub(super) params: Affine,
+    pub(super) remove_mean: bool,
+    pub(super) eps: f64,
 }
 
 impl LayerNorm {
     /// A layer over existing tensors.
     pub fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
-        Self { weight, bias: Some(bias), remove_mean: true, eps }
+        Self { params: Affine::new(weight, Some(bias)), remove_mean: true, eps }
     }
 
     /// A layer without bias.
     pub fn new_no_bias(weight: Tensor, eps: f64) -> Self {
-        Self { weight, bias: None, remove_mean: true, eps }
+        Self { params: Affine::new(weight, None), remove_mean: true, eps }
     }
 
     /// A layer without bias that does not remove the mean.
     pub fn rms_norm(weight: Tensor, eps: f64) -> Self {
-        Self { weight, bias: None, remove_mean: false, eps }
+        Self { params: Affine::new(weight, None), remove_mean: false, eps }
     }
 
     /// The weight.
     pub fn weight(&self) -> &Tensor {
-        &self.weight
+        self.params.weight()
     }
 
     /// The bias.
     pub fn bias(&self) -> Option<&Tensor> {
-        self.bias.as_ref()
+        self.params.bias()
     }
 
     /// What is added to the variance.
@@ -163,11 +158,9 @@ impl LayerNorm {
     }
 
     /// The forward of the layer named `layer` in errors.
-    pub(super) fn forward_as(&self, layer: &str, xs: &Tensor) -> Result<Tensor> {
-        let bias = self.bias.as_ref();
-        let all = [Some(&self.weight), bias].into_iter().flatten();
-        let sets = sets::among(layer, all.map(|tensor| (tensor, 1)))?;
-        let size = self.weight.dim(D::Minus1)?;
+    pub(super) fn forward_as(&self, layer: &'static str, xs: &Tensor) -> Result<Tensor> {
+        let sets = self.params.sets(layer, 1)?;
+        let size = self.weight().dim(D::Minus1)?;
         let found = xs.dims().last().copied().unwrap_or(0);
         if found != size {
             candle_core::bail!(
@@ -180,9 +173,7 @@ impl LayerNorm {
         }
         let by_set = xs.reshape((sets, xs.elem_count() / size / sets, size))?;
         let ys = norm::standardise(&by_set, self.remove_mean, self.eps)?;
-        let bias = bias.map(|bias| sets::spread(bias, 1, sets)).transpose()?;
-        let weight = sets::spread(&self.weight, 1, sets)?;
-        norm::scale_rows(&ys, &weight, bias.as_ref())?.reshape(xs.shape())
+        norm::scale_rows(layer, &ys, &self.params.spread(1, sets)?)?.reshape(xs.shape())
     }
 }
 
@@ -200,16 +191,18 @@ impl HyperLayer<LayerNormSpec> for LayerNorm {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &LayerNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?;
         let LayerNormConfig { eps, remove_mean, .. } = spec.config;
-        Ok(Self { weight, bias, remove_mean, eps })
+        Ok(Self { params: spec.params(source)?, remove_mean, eps })
     }
 }
 
 impl Parameters for LayerNorm {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", &self.weight)?;
-        self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias))
+        self.params.visit(visitor)
+    }
+
+    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+        self.params.reused(name)
     }
 }
 
@@ -219,7 +212,7 @@ impl HyperLayer<LayerNormSpec> for candle_nn::LayerNorm {
     );
 
     fn build(spec: &LayerNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?;
+        let (weight, bias) = spec.params(source)?.into_tensors()?;
         let LayerNormConfig { eps, remove_mean, .. } = spec.config;
         match (bias, remove_mean) {
             (Some(bias), true) => Ok(Self::new(weight, bias, eps)),
@@ -256,7 +249,8 @@ pub fn layer_norm<C: Into<LayerNormConfig>>(
     };
     let weight = named(["weight", "gamma"], 1.)?;
     let bias = config.affine.then(|| named(["bias", "beta"], 0.)).transpose()?;
-    Ok(LayerNorm { weight, bias, remove_mean: config.remove_mean, eps: config.eps })
+    let LayerNormConfig { remove_mean, eps, .. } = config;
+    Ok(LayerNorm { params: Affine::new(weight, bias), remove_mean, eps })
 }
 
 /// A layer norm without bias; variable `weight` (or `gamma`, where the builder has one).

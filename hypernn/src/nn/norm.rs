@@ -1,11 +1,14 @@
 //! What the normalisations share.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, DType, Result, Shape, Tensor};
 use candle_nn::{BatchNormConfig, LayerNormConfig};
 
+use super::affine::Affine;
 use super::{BatchNormSpec, LayerNormSpec};
 use crate::check::Problem;
+use crate::ops::gain::{gain, gain_into};
 use crate::ops::product::repeat_rows;
+use crate::ops::scalar::is_direct;
 
 /// The last argument of candle's `layer_norm` and `batch_norm`, which is an epsilon or a whole
 /// configuration: a constant can't be converted by a trait, so each has its own method here.
@@ -67,14 +70,55 @@ pub(super) fn standardise(xs: &Tensor, remove_mean: bool, eps: f64) -> Result<Te
     values.broadcast_div(&(mean_square + eps)?.sqrt()?)?.to_dtype(xs.dtype())
 }
 
-/// `xs [G, R, S]` times `weight [G, S]` plus `bias [G, S]`.
-pub(super) fn scale_rows(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let rows = xs.dim(1)?;
-    let ys = (xs * repeat_rows(weight, rows)?)?;
+/// `xs` times a weight plus a bias, after both were brought to `shape`, which broadcasts to that of `xs`.
+pub(super) fn scale(
+    layer: &'static str,
+    xs: &Tensor,
+    params: &Affine,
+    shape: impl Into<Shape>,
+) -> Result<Tensor> {
+    let shape = shape.into();
+    let shaped = |tensor: &Tensor| tensor.reshape(&shape);
+    if let Some((weight_sink, bias_sink)) = params.sinks() {
+        let (weight, bias) = (shaped(params.weight())?, params.bias().map(shaped).transpose()?);
+        return gain_into(layer, xs, (&weight, weight_sink), bias.as_ref().zip(bias_sink));
+    }
+    let (weight, bias) = params.clone().into_tensors()?;
+    gain(xs, &shaped(&weight)?, bias.as_ref().map(shaped).transpose()?.as_ref())
+}
+
+/// `xs [G, R, S]` times a weight `[G, S]` plus a bias `[G, S]`.
+pub(super) fn scale_rows(layer: &'static str, xs: &Tensor, params: &Affine) -> Result<Tensor> {
+    let (sets, rows, size) = xs.dims3()?;
+    if !is_direct(xs) || params.weight.is_view() {
+        return scale(layer, xs, params, (sets, 1, size));
+    }
+    let (weight, bias) = params.clone().into_tensors()?;
+    let ys = (xs * repeat_rows(&weight, rows)?)?;
     match bias {
         None => Ok(ys),
-        Some(bias) => ys + repeat_rows(bias, rows)?,
+        Some(bias) => ys + repeat_rows(&bias, rows)?,
     }
+}
+
+/// The values of a batch `[B, channels, …]`, in the shape of that batch or any other, times a weight
+/// `[G, channels]` plus a bias `[G, channels]`.
+pub(super) fn scale_channels(
+    layer: &'static str,
+    xs: &Tensor,
+    params: &Affine,
+    batch: usize,
+) -> Result<Tensor> {
+    let (sets, channels) = params.weight().dims2()?;
+    let lines = batch * channels;
+    let per_line = xs.elem_count() / lines.max(1);
+    if !is_direct(xs) || params.weight.is_view() {
+        let xs = xs.reshape((sets, batch / sets, channels, per_line))?;
+        return scale(layer, &xs, params, (sets, 1, channels, 1));
+    }
+    let (weight, bias) = params.clone().into_tensors()?;
+    let bias = bias.map(|bias| per_channel(&bias, batch)).transpose()?;
+    gain(&xs.reshape((lines, per_line))?, &per_channel(&weight, batch)?, bias.as_ref())
 }
 
 /// Values per set and channel, `[G, C]`, for a batch whose rows and channels are flattened:

@@ -6,8 +6,10 @@ use candle_nn::{Init, VarBuilder};
 use super::{norm, sets};
 use crate::check::{Problem, zero};
 use crate::flow::{Given, SampleShape};
+use crate::ops::rectified::{rectified, rectified_into};
+use crate::ops::scalar::is_direct;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, Served, VarBuilderSource};
 
 /// What a parametric rectifier is made of: `prelu(num_channels)` in an attribute, with `None` for
 /// one slope for all channels.
@@ -49,9 +51,9 @@ impl PReLUSpec {
     }
 
     /// The slopes, 0.25.
-    fn slopes(&self, source: &mut dyn ParamSource) -> Result<Tensor> {
+    fn slopes(&self, source: &mut dyn ParamSource) -> Result<Served> {
         crate::check::ensure(self.check())?;
-        source.param(&ParamSpec {
+        source.param_with_sink(&ParamSpec {
             name: "weight",
             dims: &[self.num_params()],
             kind: ParamKind::Slope,
@@ -88,19 +90,19 @@ pub mod spec {
 /// ```
 #[derive(Clone, Debug)]
 pub struct PReLU {
-    weight: Tensor,
+    weight: Served,
     is_scalar: bool,
 }
 
 impl PReLU {
     /// A layer over an existing tensor, with one slope for all channels where `is_scalar`.
     pub fn new(weight: Tensor, is_scalar: bool) -> Self {
-        Self { weight, is_scalar }
+        Self { weight: weight.into(), is_scalar }
     }
 
     /// The slopes.
     pub fn weight(&self) -> &Tensor {
-        &self.weight
+        &self.weight.tensor
     }
 
     /// Whether all channels share one slope.
@@ -109,14 +111,16 @@ impl PReLU {
     }
 
     /// The slopes `[G, channels]`, with 1 channel where all share one.
-    fn slopes(&self) -> Result<Tensor> {
-        let shared = self.weight.rank() == 0;
-        let weight = if shared { self.weight.reshape(1)? } else { self.weight.clone() };
-        let slopes = sets::spread(&weight, 1, sets::among("prelu", [(&weight, 1)])?)?;
-        if self.is_scalar && slopes.dim(1)? != 1 {
+    fn slopes(&self) -> Result<Served> {
+        let mut weight = self.weight.clone();
+        if weight.tensor.rank() == 0 {
+            weight.tensor = weight.tensor.reshape(1)?;
+        }
+        let slopes = weight.spread(1, sets::among("prelu", [(&weight.tensor, 1)])?)?;
+        if self.is_scalar && slopes.tensor.dim(1)? != 1 {
             candle_core::bail!(
                 "prelu: the weight has shape {:?}, expected one slope per set",
-                self.weight.dims()
+                self.weight().dims()
             );
         }
         Ok(slopes)
@@ -148,14 +152,23 @@ impl Module for PReLU {
     /// sets.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let slopes = self.slopes()?;
-        let (sets, channels) = slopes.dims2()?;
+        let (sets, channels) = slopes.tensor.dims2()?;
         let (batch, channels) = self.sizes(xs, channels)?;
         sets::rows_per_set("prelu", batch, sets)?;
         let lines = batch * channels;
-        let values = xs.reshape((lines, xs.elem_count() / lines.max(1)))?;
-        let below = values.broadcast_mul(&norm::per_channel(&slopes, batch)?)?;
-        // Candle's own maximum and minimum share the gradient at 0 half and half.
-        values.gt(&values.zeros_like()?)?.where_cond(&values, &below)?.reshape(xs.shape())
+        let per_line = xs.elem_count() / lines.max(1);
+        let ys = if is_direct(xs) && !slopes.is_view() {
+            let slopes = norm::per_channel(&slopes.tensor, batch)?;
+            rectified(&xs.reshape((lines, per_line))?, &slopes)?
+        } else {
+            let values = xs.reshape((sets, batch / sets, channels, per_line))?;
+            let shape = (sets, 1, channels, 1);
+            match slopes.sink {
+                Some(sink) => rectified_into(&values, &slopes.tensor.reshape(shape)?, sink)?,
+                None => rectified(&values, &slopes.tensor.reshape(shape)?)?,
+            }
+        };
+        ys.reshape(xs.shape())
     }
 }
 
@@ -163,19 +176,23 @@ impl HyperLayer<PReLUSpec> for PReLU {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &PReLUSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        Ok(Self::new(spec.slopes(source)?, spec.num_channels.is_none()))
+        Ok(Self { weight: spec.slopes(source)?, is_scalar: spec.num_channels.is_none() })
     }
 }
 
 impl Parameters for PReLU {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", &self.weight)
+        visitor("weight", self.weight())
+    }
+
+    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+        self.weight.reused(name)
     }
 }
 
 impl HyperLayer<PReLUSpec> for candle_nn::PReLU {
     fn build(spec: &PReLUSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        Ok(Self::new(spec.slopes(source)?, spec.num_channels.is_none()))
+        Ok(Self::new(spec.slopes(source)?.tracked()?, spec.num_channels.is_none()))
     }
 }
 

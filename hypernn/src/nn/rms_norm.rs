@@ -1,13 +1,14 @@
 //! Normalisation by the root of the mean square.
 
 use candle_core::{Module, Result, Tensor};
-use candle_nn::{Init, LayerNormConfig, VarBuilder};
+use candle_nn::{LayerNormConfig, VarBuilder};
 
+use super::affine::Affine;
 use super::{LayerNorm, layer_norm, norm};
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec};
+use crate::target::source::ParamSource;
 
 /// What an RMS norm is made of: `rms_norm(size, eps)` in an attribute.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,14 +44,9 @@ impl RmsNormSpec {
     }
 
     /// Weight 1.
-    fn weight(&self, source: &mut dyn ParamSource) -> Result<Tensor> {
+    fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.check())?;
-        source.param(&ParamSpec {
-            name: "weight",
-            dims: &[self.size],
-            kind: ParamKind::Gain,
-            init: Init::Const(1.),
-        })
+        Affine::of_norm(source, self.size, false)
     }
 }
 
@@ -126,13 +122,17 @@ impl HyperLayer<RmsNormSpec> for RmsNorm {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &RmsNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        Ok(Self::new(spec.weight(source)?, spec.eps))
+        Ok(Self(LayerNorm { params: spec.params(source)?, remove_mean: false, eps: spec.eps }))
     }
 }
 
 impl Parameters for RmsNorm {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
         self.0.visit(visitor)
+    }
+
+    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+        self.0.reused(name)
     }
 }
 
@@ -141,7 +141,8 @@ impl HyperLayer<RmsNormSpec> for candle_nn::RmsNorm {
         Some("candle_nn::RmsNorm drops the gradient of its weight: use hypernn::nn::RmsNorm");
 
     fn build(spec: &RmsNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        Ok(Self::new(spec.weight(source)?, spec.eps))
+        let (weight, _) = spec.params(source)?.into_tensors()?;
+        Ok(Self::new(weight, spec.eps))
     }
 }
 

@@ -8,6 +8,7 @@ mod errors;
 mod pooling;
 mod shapes;
 mod specs;
+mod views;
 
 use candle_core::{DType, Device, Module, ModuleT, Result, Tensor, Var};
 use candle_nn::RNN;

@@ -1,138 +1,77 @@
-//! A convolution where each operation is a launch: candle's kernels give the values, products the
-//! gradients.
-//!
-//! By hand it would be candle's convolution and the addition of the bias. That addition is the node of
-//! the graph here, so that generated weights need no copy of their own for the sake of their gradients.
+//! The gradients of a convolution whose values were computed in another way.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{
-    CpuStorage, CudaStorage, CustomOp3, Error, Layout, MetalStorage, Result, Shape, Storage,
-    Tensor, bail, op,
-};
+use candle_core::{Result, Tensor};
 
+use super::adopt::adopt;
+use super::convolution::Sinks;
 use super::product::product_transposed;
 use super::split::Sink;
 use super::unfold::{Windows, fold, unfold};
 
-/// Adds the bias `[1, out]` to the outputs `[B, out, H', W']` of a convolution of one set and one group
-/// over `images [B, C, H, W]` with `weight [1, out, C, height, width]`, and takes the gradients of all
-/// three to be the convolution's. Without a bias, the outputs are copied.
-pub(crate) fn add_bias(
-    outputs: &Tensor,
-    images: &Tensor,
-    (weight, weight_sink): (&Tensor, Sink),
-    bias: Option<(&Tensor, Sink)>,
-    windows: Windows,
+/// A convolution, or the transpose of one, over images `[B, C, H, W]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    pub(crate) windows: Windows,
+    pub(crate) transposed: bool,
+}
+
+/// The node of the outputs `[B, C', H', W']` of a convolution with `matrices [sets × groups, a, b]` for
+/// its weight: those that columns are multiplied with, or a transposed convolution's lines.
+pub(crate) fn convolved(
+    layer: &'static str,
+    outputs: Tensor,
+    (images, matrices): (&Tensor, &Tensor),
+    (weight_sink, bias_sink): Sinks,
+    kind: Kind,
 ) -> Result<Tensor> {
-    let below = weight_sink.below().clone();
-    let contiguous =
-        |(bias, sink): (&Tensor, Sink)| Ok::<_, Error>((bias.detach().contiguous()?, sink));
-    let bias = bias.map(contiguous).transpose()?;
-    let node = AddBias { weight: weight.detach(), weight_sink, bias, windows };
-    outputs.detach().contiguous()?.apply_op3(images, &below, node)
-}
-
-struct AddBias {
-    weight: Tensor,
-    weight_sink: Sink,
-    bias: Option<(Tensor, Sink)>,
-    windows: Windows,
-}
-
-/// The forward on one kind of storage.
-macro_rules! forward {
-    ($self:ident, $kind:ident, $outputs:ident, $layout:ident) => {{
-        let Some((bias, _)) = &$self.bias else {
-            return Ok(($outputs.affine($layout, 1., 0.)?, $layout.shape().clone()));
+    let (matrices, below) = (matrices.detach(), weight_sink.below().clone());
+    adopt(layer, outputs, [images, &below], move |images, grad| {
+        let values = images.detach();
+        let (lined, unfolded) = if kind.transposed { (&values, grad) } else { (grad, &values) };
+        let (lines, columns) = (kind.lines(lined)?, unfold(unfolded, kind.windows)?);
+        let mut token = weight_sink.file(lines.matmul(&columns.t()?)?)?;
+        if let Some(sink) = &bias_sink {
+            token = kind.file_bias(sink, grad)?.or(token);
+        }
+        let of_images = || {
+            if kind.transposed {
+                return kind.unlined(&matrices.matmul(&columns)?, values.dims());
+            }
+            fold(&product_transposed(&matrices, &lines)?, kind.windows)
         };
-        let (storage, bias_layout) = bias.storage_and_layout();
-        let Storage::$kind(bias) = &*storage else {
-            bail!("convolution: the bias is on another device than the weight");
+        Ok((images.track_op().then(of_images).transpose()?, token))
+    })
+}
+
+impl Kind {
+    /// Images to a line per channel, in the order of the columns:
+    /// `[sets × groups, channels per group, images per set × positions]`.
+    pub(crate) fn lines(&self, images: &Tensor) -> Result<Tensor> {
+        let (batch, channels, height, width) = images.dims4()?;
+        let Windows { sets, groups, .. } = self.windows;
+        let columns = batch / sets * height * width;
+        images.reshape((sets, batch / sets, channels, height * width))?.transpose(1, 2)?.reshape((
+            sets * groups,
+            channels / groups,
+            columns,
+        ))
+    }
+
+    /// Lines to images of these dimensions.
+    pub(crate) fn unlined(&self, lines: &Tensor, images: &[usize]) -> Result<Tensor> {
+        let sets = self.windows.sets;
+        let [batch, channels, ref axes @ ..] = *images else {
+            candle_core::bail!("convolution: images of shape {images:?}, expected four dimensions");
         };
-        add($outputs, $layout, bias, bias_layout)
-    }};
-}
-
-fn add<S: BackendStorage>(
-    outputs: &S,
-    layout: &Layout,
-    bias: &S,
-    bias_layout: &Layout,
-) -> Result<(S, Shape)> {
-    let channels = (1, layout.dims()[1], 1, 1);
-    let bias_layout = Layout::contiguous_with_offset(channels, bias_layout.start_offset());
-    let bias_layout = bias_layout.broadcast_as(layout.shape())?;
-    Ok((outputs.binary_impl::<op::Add>(bias, layout, &bias_layout)?, layout.shape().clone()))
-}
-
-impl CustomOp3 for AddBias {
-    fn name(&self) -> &'static str {
-        "convolution"
+        let positions = axes.iter().product::<usize>();
+        lines.reshape((sets, channels, batch / sets, positions))?.transpose(1, 2)?.reshape(images)
     }
 
-    fn cpu_fwd(
-        &self,
-        outputs: &CpuStorage,
-        layout: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        forward!(self, Cpu, outputs, layout)
-    }
-
-    fn cuda_fwd(
-        &self,
-        outputs: &CudaStorage,
-        layout: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        forward!(self, Cuda, outputs, layout)
-    }
-
-    fn metal_fwd(
-        &self,
-        outputs: &MetalStorage,
-        layout: &Layout,
-        _: &MetalStorage,
-        _: &Layout,
-        _: &MetalStorage,
-        _: &Layout,
-    ) -> Result<(MetalStorage, Shape)> {
-        forward!(self, Metal, outputs, layout)
-    }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        images: &Tensor,
-        _below: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    /// The sums over a set's images and positions.
+    fn file_bias(&self, sink: &Sink, grad: &Tensor) -> Result<Option<Tensor>> {
         let (batch, channels, height, width) = grad.dims4()?;
-        // A line per output channel, in the order of the columns.
-        let lines = grad.transpose(0, 1)?.reshape((1, channels, batch * height * width))?;
-        let columns = unfold(&images.detach(), self.windows)?;
-        let mut token = self.weight_sink.file(lines.matmul(&columns.t()?)?)?;
-        if let Some((_, sink)) = &self.bias {
-            token = sink.file(lines.sum(2)?)?.or(token);
-        }
-        Ok((None, self.images_grad(images, &lines)?, token))
-    }
-}
-
-impl AddBias {
-    fn images_grad(&self, images: &Tensor, lines: &Tensor) -> Result<Option<Tensor>> {
-        if !images.track_op() {
-            return Ok(None);
-        }
-        let (_, outputs, channels, height, width) = self.weight.dims5()?;
-        let matrix = self.weight.reshape((1, outputs, channels * height * width))?;
-        fold(&product_transposed(&matrix, lines)?, self.windows).map(Some)
+        let sets = self.windows.sets;
+        let grad = grad.reshape((sets, batch / sets, channels, height * width))?;
+        sink.file(grad.sum((1, 3))?)
     }
 }

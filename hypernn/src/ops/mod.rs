@@ -3,13 +3,17 @@
 //! Each runs on whatever storage it is given: CPU, CUDA or Metal.
 
 pub(crate) mod adam_w;
+pub(crate) mod adopt;
 pub(crate) mod convolution;
 pub(crate) mod convolved;
+pub(crate) mod gain;
 pub(crate) mod linear;
 pub(crate) mod linear_into;
+pub(crate) mod lookup;
 pub(crate) mod max_pool;
 pub(crate) mod outer;
 pub(crate) mod product;
+pub(crate) mod rectified;
 pub(crate) mod scalar;
 pub(crate) mod split;
 mod tiles;

@@ -75,6 +75,11 @@ impl From<Tensor> for Served {
 }
 
 impl Served {
+    /// Whether it is a view of the flat vector.
+    pub(crate) fn is_view(&self) -> bool {
+        self.sink.as_ref().is_some_and(Sink::is_of_view)
+    }
+
     /// The tensor for all that knows no sinks.
     pub(crate) fn tracked(&self) -> Result<Tensor> {
         self.sink.as_ref().map_or_else(|| Ok(self.tensor.clone()), |s| s.tracked(&self.tensor))

@@ -29,6 +29,11 @@ impl Sink {
         &self.below
     }
 
+    /// Whether the sink's tensor is a view of the flat vector.
+    pub(crate) fn is_of_view(&self) -> bool {
+        self.of_view
+    }
+
     /// The sink's tensor for all that knows no sinks: its gradient goes to the ledger as well.
     pub(crate) fn tracked(&self, tensor: &Tensor) -> Result<Tensor> {
         if !self.of_view {

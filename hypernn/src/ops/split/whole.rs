@@ -21,7 +21,7 @@ use super::{Cuts, Segment, Sink, Watch, below, check_width};
 use crate::generator::Rows;
 
 /// Cuts rows into views, on any device.
-pub(super) fn split_whole(rows: &Rows, sets: Option<usize>, pattern: &Pattern) -> Result<Cuts> {
+pub(crate) fn split_whole(rows: &Rows, sets: Option<usize>, pattern: &Pattern) -> Result<Cuts> {
     let values = rows.values()?;
     let rows = match rows {
         Rows::Linear { .. } => rows,

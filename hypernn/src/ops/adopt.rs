@@ -1,0 +1,171 @@
+//! A tensor that was computed outside of the graph becomes a node of it, with a backward of our own and
+//! at no launch.
+//!
+//! Where generated tensors are views, a layer computes its outputs by candle's own operations on
+//! detached tensors, as by hand; the backward files the gradients of the views.
+
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp2, Error, Layout, MetalStorage, Result, Shape, Storage,
+    StorageRef, Tensor, bail,
+};
+
+/// From the input and the gradient of the outputs: the gradient of the input, where it is asked for,
+/// and what [`Sink::file`](super::split::Sink::file) gave.
+type Backward = dyn Fn(&Tensor, &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> + Send + Sync;
+
+/// The node `layer` of these outputs, which no other tensor may share, over an input and the node below
+/// generated tensors.
+pub(crate) fn adopt(
+    layer: &'static str,
+    outputs: Tensor,
+    [input, below]: [&Tensor; 2],
+    backward: impl Fn(&Tensor, &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)>
+    + Send
+    + Sync
+    + 'static,
+) -> Result<Tensor> {
+    let layout = outputs.layout();
+    let outputs = if layout.is_contiguous() && layout.start_offset() == 0 {
+        outputs
+    } else {
+        outputs.force_contiguous()?
+    };
+    input.apply_op2(below, Adopted { layer, outputs, backward: Box::new(backward) })
+}
+
+struct Adopted {
+    layer: &'static str,
+    /// Empty, once the node is made.
+    outputs: Tensor,
+    backward: Box<Backward>,
+}
+
+impl Adopted {
+    /// Moves the values out, which leaves none.
+    fn take(&self) -> Result<Storage> {
+        let lock = StorageRef::rwlock(&self.outputs.storage_and_layout().0);
+        // candle holds those of the input.
+        let Some(mut values) = lock.try_write() else {
+            bail!("{}: the outputs are in use elsewhere", self.layer);
+        };
+        Ok(std::mem::replace(&mut *values, Storage::Cpu(CpuStorage::U8(Vec::new()))))
+    }
+
+    fn shape(&self) -> Shape {
+        self.outputs.shape().clone()
+    }
+
+    fn elsewhere(&self) -> Error {
+        let (layer, device) = (self.layer, self.outputs.device().location());
+        Error::msg(format!("{layer}: the outputs are on {device:?}, the input is elsewhere"))
+    }
+}
+
+impl CustomOp2 for Adopted {
+    fn name(&self) -> &'static str {
+        self.layer
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let Storage::Cpu(outputs) = self.take()? else { return Err(self.elsewhere()) };
+        Ok((outputs, self.shape()))
+    }
+
+    fn cuda_fwd(
+        &self,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let Storage::Cuda(outputs) = self.take()? else { return Err(self.elsewhere()) };
+        Ok((outputs, self.shape()))
+    }
+
+    fn metal_fwd(
+        &self,
+        _: &MetalStorage,
+        _: &Layout,
+        _: &MetalStorage,
+        _: &Layout,
+    ) -> Result<(MetalStorage, Shape)> {
+        let Storage::Metal(outputs) = self.take()? else { return Err(self.elsewhere()) };
+        Ok((outputs, self.shape()))
+    }
+
+    fn bwd(
+        &self,
+        input: &Tensor,
+        _below: &Tensor,
+        _outputs: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        (self.backward)(input, grad)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+
+    use super::*;
+
+    fn inputs() -> Result<(Var, Tensor)> {
+        let input = Var::new(&[1f64, 2.], &Device::Cpu)?;
+        Ok((input, Tensor::zeros((), DType::F64, &Device::Cpu)?))
+    }
+
+    fn double(outputs: Tensor, [input, below]: [&Tensor; 2]) -> Result<Tensor> {
+        adopt("double", outputs, [input, below], |_, grad| Ok((Some((grad * 2.)?), None)))
+    }
+
+    /// The values are moved, not copied; the gradient is the backward's.
+    #[test]
+    fn outputs_become_a_node() -> Result<()> {
+        let (input, below) = inputs()?;
+        let outputs = (input.as_detached_tensor() * 2.)?;
+        let place = |tensor: &Tensor| match &*tensor.storage_and_layout().0 {
+            Storage::Cpu(CpuStorage::F64(values)) => Some(values.as_ptr()),
+            _ => None,
+        };
+        let before = place(&outputs);
+        let node = double(outputs, [&input, &below])?;
+        assert!(before.is_some());
+        assert_eq!(place(&node), before);
+        assert_eq!(node.to_vec1::<f64>()?, [2., 4.]);
+        let grads = node.sqr()?.sum_all()?.backward()?;
+        let grad = grads.get(&input).map(Tensor::to_vec1::<f64>).transpose()?;
+        assert_eq!(grad, Some(vec![8., 16.]));
+        Ok(())
+    }
+
+    /// Outputs that are part of something larger, or lie in another order, are copied.
+    #[test]
+    fn views_are_copied() -> Result<()> {
+        let (input, below) = inputs()?;
+        let larger = Tensor::new(&[[1f64, 2.], [3., 4.]], &Device::Cpu)?;
+        for (view, expected) in [(larger.get(1)?, [3., 4.]), (larger.t()?.get(1)?, [2., 4.])] {
+            assert_eq!(double(view, [&input, &below])?.to_vec1::<f64>()?, expected);
+        }
+        assert_eq!(larger.to_vec2::<f64>()?, [[1., 2.], [3., 4.]]);
+        Ok(())
+    }
+
+    /// Outputs that are the input are refused, and whoever shares them gets no other values.
+    #[test]
+    fn shared_outputs_are_an_error() -> Result<()> {
+        let (input, below) = inputs()?;
+        assert!(double(input.as_detached_tensor(), [&input, &below]).is_err());
+        let outputs = (input.as_detached_tensor() * 2.)?;
+        let shared = outputs.clone();
+        double(outputs, [&input, &below])?;
+        assert!(shared.to_vec1::<f64>().is_err());
+        Ok(())
+    }
+}
