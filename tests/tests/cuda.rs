@@ -70,6 +70,7 @@ on_each_device!(
     seeds_give_the_same_everywhere,
     tensors_are_views_of_one_vector,
     a_static_forward_computes_no_more_than_by_hand,
+    no_kind_of_layer_computes_more_than_by_hand,
 );
 
 /// The golden cases on a card; `golden.rs` has them on the CPU.
@@ -432,6 +433,90 @@ fn a_static_forward_computes_no_more_than_by_hand(device: &Device) -> Result<()>
     assert_eq!(of_hand, 3 + 3 * 3 - 1);
     // Rows, cast, where gradients meet; a layer and relu.
     assert_eq!(of_ours, 3 + 3 * 2 - 1);
+    Ok(())
+}
+
+/// A layer of every kind that is one launch or two by hand.
+#[derive(HyperTarget)]
+struct Kinds {
+    #[hyper(conv2d_no_bias(1, 2, 3))]
+    conv: nn::Conv2d,
+    #[hyper(group_norm(2, 2, 1e-5))]
+    group_norm: nn::GroupNorm,
+    #[hyper(embedding(5, 3))]
+    table: nn::Embedding,
+    #[hyper(layer_norm(35))]
+    layer_norm: nn::LayerNorm,
+    #[hyper(linear(35, 2))]
+    out: nn::Linear,
+}
+
+hypernetwork! {
+    struct HyperKinds for Kinds {
+        embedding: table(15, 5),
+        generator: linear,
+        mode: static,
+        init: hyper_nn,
+    }
+}
+
+impl Module for Kinds {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let rows = self.group_norm.forward(&self.conv.forward(xs)?)?.relu()?.flatten_from(1)?;
+        let words = self.table.forward(&words(xs.device())?)?;
+        self.out.forward(&self.layer_norm.forward(&Tensor::cat(&[rows, words], 1)?)?)
+    }
+}
+
+fn words(device: &Device) -> Result<Tensor> {
+    Tensor::new(&[0u32, 3, 4, 3], device)
+}
+
+/// Mean 0 and mean square 1 of the last dimension.
+fn standard(xs: &Tensor) -> Result<Tensor> {
+    let size = xs.dim(D::Minus1)? as f64;
+    let xs = xs.broadcast_sub(&(xs.sum_keepdim(D::Minus1)? / size)?)?;
+    let variance = (xs.sqr()?.sum_keepdim(D::Minus1)? / size)?;
+    xs.broadcast_div(&(variance + 1e-5)?.sqrt()?)
+}
+
+/// The same in candle.
+fn kinds_by_hand(flat: &Tensor, xs: &Tensor) -> Result<Tensor> {
+    let mut start = 0;
+    let mut next = |dims: &[usize]| {
+        let len = dims.iter().product();
+        start += len;
+        flat.narrow(0, start - len, len)?.reshape(dims)
+    };
+    let ys = xs.conv2d(&next(&[2, 1, 3, 3])?, 0, 1, 1, 1)?;
+    let ys = standard(&ys.reshape((4, 2, 16))?)?.broadcast_mul(&next(&[2, 1])?)?;
+    let rows = ys.broadcast_add(&next(&[2, 1])?)?.relu()?.flatten_from(1)?;
+    let words = next(&[5, 3])?.index_select(&words(xs.device())?, 0)?;
+    let ys = standard(&Tensor::cat(&[rows, words], 1)?)?;
+    let ys = ys.broadcast_mul(&next(&[35])?)?.broadcast_add(&next(&[35])?)?;
+    ys.matmul(&next(&[2, 35])?.t()?)?.broadcast_add(&next(&[2])?)
+}
+
+/// The same for a convolution, norms and an embedding: what is computed for a weight and a bias is one
+/// tensor of ours, which hides no more than the step by hand between them.
+fn no_kind_of_layer_computes_more_than_by_hand(device: &Device) -> Result<()> {
+    let (vars, vb) = variables_on(device, 3, DType::F64);
+    let hyper = HyperKinds::new(vb)?.with_target_dtype(DType::F32)?;
+    let xs = input(&[4, 1, 6, 6], 5, DType::F32)?.to_device(device)?;
+    let params = hyper.generate_params()?;
+    let ours = params.forward(&xs)?;
+    let named = by_name(&vars);
+    let rows = named["embedding.weight"].matmul(&named["generator.weight"].t()?)?;
+    let rows = rows.broadcast_add(named["generator.bias"].as_tensor())?;
+    let by_hand = kinds_by_hand(&rows.flatten_all()?.to_dtype(DType::F32)?, &xs)?;
+    close(&ours, &by_hand, 1e-4, "kinds of layers")?;
+    let of_ours = computed(params.tensors().map(|(_, tensor)| tensor).chain([&ours]));
+    let of_hand = computed([&by_hand].into_iter());
+    let (standard, others) = (9, ["convolution", "relu", "rows", "joined"].len());
+    // Product, sum, cast; two norms of two steps more; a product and a sum.
+    assert_eq!(of_hand, 3 + others + 2 * (standard + 2) + 2);
+    // Rows, cast, where gradients meet; two norms of one step more; a product.
+    assert_eq!(of_ours, 3 + others + 2 * (standard + 1) + 1);
     Ok(())
 }
 

@@ -476,16 +476,16 @@ impl<'a> GeneratedSource<'a> {
             Place::Kept(base) => Ok((self.kept(name, base)?.into(), None)),
             Place::Adapted { base, down, scale, dropout } => {
                 let dropout = if self.train { dropout } else { 0. };
-                let adapter = self.adapter(down, scale, dropout)?;
+                let adapter = self.adapter(down, scale, dropout);
                 Ok((self.kept(name, base)?.into(), Some(adapter)))
             }
         }
     }
 
     /// The adapter whose factors are generated from `down` on.
-    fn adapter(&self, down: usize, scale: f64, dropout: f32) -> Result<Adapter> {
-        let factor = |index: usize| served(self.generated, self.sinks, index).tracked();
-        Ok(Adapter { down: factor(down)?, up: factor(down + 1)?, scale, dropout })
+    fn adapter(&self, down: usize, scale: f64, dropout: f32) -> Adapter {
+        let factor = |index: usize| served(self.generated, self.sinks, index);
+        Adapter { down: factor(down), up: factor(down + 1), scale, dropout }
     }
 
     /// A tensor that the hypernetwork keeps, in the dtype of those that it generates.

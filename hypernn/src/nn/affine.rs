@@ -35,7 +35,7 @@ impl Served {
 
     /// `xs […, in]`, with this as the weight and a bias, to `[…, out]`; see
     /// [`linear`](crate::ops::linear::linear).
-    pub(super) fn linear(&self, xs: &Tensor, bias: Option<&Self>) -> Result<Tensor> {
+    pub(crate) fn linear(&self, xs: &Tensor, bias: Option<&Self>) -> Result<Tensor> {
         let weight = &self.tensor;
         match (self.sink.clone(), bias) {
             (Some(sink), None) => linear_into(xs, (weight, sink), None),

@@ -198,11 +198,12 @@ impl Conv2d {
     /// # Errors
     /// The batch norm has no weight and bias, or another number of features or sets.
     pub fn absorb_bn(&self, bn: &BatchNorm) -> Result<Self> {
-        let Some((bn_weight, bn_bias)) = bn.weight_and_bias() else {
+        let tensors = (bn.reused("weight")?, bn.reused("bias")?);
+        let (Some(bn_weight), Some(bn_bias)) = tensors else {
             candle_core::bail!("conv2d: the batch norm to absorb has no weight and bias");
         };
-        let scale = (bn.running_var() + bn.eps())?.sqrt()?.recip()?.broadcast_mul(bn_weight)?;
-        let mean = match self.bias() {
+        let scale = (bn.running_var() + bn.eps())?.sqrt()?.recip()?.broadcast_mul(&bn_weight)?;
+        let mean = match self.params.reused("bias")? {
             None => bn.running_mean().neg()?,
             Some(bias) => bias.broadcast_sub(bn.running_mean())?,
         };
@@ -218,11 +219,13 @@ impl Conv2d {
     /// What an adapter adds to the output: a convolution to few channels, and one of single places.
     fn adapt(&self, adapter: &Adapter, xs: &Tensor) -> Result<Tensor> {
         let kernel = &self.weight().dims()[1..];
-        let down = [&adapter.down.dims()[..adapter.down.rank() - 1], kernel].concat();
-        let down = Affine::new(adapter.down.reshape(down)?, None);
-        let up = Affine::new(adapter.up.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1)?, None);
-        let hidden = convolve(&down, self.config, &adapter.dropped(xs)?)?;
-        convolve(&up, spec::DEFAULT, &hidden)? * adapter.scale
+        let (mut down, mut up) = (adapter.down.clone(), adapter.up.clone());
+        let dims = [&down.tensor.dims()[..down.tensor.rank() - 1], kernel].concat();
+        down.tensor = down.tensor.reshape(dims)?;
+        up.tensor = up.tensor.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1)?;
+        let alone = |weight| Affine { weight, bias: None, adapter: None };
+        let hidden = convolve(&alone(down), self.config, &adapter.dropped(xs)?)?;
+        convolve(&alone(up), spec::DEFAULT, &hidden)? * adapter.scale
     }
 }
 

@@ -149,8 +149,9 @@ impl Module for Linear {
         }
         match bias {
             Some(bias) if apart => {
-                let by_set = ys.reshape((sets, (), bias.tensor.dim(1)?))?;
-                by_set.broadcast_add(&bias.tensor.unsqueeze(1)?)?.reshape(ys.shape())
+                let (bias, shape) = (bias.tracked()?, ys.shape());
+                let by_set = ys.reshape((sets, (), bias.dim(1)?))?;
+                by_set.broadcast_add(&bias.unsqueeze(1)?)?.reshape(shape)
             }
             _ => Ok(ys),
         }

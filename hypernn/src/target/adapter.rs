@@ -81,8 +81,8 @@
 
 use candle_core::{Result, Shape, Tensor};
 
+use super::source::Served;
 use crate::check::Problem;
-use crate::ops::linear::linear;
 
 /// The size of the adapters that a layer's weights can have: what a spec of your own gives by `const fn
 /// adapter(&self, rank: usize) -> AdapterSize`, so that fields of it can have the role `lora`.
@@ -157,9 +157,9 @@ impl AdapterSize {
 #[derive(Clone, Debug)]
 pub struct Adapter {
     /// `[rank, in]`, or `[G, rank, in]`.
-    pub(crate) down: Tensor,
+    pub(crate) down: Served,
     /// `[out, rank]`, or `[G, out, rank]`.
-    pub(crate) up: Tensor,
+    pub(crate) up: Served,
     /// `alpha / rank`.
     pub(crate) scale: f64,
     /// The part of the input that is dropped; 0 unless the target is built for training.
@@ -169,15 +169,17 @@ pub struct Adapter {
 impl Adapter {
     /// The adapted weight, `[dims…]` or `[G, dims…]`.
     pub(crate) fn merge(&self, base: &Tensor) -> Result<Tensor> {
-        let product = self.up.matmul(&self.down)?;
-        let sets = &self.up.dims()[..self.up.rank() - 2];
+        let product = self.up.tracked()?.matmul(&self.down.tracked()?)?;
+        let up = self.up.tensor.dims();
+        let sets = &up[..up.len() - 2];
         let shape = Shape::from([sets, base.dims()].concat());
         (product.reshape(shape)? * self.scale)?.broadcast_add(base)
     }
 
     /// The number of sets, 1 where it is shared.
     pub(crate) fn sets(&self) -> usize {
-        self.up.dims()[..self.up.rank() - 2].iter().product()
+        let up = self.up.tensor.dims();
+        up[..up.len() - 2].iter().product()
     }
 
     /// The input, with a part dropped and the rest made up for it.
@@ -191,7 +193,7 @@ impl Adapter {
     /// What the difference adds to the output of a linear layer, for an input `[…, in]`: two narrow
     /// products, and the weight's difference itself is never computed.
     pub(crate) fn apply(&self, xs: &Tensor) -> Result<Tensor> {
-        let hidden = linear(&self.dropped(xs)?, &self.down, None)?;
-        linear(&hidden, &self.up, None)? * self.scale
+        let hidden = self.down.linear(&self.dropped(xs)?, None)?;
+        self.up.linear(&hidden, None)? * self.scale
     }
 }
