@@ -1,7 +1,7 @@
 //! The emitted type: a thin wrapper with the user's name, docs and constants.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Expr, Ident};
 
 use super::check::{Checked, Mode, Source};
@@ -95,31 +95,39 @@ struct Part {
     end: Span,
     /// The variable that holds it.
     local: Ident,
-    /// The function that knows it as a part of this mode.
+    /// The function that knows it as a part of this mode; `ask_…` asks whether it is one.
     known: Ident,
+    /// The trait that it implements, as a path.
+    spec: TokenStream,
 }
 
 impl Part {
     fn new(key: &str, expr: &Expr, checked: &Checked) -> Self {
         let Checked { krate, mode, .. } = checked;
         let (span, end) = ends(expr);
-        let known = match mode {
-            Mode::Static => Ident::new(key, span),
-            Mode::Dynamic => Ident::new(&format!("conditioned_{key}"), span),
+        let (known, spec) = match (mode, key) {
+            (Mode::Static, "embedding") => ("embedding", "EmbeddingSpec"),
+            (Mode::Static, _) => ("generator", "GeneratorSpec"),
+            (Mode::Dynamic, "embedding") => ("conditioned_embedding", "ConditionedEmbeddingSpec"),
+            (Mode::Dynamic, _) => ("conditioned_generator", "ConditionedGeneratorSpec"),
         };
+        let (known, spec) = (Ident::new(known, span), Ident::new(spec, span));
         let (local, key) =
             (Ident::new(key, Span::mixed_site().located_at(span)), Ident::new(key, span));
         let closed = closed(expr);
         let value = quote!(&{ #[allow(unused_imports)] use #krate::#key::spec::*; #closed });
-        Self { key, value, private: private_at(krate, span), end, local, known }
+        let private = private_at(krate, span);
+        let spec = quote_spanned!(span=> #private::#spec);
+        Self { key, value, private, end, local, known, spec }
     }
 
     /// The part, known to be one. The same tokens stand wherever it is needed, so that a value that
     /// is none is one error.
     fn known(&self, value: &impl ToTokens) -> TokenStream {
-        let Self { key, private, known, .. } = self;
+        let Self { key, private, known, spec, .. } = self;
+        let ask = format_ident!("ask_{}", known);
         let (value, none) = (quote_spanned!(self.end=> (#value)), quote_spanned!(self.end=> ()));
-        quote_spanned!(key.span()=> #private::Part #value.#known #none)
+        quote_spanned!(key.span()=> #private::Part #value.#ask(#spec::build).#known #none)
     }
 
     fn embedding(checked: &Checked) -> Self {
@@ -302,7 +310,7 @@ fn plan(checked: &Checked) -> TokenStream {
             let at = private_at(krate, span);
             let argument = Argument::of(checked).name;
             let argument = quote_spanned!(end=> (#argument));
-            quote_spanned!(span=> #at::TargetOf::<#target>::target_plan #argument)
+            quote_spanned!(span=> #at::TargetOf::<#target>::target_plan() #argument)
         }
         Source::Constructor => {
             let argument = Argument::of(checked).name;
@@ -331,7 +339,9 @@ fn is_target(checked: &Checked) -> TokenStream {
     let also = match checked.source {
         Source::Constructor => return TokenStream::new(),
         Source::Configured(_) => TokenStream::new(),
-        Source::Fixed => quote_spanned!(span=> #at::TargetOf::<#target>::fixed();),
+        Source::Fixed => {
+            quote_spanned!(span=> #at::TargetOf::<#target>::fixed(#at::FixedTarget::IS_FIXED);)
+        }
     };
     quote! {
         const _: fn() = || {

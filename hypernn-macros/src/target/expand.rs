@@ -305,11 +305,12 @@ fn build_field(field: &Field, target: &Target) -> TokenStream {
 /// The field's type brought together with its `__spec`. The same tokens stand wherever they are
 /// needed, so that a type without such a spec is one error.
 fn typed_spec(field: &Field, layer: &Layer) -> TokenStream {
-    let (ty, (span, _)) = (&field.ty, ends(&field.ty));
-    match layer {
-        Layer::Target(..) => quote_spanned!(span=> __p::Spec(&__spec).target::<#ty>()),
-        _ => quote_spanned!(span=> __p::Spec(&__spec).of::<#ty>()),
+    let (ty, (span, end)) = (&field.ty, ends(&field.ty));
+    if let Layer::Target(..) = layer {
+        return quote_spanned!(span=> __p::Spec(&__spec).target::<#ty>());
     }
+    let (asked, layer) = (quote_spanned!(span=> __p::HyperLayer::), quote_spanned!(end=> OF));
+    quote_spanned!(span=> __p::Spec(&__spec).of::<#ty>(#asked #layer))
 }
 
 fn make(field: &Field, layer: &Layer, tie: Option<&Tie>) -> TokenStream {
@@ -419,11 +420,10 @@ fn chain_checks(target: &Target) -> Vec<TokenStream> {
 fn field_checks(field: &Field, layer: &Layer) -> Vec<TokenStream> {
     let (name, spec, (span, end)) =
         (member_name(&field.member), spec::spec(layer), ends(&field.ty));
-    let typed = typed_spec(field, layer);
-    let refused = quote_spanned!(end=> (#typed.refused(#name)));
+    let (typed, denied) = (typed_spec(field, layer), quote_spanned!(end=> (#name)));
     let refused = quote_spanned! {span=> {
         let __spec = #spec;
-        __p::deny #refused
+        #typed.deny #denied
     }};
     let mut checks = spec::checks(layer);
     if let Some(Role::Lora(lora)) = &field.role {

@@ -7,11 +7,13 @@ use candle_core::{Result, Tensor};
 use super::invalid;
 use crate::check::Problem;
 use crate::flow::SampleShape;
-use crate::target::NestedSpec;
-use crate::target::layer::{Container, Parameters, Visitor};
+use crate::nn::Epsilon;
+use crate::target::adapter::Adaptable;
+use crate::target::layer::{Container, LayerOf, Parameters, Visitor};
 use crate::target::role::Role;
 use crate::target::source::{ParamSource, TiedSource, scoped};
-use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
+use crate::target::{Configures, NestedSpec};
+use crate::{FixedTarget, HyperTarget, ShapedTarget};
 
 /// The spec of a field.
 #[derive(Debug)]
@@ -20,23 +22,27 @@ pub struct Spec<'a, S>(pub &'a S);
 impl<'a, S> Spec<'a, S> {
     /// The field's type and its spec, brought together.
     ///
-    /// Of all that the macros use, only this asks for a layer, so that a type that is none is one
-    /// error; and it knows the spec's type by then, so that the error names both.
-    pub const fn of<T: HyperLayer<S>>(self) -> Field<'a, T, S> {
-        let (refused, takes_sets) = (T::REFUSED, T::TAKES_SETS);
-        Field { spec: self.0, role: None, refused, takes_sets, build: T::build }
+    /// `layer` is always `HyperLayer::OF`. Of all that the macros use, only this path asks for a
+    /// layer, so that a type that is none is one error; and both types are known by the time that it is
+    /// looked at, so that the error names them.
+    pub const fn of<T>(self, layer: LayerOf<T, S>) -> Field<'a, T, S> {
+        Field { spec: self.0, role: None, layer }
     }
 }
 
+/// `B`, as what configures `T`.
+type Configured<B, T> = <B as Configures<<T as HyperTarget>::Config>>::Itself;
+
 impl<'a, B> Spec<'a, NestedSpec<B>> {
     /// As [`of`](Self::of), for a field that is a target itself.
-    pub const fn target<T: HyperTarget>(self) -> Field<'a, T, NestedSpec<B>>
+    pub const fn target<T: HyperTarget>(self) -> Field<'a, T, NestedSpec<Configured<B, T>>>
     where
-        B: Configures<T::Config>,
+        B: Configures<T::Config, Itself = B>,
     {
         let build =
             |spec: &NestedSpec<B>, source: &mut dyn ParamSource| T::build(spec.0.config(), source);
-        Field { spec: self.0, role: None, refused: None, takes_sets: true, build }
+        let layer = LayerOf { refused: None, takes_sets: true, build };
+        Field { spec: self.0, role: None, layer }
     }
 }
 
@@ -45,15 +51,19 @@ impl<'a, B> Spec<'a, NestedSpec<B>> {
 pub struct Field<'a, T, S> {
     spec: &'a S,
     role: Option<Role>,
-    refused: Option<&'static str>,
-    takes_sets: bool,
-    build: fn(&S, &mut dyn ParamSource) -> Result<T>,
+    layer: LayerOf<T, S>,
 }
 
 impl<T, S> Field<'_, T, S> {
+    /// Fails to evaluate where the field's type must not be generated.
+    #[track_caller]
+    pub const fn deny(&self, field: &str) {
+        super::deny(self.refused(field));
+    }
+
     /// Why the field's type must not be generated, if so.
-    pub const fn refused(&self, field: &str) -> Option<Problem> {
-        match self.refused {
+    const fn refused(&self, field: &str) -> Option<Problem> {
+        match self.layer.refused {
             Some(reason) => Some(Problem::new("field `").text(field).text("`: ").text(reason)),
             None => None,
         }
@@ -69,7 +79,7 @@ impl<T, S> Field<'_, T, S> {
     /// # Errors
     /// The layer's own.
     pub fn build(&self, name: &str, source: &mut dyn ParamSource) -> Result<T> {
-        self.scoped(name, source, |source| (self.build)(self.spec, source))
+        self.scoped(name, source, |source| (self.layer.build)(self.spec, source))
     }
 
     /// As [`build`](Self::build), with the parameter `tied` taken from elsewhere.
@@ -83,7 +93,7 @@ impl<T, S> Field<'_, T, S> {
         (tied, tensor): (&str, Tensor),
     ) -> Result<T> {
         self.scoped(name, source, |source| {
-            (self.build)(self.spec, &mut TiedSource::new(source, tied, tensor))
+            (self.layer.build)(self.spec, &mut TiedSource::new(source, tied, tensor))
         })
     }
 
@@ -95,7 +105,7 @@ impl<T, S> Field<'_, T, S> {
     ) -> Result<T> {
         crate::check::ensure(self.refused(name))?;
         scoped(source, name, |source| {
-            if !self.takes_sets {
+            if !self.layer.takes_sets {
                 source.takes_one_set();
             }
             let Some(role) = self.role else { return build(source) };
@@ -108,35 +118,30 @@ impl<T, S> Field<'_, T, S> {
 }
 
 /// Stands in for the methods of [`Eps`](crate::nn::Eps) where it holds no epsilon.
-pub trait NoEpsilon<T> {
+pub trait NoEpsilon: Sized {
+    /// What it holds instead.
+    type Found;
+
     /// Reports the one error.
-    fn layer_norm<S>(self, spec: S) -> S
+    fn layer_norm<S>(self, _spec: S) -> <Self::Found as Epsilon>::Spec
     where
-        Self: Sized,
-        T: Epsilon,
+        Self::Found: Epsilon,
     {
-        spec
+        Self::Found::never()
     }
 
     /// Reports the one error.
-    fn batch_norm<S>(self, spec: S) -> S
+    fn batch_norm<S>(self, _spec: S) -> <Self::Found as Epsilon>::Spec
     where
-        Self: Sized,
-        T: Epsilon,
+        Self::Found: Epsilon,
     {
-        spec
+        Self::Found::never()
     }
 }
 
-impl<T> NoEpsilon<T> for crate::nn::Eps<T> {}
-
-/// Implemented by nothing, for its message.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not an epsilon",
-    label = "neither an `f64` nor the layer's configuration",
-    note = "write a number such as `1e-5`, or the configuration that candle's constructor takes"
-)]
-pub trait Epsilon {}
+impl<T> NoEpsilon for crate::nn::Eps<T> {
+    type Found = T;
+}
 
 /// Stands in for the size of a layer's low-rank adapters where the layer has none.
 pub trait NoAdapter {
@@ -151,20 +156,6 @@ pub trait NoAdapter {
 
 impl<S> NoAdapter for S {}
 
-/// Implemented by nothing, for its message.
-#[diagnostic::on_unimplemented(
-    message = "a layer of `{Self}` can't have the role `lora`",
-    label = "none of its tensors is a matrix or a kernel",
-    note = "a spec of your own gives the size of its adapters by `const fn adapter(&self, rank: usize) -> AdapterSize`"
-)]
-pub trait Adaptable {
-    /// No type.
-    type Size;
-
-    /// Never called.
-    fn never() -> Self::Size;
-}
-
 /// The problem of an array of another length than the number of its layers.
 pub const fn array(field: &str, len: usize, layers: usize) -> Option<Problem> {
     if len == layers {
@@ -172,29 +163,6 @@ pub const fn array(field: &str, len: usize, layers: usize) -> Option<Problem> {
     }
     let problem = Problem::new("field `").text(field).text("`: an array of ").number(len);
     Some(problem.text(" can't hold ").number(layers).text(" layers"))
-}
-
-/// What can configure a target whose `Config` is `C`.
-#[diagnostic::on_unimplemented(
-    message = "a field whose target is configured by a `{C}` can't take `{Self}`",
-    label = "this target has another configuration",
-    note = "the attribute passes the configuration: `#[hyper(target(EXPR))]`, where EXPR is a `{C}` or a reference to one"
-)]
-pub trait Configures<C> {
-    /// The configuration.
-    fn config(&self) -> &C;
-}
-
-impl<C> Configures<C> for C {
-    fn config(&self) -> &C {
-        self
-    }
-}
-
-impl<C> Configures<C> for &C {
-    fn config(&self) -> &C {
-        self
-    }
 }
 
 /// The parameters of a field, if its type has any.

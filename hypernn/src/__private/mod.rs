@@ -19,26 +19,23 @@ pub use std::path::Path;
 pub use std::stringify;
 pub use std::{option::Option, primitive::*, result::Result as StdResult};
 
-pub use self::field::{
-    Adaptable, Configures, Epsilon, Field, FieldRef, ItemOf, NoAdapter, NoEpsilon, NoParameters,
-    Spec, array,
-};
-pub use self::part::{
-    DynamicEmbedding, DynamicGenerator, NoPart, Part, StaticEmbedding, StaticGenerator,
-};
+pub use self::field::{Field, FieldRef, ItemOf, NoAdapter, NoEpsilon, NoParameters, Spec, array};
+pub use self::part::{NoPart, Part};
 pub use self::sizes::Sizes;
 pub use self::step_of::{StepOf, UnknownStep};
 pub use self::target::{NoTarget, TargetOf};
 pub use crate::check::{Problem, ensure};
 pub use crate::condition::own::{ConditionIsVector, InputIsCondition, OwnCondition};
+pub use crate::embedding::{ConditionedEmbeddingSpec, EmbeddingSpec};
 pub use crate::flow::{Chain, SampleShape, Step, StepT};
 pub use crate::generated::TargetPlan;
+pub use crate::generator::{ConditionedGeneratorSpec, GeneratorSpec};
 pub use crate::hypernetwork::{Declared, DynamicHyperNetwork, StaticHyperNetwork};
 pub use crate::nn::{Eps, Module, ModuleT, step};
-pub use crate::target::NestedSpec;
 pub use crate::target::layer::{Container, Parameters, Repeat, Visitor};
 pub use crate::target::role::{self, Role};
 pub use crate::target::source::{ParamSource, TiedSource, scoped};
+pub use crate::target::{Configures, NestedSpec};
 pub use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
 
 /// The names that may stand in `#[hyper(…)]`.

@@ -1,14 +1,57 @@
 //! The parts of a declared hypernetwork.
 
-use crate::embedding::{ConditionedEmbeddingSpec, EmbeddingSpec};
-use crate::generator::{ConditionedGeneratorSpec, GeneratorSpec};
+use candle_core::Result;
+use candle_nn::VarBuilder;
+
+use crate::embedding::spec::table;
+use crate::embedding::{
+    ConditionedEmbedding, ConditionedEmbeddingSpec, Embedding, EmbeddingSpec, TableSpec,
+};
+use crate::generator::{
+    ConditionedGenerator, ConditionedGeneratorSpec, GeneratorShape, GeneratorSpec, LinearSpec,
+    WeightGenerator,
+};
+use crate::init::InitScheme;
 
 /// What follows `embedding:` or `generator:`, from where it is used.
 ///
-/// The inherent methods apply where it can be that; elsewhere those of [`NoPart`] do, which report
-/// the one error and return nothing that another could be about.
+/// Asking for the part reports the one error. After that, the inherent methods apply where it can be that;
+/// elsewhere those of [`NoPart`] do.
 #[derive(Debug)]
 pub struct Part<'a, S>(pub &'a S);
+
+/// How an embedding is built.
+type Embeds<S, E> = fn(&S, InitScheme, VarBuilder<'_>) -> Result<Box<E>>;
+
+/// How a generator is built.
+type Generates<S, G> = fn(&S, GeneratorShape, InitScheme, VarBuilder<'_>) -> Result<Box<G>>;
+
+/// Each is called with the `build` of the trait that it asks for, by a path that names the trait alone,
+/// so that this trait alone is in rustc's message.
+impl<S> Part<'_, S> {
+    /// Asks for an embedding: `EmbeddingSpec::build`.
+    pub const fn ask_embedding(self, _: Embeds<S, dyn Embedding>) -> Self {
+        self
+    }
+
+    /// Asks for a generator: `GeneratorSpec::build`.
+    pub const fn ask_generator(self, _: Generates<S, dyn WeightGenerator>) -> Self {
+        self
+    }
+
+    /// Asks for an embedding of a dynamic hypernetwork: `ConditionedEmbeddingSpec::build`.
+    pub const fn ask_conditioned_embedding(self, _: Embeds<S, dyn ConditionedEmbedding>) -> Self {
+        self
+    }
+
+    /// Asks for a generator of a dynamic hypernetwork: `ConditionedGeneratorSpec::build`.
+    pub const fn ask_conditioned_generator(
+        self,
+        _: Generates<S, dyn ConditionedGenerator>,
+    ) -> Self {
+        self
+    }
+}
 
 impl<'a, S: EmbeddingSpec> Part<'a, S> {
     /// The embedding.
@@ -38,101 +81,29 @@ impl<'a, S: ConditionedGeneratorSpec> Part<'a, S> {
     }
 }
 
-/// Stands in for the methods of [`Part`].
-pub trait NoPart<S> {
-    /// Reports the one error.
-    fn embedding(self) -> S::Itself
-    where
-        Self: Sized,
-        S: StaticEmbedding,
-    {
-        S::never()
+const EMBEDDING: TableSpec = table(1, 1);
+
+/// Stands in for the methods of [`Part`], with parts that nothing is wrong with.
+pub trait NoPart: Sized {
+    /// An embedding.
+    fn embedding(self) -> &'static TableSpec {
+        &EMBEDDING
     }
 
-    /// Reports the one error.
-    fn generator(self) -> S::Itself
-    where
-        Self: Sized,
-        S: StaticGenerator,
-    {
-        S::never()
+    /// An embedding of a dynamic hypernetwork.
+    fn conditioned_embedding(self) -> &'static TableSpec {
+        &EMBEDDING
     }
 
-    /// Reports the one error.
-    fn conditioned_embedding(self) -> S::Itself
-    where
-        Self: Sized,
-        S: DynamicEmbedding,
-    {
-        S::never()
+    /// A generator.
+    fn generator(self) -> &'static LinearSpec {
+        &LinearSpec
     }
 
-    /// Reports the one error.
-    fn conditioned_generator(self) -> S::Itself
-    where
-        Self: Sized,
-        S: DynamicGenerator,
-    {
-        S::never()
+    /// A generator of a dynamic hypernetwork.
+    fn conditioned_generator(self) -> &'static LinearSpec {
+        &LinearSpec
     }
 }
 
-impl<S> NoPart<S> for Part<'_, S> {}
-
-/// Implemented by nothing, for its message.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be the embedding of a static hypernetwork",
-    label = "not an embedding without a condition",
-    note = "write `table(64, 8)`, or a value whose type implements `hypernn::embedding::EmbeddingSpec`",
-    note = "an embedding that takes the input needs `mode: dynamic`"
-)]
-pub trait StaticEmbedding {
-    /// No type.
-    type Itself;
-
-    /// Never called.
-    fn never() -> Self::Itself;
-}
-
-/// Implemented by nothing, for its message.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be the generator of a static hypernetwork",
-    label = "not a generator without a condition",
-    note = "write `linear`, `mlp([32], tanh)`, `low_rank(8)` or `heads`, or a value whose type implements `hypernn::generator::GeneratorSpec`",
-    note = "a generator that takes the input needs `mode: dynamic`"
-)]
-pub trait StaticGenerator {
-    /// No type.
-    type Itself;
-
-    /// Never called.
-    fn never() -> Self::Itself;
-}
-
-/// Implemented by nothing, for its message.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be the embedding of a hypernetwork",
-    label = "not an embedding",
-    note = "write `rnn(width, 32, 4)`, `gru(…)`, `lstm(…)`, `encoder(width, [64], tanh, 32, 4)`, `tasks(10, 32, 4)` or `table(64, 8)`, or a value whose type implements `hypernn::embedding::ConditionedEmbeddingSpec`"
-)]
-pub trait DynamicEmbedding {
-    /// No type.
-    type Itself;
-
-    /// Never called.
-    fn never() -> Self::Itself;
-}
-
-/// Implemented by nothing, for its message.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be the generator of a hypernetwork",
-    label = "not a generator",
-    note = "write `linear`, `mlp([32], tanh)`, `low_rank(8)` or `heads`, each also `.conditioned(width)`, or a value whose type implements `hypernn::generator::ConditionedGeneratorSpec`"
-)]
-pub trait DynamicGenerator {
-    /// No type.
-    type Itself;
-
-    /// Never called.
-    fn never() -> Self::Itself;
-}
+impl<S> NoPart for Part<'_, S> {}

@@ -7,6 +7,7 @@ use candle_core::Result;
 use super::invalid;
 use crate::flow::SampleShape;
 use crate::generated::TargetPlan;
+use crate::target::IsFixed;
 use crate::{FixedTarget, HyperTarget, ShapedTarget};
 
 /// The target of a declared hypernetwork.
@@ -30,19 +31,14 @@ impl<T: ShapedTarget> TargetOf<T> {
 }
 
 impl<T: HyperTarget> TargetOf<T> {
-    /// Fails to compile where the number of parameters is not a constant.
-    pub fn fixed()
-    where
-        T: FixedTarget,
-    {
-    }
+    /// Fails to compile where the number of parameters is not a constant: called with
+    /// `FixedTarget::IS_FIXED`.
+    pub fn fixed(_: IsFixed<T>) {}
 
-    /// The plan for a configuration.
-    ///
-    /// # Errors
-    /// An invalid size.
-    pub fn target_plan(config: &T::Config) -> Result<TargetPlan<T>> {
-        TargetPlan::new(config)
+    /// What makes the plan for a configuration. A function, and not its call: a configuration of another
+    /// type is then an error that shows nothing but that type.
+    pub fn target_plan() -> fn(&T::Config) -> Result<TargetPlan<T>> {
+        TargetPlan::new
     }
 }
 
@@ -56,6 +52,15 @@ impl<T: HyperTarget<Config = ()>> TargetOf<T> {
     }
 }
 
+/// A fixed target.
+#[derive(Debug)]
+pub struct Known;
+
+#[diagnostic::do_not_recommend]
+impl FixedTarget for Known {
+    const NUM_PARAMS: usize = 0;
+}
+
 /// Stands in for the items of [`TargetOf`] where the type is no target, or not a fixed one.
 pub trait NoTarget<T> {
     /// The number is unknown.
@@ -67,15 +72,12 @@ pub trait NoTarget<T> {
     /// Nothing is known.
     const OUTPUT_SHAPE: SampleShape = SampleShape::ANY;
 
-    /// Nothing more to report.
-    fn fixed() {}
+    /// Nothing more to report: `IS_FIXED` is that of any fixed target.
+    fn fixed(_: IsFixed<Known>) {}
 
     /// Never called in a program that compiles.
-    ///
-    /// # Errors
-    /// Always.
-    fn target_plan<C>(_config: &C) -> Result<TargetPlan<T>> {
-        invalid()
+    fn target_plan<C>() -> fn(&C) -> Result<TargetPlan<T>> {
+        |_| invalid()
     }
 
     /// Never called in a program that compiles.

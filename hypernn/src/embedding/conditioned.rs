@@ -153,6 +153,7 @@ pub trait ConditionedEmbeddingSpec: std::fmt::Display {
     ) -> Result<Box<dyn ConditionedEmbedding>>;
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: EmbeddingSpec> ConditionedEmbeddingSpec for S {
     fn build(
         &self,

@@ -101,6 +101,7 @@ impl<const L: usize> std::fmt::Display for EncoderSpec<L> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<const L: usize> ConditionedEmbeddingSpec for EncoderSpec<L> {
     /// Variables `0.weight`, `0.bias`, `1.weight`, …, one pair per layer.
     fn build(

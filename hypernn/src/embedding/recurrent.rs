@@ -155,6 +155,7 @@ impl std::fmt::Display for RecurrentSpec {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl ConditionedEmbeddingSpec for RecurrentSpec {
     /// Variables `weight` `[N, E]`, and those of the cell below `cell`.
     fn build(

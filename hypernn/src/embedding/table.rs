@@ -58,6 +58,7 @@ impl std::fmt::Display for TableSpec {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl EmbeddingSpec for TableSpec {
     /// One variable, `weight` `[N, E]`: normal rows of mean square exactly one; standard normal as
     /// drawn under [`InitScheme::HyperNn`].

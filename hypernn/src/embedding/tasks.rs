@@ -65,6 +65,7 @@ impl std::fmt::Display for TasksSpec {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl ConditionedEmbeddingSpec for TasksSpec {
     /// Variables `0.weight`, `1.weight`, …, one `[N, E]` per task.
     fn build(

@@ -44,6 +44,7 @@ pub trait ConditionedGeneratorSpec: std::fmt::Display {
     ) -> Result<Box<dyn ConditionedGenerator>>;
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: GeneratorSpec> ConditionedGeneratorSpec for S {
     fn build(
         &self,
@@ -141,6 +142,7 @@ impl<S: std::fmt::Display> std::fmt::Display for Conditioned<S> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<S: GeneratorSpec + Copy> ConditionedGeneratorSpec for Conditioned<S> {
     fn build(
         &self,

@@ -45,6 +45,7 @@ impl std::fmt::Display for HeadsSpec {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl GeneratorSpec for HeadsSpec {
     /// Variables `weight` `[P, N × E]` and `bias` `[P]`.
     fn build(

@@ -42,6 +42,7 @@ impl std::fmt::Display for LinearSpec {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl GeneratorSpec for LinearSpec {
     /// Variables `weight` `[C, E]` and `bias` `[C]`.
     fn build(

@@ -61,6 +61,7 @@ impl<const L: usize> std::fmt::Display for MlpSpec<L> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<const L: usize> GeneratorSpec for MlpSpec<L> {
     /// Variables `0.weight`, `0.bias`, `1.weight`, …, one pair per layer.
     fn build(

@@ -62,7 +62,7 @@ pub use layer_norm::{LayerNorm, LayerNormSpec, layer_norm, layer_norm_no_bias};
 pub use linear::{Linear, LinearSpec, linear, linear_b, linear_no_bias};
 pub use lstm::{LSTM, LSTMSpec, lstm};
 #[doc(hidden)]
-pub use norm::Eps;
+pub use norm::{Eps, Epsilon};
 pub use optim::{AdamW, Optimizer, ParamsAdamW, SGD};
 pub use pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use prelu::{PReLU, PReLUSpec, prelu};

@@ -41,6 +41,21 @@ impl Eps<BatchNormConfig> {
     }
 }
 
+/// What an epsilon is not. Implemented by nothing: its message is what `layer_norm(8, "1e-5")` gets.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an epsilon",
+    label = "neither an `f64` nor the layer's configuration",
+    note = "write a number such as `1e-5`, or the configuration that candle's constructor takes"
+)]
+pub trait Epsilon {
+    /// No type.
+    type Spec;
+
+    /// Never called.
+    fn never() -> Self::Spec;
+}
+
 /// The problem of an epsilon below zero.
 pub(super) const fn negative(layer: &str, eps: f64) -> Option<Problem> {
     if eps >= 0. {

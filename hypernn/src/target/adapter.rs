@@ -197,3 +197,19 @@ impl Adapter {
         self.up.linear(&hidden, None)? * self.scale
     }
 }
+
+/// Implemented by nothing: its message is what a field with the role `lora` gets whose layer has no
+/// matrix.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a layer of `{Self}` can't have the role `lora`",
+    label = "none of its tensors is a matrix or a kernel",
+    note = "a spec of your own gives the size of its adapters by `const fn adapter(&self, rank: usize) -> AdapterSize`"
+)]
+pub trait Adaptable {
+    /// No type.
+    type Size;
+
+    /// Never called.
+    fn never() -> Self::Size;
+}

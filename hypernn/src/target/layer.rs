@@ -61,6 +61,21 @@ pub trait HyperLayer<S>: Parameters + Sized {
     /// # Errors
     /// The spec is invalid, or the source has no such tensor.
     fn build(spec: &S, source: &mut dyn ParamSource) -> Result<Self>;
+
+    /// All of the above, as the derive asks for it: by a path that names this trait alone, so that this
+    /// trait alone is in rustc's message where a type does not implement it.
+    #[doc(hidden)]
+    const OF: LayerOf<Self, S> =
+        LayerOf { refused: Self::REFUSED, takes_sets: Self::TAKES_SETS, build: Self::build };
+}
+
+/// How a layer of type `T` is built from its spec, and what is to be known before.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct LayerOf<T, S> {
+    pub(crate) refused: Option<&'static str>,
+    pub(crate) takes_sets: bool,
+    pub(crate) build: fn(&S, &mut dyn ParamSource) -> Result<T>,
 }
 
 /// `[layer; n]`: `n` layers alike.

@@ -8,6 +8,8 @@ pub mod role;
 pub mod source;
 pub mod tensor;
 
+use std::marker::PhantomData;
+
 use candle_core::{Module, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
 
@@ -190,8 +192,18 @@ impl<T: HyperTarget> HyperTarget for Box<T> {
 pub trait FixedTarget {
     /// The number of its parameters: the length of the flat vector.
     const NUM_PARAMS: usize;
+
+    /// What `hypernetwork!` asks for, by a path that names this trait alone.
+    #[doc(hidden)]
+    const IS_FIXED: IsFixed<Self> = IsFixed(PhantomData);
 }
 
+/// Says of `T` that it is a [`FixedTarget`].
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct IsFixed<T: ?Sized>(PhantomData<T>);
+
+#[diagnostic::do_not_recommend]
 impl<T: FixedTarget> FixedTarget for Box<T> {
     const NUM_PARAMS: usize = T::NUM_PARAMS;
 }
@@ -200,3 +212,35 @@ impl<T: FixedTarget> FixedTarget for Box<T> {
 /// or no attribute at all.
 #[derive(Clone, Copy, Debug)]
 pub struct NestedSpec<C>(pub C);
+
+/// What can configure a nested target whose `Config` is `C`: a value or a reference to one.
+#[diagnostic::on_unimplemented(
+    message = "a field whose target is configured by a `{C}` can't take `{Self}`",
+    label = "this target has another configuration",
+    note = "the attribute passes the configuration: `#[hyper(target(EXPR))]`, where EXPR is a `{C}` or a reference to one"
+)]
+pub trait Configures<C> {
+    /// The type itself.
+    type Itself;
+
+    /// The configuration.
+    fn config(&self) -> &C;
+}
+
+#[diagnostic::do_not_recommend]
+impl<C> Configures<C> for C {
+    type Itself = Self;
+
+    fn config(&self) -> &C {
+        self
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<C> Configures<C> for &C {
+    type Itself = Self;
+
+    fn config(&self) -> &C {
+        self
+    }
+}
