@@ -53,7 +53,7 @@ pub(super) struct Affine {
     pub(super) weight: Served,
     pub(super) bias: Option<Served>,
     /// What is added to the weight, and never computed as such.
-    pub(super) adapter: Option<Adapter>,
+    pub(super) adapter: Option<Box<Adapter>>,
 }
 
 impl Affine {
@@ -80,7 +80,8 @@ impl Affine {
         [weight_init, bias_init]: [Init; 2],
     ) -> Result<Self> {
         let (weight, adapter) = source.adapted(&weight(dims, weight_init))?;
-        Ok(Self { weight, bias: self::bias(source, bias, bias_init)?, adapter })
+        let bias = self::bias(source, bias, bias_init)?;
+        Ok(Self { weight, bias, adapter: adapter.map(Box::new) })
     }
 
     /// Asks a source for the gain and perhaps the bias of a norm of this size, 1 and 0.

@@ -7,7 +7,7 @@ use super::affine::{self, Affine};
 use super::sets;
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
-use crate::target::adapter::{Adapter, AdapterSize};
+use crate::target::adapter::AdapterSize;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -138,7 +138,7 @@ impl Module for Linear {
         let Affine { weight, bias, adapter } = &self.params;
         let of_bias = bias.as_ref().map(|bias| (&bias.tensor, 1));
         let sets = sets::among("linear", std::iter::once((&weight.tensor, 2)).chain(of_bias))?;
-        self.check_input(xs, sets.max(adapter.as_ref().map_or(1, Adapter::sets)))?;
+        self.check_input(xs, sets.max(adapter.as_ref().map_or(1, |adapter| adapter.sets())))?;
         // A weight that all sets share is not repeated for a bias of each.
         let apart = sets > 1 && weight.tensor.rank() == 2;
         let with = bias.as_ref().filter(|_| !apart);
