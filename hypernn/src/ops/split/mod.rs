@@ -37,10 +37,7 @@ use scaled::Parts;
 pub use sink::Sink;
 pub(crate) use sink::Watch;
 use slice::{Slice, Source};
-#[cfg(test)]
 pub(crate) use whole::split_whole;
-#[cfg(not(test))]
-use whole::split_whole;
 
 /// One tensor of the target: `shift + scale × generated[offset..offset + len]`.
 #[derive(Clone, Debug)]
