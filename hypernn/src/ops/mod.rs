@@ -5,10 +5,12 @@
 pub(crate) mod adam_w;
 pub(crate) mod convolution;
 pub(crate) mod convolved;
+mod gemm;
 pub(crate) mod linear;
 pub(crate) mod linear_into;
 pub(crate) mod max_pool;
 pub(crate) mod outer;
+mod pool;
 pub(crate) mod product;
 pub(crate) mod scalar;
 pub(crate) mod split;
