@@ -22,7 +22,7 @@ use super::scalar::Scalar;
 const DIRECT: bool = !cfg!(any(feature = "mkl", feature = "accelerate"));
 
 /// Multiplications from which on threads gain more than it takes to wake them.
-const PARALLEL: usize = 1 << 18;
+const PARALLEL: usize = 1 << 19;
 
 /// The least of rows or columns that one thread takes: a part of few spends its time on the other side.
 const LEAST: usize = 16;
@@ -80,7 +80,7 @@ impl<T> Place<T> {
     ///
     /// # Safety
     /// The same room holds as many values more.
-    unsafe fn add(self, values: usize) -> Self {
+    unsafe fn behind(self, values: usize) -> Self {
         // SAFETY: the caller's word.
         Self { first: unsafe { self.first.add(values) }, ..self }
     }
@@ -162,11 +162,11 @@ fn products<T: Scalar>(pairs: &[(Matrix<'_, T>, Matrix<'_, T>)]) -> Vec<T> {
         // SAFETY: each pair has room for `m × n` values; its parts are runs of rows, or of columns, and
         // no two overlap.
         unsafe {
-            let place = place.add(pair * m * n);
+            let place = place.behind(pair * m * n);
             if across {
-                multiply(place.add(start * n), lhs.rows(start, len), rhs, false);
+                multiply(place.behind(start * n), lhs.rows(start, len), rhs, false);
             } else {
-                multiply(place.add(start), lhs, rhs.t().rows(start, len).t(), false);
+                multiply(place.behind(start), lhs, rhs.t().rows(start, len).t(), false);
             }
         }
     };
@@ -242,6 +242,7 @@ mod tests {
             [1, 7, 9],
             [9, 7, 1],
             [0, 3, 4],
+            [4, 3, 0],
             [3, 0, 4],
             [130, 40, 90],
             [17, 33, 700],
