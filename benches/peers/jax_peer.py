@@ -1,9 +1,8 @@
-"""JAX, compiled by jax.jit: hyper-nn's JAX side; `dynamic_rnn` and `batched_conv` by hand.
+"""hyper-nn's JAX side, and JAX by hand, all of it compiled by jax.jit.
 
 Run by table.py; the cases are those of benches/src/cases. hyper-nn's recurrent cell has one bias less
-than PyTorch's. It would run `dynamic_rnn` too, but by hand that trains about three times as fast: XLA
-makes the gradient of one `jnp.split` far cheaper than that of a slice per tensor. Images have their
-channels last, as XLA likes them best on a CPU.
+than PyTorch's. By hand there is one `jnp.split`, whose gradient XLA makes far cheaper than that of
+hyper-nn's slice per tensor. Images have their channels last, as XLA likes them best on a CPU.
 """
 
 import functools
@@ -28,6 +27,7 @@ KEY = jax.random.PRNGKey(0)
 LETTERS, LANGUAGES = 59, 18
 INPUTS = LANGUAGES + LETTERS
 NAME = [17, 0, 1, 8, 13, 14, 21, 8]
+LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 class Network(NamedTuple):
@@ -110,19 +110,97 @@ def linear(xs, tensors):
     return xs @ weight + bias
 
 
+def pairs(sizes):
+    """The shapes of weight and bias of each layer."""
+    return [shape for inputs, outputs in sizes for shape in ((inputs, outputs), (outputs,))]
+
+
+class ByHand:
+    """A table of embeddings, a generator's layers, and tensors split from what they give."""
+
+    def __init__(self, shapes, embeddings, width, hidden=None):
+        self.shapes, self.ends = shapes, list(itertools.accumulate(map(math.prod, shapes)))
+        chunk = -(-self.ends[-1] // embeddings)
+        layers = [(width, hidden), (hidden, chunk)] if hidden else [(width, chunk)]
+        self.inits = dict(table=(embeddings, width), generator=pairs(layers))
+
+    def params(self, **more):
+        """Of these shapes and more."""
+        inits = self.inits | more
+        leaves, tree = jax.tree.flatten(inits, is_leaf=lambda shape: isinstance(shape, tuple))
+        keys = jax.random.split(KEY, len(leaves))
+        return tree.unflatten([0.1 * jax.random.normal(key, shape) for key, shape in zip(keys, leaves)])
+
+    def tensors(self, params, scale=1.0):
+        """Of an embedding that is scaled, or of one a row."""
+        values, *layers = params["table"] * scale, *zip(params["generator"][::2], params["generator"][1::2])
+        for layer in layers[:-1]:
+            values = jnp.tanh(linear(values, layer))
+        values, rows = linear(values, layers[-1]), values.shape[:-2]
+        parts = jnp.split(values.reshape(*rows, -1)[..., : self.ends[-1]], self.ends[:-1], axis=-1)
+        return [part.reshape(*rows, *shape) for part, shape in zip(parts, self.shapes)]
+
+
+def run_layers(tensors, xs, layer):
+    """Layers with ReLU between them."""
+    layers = list(zip(tensors[::2], tensors[1::2]))
+    for both in layers[:-1]:
+        xs = jax.nn.relu(layer(xs, both))
+    return layer(xs, layers[-1])
+
+
+def run_deep(tensors, xs):
+    return jax.nn.relu(run_layers(tensors, xs, linear))
+
+
+def run_notebook(tensors, xs):
+    conv = lambda xs, both: lax.conv_general_dilated(xs, both[0], (2, 2), "VALID", dimension_numbers=LAYOUT) + both[1]
+    return flat(run_layers(tensors, xs, conv))
+
+
+KERNELS = [(3, 3, 1, 64), (3, 3, 64, 64), (3, 3, 64, 64), (2, 2, 64, 10)]
+BY_HAND = {
+    # shapes, target, and the width of the generator's hidden layer
+    "static_small": (pairs([(32, 64), (64, 32)]), functools.partial(run_layers, layer=linear), None),
+    "static_mlp_1m": (pairs([(784, 1024), (1024, 256), (256, 10)]), functools.partial(run_layers, layer=linear), None),
+    "static_deep": (pairs([(128, 128)] * 64), run_deep, None),
+    "static_cnn": ([shape for kernel in KERNELS for shape in (kernel, kernel[-1:])], run_notebook, 32),
+}
+
+
+def static_by_hand(case):
+    shapes, target, hidden = BY_HAND[case]
+    _, _, embeddings, width, _ = STATIC[case]
+    hand, same = ByHand(shapes, 511 if hidden else embeddings, width, hidden), network(case, "jax")
+    forward = lambda params, xs: target(hand.tensors(params), xs)
+    return Network(hand.params(), same.xs, forward, lambda params, xs: hand.tensors(params), same.loss)
+
+
+def dynamic_by_hand(case):
+    """Sums in place of products of one row, which XLA leaves to a library only where they are large."""
+    hand, xs = ByHand(pairs([(8, 256), (256, 32)]), 32, 4), jax.random.normal(KEY, (ROWS[case], 8))
+    params = hand.params(of_input=[(8, 32), (32,)], of_state=[(32, 32), (32,)])
+
+    def generate(params, xs):
+        state = linear(jnp.zeros((1, 32)), params["of_state"])
+        return hand.tensors(params, jnp.tanh(linear(xs, params["of_input"]) + state)[:, :, None])
+
+    layer = lambda xs, both: (xs[:, :, None] * both[0]).sum(axis=1) + both[1]
+    forward = lambda params, xs: run_layers(generate(params, xs), xs, layer)
+    return Network(params, xs, forward, generate)
+
+
 # Weight and bias for the input and for the state of a GRU, then of three linear layers.
 SIZES = [(INPUTS, 384), (128, 384), (128, 256), (256, 256), (256, LETTERS)]
-SHAPES = [shape for inputs, outputs in SIZES for shape in ((inputs, outputs), (outputs,))]
 
 
 def next_letter(tensors, xs, hidden):
-    """Of SHAPES, and a state; the GRU has both biases, as PyTorch's."""
-    of_input, of_state, *layers, last = zip(tensors[::2], tensors[1::2])
+    """Of SIZES, and a state; the GRU has both biases, as PyTorch's."""
+    of_input, of_state = tensors[:2], tensors[2:4]
     i, h = (jnp.split(linear(*both), 3, axis=1) for both in ((xs, of_input), (hidden, of_state)))
     reset, update = jax.nn.sigmoid(i[0] + h[0]), jax.nn.sigmoid(i[1] + h[1])
     hidden = (1 - update) * jnp.tanh(i[2] + reset * h[2]) + update * hidden
-    ys = functools.reduce(lambda ys, layer: jax.nn.relu(linear(ys, layer)), layers, hidden)
-    return jax.nn.log_softmax(linear(ys, last)), hidden
+    return jax.nn.log_softmax(run_layers(tensors[4:], hidden, linear)), hidden
 
 
 def name():
@@ -132,21 +210,14 @@ def name():
 
 def names():
     """A table that an RNN cell scales, weights anew for each letter."""
-    (xs, after), ends = name(), list(itertools.accumulate(map(math.prod, SHAPES)))
-    chunk = -(-ends[-1] // 64)
-    shapes = dict(table=(64, 4), generator=[(4, chunk), (chunk,)])
-    shapes.update(of_input=[(INPUTS, 64), (64,)], of_state=[(64, 64), (64,)])
-    leaves, tree = jax.tree.flatten(shapes, is_leaf=lambda shape: isinstance(shape, tuple))
-    keys = jax.random.split(KEY, len(leaves))
-    params = tree.unflatten([0.1 * jax.random.normal(key, shape) for key, shape in zip(keys, leaves)])
+    (xs, after), hand = name(), ByHand(pairs(SIZES), 64, 4)
+    params = hand.params(of_input=[(INPUTS, 64), (64,)], of_state=[(64, 64), (64,)])
 
     def forward(params, xs):
         hidden, state, outputs = jnp.zeros((1, 128)), jnp.zeros((1, 64)), []
         for x in xs:
             state = jnp.tanh(linear(x, params["of_input"]) + linear(state, params["of_state"]))
-            vector = linear(params["table"] * state.T, params["generator"]).reshape(-1)[: ends[-1]]
-            tensors = [t.reshape(shape) for t, shape in zip(jnp.split(vector, ends[:-1]), SHAPES)]
-            ys, hidden = next_letter(tensors, x, hidden)
+            ys, hidden = next_letter(hand.tensors(params, state.T), x, hidden)
             outputs.append(ys[0])
         return jnp.stack(outputs)
 
@@ -158,25 +229,29 @@ def convolutions():
     """One convolution after the other: the gradient of vmap's takes XLA two hundred times as long."""
     xs, weights = jax.random.normal(KEY, (32, 28, 28, 16)), jax.random.normal(KEY, (32, 3, 3, 16, 32))
     params = 0.1 * weights, 0.1 * jax.random.normal(KEY, (32, 1, 1, 32))
-    layout = ("NHWC", "HWIO", "NHWC")
 
     def forward(params, xs):
         each = zip(jnp.split(xs, 32), jnp.split(params[0], 32))
-        conv = lambda x, w: lax.conv_general_dilated(x, w[0], (1, 1), "SAME", dimension_numbers=layout)
+        conv = lambda x, w: lax.conv_general_dilated(x, w[0], (1, 1), "SAME", dimension_numbers=LAYOUT)
         return jnp.concatenate([conv(x, w) for x, w in each]) + params[1]
 
     return Network(params, xs, forward)
 
 
 @functools.cache
-def network(case):
+def network(case, who):
+    if who == "jax":
+        return static(case) if case in STATIC else dynamic(case) if case in ROWS else None
     if case in STATIC:
-        return static(case)
-    return dynamic(case) if case in ROWS else {"dynamic_rnn": names, "batched_conv": convolutions}[case]()
+        return static_by_hand(case)
+    return dynamic_by_hand(case) if case in ROWS else {"dynamic_rnn": names, "batched_conv": convolutions}[case]()
 
 
 def prepare(case, step, who):
-    params, xs, forward, generate, loss, clip = network(case)
+    found = network(case, who)
+    if not found:
+        return None
+    params, xs, forward, generate, loss, clip = found
     if (step == "generate" and not generate) or (case == "batched_conv" and step == "adam"):
         return None
     grads = jax.value_and_grad(lambda params, xs: loss(forward(params, xs)))

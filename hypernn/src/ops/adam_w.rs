@@ -9,9 +9,8 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use candle_nn::ParamsAdamW;
 use pulp::NullaryFnOnce;
-use rayon::iter::{IndexedParallelIterator, ParallelIterator};
-use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
+use super::pool;
 use super::scalar::{Scalar, is_direct, wide};
 
 /// The values that one thread takes at a time.
@@ -194,14 +193,9 @@ impl<T: Scalar> Factors<T> {
             bail!("adam_w: the variable is not contiguous");
         };
         let (values, grads) = (&mut values[start..end], &grads[grad_start..grad_end]);
-        // Even one of rayon's threads is another than this, which would have to wait for it.
-        if values.len() <= RUN || rayon::current_num_threads() == 1 {
-            wide(Move { factors: self, values, first, second, grads });
-            return Ok(());
-        }
-        let runs = values.par_chunks_mut(RUN).zip(first.par_chunks_mut(RUN));
-        let runs = runs.zip(second.par_chunks_mut(RUN)).zip(grads.par_chunks(RUN));
-        runs.for_each(|(((values, first), second), grads)| {
+        let moments = first.chunks_mut(RUN).zip(second.chunks_mut(RUN));
+        let runs = values.chunks_mut(RUN).zip(moments).zip(grads.chunks(RUN));
+        pool::each(runs.collect(), |((values, (first, second)), grads)| {
             wide(Move { factors: self, values, first, second, grads });
         });
         Ok(())

@@ -2,13 +2,12 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{
-    CpuStorage, CustomOp2, CustomOp3, DType, Device, Error, Layout, Result, Shape, Storage, Tensor,
-    bail,
+    CpuStorage, CustomOp2, CustomOp3, DType, Device, Error, Layout, Result, Shape, Tensor,
 };
 
 use super::scalar::{Scalar, values};
 use super::split::Sink;
-use super::tiles::{Tiles, Weights};
+use super::tiles::Tiles;
 use super::unfold::Windows;
 
 /// Where the gradients of generated weights go.
@@ -62,13 +61,12 @@ impl Node {
         (images, il): (&CpuStorage, &Layout),
         (weight, wl): (&CpuStorage, &Layout),
     ) -> Result<(CpuStorage, Shape)> {
-        let weights = Weights { values: weight, offset: wl.start_offset() };
         let ys = match (images, weight) {
-            (CpuStorage::F32(images), CpuStorage::F32(_)) => {
-                CpuStorage::F32(self.outputs((images, il), wl, weights)?)
+            (CpuStorage::F32(images), CpuStorage::F32(weight)) => {
+                CpuStorage::F32(self.outputs((images, il), (weight, wl))?)
             }
-            (CpuStorage::F64(images), CpuStorage::F64(_)) => {
-                CpuStorage::F64(self.outputs((images, il), wl, weights)?)
+            (CpuStorage::F64(images), CpuStorage::F64(weight)) => {
+                CpuStorage::F64(self.outputs((images, il), (weight, wl))?)
             }
             (images, weight) => {
                 let (lhs, rhs) = (images.dtype(), weight.dtype());
@@ -81,14 +79,13 @@ impl Node {
     fn outputs<T: Scalar>(
         &self,
         (images, il): (&[T], &Layout),
-        wl: &Layout,
-        weights: Weights<'_>,
+        (weights, wl): (&[T], &Layout),
     ) -> Result<Vec<T>> {
         let tiles = self.tiles(il.shape(), wl.shape())?;
-        let images = &images[il.start_offset()..];
+        let (images, weights) = (&images[il.start_offset()..], &weights[wl.start_offset()..]);
         match &self.bias {
-            None => tiles.forward(images, weights, None),
-            Some(bias) => values(bias, |bias| tiles.forward(images, weights, Some(bias)))?,
+            None => Ok(tiles.forward(images, weights, None)),
+            Some(bias) => values(bias, |bias| tiles.forward(images, weights, Some(bias))),
         }
     }
 
@@ -115,14 +112,11 @@ impl Node {
     ) -> Result<[Option<Tensor>; 3]> {
         let grad = grad.contiguous()?;
         let tiles = self.tiles(images.shape(), weight.shape())?;
-        let (storage, layout) = weight.storage_and_layout();
-        let Storage::Cpu(storage) = &*storage else {
-            bail!("convolution: the weight moved to another device");
-        };
-        let weights = Weights { values: storage, offset: layout.start_offset() };
         let ask = [ask_images, ask_weight];
         let grads = values(images, |images: &[T]| {
-            values(&grad, |grad| tiles.backward(images, weights, grad, ask))
+            values(weight, |weights| {
+                values(&grad, |grad| tiles.backward(images, weights, grad, ask))
+            })
         })???;
         let tensor = |ask: bool, values, shape| {
             ask.then(|| Tensor::from_vec(values, shape, &Device::Cpu)).transpose()

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::adopt::adopt;
 use super::convolution::Sinks;
-use super::product::product_transposed;
+use super::product::{matmul, product_transposed};
 use super::split::Sink;
 use super::unfold::{Windows, fold, unfold};
 
@@ -29,13 +29,13 @@ pub(crate) fn convolved(
         let values = images.detach();
         let (lined, unfolded) = if kind.transposed { (&values, grad) } else { (grad, &values) };
         let (lines, columns) = (kind.lines(lined)?, unfold(unfolded, kind.windows)?);
-        let mut token = weight_sink.file(lines.matmul(&columns.t()?)?)?;
+        let mut token = weight_sink.file(matmul(&lines, &columns.t()?)?)?;
         if let Some(sink) = &bias_sink {
             token = kind.file_bias(sink, grad)?.or(token);
         }
         let of_images = || {
             if kind.transposed {
-                return kind.unlined(&matrices.matmul(&columns)?, values.dims());
+                return kind.unlined(&matmul(&matrices, &columns)?, values.dims());
             }
             fold(&product_transposed(&matrices, &lines)?, kind.windows)
         };

@@ -6,7 +6,9 @@ use candle_core::{
     bail, op,
 };
 
+use super::gemm;
 use super::outer::outer;
+use super::product::matmul;
 use super::scalar::wide;
 
 /// `xs […, in]`, `weight [out, in]`, `bias [out]` to `[…, out]`; or `weight [G, out, in]` and
@@ -70,7 +72,14 @@ impl Sizes {
         (self.sets, self.rows, self.inputs)
     }
 
-    /// Both are contiguous.
+    /// Both are contiguous: the rows of each set, and the transposed weights.
+    fn sides(&self, xl: &Layout, wl: &Layout) -> Result<[Layout; 2]> {
+        let xl = Layout::contiguous_with_offset(self.rows_by_set(), xl.start_offset());
+        let weights = (self.sets, self.outputs, self.inputs);
+        Ok([xl, Layout::contiguous_with_offset(weights, wl.start_offset()).transpose(1, 2)?])
+    }
+
+    /// On a device.
     pub(super) fn matmul<S: BackendStorage>(
         &self,
         xs: &S,
@@ -78,11 +87,20 @@ impl Sizes {
         weight: &S,
         wl: &Layout,
     ) -> Result<S> {
-        let sizes = (self.sets, self.rows, self.outputs, self.inputs);
-        let xl = Layout::contiguous_with_offset(self.rows_by_set(), xl.start_offset());
-        let weights = (self.sets, self.outputs, self.inputs);
-        let wl = Layout::contiguous_with_offset(weights, wl.start_offset()).transpose(1, 2)?;
-        xs.matmul(weight, sizes, &xl, &wl)
+        let [xl, wl] = self.sides(xl, wl)?;
+        xs.matmul(weight, (self.sets, self.rows, self.outputs, self.inputs), &xl, &wl)
+    }
+
+    /// On the CPU.
+    pub(super) fn matmul_on_cpu(
+        &self,
+        xs: &CpuStorage,
+        xl: &Layout,
+        weight: &CpuStorage,
+        wl: &Layout,
+    ) -> Result<CpuStorage> {
+        let [xl, wl] = self.sides(xl, wl)?;
+        gemm::matmul((xs, &xl), (weight, &wl))
     }
 
     fn check_bias(&self, bl: &Layout) -> Result<()> {
@@ -165,14 +183,14 @@ impl Backward {
         }
         let Sizes { sets, inputs, outputs, .. } = self.sizes;
         let weight = weight.detach().reshape((sets, outputs, inputs))?;
-        self.grad.matmul(&weight)?.reshape(xs.shape()).map(Some)
+        matmul(&self.grad, &weight)?.reshape(xs.shape()).map(Some)
     }
 
     /// Of the weight, `[G, out, in]`.
     pub(super) fn of_weight(&self) -> Result<Tensor> {
         match self.rows() {
             Some((grad, xs)) => outer(grad, xs),
-            None => self.grad.transpose(1, 2)?.matmul(&self.xs),
+            None => matmul(&self.grad.transpose(1, 2)?, &self.xs),
         }
     }
 
@@ -194,7 +212,7 @@ impl Backward {
             return self.grad.reshape((sets, outputs));
         }
         let ones = Tensor::ones((sets, 1, rows), self.grad.dtype(), self.grad.device())?;
-        ones.matmul(&self.grad)?.reshape((sets, outputs))
+        matmul(&ones, &self.grad)?.reshape((sets, outputs))
     }
 }
 
@@ -231,7 +249,7 @@ impl CustomOp2 for Linear {
         wl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = Sizes::new(xl.dims(), wl.dims())?;
-        Ok((sizes.matmul(xs, xl, weight, wl)?, sizes.output(xl.dims())))
+        Ok((sizes.matmul_on_cpu(xs, xl, weight, wl)?, sizes.output(xl.dims())))
     }
 
     fn cuda_fwd(
@@ -282,7 +300,7 @@ impl CustomOp3 for Linear {
         bl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = Sizes::new(xl.dims(), wl.dims())?;
-        let mut ys = sizes.matmul(xs, xl, weight, wl)?;
+        let mut ys = sizes.matmul_on_cpu(xs, xl, weight, wl)?;
         sizes.add_bias_in_place(&mut ys, bias, bl)?;
         Ok((ys, sizes.output(xl.dims())))
     }

@@ -25,11 +25,11 @@ struct LinearInto {
     bias: Option<(Tensor, Sink)>,
 }
 
-/// The forward on one kind of storage: `$add` gives the sum with the bias.
+/// The forward on one kind of storage: `$matmul` gives the product, `$add` its sum with the bias.
 macro_rules! forward {
-    ($self:ident, $kind:ident, ($xs:ident, $xl:ident), ($weight:ident, $wl:ident), $add:expr) => {{
+    ($self:ident, $kind:ident, ($xs:ident, $xl:ident), ($weight:ident, $wl:ident), $matmul:ident, $add:expr) => {{
         let sizes = Sizes::new($xl.dims(), $wl.dims())?;
-        let ys = sizes.matmul($xs, $xl, $weight, $wl)?;
+        let ys = sizes.$matmul($xs, $xl, $weight, $wl)?;
         let Some((bias, _)) = &$self.bias else { return Ok((ys, sizes.output($xl.dims()))) };
         let (storage, layout) = bias.storage_and_layout();
         let Storage::$kind(bias) = &*storage else {
@@ -57,7 +57,7 @@ impl CustomOp3 for LinearInto {
             sizes.add_bias_in_place(&mut ys, bias, layout)?;
             Ok::<_, candle_core::Error>(ys)
         };
-        forward!(self, Cpu, (xs, xl), (weight, wl), add)
+        forward!(self, Cpu, (xs, xl), (weight, wl), matmul_on_cpu, add)
     }
 
     fn cuda_fwd(
@@ -72,7 +72,7 @@ impl CustomOp3 for LinearInto {
         let add = |sizes: &Sizes, ys: CudaStorage, bias: &CudaStorage, layout: &Layout| {
             sizes.add_bias(&ys, bias, layout)
         };
-        forward!(self, Cuda, (xs, xl), (weight, wl), add)
+        forward!(self, Cuda, (xs, xl), (weight, wl), matmul, add)
     }
 
     fn metal_fwd(
@@ -87,7 +87,7 @@ impl CustomOp3 for LinearInto {
         let add = |sizes: &Sizes, ys: MetalStorage, bias: &MetalStorage, layout: &Layout| {
             sizes.add_bias(&ys, bias, layout)
         };
-        forward!(self, Metal, (xs, xl), (weight, wl), add)
+        forward!(self, Metal, (xs, xl), (weight, wl), matmul, add)
     }
 
     fn bwd(

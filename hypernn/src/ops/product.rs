@@ -5,6 +5,9 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp2, Layout, MetalStorage, Result, Shape, Tensor,
 };
 
+use super::gemm;
+use super::scalar::is_direct;
+
 /// `lhs [B, M, K]` times `rhs [B, K, N]`.
 ///
 /// Candle's own product computes both gradients, also that of an input that nothing trains.
@@ -27,11 +30,47 @@ pub(crate) fn repeat_rows(values: &Tensor, rows: usize) -> Result<Tensor> {
     product(&ones, &values.unsqueeze(1)?)
 }
 
+/// `lhs [B, M, K]` times `rhs [B, K, N]` without a node of the graph, for gradients.
+pub(super) fn matmul(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
+    if is_direct(lhs) { lhs.apply_op2_no_bwd(rhs, &Matmul) } else { lhs.matmul(rhs) }
+}
+
+/// Reached on the CPU alone: elsewhere a matmul of candle's is the same.
+struct Matmul;
+
+impl CustomOp2 for Matmul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+
+    fn cpu_fwd(
+        &self,
+        lhs: &CpuStorage,
+        ll: &Layout,
+        rhs: &CpuStorage,
+        rl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        product_on_cpu((lhs, ll), (rhs, rl))
+    }
+}
+
+fn product_on_cpu(
+    lhs: (&CpuStorage, &Layout),
+    rhs: (&CpuStorage, &Layout),
+) -> Result<(CpuStorage, Shape)> {
+    let ((batch, m, _), (_, _, n)) = (lhs.1.shape().dims3()?, rhs.1.shape().dims3()?);
+    Ok((gemm::matmul(lhs, rhs)?, Shape::from((batch, m, n))))
+}
+
 struct Product {
     transposed: bool,
 }
 
 impl Product {
+    fn lhs_layout(&self, ll: &Layout) -> Result<Layout> {
+        if self.transposed { ll.transpose(1, 2) } else { Ok(ll.clone()) }
+    }
+
     fn run<S: BackendStorage>(
         &self,
         lhs: &S,
@@ -39,7 +78,7 @@ impl Product {
         rhs: &S,
         rl: &Layout,
     ) -> Result<(S, Shape)> {
-        let ll = if self.transposed { ll.transpose(1, 2)? } else { ll.clone() };
+        let ll = self.lhs_layout(ll)?;
         let (batch, m, k) = ll.shape().dims3()?;
         let (_, _, n) = rl.shape().dims3()?;
         Ok((lhs.matmul(rhs, (batch, m, n, k), &ll, rl)?, Shape::from((batch, m, n))))
@@ -47,11 +86,11 @@ impl Product {
 
     /// Row-major, like `lhs` itself.
     fn lhs_grad(&self, rhs: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        if self.transposed { rhs.matmul(&grad.t()?) } else { grad.matmul(&rhs.t()?) }
+        if self.transposed { matmul(rhs, &grad.t()?) } else { matmul(grad, &rhs.t()?) }
     }
 
     fn rhs_grad(&self, lhs: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        if self.transposed { lhs.matmul(grad) } else { lhs.t()?.matmul(grad) }
+        if self.transposed { matmul(lhs, grad) } else { matmul(&lhs.t()?, grad) }
     }
 }
 
@@ -67,7 +106,7 @@ impl CustomOp2 for Product {
         rhs: &CpuStorage,
         rl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.run(lhs, ll, rhs, rl)
+        product_on_cpu((lhs, &self.lhs_layout(ll)?), (rhs, rl))
     }
 
     fn cuda_fwd(

@@ -8,10 +8,8 @@
 
 use std::ops::Range;
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, Layout, Result};
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
-
+use super::gemm::{Matrix, add_product, product_into};
+use super::pool;
 use super::scalar::Scalar;
 use super::unfold::{Axis, Batch, Windows, taps};
 
@@ -38,13 +36,6 @@ pub(super) struct Tiles {
     parts_per_set: usize,
     /// Whether the parts are shared out among candle's threads.
     parallel: bool,
-}
-
-/// The weights of all sets, `[sets, groups, outputs, channels × taps]`, at an offset.
-#[derive(Clone, Copy)]
-pub(super) struct Weights<'a> {
-    pub(super) values: &'a CpuStorage,
-    pub(super) offset: usize,
 }
 
 /// Consecutive images of one set, which one thread computes.
@@ -98,7 +89,7 @@ impl Tiles {
         let line = (COLUMN_VALUES / inner).max(LEAST_LINE);
         let images = windows.sets * images_per_set;
         let products = images * windows.groups * channels[1] * inner * windows.positions();
-        let threads = if products < PARALLEL_PRODUCTS { 1 } else { rayon::current_num_threads() };
+        let threads = if products < PARALLEL_PRODUCTS { 1 } else { pool::threads() };
         Self::cut(windows, images_per_set, channels, line, threads)
     }
 
@@ -211,13 +202,18 @@ impl Tiles {
     }
 
     /// A tile's columns, `[channels × taps, images × span]`, in a vector that is used again.
-    fn columns<T: Scalar>(&self, run: &Run<T>, tile: &Tile, mut columns: Vec<T>) -> CpuStorage {
-        let span = self.span(tile);
-        columns.resize(self.inner() * self.line(&run.images, tile), T::default());
+    fn columns<'a, T: Scalar>(
+        &self,
+        run: &Run<T>,
+        tile: &Tile,
+        columns: &'a mut Vec<T>,
+    ) -> Matrix<'a, T> {
+        let (span, size) = (self.span(tile), [self.inner(), self.line(&run.images, tile)]);
+        columns.resize(size[0] * size[1], T::default());
         self.each_slice(run.images.len(), tile, |phase, column| {
             columns[column..column + span].copy_from_slice(&run.phases[phase..phase + span]);
         });
-        T::to_cpu_storage_owned(columns)
+        Matrix::new(columns, size)
     }
 
     /// Adds the columns' gradients to those of the phases.
@@ -269,36 +265,45 @@ impl Tiles {
         });
     }
 
-    /// The output images' gradients as a tile's lines, `[outputs, images × span]`.
-    fn lines<T: Scalar>(&self, grad: &[T], run: &Run<T>, tile: &Tile) -> CpuStorage {
+    /// The output images' gradients as a tile's lines, `[outputs, images × span]`, in a vector that is
+    /// used again.
+    fn lines<'a, T: Scalar>(
+        &self,
+        grad: &[T],
+        run: &Run<T>,
+        tile: &Tile,
+        lines: &'a mut Vec<T>,
+    ) -> Matrix<'a, T> {
         let width = self.windows.width.positions;
         let grad = &grad[run.images.start * self.output_len()..];
-        let mut lines = vec![T::default(); self.channels[1] * self.line(&run.images, tile)];
+        let size = [self.channels[1], self.line(&run.images, tile)];
+        lines.clear();
+        lines.resize(size[0] * size[1], T::default());
         self.each_row(&run.images, tile, |_, pixel, place| {
             lines[place..place + width].copy_from_slice(&grad[pixel..pixel + width]);
         });
-        T::to_cpu_storage_owned(lines)
+        Matrix::new(lines, size)
     }
 
-    fn weight_layout(&self, weights: Weights<'_>, set: usize, tile: &Tile) -> Layout {
-        let (outputs, inner) = (self.channels[1], self.inner());
+    /// Of the weights of all sets, `[sets, groups, outputs, channels × taps]`, a tile's.
+    fn weight<'a, T>(&self, weights: &'a [T], set: usize, tile: &Tile) -> Matrix<'a, T> {
+        let size = [self.channels[1], self.inner()];
         let matrix = set * self.windows.groups + tile.group;
-        let offset = weights.offset + matrix * outputs * inner;
-        Layout::contiguous_with_offset((1, outputs, inner), offset)
+        Matrix::new(&weights[matrix * size[0] * size[1]..], size)
     }
 
     /// The output images; the bias is `[sets, groups × outputs]`.
     pub(super) fn forward<T: Scalar>(
         &self,
         pixels: &[T],
-        weights: Weights<'_>,
+        weights: &[T],
         bias: Option<&[T]>,
-    ) -> Result<Vec<T>> {
+    ) -> Vec<T> {
         let images = self.windows.sets * self.images_per_set;
         let mut ys = vec![T::default(); images * self.output_len()];
         let parts = self.share_out(&mut ys, self.output_len());
-        self.each(parts, |(part, ys)| self.forward_part(ys, &part, (pixels, weights, bias)))?;
-        Ok(ys)
+        self.each(parts, |(part, ys)| self.forward_part(ys, &part, (pixels, weights, bias)));
+        ys
     }
 
     /// Each part with its own of some images.
@@ -312,14 +317,14 @@ impl Tiles {
         self.parts().into_iter().map(with_images).collect()
     }
 
-    /// In turn, or shared out among candle's threads, which are rayon's.
-    fn each<P: Send, R: Send>(
+    /// In turn, or shared out among candle's threads.
+    fn each<P: Send, R: Send + Sync>(
         &self,
         parts: Vec<P>,
-        compute: impl Fn(P) -> Result<R> + Send + Sync,
-    ) -> Result<Vec<R>> {
-        if self.parallel && parts.len() > 1 {
-            return parts.into_par_iter().map(compute).collect();
+        compute: impl Fn(P) -> R + Sync,
+    ) -> Vec<R> {
+        if self.parallel {
+            return pool::each(parts, compute);
         }
         parts.into_iter().map(compute).collect()
     }
@@ -328,44 +333,37 @@ impl Tiles {
         &self,
         mut ys: &mut [T],
         part: &Part,
-        (pixels, weights, bias): (&[T], Weights<'_>, Option<&[T]>),
-    ) -> Result<()> {
+        (pixels, weights, bias): (&[T], &[T], Option<&[T]>),
+    ) {
         let bias = bias.map(|bias| &bias[part.set * self.windows.groups * self.channels[1]..]);
-        let mut scratch = Vec::new();
+        let (mut columns, mut lines) = (Vec::new(), Vec::new());
         for images in self.runs(part) {
             let run = self.run(part.set, images, pixels);
             for tile in self.tiles() {
-                let columns = self.columns(&run, &tile, scratch);
-                let columns_layout = self.columns_layout(&run.images, &tile);
-                let weight_layout = self.weight_layout(weights, run.set, &tile);
-                let product = (weights.values, &weight_layout, &columns, &columns_layout);
-                self.gather(ys, &matmul(product)?, bias, &run, &tile);
-                scratch = T::cpu_storage_data(columns)?;
+                let columns = self.columns(&run, &tile, &mut columns);
+                lines.resize(self.channels[1] * self.line(&run.images, &tile), T::default());
+                product_into(&mut lines, self.weight(weights, run.set, &tile), columns);
+                self.gather(ys, &lines, bias, &run, &tile);
             }
             ys = &mut ys[run.images.len() * self.output_len()..];
         }
-        Ok(())
-    }
-
-    fn columns_layout(&self, images: &Range<usize>, tile: &Tile) -> Layout {
-        Layout::contiguous((1, self.inner(), self.line(images, tile)))
     }
 
     /// The gradients of images and weights, each where it is asked for.
     pub(super) fn backward<T: Scalar>(
         &self,
         pixels: &[T],
-        weights: Weights<'_>,
+        weights: &[T],
         grad: &[T],
         ask: [bool; 2],
-    ) -> Result<Grads<T>> {
+    ) -> Grads<T> {
         let image_len = if ask[0] { self.input_len() } else { 0 };
         let images = self.windows.sets * self.images_per_set;
         let mut image_grads = vec![T::default(); images * image_len];
         let parts = self.share_out(&mut image_grads, image_len);
         let sums = self.each(parts, |(part, images)| {
             self.backward_part(images, &part, (pixels, weights, grad), ask)
-        })?;
+        });
         let per_set = self.weights_per_set();
         let mut weight_grads =
             vec![T::default(); if ask[1] { self.windows.sets * per_set } else { 0 }];
@@ -374,36 +372,39 @@ impl Tiles {
                 self.add_rows(&mut weight_grads[part.set * per_set..], &sums);
             }
         }
-        Ok(Grads { images: image_grads, weights: weight_grads })
+        Grads { images: image_grads, weights: weight_grads }
     }
 
     fn weights_per_set(&self) -> usize {
         self.windows.groups * self.inner() * self.channels[1]
     }
 
-    /// Writes the gradients of a part's images; gives its share of the weights' as
-    /// [`add_weights`](Self::add_weights) leaves them.
+    /// Writes the gradients of a part's images; gives its share of the weights', `[groups, channels ×
+    /// taps, outputs]`.
     fn backward_part<T: Scalar>(
         &self,
         mut image_grads: &mut [T],
         part: &Part,
-        (pixels, weights, grad): (&[T], Weights<'_>, &[T]),
+        (pixels, weights, grad): (&[T], &[T], &[T]),
         [ask_images, ask_weights]: [bool; 2],
-    ) -> Result<Vec<T>> {
+    ) -> Vec<T> {
         let mut sums = vec![T::default(); if ask_weights { self.weights_per_set() } else { 0 }];
-        let mut scratch = Vec::new();
+        let (mut columns, mut lines) = (Vec::new(), Vec::new());
         for images in self.runs(part) {
             let run = self.run(part.set, images, pixels);
             let mut phases = vec![T::default(); if ask_images { run.phases.len() } else { 0 }];
             for tile in self.tiles() {
-                let lines = self.lines(grad, &run, &tile);
+                let lines = self.lines(grad, &run, &tile, &mut lines);
                 if ask_weights {
-                    let columns = self.columns(&run, &tile, scratch);
-                    self.add_weights(&mut sums, (&columns, &lines), &run.images, &tile)?;
-                    scratch = T::cpu_storage_data(columns)?;
+                    let columns = self.columns(&run, &tile, &mut columns);
+                    let len = self.inner() * self.channels[1];
+                    // The product is faster that way round.
+                    add_product(&mut sums[tile.group * len..][..len], columns, lines.t());
                 }
                 if ask_images {
-                    let columns = self.column_grads(weights, &lines, &run, &tile)?;
+                    columns.resize(self.inner() * self.line(&run.images, &tile), T::default());
+                    let weight = self.weight(weights, run.set, &tile);
+                    product_into(&mut columns, weight.t(), lines);
                     self.add_columns(&mut phases, &columns, &run, &tile);
                 }
             }
@@ -414,42 +415,10 @@ impl Tiles {
                 image_grads = behind;
             }
         }
-        Ok(sums)
+        sums
     }
 
-    /// Adds to the weights' gradients, `[groups, channels × taps, outputs]`: the product is faster
-    /// that way round.
-    fn add_weights<T: Scalar>(
-        &self,
-        sums: &mut [T],
-        (columns, lines): (&CpuStorage, &CpuStorage),
-        images: &Range<usize>,
-        tile: &Tile,
-    ) -> Result<()> {
-        let lines_layout = self.lines_layout(images, tile).transpose(1, 2)?;
-        let product = (columns, &self.columns_layout(images, tile), lines, &lines_layout);
-        let product: Vec<T> = matmul(product)?;
-        let sums = &mut sums[tile.group * product.len()..];
-        sums.iter_mut().zip(product).for_each(|(sum, value)| *sum += value);
-        Ok(())
-    }
-
-    fn lines_layout(&self, images: &Range<usize>, tile: &Tile) -> Layout {
-        Layout::contiguous((1, self.channels[1], self.line(images, tile)))
-    }
-
-    fn column_grads<T: Scalar>(
-        &self,
-        weights: Weights<'_>,
-        lines: &CpuStorage,
-        run: &Run<T>,
-        tile: &Tile,
-    ) -> Result<Vec<T>> {
-        let weight_layout = self.weight_layout(weights, run.set, tile).transpose(1, 2)?;
-        matmul((weights.values, &weight_layout, lines, &self.lines_layout(&run.images, tile)))
-    }
-
-    /// Adds what [`add_weights`](Self::add_weights) summed up, row-major.
+    /// Adds what [`backward_part`](Self::backward_part) summed up, row-major.
     fn add_rows<T: Scalar>(&self, weights: &mut [T], sums: &[T]) {
         let (inner, outputs) = (self.inner(), self.channels[1]);
         let matrices = weights.chunks_exact_mut(inner * outputs);
@@ -460,13 +429,6 @@ impl Tiles {
             }
         }
     }
-}
-
-fn matmul<T: Scalar>(
-    (lhs, ll, rhs, rl): (&CpuStorage, &Layout, &CpuStorage, &Layout),
-) -> Result<Vec<T>> {
-    let ((_, m, k), (_, _, n)) = (ll.shape().dims3()?, rl.shape().dims3()?);
-    T::cpu_storage_data(lhs.matmul(rhs, (1, m, n, k), ll, rl)?)
 }
 
 #[cfg(test)]
@@ -578,17 +540,14 @@ mod tests {
     const LINES: [usize; 4] = [1, 20, 100, 1 << 20];
 
     #[test]
-    fn outputs_are_those_of_the_definition_however_it_is_cut() -> Result<()> {
+    fn outputs_are_those_of_the_definition_however_it_is_cut() {
         for case in cases().into_iter().map(Case::new) {
-            let values = CpuStorage::F64(case.weights.clone());
-            let weights = Weights { values: &values, offset: 0 };
             let expected = case.expected();
             for line in LINES {
-                let found = case.tiles(line).forward(&case.pixels, weights, Some(&case.bias))?;
+                let found = case.tiles(line).forward(&case.pixels, &case.weights, Some(&case.bias));
                 assert_eq!(found, expected, "{:?}, lines of {line}", case.windows);
             }
         }
-        Ok(())
     }
 
     fn dot(left: &[f64], right: &[f64]) -> f64 {
@@ -598,25 +557,22 @@ mod tests {
 
     /// The output is linear in images and in weights: both gradients are its transpose.
     #[test]
-    fn the_backward_is_the_transpose_however_it_is_cut() -> Result<()> {
+    fn the_backward_is_the_transpose_however_it_is_cut() {
         for case in cases().into_iter().map(Case::new) {
-            let values = CpuStorage::F64(case.weights.clone());
-            let weights = Weights { values: &values, offset: 0 };
             for line in LINES {
                 let tiles = case.tiles(line);
-                let ys = tiles.forward(&case.pixels, weights, None)?;
+                let ys = tiles.forward(&case.pixels, &case.weights, None);
                 let grad = numbers(ys.len(), 4);
-                let grads = tiles.backward(&case.pixels, weights, &grad, [true, true])?;
+                let grads = tiles.backward(&case.pixels, &case.weights, &grad, [true, true]);
                 let expected = dot(&ys, &grad);
                 let context = format!("{:?}, lines of {line}", case.windows);
                 assert_eq!(dot(&grads.images, &case.pixels), expected, "{context}");
                 assert_eq!(dot(&grads.weights, &case.weights), expected, "{context}");
-                let one = tiles.backward(&case.pixels, weights, &grad, [true, false])?;
+                let one = tiles.backward(&case.pixels, &case.weights, &grad, [true, false]);
                 assert_eq!((one.images, one.weights), (grads.images, Vec::new()), "{context}");
-                let one = tiles.backward(&case.pixels, weights, &grad, [false, true])?;
+                let one = tiles.backward(&case.pixels, &case.weights, &grad, [false, true]);
                 assert_eq!((one.images, one.weights), (Vec::new(), grads.weights), "{context}");
             }
         }
-        Ok(())
     }
 }
