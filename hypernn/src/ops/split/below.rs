@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::backend::BackendStorage;
+use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp3, Layout, MetalStorage, Result, Shape, Tensor,
 };
@@ -34,10 +34,13 @@ pub(super) fn below_scaled(
     shared.apply_op3(gains, bias, Below { kind, ledger: ledger.clone() })
 }
 
-/// One zero, of the storage's dtype and on its device.
-pub(super) fn zero<S: BackendStorage>(storage: &S, layout: &Layout) -> Result<(S, Shape)> {
-    let first = Layout::contiguous_with_offset((), layout.start_offset());
-    Ok((storage.affine(&first, 0., 0.)?, Shape::from(())))
+/// One zero, of the storage's dtype and on its device, where it is no launch.
+pub(super) fn zero<S: BackendStorage>(storage: &S) -> Result<(S, Shape)>
+where
+    S::Device: BackendDevice<Storage = S>,
+{
+    let shape = Shape::from(());
+    Ok((storage.device().zeros_impl(&shape, storage.dtype())?, shape))
 }
 
 struct BelowValues {
@@ -49,16 +52,16 @@ impl CustomOp1 for BelowValues {
         "split"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        zero(storage, layout)
+    fn cpu_fwd(&self, storage: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        zero(storage)
     }
 
-    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        zero(storage, layout)
+    fn cuda_fwd(&self, storage: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        zero(storage)
     }
 
-    fn metal_fwd(&self, storage: &MetalStorage, layout: &Layout) -> Result<(MetalStorage, Shape)> {
-        zero(storage, layout)
+    fn metal_fwd(&self, storage: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
+        zero(storage)
     }
 
     fn bwd(&self, values: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
@@ -102,37 +105,37 @@ impl CustomOp3 for Below {
     fn cpu_fwd(
         &self,
         first: &CpuStorage,
-        layout: &Layout,
+        _: &Layout,
         _: &CpuStorage,
         _: &Layout,
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        zero(first, layout)
+        zero(first)
     }
 
     fn cuda_fwd(
         &self,
         first: &CudaStorage,
-        layout: &Layout,
+        _: &Layout,
         _: &CudaStorage,
         _: &Layout,
         _: &CudaStorage,
         _: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        zero(first, layout)
+        zero(first)
     }
 
     fn metal_fwd(
         &self,
         first: &MetalStorage,
-        layout: &Layout,
+        _: &Layout,
         _: &MetalStorage,
         _: &Layout,
         _: &MetalStorage,
         _: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
-        zero(first, layout)
+        zero(first)
     }
 
     fn bwd(&self, a: &Tensor, b: &Tensor, c: &Tensor, _: &Tensor, _: &Tensor) -> Result<Grads> {
