@@ -22,7 +22,7 @@ use super::scalar::Scalar;
 const DIRECT: bool = !cfg!(any(feature = "mkl", feature = "accelerate"));
 
 /// Multiplications from which on threads gain more than it takes to wake them.
-const PARALLEL: usize = 1 << 19;
+const PARALLEL: usize = 1 << 20;
 
 /// The least of rows or columns that one thread takes: a part of few spends its time on the other side.
 const LEAST: usize = 16;
