@@ -95,7 +95,7 @@ struct Part {
     end: Span,
     /// The variable that holds it.
     local: Ident,
-    /// The function that knows it as a part of this mode; `ask_…` asks whether it is one.
+    /// The function that knows it as a part of this mode.
     known: Ident,
     /// The trait that it implements, as a path.
     spec: TokenStream,
@@ -125,7 +125,7 @@ impl Part {
     /// is none is one error.
     fn known(&self, value: &impl ToTokens) -> TokenStream {
         let Self { key, private, known, spec, .. } = self;
-        let ask = format_ident!("ask_{}", known);
+        let ask = format_ident!("ask_{}", key);
         let (value, none) = (quote_spanned!(self.end=> (#value)), quote_spanned!(self.end=> ()));
         quote_spanned!(key.span()=> #private::Part #value.#ask(#spec::build).#known #none)
     }

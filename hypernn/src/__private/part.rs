@@ -4,13 +4,8 @@ use candle_core::Result;
 use candle_nn::VarBuilder;
 
 use crate::embedding::spec::table;
-use crate::embedding::{
-    ConditionedEmbedding, ConditionedEmbeddingSpec, Embedding, EmbeddingSpec, TableSpec,
-};
-use crate::generator::{
-    ConditionedGenerator, ConditionedGeneratorSpec, GeneratorShape, GeneratorSpec, LinearSpec,
-    WeightGenerator,
-};
+use crate::embedding::{ConditionedEmbeddingSpec, EmbeddingSpec, TableSpec};
+use crate::generator::{ConditionedGeneratorSpec, GeneratorShape, GeneratorSpec, LinearSpec};
 use crate::init::InitScheme;
 
 /// What follows `embedding:` or `generator:`, from where it is used.
@@ -29,26 +24,13 @@ type Generates<S, G> = fn(&S, GeneratorShape, InitScheme, VarBuilder<'_>) -> Res
 /// Each is called with the `build` of the trait that it asks for, by a path that names the trait alone,
 /// so that this trait alone is in rustc's message.
 impl<S> Part<'_, S> {
-    /// Asks for an embedding: `EmbeddingSpec::build`.
-    pub const fn ask_embedding(self, _: Embeds<S, dyn Embedding>) -> Self {
+    /// Asks for an embedding: `EmbeddingSpec::build`, or `ConditionedEmbeddingSpec::build`.
+    pub const fn ask_embedding<E: ?Sized>(self, _: Embeds<S, E>) -> Self {
         self
     }
 
-    /// Asks for a generator: `GeneratorSpec::build`.
-    pub const fn ask_generator(self, _: Generates<S, dyn WeightGenerator>) -> Self {
-        self
-    }
-
-    /// Asks for an embedding of a dynamic hypernetwork: `ConditionedEmbeddingSpec::build`.
-    pub const fn ask_conditioned_embedding(self, _: Embeds<S, dyn ConditionedEmbedding>) -> Self {
-        self
-    }
-
-    /// Asks for a generator of a dynamic hypernetwork: `ConditionedGeneratorSpec::build`.
-    pub const fn ask_conditioned_generator(
-        self,
-        _: Generates<S, dyn ConditionedGenerator>,
-    ) -> Self {
+    /// Asks for a generator: `GeneratorSpec::build`, or `ConditionedGeneratorSpec::build`.
+    pub const fn ask_generator<G: ?Sized>(self, _: Generates<S, G>) -> Self {
         self
     }
 }

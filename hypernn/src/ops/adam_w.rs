@@ -195,7 +195,7 @@ impl<T: Scalar> Factors<T> {
         let (values, grads) = (&mut values[start..end], &grads[grad_start..grad_end]);
         let moments = first.chunks_mut(RUN).zip(second.chunks_mut(RUN));
         let runs = values.chunks_mut(RUN).zip(moments).zip(grads.chunks(RUN));
-        pool::each(runs.collect(), |((values, (first, second)), grads)| {
+        pool::each(runs.collect(), true, |((values, (first, second)), grads)| {
             wide(Move { factors: self, values, first, second, grads });
         });
         Ok(())

@@ -170,11 +170,7 @@ fn products<T: Scalar>(pairs: &[(Matrix<'_, T>, Matrix<'_, T>)]) -> Vec<T> {
             }
         }
     };
-    if threads > 1 {
-        pool::each(parts, compute);
-    } else {
-        parts.into_iter().for_each(compute);
-    }
+    pool::each(parts, threads > 1, compute);
     // SAFETY: the parts cover all pairs with all rows and columns, and each was written in full.
     unsafe { out.set_len(pairs.len() * m * n) };
     out

@@ -9,15 +9,16 @@ pub(super) fn threads() -> usize {
     barrier_pool().n_workers() + 1
 }
 
-/// Computes each part, in the order of the parts: shared out where there is more than one.
+/// Computes each part, in the order of the parts: in turn, or, where `parallel`, shared out.
 ///
 /// `compute` must not share out itself, nor call an operation of candle's that does: the threads would
 /// wait for each other.
 pub(super) fn each<P: Send, R: Send + Sync>(
     parts: Vec<P>,
+    parallel: bool,
     compute: impl Fn(P) -> R + Sync,
 ) -> Vec<R> {
-    if parts.len() < 2 {
+    if !parallel || parts.len() < 2 {
         return parts.into_iter().map(compute).collect();
     }
     let (parts, results): (Vec<_>, Vec<_>) =
@@ -37,8 +38,8 @@ mod tests {
 
     #[test]
     fn results_come_in_order() {
-        for count in [0, 1, 2, 100] {
-            let squares = each((0..count).collect(), |i| i * i);
+        for (count, parallel) in [0, 1, 2, 100].into_iter().flat_map(|n| [(n, false), (n, true)]) {
+            let squares = each((0..count).collect(), parallel, |i| i * i);
             assert_eq!(squares, (0..count).map(|i| i * i).collect::<Vec<_>>());
         }
     }

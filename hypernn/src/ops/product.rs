@@ -32,34 +32,10 @@ pub(crate) fn repeat_rows(values: &Tensor, rows: usize) -> Result<Tensor> {
 
 /// `lhs [B, M, K]` times `rhs [B, K, N]` without a node of the graph, for gradients.
 pub(super) fn matmul(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
-    if is_direct(lhs) { lhs.apply_op2_no_bwd(rhs, &Matmul) } else { lhs.matmul(rhs) }
-}
-
-/// Reached on the CPU alone: elsewhere a matmul of candle's is the same.
-struct Matmul;
-
-impl CustomOp2 for Matmul {
-    fn name(&self) -> &'static str {
-        "matmul"
+    if !is_direct(lhs) {
+        return lhs.matmul(rhs);
     }
-
-    fn cpu_fwd(
-        &self,
-        lhs: &CpuStorage,
-        ll: &Layout,
-        rhs: &CpuStorage,
-        rl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        product_on_cpu((lhs, ll), (rhs, rl))
-    }
-}
-
-fn product_on_cpu(
-    lhs: (&CpuStorage, &Layout),
-    rhs: (&CpuStorage, &Layout),
-) -> Result<(CpuStorage, Shape)> {
-    let ((batch, m, _), (_, _, n)) = (lhs.1.shape().dims3()?, rhs.1.shape().dims3()?);
-    Ok((gemm::matmul(lhs, rhs)?, Shape::from((batch, m, n))))
+    lhs.apply_op2_no_bwd(rhs, &Product { transposed: false })
 }
 
 struct Product {
@@ -106,7 +82,9 @@ impl CustomOp2 for Product {
         rhs: &CpuStorage,
         rl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        product_on_cpu((lhs, &self.lhs_layout(ll)?), (rhs, rl))
+        let ll = self.lhs_layout(ll)?;
+        let ((batch, m, _), (_, _, n)) = (ll.shape().dims3()?, rl.shape().dims3()?);
+        Ok((gemm::matmul((lhs, &ll), (rhs, rl))?, Shape::from((batch, m, n))))
     }
 
     fn cuda_fwd(

@@ -302,7 +302,9 @@ impl Tiles {
         let images = self.windows.sets * self.images_per_set;
         let mut ys = vec![T::default(); images * self.output_len()];
         let parts = self.share_out(&mut ys, self.output_len());
-        self.each(parts, |(part, ys)| self.forward_part(ys, &part, (pixels, weights, bias)));
+        pool::each(parts, self.parallel, |(part, ys)| {
+            self.forward_part(ys, &part, (pixels, weights, bias))
+        });
         ys
     }
 
@@ -315,18 +317,6 @@ impl Tiles {
             (part, of_part)
         };
         self.parts().into_iter().map(with_images).collect()
-    }
-
-    /// In turn, or shared out among candle's threads.
-    fn each<P: Send, R: Send + Sync>(
-        &self,
-        parts: Vec<P>,
-        compute: impl Fn(P) -> R + Sync,
-    ) -> Vec<R> {
-        if self.parallel {
-            return pool::each(parts, compute);
-        }
-        parts.into_iter().map(compute).collect()
     }
 
     fn forward_part<T: Scalar>(
@@ -361,7 +351,7 @@ impl Tiles {
         let images = self.windows.sets * self.images_per_set;
         let mut image_grads = vec![T::default(); images * image_len];
         let parts = self.share_out(&mut image_grads, image_len);
-        let sums = self.each(parts, |(part, images)| {
+        let sums = pool::each(parts, self.parallel, |(part, images)| {
             self.backward_part(images, &part, (pixels, weights, grad), ask)
         });
         let per_set = self.weights_per_set();
