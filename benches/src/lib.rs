@@ -9,6 +9,7 @@ pub mod cases;
 use std::time::{Duration, Instant};
 
 use candle_core::{Result, Tensor};
+use hypernn::nn::step::relu;
 use hypernn::nn::{Linear, Module};
 use hypernn::{HyperTarget, hypernetwork};
 
@@ -23,7 +24,7 @@ pub struct Policy {
 
 impl Module for Policy {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.out.forward(&self.hidden.forward(xs)?.relu()?)
+        self.out.forward(&self.hidden.forward(xs)?.apply(&relu)?)
     }
 }
 

@@ -49,7 +49,7 @@ impl Activation {
     fn forward(self, xs: &Tensor) -> Result<Tensor> {
         match self {
             Self::Identity => Ok(xs.clone()),
-            Self::Relu => xs.relu(),
+            Self::Relu => crate::ops::relu::relu(xs),
             Self::Tanh => xs.tanh(),
             Self::Sigmoid => candle_nn::ops::sigmoid(xs),
             Self::Silu => xs.silu(),

@@ -8,6 +8,7 @@ use hypernn::generated::TargetPlan;
 use hypernn::generator::{self, GeneratorShape};
 use hypernn::hypernetwork::{Declared, DynamicHyperNetwork};
 use hypernn::init::InitScheme;
+use hypernn::nn::step::relu;
 use hypernn::nn::{Linear, LinearSpec, Module, VarBuilder};
 use hypernn::target::layer::Visitor;
 use hypernn::target::source::{ParamSource, scoped};
@@ -61,7 +62,7 @@ impl Parameters for PolicyByHand {
 
 impl Module for PolicyByHand {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.out.forward(&self.hidden.forward(xs)?.relu()?)
+        self.out.forward(&self.hidden.forward(xs)?.apply(&relu)?)
     }
 }
 

@@ -2,6 +2,7 @@
 //! a name of eight letters, weights anew for each.
 
 use candle_core::{D, DType, Device, Result, Tensor};
+use hypernn::nn::step::relu;
 use hypernn::nn::{GRU, GRUState, Linear, RNN, VarBuilder, ops};
 use hypernn::{HyperTarget, hypernetwork};
 
@@ -31,7 +32,7 @@ impl NextLetter {
         use candle_core::Module;
         let state = self.rnn.step(xs, state)?;
         let [first, second, last] = &self.layers;
-        let hidden = second.forward(&first.forward(&state.h)?.relu()?)?.relu()?;
+        let hidden = second.forward(&first.forward(&state.h)?.apply(&relu)?)?.apply(&relu)?;
         Ok((ops::log_softmax(&last.forward(&hidden)?, D::Minus1)?, state))
     }
 }

@@ -11,18 +11,16 @@ use super::{Network, Who, input};
 const BATCH: usize = 64;
 
 #[derive(HyperTarget)]
+#[hyper(sequential = [first, relu, second, relu, third, relu, last, flatten], input = (1, 28, 28))]
 struct Net {
-    #[hyper([conv2d(1, 64, 3, stride = 2), conv2d(64, 64, 3, stride = 2), conv2d(64, 64, 3, stride = 2)])]
-    hidden: [Conv2d; 3],
+    #[hyper(conv2d(1, 64, 3, stride = 2))]
+    first: Conv2d,
+    #[hyper(conv2d(64, 64, 3, stride = 2))]
+    second: Conv2d,
+    #[hyper(conv2d(64, 64, 3, stride = 2))]
+    third: Conv2d,
     #[hyper(conv2d(64, 10, 2, stride = 2))]
     last: Conv2d,
-}
-
-impl Module for Net {
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let xs = self.hidden.iter().try_fold(xs.clone(), |xs, layer| layer.forward(&xs)?.relu())?;
-        self.last.forward(&xs)?.flatten_from(1)
-    }
 }
 
 hypernetwork! {

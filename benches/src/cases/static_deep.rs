@@ -1,6 +1,7 @@
 //! 64 × (Linear(128, 128), ReLU), 1,056,768 parameters, from 64 embeddings of width 16, batch 64.
 
 use candle_core::{Result, Tensor};
+use hypernn::nn::step::relu;
 use hypernn::nn::{Linear, Module, VarBuilder};
 use hypernn::{HyperTarget, hypernetwork};
 
@@ -20,7 +21,7 @@ struct Net {
 
 impl Module for Net {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.layers.iter().try_fold(xs.clone(), |xs, layer| layer.forward(&xs)?.relu())
+        self.layers.iter().try_fold(xs.clone(), |xs, layer| layer.forward(&xs)?.apply(&relu))
     }
 }
 

@@ -1,6 +1,6 @@
 //! 784-1024-256-10, 1,068,810 parameters, from 64 embeddings of width 32, batch 64.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 use hypernn::nn::{Linear, Module, VarBuilder};
 use hypernn::{HyperTarget, hypernetwork};
 
@@ -10,16 +10,14 @@ use super::{Network, Who, input};
 const BATCH: usize = 64;
 
 #[derive(HyperTarget)]
+#[hyper(sequential = [first, relu, second, relu, last], input = 784)]
 struct Net {
-    #[hyper([linear(784, 1024), linear(1024, 256), linear(256, 10)])]
-    layers: [Linear; 3],
-}
-
-impl Module for Net {
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let [first, second, last] = &self.layers;
-        last.forward(&second.forward(&first.forward(xs)?.relu()?)?.relu()?)
-    }
+    #[hyper(linear(784, 1024))]
+    first: Linear,
+    #[hyper(linear(1024, 256))]
+    second: Linear,
+    #[hyper(linear(256, 10))]
+    last: Linear,
 }
 
 hypernetwork! {

@@ -5,6 +5,7 @@ use hypernn::generated::TargetPlan;
 use hypernn::generator::GeneratorShape;
 use hypernn::hypernetwork::{Declared, StaticHyperNetwork};
 use hypernn::init::InitScheme;
+use hypernn::nn::step::relu;
 use hypernn::nn::{Linear, LinearSpec, Module, VarBuilder};
 use hypernn::target::layer::Visitor;
 use hypernn::target::source::{ParamSource, scoped};
@@ -16,17 +17,12 @@ use super::{Network, Who, input};
 const BATCH: usize = 64;
 
 #[derive(HyperTarget)]
+#[hyper(sequential = [hidden, relu, out])]
 struct Net {
     #[hyper(linear(32, 64))]
     hidden: Linear,
     #[hyper(linear(64, 32))]
     out: Linear,
-}
-
-impl Module for Net {
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.out.forward(&self.hidden.forward(xs)?.relu()?)
-    }
 }
 
 hypernetwork! {
@@ -69,7 +65,7 @@ impl Parameters for NetByHand {
 
 impl Module for NetByHand {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        self.out.forward(&self.hidden.forward(xs)?.relu()?)
+        self.out.forward(&self.hidden.forward(xs)?.apply(&relu)?)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::generated::scale::Scales;
 use crate::generated::{GeneratedParams, Kept, TargetPlan};
 use crate::generator::{GeneratorOutput, GeneratorShape};
 use crate::init::{InitScheme, computed};
+use crate::ops::heap::keep_large_buffers;
 use crate::plan::ChunkPlan;
 use crate::pretrained::Starts;
 use crate::target::layout::{KeptInfo, Layout};
@@ -56,6 +57,9 @@ impl<'a, T> Building<'a, T> {
         vb: VarBuilder<'a>,
     ) -> Result<Self> {
         ensure(declared.shape.check())?;
+        if vb.device().is_cpu() {
+            keep_large_buffers();
+        }
         let plan = Arc::new(plan);
         check_plan(&plan, &declared.shape.plan)?;
         let (recorded, vb) = Recorded::new(vb);

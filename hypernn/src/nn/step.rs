@@ -63,6 +63,7 @@ use candle_core::{D, Module, ModuleT, Result, Tensor};
 use super::pool;
 use crate::check::{Problem, zero};
 use crate::flow::{Given, SampleShape};
+use crate::ops::relu as rectifier;
 
 /// A function that keeps the shape.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +71,7 @@ pub struct Keeps(fn(&Tensor) -> Result<Tensor>);
 
 /// `max(x, 0)`.
 #[allow(non_upper_case_globals)]
-pub const relu: Keeps = Keeps(Tensor::relu);
+pub const relu: Keeps = Keeps(rectifier::relu);
 /// `x Φ(x)`.
 #[allow(non_upper_case_globals)]
 pub const gelu: Keeps = Keeps(Tensor::gelu_erf);

@@ -5,9 +5,10 @@ use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Device, Error, Layout, Result, Shape, Tensor,
 };
 
+use super::direct::Direct;
 use super::scalar::{Scalar, values};
 use super::split::Sink;
-use super::tiles::Tiles;
+
 use super::unfold::Windows;
 
 /// Where the gradients of generated weights go.
@@ -42,11 +43,11 @@ struct Node {
 }
 
 impl Node {
-    fn tiles(&self, images: &Shape, weight: &Shape) -> Result<Tiles> {
+    fn direct(&self, images: &Shape, weight: &Shape) -> Result<Direct> {
         let (batch, ..) = images.dims4()?;
         let (_, outputs, channels, ..) = weight.dims5()?;
         let channels = [channels, outputs / self.windows.groups];
-        Ok(Tiles::new(self.windows, batch / self.windows.sets, channels))
+        Ok(Direct::new(self.windows, batch / self.windows.sets, channels))
     }
 
     fn output(&self, images: &Shape, weight: &Shape) -> Result<Shape> {
@@ -81,11 +82,11 @@ impl Node {
         (images, il): (&[T], &Layout),
         (weights, wl): (&[T], &Layout),
     ) -> Result<Vec<T>> {
-        let tiles = self.tiles(il.shape(), wl.shape())?;
+        let direct = self.direct(il.shape(), wl.shape())?;
         let (images, weights) = (&images[il.start_offset()..], &weights[wl.start_offset()..]);
         match &self.bias {
-            None => Ok(tiles.forward(images, weights, None)),
-            Some(bias) => values(bias, |bias| tiles.forward(images, weights, Some(bias))),
+            None => Ok(direct.forward(images, weights, None)),
+            Some(bias) => values(bias, |bias| direct.forward(images, weights, Some(bias))),
         }
     }
 
@@ -111,11 +112,11 @@ impl Node {
         [ask_images, ask_weight, ask_bias]: [bool; 3],
     ) -> Result<[Option<Tensor>; 3]> {
         let grad = grad.contiguous()?;
-        let tiles = self.tiles(images.shape(), weight.shape())?;
+        let direct = self.direct(images.shape(), weight.shape())?;
         let ask = [ask_images, ask_weight];
         let grads = values(images, |images: &[T]| {
             values(weight, |weights| {
-                values(&grad, |grad| tiles.backward(images, weights, grad, ask))
+                values(&grad, |grad| direct.backward(images, weights, grad, ask))
             })
         })???;
         let tensor = |ask: bool, values, shape| {

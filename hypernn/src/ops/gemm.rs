@@ -29,7 +29,7 @@ const LEAST: usize = 16;
 
 /// A matrix among values: its size, and the steps from one row and column to the next.
 #[derive(Clone, Copy)]
-pub(super) struct Matrix<'a, T> {
+struct Matrix<'a, T> {
     values: &'a [T],
     size: [usize; 2],
     steps: [usize; 2],
@@ -37,7 +37,8 @@ pub(super) struct Matrix<'a, T> {
 
 impl<'a, T> Matrix<'a, T> {
     /// Row-major, from the first value on.
-    pub(super) fn new(values: &'a [T], [rows, columns]: [usize; 2]) -> Self {
+    #[cfg(test)]
+    fn new(values: &'a [T], [rows, columns]: [usize; 2]) -> Self {
         Self { values, size: [rows, columns], steps: [columns, 1] }
     }
 
@@ -50,7 +51,7 @@ impl<'a, T> Matrix<'a, T> {
     }
 
     /// The same, transposed.
-    pub(super) fn t(self) -> Self {
+    fn t(self) -> Self {
         let ([rows, columns], [row, column]) = (self.size, self.steps);
         Self { size: [columns, rows], steps: [column, row], ..self }
     }
@@ -91,12 +92,11 @@ unsafe impl<T: Send> Send for Place<T> {}
 // SAFETY: a place is read by copying it alone.
 unsafe impl<T: Send> Sync for Place<T> {}
 
-/// `lhs · rhs`, or what was there plus that.
+/// `lhs · rhs`.
 ///
 /// # Safety
-/// At `place` lie as many rows and columns as the product has, initialised where it is added to, and
-/// nobody else uses them.
-unsafe fn multiply<T: Scalar>(place: Place<T>, lhs: Matrix<'_, T>, rhs: Matrix<'_, T>, add: bool) {
+/// At `place` lie as many rows and columns as the product has, and nobody else uses them.
+unsafe fn multiply<T: Scalar>(place: Place<T>, lhs: Matrix<'_, T>, rhs: Matrix<'_, T>) {
     let ([m, k], [inner, n]) = (lhs.size, rhs.size);
     assert!(k == inner, "a product of {m} × {k} and {inner} × {n} values");
     assert!(lhs.end() <= lhs.values.len() && rhs.end() <= rhs.values.len());
@@ -110,7 +110,7 @@ unsafe fn multiply<T: Scalar>(place: Place<T>, lhs: Matrix<'_, T>, rhs: Matrix<'
             place.first,
             1,
             step(place.row),
-            add,
+            false,
             lhs.values.as_ptr(),
             step(lhs.steps[1]),
             step(lhs.steps[0]),
@@ -127,23 +127,6 @@ unsafe fn multiply<T: Scalar>(place: Place<T>, lhs: Matrix<'_, T>, rhs: Matrix<'
     }
 }
 
-/// `out = lhs · rhs`, row-major, by the calling thread.
-pub(super) fn product_into<T: Scalar>(out: &mut [T], lhs: Matrix<'_, T>, rhs: Matrix<'_, T>) {
-    serial(out, lhs, rhs, false);
-}
-
-/// `out += lhs · rhs`, row-major, by the calling thread.
-pub(super) fn add_product<T: Scalar>(out: &mut [T], lhs: Matrix<'_, T>, rhs: Matrix<'_, T>) {
-    serial(out, lhs, rhs, true);
-}
-
-fn serial<T: Scalar>(out: &mut [T], lhs: Matrix<'_, T>, rhs: Matrix<'_, T>, add: bool) {
-    let [m, n] = [lhs.size[0], rhs.size[1]];
-    assert!(out.len() == m * n, "{} places for {m} × {n} values", out.len());
-    // SAFETY: `out` has as many values as the product, and is borrowed for it.
-    unsafe { multiply(Place { first: out.as_mut_ptr(), row: n }, lhs, rhs, add) }
-}
-
 /// The products of as many pairs, all of one size, one after the other, row-major; shared out among
 /// threads where that is much.
 fn products<T: Scalar>(pairs: &[(Matrix<'_, T>, Matrix<'_, T>)]) -> Vec<T> {
@@ -158,15 +141,16 @@ fn products<T: Scalar>(pairs: &[(Matrix<'_, T>, Matrix<'_, T>)]) -> Vec<T> {
     let parts: Vec<_> = (0..pairs.len()).flat_map(of_pair).collect();
     let compute = |(pair, start): (usize, usize)| {
         let ((lhs, rhs), len) = (pairs[pair], part.min(along - start));
-        assert!(lhs.size == [m, k] && rhs.size == [k, n], "products of several sizes");
+        let fits = lhs.size == [m, k] && rhs.size == [k, n];
+        assert!(fits, "{:?} · {:?} among products of {m} × {k} × {n}", lhs.size, rhs.size);
         // SAFETY: each pair has room for `m × n` values; its parts are runs of rows, or of columns, and
         // no two overlap.
         unsafe {
             let place = place.behind(pair * m * n);
             if across {
-                multiply(place.behind(start * n), lhs.rows(start, len), rhs, false);
+                multiply(place.behind(start * n), lhs.rows(start, len), rhs);
             } else {
-                multiply(place.behind(start), lhs, rhs.t().rows(start, len).t(), false);
+                multiply(place.behind(start), lhs, rhs.t().rows(start, len).t());
             }
         }
     };
@@ -251,22 +235,16 @@ mod tests {
                 assert_close(&products(&[(lhs, rhs)]), &expected);
                 let twice = [expected.clone(), expected.clone()].concat();
                 assert_close(&products(&[(lhs, rhs); 2]), &twice);
-                let mut out = values(m * n, 3);
-                let sums: Vec<_> = out.iter().zip(&expected).map(|(a, b)| a + b).collect();
-                add_product(&mut out, lhs, rhs);
-                assert_close(&out, &sums);
-                product_into(&mut out, lhs, rhs);
-                assert_close(&out, &expected);
             }
         }
     }
 
     #[test]
-    #[should_panic(expected = "a product of 2 × 3 and 2 × 3 values")]
+    #[should_panic(expected = "[2, 3] · [2, 3] among products of 2 × 3 × 3")]
     fn sides_that_do_not_fit_are_refused() {
         let values = values(6, 1);
         let side = Matrix::new(&values, [2, 3]);
-        product_into(&mut [0.; 6], side, side);
+        products(&[(side, side)]);
     }
 
     #[test]
@@ -274,12 +252,5 @@ mod tests {
     fn a_side_beyond_its_values_is_refused() {
         let values = values(6, 1);
         products(&[(Matrix::new(&values, [3, 3]), Matrix::new(&values, [3, 2]))]);
-    }
-
-    #[test]
-    #[should_panic(expected = "5 places for 2 × 3 values")]
-    fn a_place_of_another_size_is_refused() {
-        let values = values(6, 1);
-        product_into(&mut [0.; 5], Matrix::new(&values, [2, 1]), Matrix::new(&values, [1, 3]));
     }
 }

@@ -7,12 +7,14 @@ use pulp::NullaryFnOnce;
 #[cfg(target_arch = "x86_64")]
 use pulp::x86::V3;
 
+use super::panels::Lanes;
+
 /// Running sums side by side.
 const LANES: usize = 16;
 
 /// A number with passes of its own.
 pub(super) trait Scalar:
-    WithDType + Default + Add<Output = Self> + Mul<Output = Self> + AddAssign
+    WithDType + Lanes + Default + Add<Output = Self> + Mul<Output = Self> + AddAssign
 {
     /// The nearest value.
     fn of(value: f64) -> Self;
