@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::init::InitScheme;
+use crate::ops::activation;
 use crate::ops::linear::linear;
 
 /// The function between layers.
@@ -49,8 +50,8 @@ impl Activation {
     fn forward(self, xs: &Tensor) -> Result<Tensor> {
         match self {
             Self::Identity => Ok(xs.clone()),
-            Self::Relu => crate::ops::relu::relu(xs),
-            Self::Tanh => xs.tanh(),
+            Self::Relu => activation::relu(xs),
+            Self::Tanh => activation::tanh(xs),
             Self::Sigmoid => candle_nn::ops::sigmoid(xs),
             Self::Silu => xs.silu(),
             Self::Gelu => xs.gelu_erf(),

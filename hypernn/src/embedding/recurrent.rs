@@ -11,6 +11,7 @@ use crate::condition::{Condition, Encoding};
 use crate::init::{self, InitScheme};
 use crate::mlp::Dense;
 use crate::nn::{GRU, LSTM};
+use crate::ops::activation::tanh;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -260,6 +261,6 @@ impl Rnn {
     }
 
     fn step(&self, xs: &Tensor, h: &Tensor) -> Result<Tensor> {
-        (self.inputs.forward(xs)? + self.hidden.forward(h)?)?.tanh()
+        tanh(&(self.inputs.forward(xs)? + self.hidden.forward(h)?)?)
     }
 }

@@ -63,7 +63,7 @@ use candle_core::{D, Module, ModuleT, Result, Tensor};
 use super::pool;
 use crate::check::{Problem, zero};
 use crate::flow::{Given, SampleShape};
-use crate::ops::relu as rectifier;
+use crate::ops::activation;
 
 /// A function that keeps the shape.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +71,7 @@ pub struct Keeps(fn(&Tensor) -> Result<Tensor>);
 
 /// `max(x, 0)`.
 #[allow(non_upper_case_globals)]
-pub const relu: Keeps = Keeps(rectifier::relu);
+pub const relu: Keeps = Keeps(activation::relu);
 /// `x Φ(x)`.
 #[allow(non_upper_case_globals)]
 pub const gelu: Keeps = Keeps(Tensor::gelu_erf);
@@ -80,7 +80,7 @@ pub const gelu: Keeps = Keeps(Tensor::gelu_erf);
 pub const silu: Keeps = Keeps(Tensor::silu);
 /// `tanh x`.
 #[allow(non_upper_case_globals)]
-pub const tanh: Keeps = Keeps(Tensor::tanh);
+pub const tanh: Keeps = Keeps(activation::tanh);
 /// `1 / (1 + e⁻ˣ)`.
 #[allow(non_upper_case_globals)]
 pub const sigmoid: Keeps = Keeps(candle_nn::ops::sigmoid);

@@ -6,8 +6,7 @@
 //! Here all goes by candle's pool, a product writes to where its caller wants it, and nothing is filled
 //! with zeros first.
 //!
-//! `gemm` takes pointers: all of the crate's unsafe code is here, behind functions that check what they
-//! pass on.
+//! `gemm` takes pointers: they are behind functions that check what they pass on.
 
 #![allow(unsafe_code, reason = "`gemm` takes pointers")]
 

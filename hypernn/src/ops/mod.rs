@@ -2,6 +2,7 @@
 //!
 //! Each runs on whatever storage it is given: CPU, CUDA or Metal.
 
+pub(crate) mod activation;
 pub(crate) mod adam_w;
 pub(crate) mod adopt;
 pub(crate) mod convolution;
@@ -20,7 +21,6 @@ mod panels;
 mod pool;
 pub(crate) mod product;
 pub(crate) mod rectified;
-pub(crate) mod relu;
 pub(crate) mod scalar;
 pub(crate) mod split;
 pub(crate) mod unfold;

@@ -1,8 +1,15 @@
 //! Work shared out among candle's own threads.
 
+#![allow(unsafe_code, reason = "values are written to memory that holds none yet")]
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use candle_core::utils::barrier_pool;
+
+/// Values from which on threads gain more than it takes to wake them, where each is a few operations.
+const PARALLEL_VALUES: usize = 1 << 17;
 
 /// How many there are, the calling one included.
 pub(super) fn threads() -> usize {
@@ -32,6 +39,52 @@ pub(super) fn each<P: Send, R: Send + Sync>(
     results.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
+/// A vector of so many values, of which `write` gets some to append: all at once, or, where they are
+/// many, a part for each thread.
+///
+/// As [`each`] says, `write` must not share out itself.
+pub(super) fn written<T: Send>(
+    len: usize,
+    write: impl Fn(Range<usize>, &mut Part<'_, T>) + Sync,
+) -> Vec<T> {
+    let mut values = Vec::with_capacity(len);
+    let places = &mut values.spare_capacity_mut()[..len];
+    let write_from = |(start, places): (usize, &mut [_])| {
+        let (range, mut part) = (start..start + places.len(), Part { places, len: 0 });
+        write(range, &mut part);
+        assert!(part.len == part.places.len(), "{} of {} values", part.len, part.places.len());
+    };
+    if len < PARALLEL_VALUES {
+        write_from((0, places));
+    } else {
+        let per_part = len.div_ceil(threads());
+        let starts = (0..len).step_by(per_part);
+        each(starts.zip(places.chunks_mut(per_part)).collect(), true, write_from);
+    }
+    // SAFETY: the parts cover the vector, and each was seen to be written in full.
+    unsafe { values.set_len(len) };
+    values
+}
+
+/// Some places of a vector, filled from the first on.
+pub(super) struct Part<'a, T> {
+    places: &'a mut [MaybeUninit<T>],
+    len: usize,
+}
+
+impl<T> Part<'_, T> {
+    /// Appends values; those that find no place are left out.
+    #[inline(always)]
+    pub(super) fn extend(&mut self, values: impl Iterator<Item = T>) {
+        let mut count = 0;
+        for (place, value) in self.places[self.len..].iter_mut().zip(values) {
+            place.write(value);
+            count += 1;
+        }
+        self.len += count;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +95,28 @@ mod tests {
             let squares = each((0..count).collect(), parallel, |i| i * i);
             assert_eq!(squares, (0..count).map(|i| i * i).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn values_are_written_in_order() {
+        for len in [0, 1, 1000, PARALLEL_VALUES, PARALLEL_VALUES + 1] {
+            let found = written(len, |range, part| {
+                let middle = range.start + range.len() / 2;
+                part.extend(range.start..middle);
+                part.extend(middle..range.end);
+            });
+            assert_eq!(found, (0..len).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn values_without_a_place_are_left_out() {
+        assert_eq!(written(3, |_, part| part.extend(5..)), [5, 6, 7]);
+    }
+
+    #[test]
+    #[should_panic(expected = "2 of 3 values")]
+    fn a_part_that_is_not_full_is_refused() {
+        written(3, |_, part| part.extend(0..2));
     }
 }

@@ -22,6 +22,9 @@ pub(super) trait Scalar:
     /// The square root.
     fn sqrt(self) -> Self;
 
+    /// The hyperbolic tangent.
+    fn tanh(self) -> Self;
+
     /// `out = scale × values`.
     fn scale(out: &mut [Self], values: &[Self], scale: f64) {
         let scale = Self::of(scale);
@@ -52,6 +55,11 @@ impl Scalar for f32 {
     fn sqrt(self) -> Self {
         self.sqrt()
     }
+
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        tanh(self)
+    }
 }
 
 impl Scalar for f64 {
@@ -62,6 +70,55 @@ impl Scalar for f64 {
     fn sqrt(self) -> Self {
         self.sqrt()
     }
+
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        self.tanh()
+    }
+}
+
+/// Without branches or calls, so that it is compiled to vector instructions: by a polynomial near zero, by
+/// `1 - 2 / (e²ˣ + 1)` elsewhere. The polynomials are those of Moshier's Cephes library (`tanhf`, `expf`).
+#[allow(clippy::excessive_precision, reason = "coefficients as they were published")]
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    let size = x.abs();
+    let z = size * size;
+    let near = -5.704_988_727_45e-3_f32;
+    let near =
+        [2.063_908_879_54e-2, -5.373_971_555_31e-2, 1.333_144_220_36e-1, -3.333_328_194_22e-1]
+            .iter()
+            .fold(near, |sum, &coefficient| sum * z + coefficient);
+    let near = near * z * size + size;
+    // Beyond, it is 1; what is no number stays so.
+    let far = if size > 9.1 { 9.1 } else { size };
+    let far = 1. - 2. / (exp(2. * far) + 1.);
+    (if size < 0.625 { near } else { far }).copysign(x)
+}
+
+/// `eˣ` for an `x` between 0 and 80.
+#[allow(clippy::excessive_precision, reason = "coefficients as they were published")]
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // Added to a number this large, a fraction is rounded away, and what remains are the last bits.
+    const ROUND: f32 = 12_582_912.;
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let power = rounded - ROUND;
+    // ln 2 in two parts, of which the first is exact times a power.
+    let rest = x - power * 0.693_359_375 + power * 2.121_944_40e-4;
+    let sum = 1.987_569_150_0e-4_f32;
+    let sum = [
+        1.398_199_950_7e-3,
+        8.333_451_907_3e-3,
+        4.166_579_589_4e-2,
+        1.666_666_545_9e-1,
+        5.000_000_120_1e-1,
+    ]
+    .iter()
+    .fold(sum, |sum, &coefficient| sum * rest + coefficient);
+    let sum = sum * rest * rest + rest + 1.;
+    let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+    sum * f32::from_bits(exponent << 23)
 }
 
 /// Runs a pass over values that is compiled for AVX2 and for every processor, whichever this machine

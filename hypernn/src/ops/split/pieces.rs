@@ -15,14 +15,31 @@ pub(super) struct Piece {
 
 /// A segment, cut at the ends of rows of `chunk` values.
 pub(super) fn pieces(segment: &Segment, chunk: usize) -> impl Iterator<Item = Piece> {
-    let end = segment.offset + segment.len();
-    let mut start = segment.offset;
+    pieces_of(segment.offset..segment.offset + segment.len(), chunk)
+}
+
+/// A run of the flat vector, likewise.
+pub(super) fn pieces_of(run: Range<usize>, chunk: usize) -> impl Iterator<Item = Piece> {
+    let Range { mut start, end } = run;
     std::iter::from_fn(move || {
         let (row, column) = (start / chunk, start % chunk);
         let len = (chunk - column).min(end - start);
         let piece = Piece { start, len, row, column };
         start += len;
         (len > 0).then_some(piece)
+    })
+}
+
+/// What a range of the values of all sets has of each: the set, and the run of its flat vector.
+pub(super) fn by_set(
+    segment: &Segment,
+    range: Range<usize>,
+) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let (offset, len) = (segment.offset, segment.len().max(1));
+    (range.start / len..range.end.div_ceil(len)).map(move |set| {
+        let start = range.start.max(set * len) - set * len;
+        let end = range.end.min((set + 1) * len) - set * len;
+        (set, offset + start..offset + end)
     })
 }
 

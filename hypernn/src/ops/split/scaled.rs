@@ -7,7 +7,8 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::Segment;
 use super::ledger::Filed;
-use super::pieces::{Piece, pieces};
+use super::pieces::{Piece, by_set, pieces, pieces_of};
+use crate::ops::pool::{self, Part};
 use crate::ops::scalar::{Scalar, values, wide};
 
 /// What the values of all sets are made of, cut off from its graph.
@@ -43,15 +44,16 @@ impl Parts {
 
     pub(super) fn cut<T: Scalar>(&self, segment: &Segment) -> Result<Vec<T>> {
         let (sets, rows) = self.gains.dims2()?;
-        let mut out = Vec::with_capacity(sets * segment.len());
         self.with_values(|shared: &[T], gains, bias| {
-            for gains in gains.chunks_exact(rows) {
-                for piece in pieces(segment, bias.len()) {
-                    piece.cut(&mut out, shared, bias, gains[piece.row], segment);
+            pool::written(sets * segment.len(), |range, out| {
+                for (set, run) in by_set(segment, range) {
+                    for piece in pieces_of(run, bias.len()) {
+                        let gain = gains[set * rows + piece.row];
+                        piece.cut(out, shared, bias, gain, segment);
+                    }
                 }
-            }
-        })?;
-        Ok(out)
+            })
+        })
     }
 
     fn with_values<T: Scalar, R>(&self, look: impl FnOnce(&[T], &[T], &[T]) -> R) -> Result<R> {
@@ -113,7 +115,7 @@ impl Piece {
     /// `shift + scale × (gain × shared + bias)`, appended to `out`.
     fn cut<T: Scalar>(
         self,
-        out: &mut Vec<T>,
+        out: &mut Part<'_, T>,
         shared: &[T],
         bias: &[T],
         gain: T,

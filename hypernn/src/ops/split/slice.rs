@@ -1,5 +1,6 @@
 //! One tensor of the target, cut from what was generated.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{
@@ -10,8 +11,9 @@ use pulp::NullaryFnOnce;
 use super::Segment;
 use super::below::zero;
 use super::ledger::Ledger;
-use super::pieces::pieces;
+use super::pieces::{by_set, pieces_of};
 use super::scaled::Parts;
+use crate::ops::pool::{self, Part};
 use crate::ops::scalar::{self, Scalar, wide};
 
 /// What is cut, detached and contiguous.
@@ -51,43 +53,50 @@ impl Slice {
         values: &[T],
         bias: &Option<Tensor>,
     ) -> Result<Vec<T>> {
-        let (start, len) = (segment.offset, segment.len());
         let sets = self.sets.unwrap_or(1);
-        let mut out = Vec::with_capacity(sets * len);
-        let runs = values.chunks_exact(values.len() / sets).map(|set| &set[start..start + len]);
-        match bias {
-            None => runs.for_each(|run| cut(&mut out, segment, run)),
-            Some(bias) => scalar::values(bias, |bias: &[T]| {
-                runs.for_each(|values| wide(WithBias { out: &mut out, segment, values, bias }));
-            })?,
-        }
-        Ok(out)
+        let (len, width) = (sets * segment.len(), values.len() / sets);
+        let write = |range, out: &mut Part<'_, T>, bias: Option<&[T]>| {
+            for (set, run) in by_set(segment, range) {
+                let values = &values[set * width..][..width];
+                match bias {
+                    None => scaled(out, segment, &values[run]),
+                    Some(bias) => wide(WithBias { out, segment, values, run, bias }),
+                }
+            }
+        };
+        let Some(bias) = bias else {
+            return Ok(pool::written(len, |range, out| write(range, out, None)));
+        };
+        scalar::values(bias, |bias: &[T]| {
+            pool::written(len, |range, out| write(range, out, Some(bias)))
+        })
     }
 }
 
-fn cut<T: Scalar>(out: &mut Vec<T>, segment: &Segment, values: &[T]) {
+fn scaled<T: Scalar>(out: &mut Part<'_, T>, segment: &Segment, values: &[T]) {
     let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
     wide(|| out.extend(values.iter().map(|&value| value * scale + shift)));
 }
 
-/// Appends the values of a segment with the bias of the rows that they lie in.
-struct WithBias<'a, T> {
-    out: &'a mut Vec<T>,
+/// Appends a run of a set's values with the bias of the rows that they lie in.
+struct WithBias<'a, 'b, T> {
+    out: &'a mut Part<'b, T>,
     segment: &'a Segment,
     values: &'a [T],
+    run: Range<usize>,
     bias: &'a [T],
 }
 
-impl<T: Scalar> NullaryFnOnce for WithBias<'_, T> {
+impl<T: Scalar> NullaryFnOnce for WithBias<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let Self { out, segment, values, bias } = self;
+        let Self { out, segment, values, run, bias } = self;
         let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
         let plain = segment.is_plain();
-        for piece in pieces(segment, bias.len()) {
-            let pairs = values[piece.of_segment(segment)].iter().zip(&bias[piece.columns()]);
+        for piece in pieces_of(run, bias.len()) {
+            let pairs = values[piece.flat()].iter().zip(&bias[piece.columns()]);
             if plain {
                 out.extend(pairs.map(|(&value, &bias)| value + bias));
             } else {
