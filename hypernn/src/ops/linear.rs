@@ -2,14 +2,14 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp2, CustomOp3, Layout, MetalStorage, Result, Shape, Tensor,
-    bail, op,
+    CpuStorage, CudaStorage, CustomOp2, CustomOp3, DType, Device, Layout, MetalStorage, Result,
+    Shape, Tensor, bail, op,
 };
 
 use super::gemm;
 use super::outer::outer;
 use super::product::matmul;
-use super::scalar::wide;
+use super::scalar::{Scalar, is_direct, values, wide};
 
 /// `xs […, in]`, `weight [out, in]`, `bias [out]` to `[…, out]`; or `weight [G, out, in]` and
 /// `bias [G, out]`, where each of `G` runs of rows has a set of its own.
@@ -204,15 +204,34 @@ impl Backward {
         (self.sizes.rows == 1).then_some((&self.grad, &self.xs))
     }
 
-    /// Of the bias, `[G, out]`, the sum over rows: as a product, since candle's own sum over a middle
-    /// dimension is slow on the CPU.
+    /// Of the bias, `[G, out]`, the sum over rows: on the CPU directly, or as a product, since candle's
+    /// own sum over a middle dimension is slow there.
     pub(super) fn of_bias(&self) -> Result<Tensor> {
         let Sizes { sets, rows, outputs, .. } = self.sizes;
         if rows == 1 {
             return self.grad.reshape((sets, outputs));
         }
+        if is_direct(&self.grad) {
+            return match self.grad.dtype() {
+                DType::F64 => self.sum_rows::<f64>(),
+                _ => self.sum_rows::<f32>(),
+            };
+        }
         let ones = Tensor::ones((sets, 1, rows), self.grad.dtype(), self.grad.device())?;
         matmul(&ones, &self.grad)?.reshape((sets, outputs))
+    }
+
+    fn sum_rows<T: Scalar>(&self) -> Result<Tensor> {
+        let Sizes { sets, rows, outputs, .. } = self.sizes;
+        let mut sums = vec![T::default(); sets * outputs];
+        values(&self.grad, |grad: &[T]| {
+            let (of_set, of_row) = ((rows * outputs).max(1), outputs.max(1));
+            for (grad, sums) in grad.chunks_exact(of_set).zip(sums.chunks_exact_mut(of_row)) {
+                let rows = grad.chunks_exact(sums.len());
+                wide(|| rows.for_each(|row| sums.iter_mut().zip(row).for_each(|(s, &g)| *s += g)));
+            }
+        })?;
+        Tensor::from_vec(sums, (sets, outputs), &Device::Cpu)
     }
 }
 

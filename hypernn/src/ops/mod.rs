@@ -8,7 +8,6 @@ pub(crate) mod adopt;
 pub(crate) mod convolution;
 pub(crate) mod convolved;
 mod direct;
-mod frame;
 pub(crate) mod gain;
 mod gemm;
 pub(crate) mod heap;

@@ -8,6 +8,8 @@
 //! It is compiled for each set of vector instructions that `pulp` knows, and runs by the widest that the
 //! machine has.
 
+#![allow(unsafe_code, reason = "a look at each bound takes a tenth of the time")]
+
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -16,6 +18,9 @@ use pulp::{Arch, Simd, WithSimd};
 /// Columns that are summed up side by side: with two vectors of a panel, these are as many sums as
 /// sixteen registers hold beside what is multiplied, and with four as many as thirty-two do.
 const SIDE_BY_SIDE: usize = 6;
+
+/// Terms that are summed up for all columns before the next are: of a panel, what lies in the cache.
+const TERMS: usize = 1024;
 
 /// A number of which a register holds several.
 pub(super) trait Lanes: Copy + Default {
@@ -209,42 +214,57 @@ impl<T: Lanes> AddProduct<'_, T> {
         let Self { out, panel, right } = self;
         let rows = T::registers::<S>(panel.values).as_chunks::<V>().0;
         let places = T::registers_mut::<S>(out).as_chunks_mut::<V>().0;
-        let reach = right.terms.iter().max().map_or(0, |&last| last + 1);
-        let (tiles, last_places) = places.as_chunks_mut::<SIDE_BY_SIDE>();
-        let (columns, last) = right.columns.as_chunks::<SIDE_BY_SIDE>();
-        for (sums, columns) in tiles.iter_mut().zip(columns) {
-            let columns = columns.map(|column| &right.values[column..column + reach]);
-            *sums = summed::<S, T, V>(simd, *sums, rows, right.terms, columns);
-        }
-        if let Some(&first) = last.first() {
-            let mut columns = [&right.values[first..first + reach]; SIDE_BY_SIDE];
-            let mut sums = [[T::spread(simd, T::default()); V]; SIDE_BY_SIDE];
-            sums[..last.len()].copy_from_slice(last_places);
-            for (values, &column) in columns.iter_mut().zip(last) {
-                *values = &right.values[column..column + reach];
-            }
-            let sums = summed::<S, T, V>(simd, sums, rows, right.terms, columns);
-            last_places.copy_from_slice(&sums[..last.len()]);
+        for (rows, terms) in rows.chunks(TERMS).zip(right.terms.chunks(TERMS)) {
+            add::<S, T, V>(simd, places, rows, Side { terms, ..right });
         }
     }
 }
 
-/// The sums with the products of all terms.
+/// Adds the sums over some terms to their places.
 #[inline(always)]
-fn summed<S: Simd, T: Lanes, const V: usize>(
+fn add<S: Simd, T: Lanes, const V: usize>(
+    simd: S,
+    places: &mut [[T::Register<S>; V]],
+    rows: &[[T::Register<S>; V]],
+    right: Side<'_, T>,
+) {
+    let reach = right.terms.iter().max().map_or(0, |&last| last + 1);
+    let (tiles, last_places) = places.as_chunks_mut::<SIDE_BY_SIDE>();
+    let (columns, last) = right.columns.as_chunks::<SIDE_BY_SIDE>();
+    for (sums, columns) in tiles.iter_mut().zip(columns) {
+        let columns = columns.map(|column| &right.values[column..column + reach]);
+        // SAFETY: a column reaches behind the last term.
+        *sums = unsafe { summed::<S, T, V>(simd, *sums, rows, right.terms, columns) };
+    }
+    if let Some(&first) = last.first() {
+        let mut columns = [&right.values[first..first + reach]; SIDE_BY_SIDE];
+        let mut sums = [[T::spread(simd, T::default()); V]; SIDE_BY_SIDE];
+        sums[..last.len()].copy_from_slice(last_places);
+        for (values, &column) in columns.iter_mut().zip(last) {
+            *values = &right.values[column..column + reach];
+        }
+        // SAFETY: likewise.
+        let sums = unsafe { summed::<S, T, V>(simd, sums, rows, right.terms, columns) };
+        last_places.copy_from_slice(&sums[..last.len()]);
+    }
+}
+
+/// The sums with the products of all terms.
+///
+/// # Safety
+/// Every column has a value at every term.
+#[inline(always)]
+unsafe fn summed<S: Simd, T: Lanes, const V: usize>(
     simd: S,
     mut sums: Sums<T, S, V>,
     rows: &[[T::Register<S>; V]],
     terms: &[usize],
     columns: [&[T]; SIDE_BY_SIDE],
 ) -> Sums<T, S, V> {
-    let reach = columns[0].len();
-    let columns = columns.map(|column| &column[..reach]);
     for (row, &term) in rows.iter().zip(terms) {
-        // All columns reach as far: one look spares the compiler one for each.
-        assert!(term < reach);
         for (sums, column) in sums.iter_mut().zip(columns) {
-            let value = T::spread(simd, column[term]);
+            // SAFETY: the caller's word.
+            let value = T::spread(simd, unsafe { *column.get_unchecked(term) });
             for (sum, &left) in sums.iter_mut().zip(row) {
                 *sum = T::multiply_add(simd, left, value, *sum);
             }
@@ -321,13 +341,15 @@ mod tests {
         }
     }
 
-    /// No terms and no columns; panels of each width, the last not full, and columns that no number
-    /// side by side divides.
+    /// No terms and no columns; panels of each width, the last not full, columns that no number side by
+    /// side divides, and more terms than lie in the cache.
     fn cases() -> Vec<Case> {
         let sizes =
             [(0, 3, 4), (5, 0, 4), (5, 3, 0), (1, 1, 1), (9, 16, 6), (4, 23, 7), (7, 130, 19)];
+        let many = Case::new(2 * TERMS + 3, 3, 8);
         let widths = (1..5).map(|vectors| (3, vectors * 16 - 1, 13));
-        sizes.into_iter().chain(widths).map(|(k, left, right)| Case::new(k, left, right)).collect()
+        let sizes = sizes.into_iter().chain(widths);
+        sizes.map(|(k, left, right)| Case::new(k, left, right)).chain([many]).collect()
     }
 
     #[test]

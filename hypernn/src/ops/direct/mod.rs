@@ -13,17 +13,22 @@
 //! Pixels `stride` apart are seen by the same taps, so the gradients of images are one product for each
 //! of the `stride × stride` kinds of pixel. Where windows see padding, images are copied between zeros.
 
-use std::ops::Range;
-use std::slice::ChunksExactMut;
+mod frame;
+mod offsets;
+mod product;
+mod weight_grads;
 
-use super::frame::{Frame, Margin};
-use super::panels::{self, Panels, Side};
+use std::ops::Range;
+
+use frame::Frame;
+use offsets::{Seen, steps, sums_of, times};
+use product::{Product, Weights};
+use weight_grads::WeightGrads;
+
+use super::panels::Side;
 use super::pool;
 use super::scalar::Scalar;
-use super::unfold::{Axis, Windows};
-
-/// Sums of one channel that are computed before they are put in their places.
-const BLOCK: usize = 96;
+use super::unfold::Windows;
 
 /// Positions of a run of images: below, products spend their time on the weights.
 const RUN_POSITIONS: usize = 256;
@@ -57,169 +62,6 @@ struct Part {
 pub(super) struct Grads<T> {
     pub(super) images: Vec<T>,
     pub(super) weights: Vec<T>,
-}
-
-/// A product with the weights of one set, over the images of a run.
-struct Product<'a, T> {
-    weights: Weights<'a, T>,
-    /// Where the values of a sum lie behind its column.
-    terms: Vec<usize>,
-    /// Image by image: where the values of each sum begin.
-    columns: Vec<usize>,
-    /// Where the first of each column's sums goes.
-    places: Vec<usize>,
-    /// How far behind it each of the others goes.
-    channels: Vec<usize>,
-    columns_per_image: usize,
-}
-
-/// The weights' side of a product, of each group.
-enum Weights<'a, T> {
-    Packed(Vec<Panels<T>>),
-    /// Where a sum has fewer terms than a column has sums, it takes less to pack the images.
-    Spread {
-        groups: Vec<&'a [T]>,
-        terms: Vec<usize>,
-        columns: Vec<usize>,
-    },
-}
-
-impl<'a, T: Scalar> Weights<'a, T> {
-    fn new(groups: Vec<&'a [T]>, terms: Vec<usize>, columns: Vec<usize>) -> Self {
-        if terms.len() < columns.len() {
-            return Self::Spread { groups, terms, columns };
-        }
-        let side = |values| Side { values, terms: &terms, columns: &columns };
-        Self::Packed(groups.into_iter().map(|group| Panels::pack(side(group))).collect())
-    }
-}
-
-impl<T: Scalar> Product<'_, T> {
-    /// The sums of one group over some images, from `values` to `out`; a bias, where there is one, is
-    /// added to those of each channel.
-    fn compute(
-        &self,
-        out: &mut [T],
-        (group, images): (usize, usize),
-        (values, bias): (&[T], &[T]),
-        block: &mut Vec<T>,
-    ) {
-        let columns = &self.columns[..images * self.columns_per_image];
-        for (columns, places) in columns.chunks(BLOCK).zip(self.places.chunks(BLOCK)) {
-            let side = Side { values, terms: &self.terms, columns };
-            match &self.weights {
-                Weights::Packed(panels) => {
-                    for panel in panels[group].iter() {
-                        let bias = bias.get(panel.columns.clone()).unwrap_or_default();
-                        let rows = zeros(block, columns.len(), panel.width);
-                        rows.for_each(|row| row[..bias.len()].copy_from_slice(bias));
-                        panel.add_product(block, side);
-                        let places = &places[..columns.len()];
-                        place_columns(out, places, &self.channels[panel.columns], block);
-                    }
-                }
-                Weights::Spread { groups, terms, columns } => {
-                    for panel in Panels::pack(side).iter() {
-                        let rows = zeros(block, columns.len(), panel.width);
-                        rows.zip(bias).for_each(|(row, &bias)| row.fill(bias));
-                        panel.add_product(block, Side { values: groups[group], terms, columns });
-                        place_rows(out, &self.channels, &places[panel.columns], block);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A block of zeros, in a vector that is used again, by its rows.
-fn zeros<T: Scalar>(block: &mut Vec<T>, rows: usize, width: usize) -> ChunksExactMut<'_, T> {
-    block.clear();
-    block.resize(rows * width, T::default());
-    block.chunks_exact_mut(width)
-}
-
-/// Puts the sums of a block in their places, `rows[row] + columns[column]`, where many columns are
-/// neighbours.
-fn place_rows<T: Copy>(out: &mut [T], rows: &[usize], columns: &[usize], block: &[T]) {
-    let (width, mut first) = (block.len() / rows.len(), 0);
-    for run in columns.chunk_by(|column, next| column + 1 == *next) {
-        for (sums, start) in block.chunks_exact(width).zip(rows) {
-            out[start + run[0]..][..run.len()].copy_from_slice(&sums[first..][..run.len()]);
-        }
-        first += run.len();
-    }
-}
-
-/// The same, where many rows are.
-fn place_columns<T: Copy>(out: &mut [T], rows: &[usize], columns: &[usize], block: &[T]) {
-    let width = block.len() / rows.len();
-    let [first, .., last] = *rows else { return place_rows(out, rows, columns, block) };
-    for (i, start) in columns.iter().enumerate() {
-        let sums = block.chunks_exact(width).map(|sums| sums[i]);
-        if last - first + 1 == rows.len() {
-            let out = &mut out[start + first..][..rows.len()];
-            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum);
-        } else {
-            let out = &mut out[*start..];
-            rows.iter().zip(sums).for_each(|(&row, sum)| out[row] = sum);
-        }
-    }
-}
-
-/// All sums of one of each list, in the order of the lists.
-fn sums_of(lists: [Vec<usize>; 3]) -> Vec<usize> {
-    lists.iter().fold(vec![0], |sums, list| {
-        let with = |sum: usize| list.iter().map(move |value| sum + value);
-        sums.into_iter().flat_map(with).collect()
-    })
-}
-
-fn steps(count: usize, step: usize) -> Vec<usize> {
-    (0..count).map(|i| i * step).collect()
-}
-
-fn times(list: &[usize], step: usize) -> Vec<usize> {
-    list.iter().map(|value| value * step).collect()
-}
-
-/// Pixels of one axis that the same taps see, and these taps: value `positions[pixel] + back[tap]` of the
-/// framed outputs is what the tap sees the pixel for.
-struct Seen {
-    pixels: Vec<usize>,
-    positions: Vec<usize>,
-    taps: Vec<usize>,
-    back: Vec<usize>,
-}
-
-impl Axis {
-    /// Of the images, as far as windows see.
-    fn frame(&self) -> Margin {
-        Margin { pixels: self.pixels, before: self.padding, len: self.pixels + 2 * self.padding }
-    }
-
-    /// Of the outputs, as far as taps see a pixel from.
-    fn grad_frame(&self) -> Margin {
-        let positions = (self.pixels + self.padding).div_ceil(self.stride).max(self.positions);
-        Margin { pixels: self.positions, before: self.overlap(), len: self.overlap() + positions }
-    }
-
-    /// How many positions later a window still sees a pixel.
-    fn overlap(&self) -> usize {
-        self.dilation * (self.taps - 1) / self.stride
-    }
-
-    /// What is this much more than a multiple of the stride.
-    fn seen(&self, more: usize) -> Seen {
-        let (stride, padding, dilation) = (self.stride, self.padding, self.dilation);
-        let pixels = (0..self.pixels).filter(|pixel| (pixel + padding) % stride == more);
-        let taps = (0..self.taps).filter(|tap| tap * dilation % stride == more);
-        Seen {
-            positions: pixels.clone().map(|pixel| (pixel + padding) / stride).collect(),
-            pixels: pixels.collect(),
-            back: taps.clone().map(|tap| self.overlap() - tap * dilation / stride).collect(),
-            taps: taps.collect(),
-        }
-    }
 }
 
 impl Direct {
@@ -479,7 +321,7 @@ impl Direct {
     fn grads_of_weights<T: Scalar>(&self, pixels: &[T], grad: &[T]) -> Vec<T> {
         let parts = self.parts();
         let parts_of_set = (parts.len() / self.windows.sets).max(1);
-        let lists = self.weight_grads();
+        let lists = WeightGrads::new(self);
         let sums_of = |part| self.sums_of_part(&lists, &part, pixels, grad);
         let mut sums = pool::each(parts, self.parallel, sums_of);
         let mut grads = vec![T::default(); self.windows.sets * self.weights_per_set()];
@@ -489,19 +331,9 @@ impl Direct {
             for other in others {
                 sums.iter_mut().zip(other).for_each(|(sum, other)| *sum += *other);
             }
-            self.place_sums(&lists, grads, sums);
+            lists.place(grads, sums);
         }
         grads
-    }
-
-    fn weight_grads(&self) -> WeightGrads {
-        let (positions, outputs) = (self.windows.positions(), self.channels[1]);
-        WeightGrads {
-            positions: [self.output_places(), self.window_columns()],
-            columns: [steps(outputs, positions), self.window_terms()],
-            places: [steps(outputs, self.inner()), steps(self.inner(), 1)],
-            packed: if outputs <= self.inner() { GRADS } else { WINDOWS },
-        }
     }
 
     /// The sums of a part: for each group and panel of the packed side, those of each column of the
@@ -532,62 +364,12 @@ impl Direct {
         }
         sums
     }
-
-    /// Puts a set's sums in the order of its weights.
-    fn place_sums<T: Scalar>(&self, lists: &WeightGrads, weights: &mut [T], mut sums: &[T]) {
-        let [packed, spread] = lists.sides().map(|side| lists.places[side].as_slice());
-        for weights in weights.chunks_exact_mut(self.channels[1] * self.inner()) {
-            for (columns, width) in panels::widths::<T>(packed.len()) {
-                let (of_panel, behind) = sums.split_at(spread.len() * width);
-                place_columns(weights, spread, &packed[columns], of_panel);
-                sums = behind;
-            }
-        }
-    }
-}
-
-/// The sides of the product that gives the weights' gradients: the gradients of outputs, and the values
-/// that windows see.
-const GRADS: usize = 0;
-const WINDOWS: usize = 1;
-
-/// Offsets of both sides, and which of them is packed: that with fewer columns.
-struct WeightGrads {
-    /// Of the positions of a run, which are summed over.
-    positions: [Vec<usize>; 2],
-    /// Of outputs, and of channels and taps.
-    columns: [Vec<usize>; 2],
-    /// Of the same, in a weight matrix.
-    places: [Vec<usize>; 2],
-    packed: usize,
-}
-
-impl WeightGrads {
-    /// The packed one first.
-    fn sides(&self) -> [usize; 2] {
-        [self.packed, 1 - self.packed]
-    }
-
-    /// How many of one group there are, with those of the zeros behind the last panel.
-    fn sums<T: Scalar>(&self) -> usize {
-        let [packed, spread] = self.sides().map(|side| self.columns[side].len());
-        spread * panels::widths::<T>(packed).map(|(_, width)| width).sum::<usize>()
-    }
-
-    fn add_products<'a, T: Scalar>(&self, mut sums: &mut [T], side: impl Fn(usize) -> Side<'a, T>) {
-        let [packed, spread] = self.sides().map(side);
-        for panel in Panels::pack(packed).iter() {
-            let (of_panel, behind) = sums.split_at_mut(spread.columns.len() * panel.width);
-            panel.add_product(of_panel, spread);
-            sums = behind;
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::unfold::taps;
+    use crate::ops::unfold::{Axis, taps};
 
     fn axis(pixels: usize, taps: usize, stride: usize, padding: usize, dilation: usize) -> Axis {
         let span = dilation * (taps - 1) + 1;

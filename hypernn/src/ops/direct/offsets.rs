@@ -1,0 +1,60 @@
+//! Where pixels, windows and taps lie.
+
+use super::frame::Margin;
+use crate::ops::unfold::Axis;
+
+/// All sums of one of each list, in the order of the lists.
+pub(super) fn sums_of(lists: [Vec<usize>; 3]) -> Vec<usize> {
+    lists.iter().fold(vec![0], |sums, list| {
+        let with = |sum: usize| list.iter().map(move |value| sum + value);
+        sums.into_iter().flat_map(with).collect()
+    })
+}
+
+pub(super) fn steps(count: usize, step: usize) -> Vec<usize> {
+    (0..count).map(|i| i * step).collect()
+}
+
+pub(super) fn times(list: &[usize], step: usize) -> Vec<usize> {
+    list.iter().map(|value| value * step).collect()
+}
+
+/// Pixels of one axis that the same taps see, and these taps: value `positions[pixel] + back[tap]` of the
+/// framed outputs is what the tap sees the pixel for.
+pub(super) struct Seen {
+    pub(super) pixels: Vec<usize>,
+    pub(super) positions: Vec<usize>,
+    pub(super) taps: Vec<usize>,
+    pub(super) back: Vec<usize>,
+}
+
+impl Axis {
+    /// Of the images, as far as windows see.
+    pub(super) fn frame(&self) -> Margin {
+        Margin { pixels: self.pixels, before: self.padding, len: self.pixels + 2 * self.padding }
+    }
+
+    /// Of the outputs, as far as taps see a pixel from.
+    pub(super) fn grad_frame(&self) -> Margin {
+        let positions = (self.pixels + self.padding).div_ceil(self.stride).max(self.positions);
+        Margin { pixels: self.positions, before: self.overlap(), len: self.overlap() + positions }
+    }
+
+    /// How many positions later a window still sees a pixel.
+    fn overlap(&self) -> usize {
+        self.dilation * (self.taps - 1) / self.stride
+    }
+
+    /// What is this much more than a multiple of the stride.
+    pub(super) fn seen(&self, more: usize) -> Seen {
+        let (stride, padding, dilation) = (self.stride, self.padding, self.dilation);
+        let pixels = (0..self.pixels).filter(|pixel| (pixel + padding) % stride == more);
+        let taps = (0..self.taps).filter(|tap| tap * dilation % stride == more);
+        Seen {
+            positions: pixels.clone().map(|pixel| (pixel + padding) / stride).collect(),
+            pixels: pixels.collect(),
+            back: taps.clone().map(|tap| self.overlap() - tap * dilation / stride).collect(),
+            taps: taps.collect(),
+        }
+    }
+}
