@@ -173,20 +173,32 @@ impl<T: Lanes> Panels<T> {
 }
 
 impl<T: Lanes> Panel<'_, T> {
-    /// Adds the product with a right side to `out`, `[columns, width]`.
-    pub(super) fn add_product(&self, out: &mut [T], right: Side<'_, T>) {
-        Arch::new().dispatch(self.product(out, right));
+    /// Writes the product with a right side to `out`, `[columns, width]`, each row added to `start`.
+    pub(super) fn product(&self, out: &mut [T], start: &[T], right: Side<'_, T>) {
+        Arch::new().dispatch(self.sums(out, Some(start), right));
     }
 
-    fn product<'a>(&'a self, out: &'a mut [T], right: Side<'a, T>) -> AddProduct<'a, T> {
+    /// Adds the product to what is in `out`.
+    pub(super) fn add_product(&self, out: &mut [T], right: Side<'_, T>) {
+        Arch::new().dispatch(self.sums(out, None, right));
+    }
+
+    fn sums<'a>(
+        &'a self,
+        out: &'a mut [T],
+        start: Option<&'a [T]>,
+        right: Side<'a, T>,
+    ) -> AddProduct<'a, T> {
         let (found, expected) = (out.len(), right.columns.len() * self.width);
         assert!(found == expected, "{found} places for {expected} sums");
-        AddProduct { out, panel: self, right }
+        AddProduct { out, start, panel: self, right }
     }
 }
 
 struct AddProduct<'a, T> {
     out: &'a mut [T],
+    /// What every row starts from, if not from what is in it.
+    start: Option<&'a [T]>,
     panel: &'a Panel<'a, T>,
     right: Side<'a, T>,
 }
@@ -211,11 +223,16 @@ type Sums<T, S, const V: usize> = [[<T as Lanes>::Register<S>; V]; SIDE_BY_SIDE]
 impl<T: Lanes> AddProduct<'_, T> {
     #[inline(always)]
     fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { out, panel, right } = self;
+        let Self { out, start, panel, right } = self;
         let rows = T::registers::<S>(panel.values).as_chunks::<V>().0;
         let places = T::registers_mut::<S>(out).as_chunks_mut::<V>().0;
+        let mut start = start.and_then(|start| T::registers::<S>(start).first_chunk::<V>());
         for (rows, terms) in rows.chunks(TERMS).zip(right.terms.chunks(TERMS)) {
-            add::<S, T, V>(simd, places, rows, Side { terms, ..right });
+            add::<S, T, V>(simd, (places, start.take()), rows, Side { terms, ..right });
+        }
+        // Without terms, nothing was added to it.
+        if let Some(start) = start {
+            places.fill(*start);
         }
     }
 }
@@ -224,7 +241,7 @@ impl<T: Lanes> AddProduct<'_, T> {
 #[inline(always)]
 fn add<S: Simd, T: Lanes, const V: usize>(
     simd: S,
-    places: &mut [[T::Register<S>; V]],
+    (places, start): (&mut [[T::Register<S>; V]], Option<&[T::Register<S>; V]>),
     rows: &[[T::Register<S>; V]],
     right: Side<'_, T>,
 ) {
@@ -234,12 +251,14 @@ fn add<S: Simd, T: Lanes, const V: usize>(
     for (sums, columns) in tiles.iter_mut().zip(columns) {
         let columns = columns.map(|column| &right.values[column..column + reach]);
         // SAFETY: a column reaches behind the last term.
-        *sums = unsafe { summed::<S, T, V>(simd, *sums, rows, right.terms, columns) };
+        let from = start.map_or(*sums, |start| [*start; SIDE_BY_SIDE]);
+        *sums = unsafe { summed::<S, T, V>(simd, from, rows, right.terms, columns) };
     }
     if let Some(&first) = last.first() {
         let mut columns = [&right.values[first..first + reach]; SIDE_BY_SIDE];
         let mut sums = [[T::spread(simd, T::default()); V]; SIDE_BY_SIDE];
         sums[..last.len()].copy_from_slice(last_places);
+        sums = start.map_or(sums, |start| [*start; SIDE_BY_SIDE]);
         for (values, &column) in columns.iter_mut().zip(last) {
             *values = &right.values[column..column + reach];
         }
@@ -323,16 +342,23 @@ mod tests {
                 .sum()
         }
 
-        /// Added to ones, with the instructions of `run`.
+        /// Added to ones, and to what each row starts from, with the instructions of `run`.
         fn check(&self, vectors: Vectors, run: impl Fn(AddProduct<'_, f32>)) {
             let [left, right] = self.sides();
             let mut seen = 0;
             for panel in Panels::pack_for(vectors, left).iter() {
                 let mut out = vec![1.; right.columns.len() * panel.width];
-                run(panel.product(&mut out, right));
-                for (r, row) in out.chunks_exact(panel.width).enumerate() {
-                    for (l, sum) in panel.columns.clone().zip(row) {
-                        assert_eq!(*sum, 1. + self.expected(l, r), "{l}, {r} of {vectors:?}");
+                run(panel.sums(&mut out, None, right));
+                let start: Vec<_> = (0..panel.width).map(|l| l as f32).collect();
+                let mut started = vec![f32::NAN; out.len()];
+                run(panel.sums(&mut started, Some(&start), right));
+                let rows = out.chunks_exact(panel.width).zip(started.chunks_exact(panel.width));
+                for (r, (row, started)) in rows.enumerate() {
+                    let sums = row.iter().zip(started.iter().zip(&start));
+                    for (l, (sum, (started, start))) in panel.columns.clone().zip(sums) {
+                        let expected = self.expected(l, r);
+                        assert_eq!(*sum, 1. + expected, "{l}, {r} of {vectors:?}");
+                        assert_eq!(*started, start + expected, "{l}, {r} of {vectors:?}");
                         seen += 1;
                     }
                 }

@@ -177,57 +177,59 @@ impl Direct {
         sums_of([images, rows, steps(width.positions, width.stride)])
     }
 
-    /// The product of the outputs with the weights of one set, `[groups, outputs, channels × taps]`.
-    fn outputs<'a, T: Scalar>(&self, weights: &'a [T]) -> Product<'a, T> {
-        let (terms, columns) = (steps(self.inner(), 1), steps(self.channels[1], self.inner()));
+    /// The product of the outputs, with weights `[groups, outputs, channels × taps]`.
+    fn outputs(&self) -> Product {
         Product {
-            weights: Weights::new(self.groups(weights), terms, columns),
             terms: self.window_terms(),
             columns: self.window_columns(),
             places: self.output_places(),
             channels: steps(self.channels[1], self.windows.positions()),
             columns_per_image: self.windows.positions(),
+            weight_terms: steps(self.inner(), 1),
+            weight_columns: steps(self.channels[1], self.inner()),
         }
     }
 
-    fn groups<'a, T>(&self, weights: &'a [T]) -> Vec<&'a [T]> {
-        weights.chunks_exact(self.channels[1] * self.inner()).take(self.windows.groups).collect()
-    }
-
     /// The products of the images' gradients, one for each kind of pixel that something sees.
-    fn image_grads<'a, T: Scalar>(&self, weights: &'a [T]) -> Vec<Product<'a, T>> {
+    fn image_grads(&self) -> Vec<Product> {
         let Windows { height, width, .. } = &self.windows;
         let rows = (0..height.stride).map(|more| height.seen(more));
         let columns: Vec<_> = (0..width.stride).map(|more| width.seen(more)).collect();
         let products = rows.flat_map(|rows| {
-            let product = |columns| self.image_grads_of(weights, &rows, columns);
+            let product = |columns| self.image_grads_of(&rows, columns);
             columns.iter().map(product).collect::<Vec<_>>()
         });
         products.filter(|product| !product.terms.is_empty()).collect()
     }
 
-    fn image_grads_of<'a, T: Scalar>(
-        &self,
-        weights: &'a [T],
-        rows: &Seen,
-        columns: &Seen,
-    ) -> Product<'a, T> {
+    fn image_grads_of(&self, rows: &Seen, columns: &Seen) -> Product {
         let ([channels, outputs], width) = (self.channels, &self.windows.width);
         let (frame, images) = (self.grad_frame(), self.images_per_run);
         let taps = times(&rows.taps, width.taps);
-        let weight_terms = sums_of([steps(outputs, self.inner()), taps, columns.taps.clone()]);
-        let (back, positions) =
-            (times(&rows.back, frame.row()), times(&rows.positions, frame.row()));
+        let back = times(&rows.back, frame.row());
+        let positions = times(&rows.positions, frame.row());
         let pixels = times(&rows.pixels, width.pixels);
-        let weight_columns = steps(channels, self.windows.taps());
         Product {
-            weights: Weights::new(self.groups(weights), weight_terms, weight_columns),
             terms: sums_of([steps(outputs, frame.plane()), back, columns.back.clone()]),
             columns: sums_of([steps(images, frame.image()), positions, columns.positions.clone()]),
             places: sums_of([steps(images, self.input_len()), pixels, columns.pixels.clone()]),
             channels: steps(channels, self.windows.pixels()),
             columns_per_image: rows.pixels.len() * columns.pixels.len(),
+            weight_terms: sums_of([steps(outputs, self.inner()), taps, columns.taps.clone()]),
+            weight_columns: steps(channels, self.windows.taps()),
         }
+    }
+
+    /// A set's weights, those of each group.
+    fn groups<'a, T: Scalar>(
+        &self,
+        product: &Product,
+        weights: &'a [T],
+        set: usize,
+    ) -> Vec<Weights<'a, T>> {
+        let groups = weights[set * self.weights_per_set()..][..self.weights_per_set()]
+            .chunks_exact(self.channels[1] * self.inner());
+        groups.map(|group| product.weights(group)).collect()
     }
 
     /// The output images; the bias is `[sets, groups × outputs]`.
@@ -239,9 +241,9 @@ impl Direct {
     ) -> Vec<T> {
         let images = self.windows.sets * self.images_per_set;
         let mut ys = vec![T::default(); images * self.output_len()];
-        let parts = self.share_out(&mut ys, self.output_len());
+        let (parts, product) = (self.share_out(&mut ys, self.output_len()), self.outputs());
         pool::each(parts, self.parallel, |(part, ys)| {
-            self.forward_part(ys, &part, (pixels, weights, bias))
+            self.forward_part(ys, &part, &product, (pixels, weights, bias))
         });
         ys
     }
@@ -250,20 +252,21 @@ impl Direct {
         &self,
         mut ys: &mut [T],
         part: &Part,
+        product: &Product,
         (pixels, weights, bias): (&[T], &[T], Option<&[T]>),
     ) {
         let outputs = self.channels[1];
         let biases = self.windows.groups * outputs;
         let bias = bias.map_or(&[][..], |bias| &bias[part.set * biases..][..biases]);
-        let product = self.outputs(&weights[part.set * self.weights_per_set()..]);
+        let weights = self.groups(product, weights, part.set);
         let (frame, mut framed, mut block) = (self.image_frame(), Vec::new(), Vec::new());
         for images in self.runs(part) {
             let values = frame.around(self.of(pixels, &images, self.input_len()), &mut framed);
-            for group in 0..self.windows.groups {
+            for (group, weights) in weights.iter().enumerate() {
                 let values = &values[group * self.channels[0] * frame.plane()..];
                 let bias = bias.chunks_exact(outputs).nth(group).unwrap_or_default();
                 let ys = &mut ys[group * outputs * self.windows.positions()..];
-                product.compute(ys, (group, images.len()), (values, bias), &mut block);
+                product.compute(ys, images.len(), (weights, values, bias), &mut block);
             }
             ys = &mut ys[images.len() * self.output_len()..];
         }
@@ -290,9 +293,9 @@ impl Direct {
     fn grads_of_images<T: Scalar>(&self, weights: &[T], grad: &[T]) -> Vec<T> {
         let images = self.windows.sets * self.images_per_set;
         let mut grads = vec![T::default(); images * self.input_len()];
-        let parts = self.share_out(&mut grads, self.input_len());
+        let (parts, products) = (self.share_out(&mut grads, self.input_len()), self.image_grads());
         pool::each(parts, self.parallel, |(part, images)| {
-            self.grads_of_images_part(images, &part, (weights, grad));
+            self.grads_of_images_part(images, &part, &products, (weights, grad));
         });
         grads
     }
@@ -301,17 +304,20 @@ impl Direct {
         &self,
         mut grads: &mut [T],
         part: &Part,
+        products: &[Product],
         (weights, grad): (&[T], &[T]),
     ) {
-        let products = self.image_grads(&weights[part.set * self.weights_per_set()..]);
+        let groups = |product| (product, self.groups(product, weights, part.set));
+        let products: Vec<_> = products.iter().map(groups).collect();
         let (frame, mut framed, mut block) = (self.grad_frame(), Vec::new(), Vec::new());
         for images in self.runs(part) {
             let values = frame.around(self.of(grad, &images, self.output_len()), &mut framed);
             for group in 0..self.windows.groups {
                 let values = &values[group * self.channels[1] * frame.plane()..];
                 let grads = &mut grads[group * self.channels[0] * self.windows.pixels()..];
-                for product in &products {
-                    product.compute(grads, (group, images.len()), (values, &[]), &mut block);
+                for (product, weights) in &products {
+                    let sides = (&weights[group], values, &[][..]);
+                    product.compute(grads, images.len(), sides, &mut block);
                 }
             }
             grads = &mut grads[images.len() * self.input_len()..];

@@ -1,16 +1,13 @@
 //! One product of a convolution with its weights.
 
-use std::slice::ChunksExactMut;
-
-use crate::ops::panels::{Panels, Side};
+use crate::ops::panels::{Panel, Panels, Side};
 use crate::ops::scalar::Scalar;
 
 /// Sums of one channel that are computed before they are put in their places.
 const BLOCK: usize = 96;
 
-/// A product with the weights of one set, over the images of a run.
-pub(super) struct Product<'a, T> {
-    pub(super) weights: Weights<'a, T>,
+/// The offsets of a product over the images of a run.
+pub(super) struct Product {
     /// Where the values of a sum lie behind its column.
     pub(super) terms: Vec<usize>,
     /// Image by image: where the values of each sum begin.
@@ -20,71 +17,89 @@ pub(super) struct Product<'a, T> {
     /// How far behind it each of the others goes.
     pub(super) channels: Vec<usize>,
     pub(super) columns_per_image: usize,
+    /// Where the weights of a sum lie behind the first of a channel, in the order of its values.
+    pub(super) weight_terms: Vec<usize>,
+    /// The first weight of each channel.
+    pub(super) weight_columns: Vec<usize>,
 }
 
-/// The weights' side of a product, of each group.
+/// The weights of one group.
 pub(super) enum Weights<'a, T> {
-    Packed(Vec<Panels<T>>),
+    Packed(Panels<T>),
     /// Where a sum has fewer terms than a column has sums, it takes less to pack the images.
-    Spread {
-        groups: Vec<&'a [T]>,
-        terms: Vec<usize>,
-        columns: Vec<usize>,
-    },
+    Spread(&'a [T]),
 }
 
-impl<'a, T: Scalar> Weights<'a, T> {
-    pub(super) fn new(groups: Vec<&'a [T]>, terms: Vec<usize>, columns: Vec<usize>) -> Self {
-        if terms.len() < columns.len() {
-            return Self::Spread { groups, terms, columns };
+impl Product {
+    pub(super) fn weights<'a, T: Scalar>(&self, group: &'a [T]) -> Weights<'a, T> {
+        if self.terms.len() < self.channels.len() {
+            return Weights::Spread(group);
         }
-        let side = |values| Side { values, terms: &terms, columns: &columns };
-        Self::Packed(groups.into_iter().map(|group| Panels::pack(side(group))).collect())
+        Weights::Packed(Panels::pack(self.weight_side(group)))
     }
-}
 
-impl<T: Scalar> Product<'_, T> {
+    fn weight_side<'a, T>(&'a self, values: &'a [T]) -> Side<'a, T> {
+        Side { values, terms: &self.weight_terms, columns: &self.weight_columns }
+    }
+
     /// The sums of one group over some images, from `values` to `out`; a bias, where there is one, is
     /// added to those of each channel.
-    pub(super) fn compute(
+    pub(super) fn compute<T: Scalar>(
         &self,
         out: &mut [T],
-        (group, images): (usize, usize),
-        (values, bias): (&[T], &[T]),
+        images: usize,
+        (weights, values, bias): (&Weights<'_, T>, &[T], &[T]),
         block: &mut Vec<T>,
     ) {
         let columns = &self.columns[..images * self.columns_per_image];
         for (columns, places) in columns.chunks(BLOCK).zip(self.places.chunks(BLOCK)) {
-            let side = Side { values, terms: &self.terms, columns };
-            match &self.weights {
+            let (side, places) =
+                (Side { values, terms: &self.terms, columns }, &places[..columns.len()]);
+            match weights {
                 Weights::Packed(panels) => {
-                    for panel in panels[group].iter() {
-                        let bias = bias.get(panel.columns.clone()).unwrap_or_default();
-                        let rows = zeros(block, columns.len(), panel.width);
-                        rows.for_each(|row| row[..bias.len()].copy_from_slice(bias));
-                        panel.add_product(block, side);
-                        let places = &places[..columns.len()];
-                        place_columns(out, places, &self.channels[panel.columns], block);
+                    for panel in panels.iter() {
+                        self.by_channel(out, &panel, (side, places, bias), block);
                     }
                 }
-                Weights::Spread { groups, terms, columns } => {
+                Weights::Spread(weights) => {
                     for panel in Panels::pack(side).iter() {
-                        let rows = zeros(block, columns.len(), panel.width);
-                        rows.zip(bias).for_each(|(row, &bias)| row.fill(bias));
-                        panel.add_product(block, Side { values: groups[group], terms, columns });
-                        place_rows(out, &self.channels, &places[panel.columns], block);
+                        self.by_place(out, &panel, (weights, places, bias), block);
                     }
                 }
             }
         }
     }
-}
 
-/// A block of zeros, in a vector that is used again, by its rows.
-fn zeros<T: Scalar>(block: &mut Vec<T>, rows: usize, width: usize) -> ChunksExactMut<'_, T> {
-    block.clear();
-    block.resize(rows * width, T::default());
-    block.chunks_exact_mut(width)
+    /// With a panel of channels.
+    fn by_channel<T: Scalar>(
+        &self,
+        out: &mut [T],
+        panel: &Panel<'_, T>,
+        (side, places, bias): (Side<'_, T>, &[usize], &[T]),
+        block: &mut Vec<T>,
+    ) {
+        let mut start = bias.get(panel.columns.clone()).unwrap_or_default().to_vec();
+        start.resize(panel.width, T::default());
+        block.resize(places.len() * panel.width, T::default());
+        panel.product(block, &start, side);
+        place_columns(out, places, &self.channels[panel.columns.clone()], block);
+    }
+
+    /// With a panel of places.
+    fn by_place<T: Scalar>(
+        &self,
+        out: &mut [T],
+        panel: &Panel<'_, T>,
+        (weights, places, bias): (&[T], &[usize], &[T]),
+        block: &mut Vec<T>,
+    ) {
+        block.clear();
+        block.resize(self.channels.len() * panel.width, T::default());
+        let rows = block.chunks_exact_mut(panel.width);
+        rows.zip(bias).for_each(|(row, &bias)| row.fill(bias));
+        panel.add_product(block, self.weight_side(weights));
+        place_rows(out, &self.channels, &places[panel.columns.clone()], block);
+    }
 }
 
 /// Puts the sums of a block in their places, `rows[row] + columns[column]`, where many columns are
