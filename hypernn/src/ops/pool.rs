@@ -45,14 +45,14 @@ pub(super) fn each<P: Send, R: Send + Sync>(
 /// As [`each`] says, `write` must not share out itself.
 pub(super) fn written<T: Send>(
     len: usize,
-    write: impl Fn(Range<usize>, &mut Part<'_, T>) + Sync,
+    write: impl Fn(Range<usize>, &mut Places<'_, T>) + Sync,
 ) -> Vec<T> {
     let mut values = Vec::with_capacity(len);
     let places = &mut values.spare_capacity_mut()[..len];
     let write_from = |(start, places): (usize, &mut [_])| {
-        let (range, mut part) = (start..start + places.len(), Part { places, len: 0 });
-        write(range, &mut part);
-        assert!(part.len == part.places.len(), "{} of {} values", part.len, part.places.len());
+        let (range, mut into) = (start..start + places.len(), Places { places, len: 0 });
+        write(range, &mut into);
+        assert!(into.len == into.places.len(), "{} of {} values", into.len, into.places.len());
     };
     if len < PARALLEL_VALUES {
         write_from((0, places));
@@ -67,12 +67,12 @@ pub(super) fn written<T: Send>(
 }
 
 /// Some places of a vector, filled from the first on.
-pub(super) struct Part<'a, T> {
+pub(super) struct Places<'a, T> {
     places: &'a mut [MaybeUninit<T>],
     len: usize,
 }
 
-impl<T> Part<'_, T> {
+impl<T> Places<'_, T> {
     /// Appends values; those that find no place are left out.
     #[inline(always)]
     pub(super) fn extend(&mut self, values: impl Iterator<Item = T>) {
@@ -100,10 +100,10 @@ mod tests {
     #[test]
     fn values_are_written_in_order() {
         for len in [0, 1, 1000, PARALLEL_VALUES, PARALLEL_VALUES + 1] {
-            let found = written(len, |range, part| {
+            let found = written(len, |range, places| {
                 let middle = range.start + range.len() / 2;
-                part.extend(range.start..middle);
-                part.extend(middle..range.end);
+                places.extend(range.start..middle);
+                places.extend(middle..range.end);
             });
             assert_eq!(found, (0..len).collect::<Vec<_>>());
         }
@@ -111,12 +111,12 @@ mod tests {
 
     #[test]
     fn values_without_a_place_are_left_out() {
-        assert_eq!(written(3, |_, part| part.extend(5..)), [5, 6, 7]);
+        assert_eq!(written(3, |_, places| places.extend(5..)), [5, 6, 7]);
     }
 
     #[test]
     #[should_panic(expected = "2 of 3 values")]
     fn a_part_that_is_not_full_is_refused() {
-        written(3, |_, part| part.extend(0..2));
+        written(3, |_, places| places.extend(0..2));
     }
 }

@@ -1,14 +1,14 @@
 //! A convolution on the CPU: each output is summed up over the pixels of its window where they lie.
 //!
-//! All three products of a convolution, that of the outputs and those of both gradients, are one kind of
-//! sum over a gathered right side (`panels`): lists of offsets say which values of an image each sum
-//! takes, and where it goes. What differs are the lists:
+//! All three products of a convolution, that of the outputs and those of both gradients, are of one kind
+//! (`panels`): lists of offsets say which values each sum takes, and where it goes. The side that takes
+//! less to pack is packed. What differs are the lists:
 //!
-//! | Product | Left side | Right side | A sum for each |
+//! | Product | Sides | Summed over | Columns |
 //! |---|---|---|---|
-//! | Outputs | weights, `[channels × taps, outputs]` | images | position of the window |
-//! | Gradient of the images | weights, `[outputs × taps, channels]` | gradients of outputs | pixel |
-//! | Gradient of the weights | gradients of outputs, `[positions, outputs]` | images | channel and tap |
+//! | Outputs | weights, images | channels and taps | outputs, positions |
+//! | Gradient of the images | weights, gradients of outputs | outputs and taps | channels, pixels |
+//! | Gradient of the weights | gradients of outputs, images | positions | outputs, channels and taps |
 //!
 //! Pixels `stride` apart are seen by the same taps, so the gradients of images are one product for each
 //! of the `stride × stride` kinds of pixel. Where windows see padding, images are copied between zeros.

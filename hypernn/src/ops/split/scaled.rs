@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::Segment;
 use super::ledger::Filed;
 use super::pieces::{Piece, by_set, pieces, pieces_of};
-use crate::ops::pool::{self, Part};
+use crate::ops::pool::{self, Places};
 use crate::ops::scalar::{Scalar, values, wide};
 
 /// What the values of all sets are made of, cut off from its graph.
@@ -115,7 +115,7 @@ impl Piece {
     /// `shift + scale × (gain × shared + bias)`, appended to `out`.
     fn cut<T: Scalar>(
         self,
-        out: &mut Part<'_, T>,
+        out: &mut Places<'_, T>,
         shared: &[T],
         bias: &[T],
         gain: T,

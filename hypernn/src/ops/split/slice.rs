@@ -13,7 +13,7 @@ use super::below::zero;
 use super::ledger::Ledger;
 use super::pieces::{by_set, pieces_of};
 use super::scaled::Parts;
-use crate::ops::pool::{self, Part};
+use crate::ops::pool::{self, Places};
 use crate::ops::scalar::{self, Scalar, wide};
 
 /// What is cut, detached and contiguous.
@@ -55,7 +55,7 @@ impl Slice {
     ) -> Result<Vec<T>> {
         let sets = self.sets.unwrap_or(1);
         let (len, width) = (sets * segment.len(), values.len() / sets);
-        let write = |range, out: &mut Part<'_, T>, bias: Option<&[T]>| {
+        let write = |range, out: &mut Places<'_, T>, bias: Option<&[T]>| {
             for (set, run) in by_set(segment, range) {
                 let values = &values[set * width..][..width];
                 match bias {
@@ -73,14 +73,14 @@ impl Slice {
     }
 }
 
-fn scaled<T: Scalar>(out: &mut Part<'_, T>, segment: &Segment, values: &[T]) {
+fn scaled<T: Scalar>(out: &mut Places<'_, T>, segment: &Segment, values: &[T]) {
     let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
     wide(|| out.extend(values.iter().map(|&value| value * scale + shift)));
 }
 
 /// Appends a run of a set's values with the bias of the rows that they lie in.
 struct WithBias<'a, 'b, T> {
-    out: &'a mut Part<'b, T>,
+    out: &'a mut Places<'b, T>,
     segment: &'a Segment,
     values: &'a [T],
     run: Range<usize>,
