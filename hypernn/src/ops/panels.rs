@@ -217,8 +217,11 @@ impl<T: Lanes> WithSimd for AddProduct<'_, T> {
     }
 }
 
-/// For some columns, as many vectors as a panel is wide.
-type Sums<T, S, const V: usize> = [[<T as Lanes>::Register<S>; V]; SIDE_BY_SIDE];
+/// As many vectors as a panel is wide.
+type Row<T, S, const V: usize> = [<T as Lanes>::Register<S>; V];
+
+/// A row for each of some columns.
+type Sums<T, S, const V: usize> = [Row<T, S, V>; SIDE_BY_SIDE];
 
 impl<T: Lanes> AddProduct<'_, T> {
     #[inline(always)]
@@ -228,7 +231,7 @@ impl<T: Lanes> AddProduct<'_, T> {
         let places = T::registers_mut::<S>(out).as_chunks_mut::<V>().0;
         let mut start = start.and_then(|start| T::registers::<S>(start).first_chunk::<V>());
         for (rows, terms) in rows.chunks(TERMS).zip(right.terms.chunks(TERMS)) {
-            add::<S, T, V>(simd, (places, start.take()), rows, Side { terms, ..right });
+            add::<S, T, V>(simd, places, start.take(), rows, Side { terms, ..right });
         }
         // Without terms, nothing was added to it.
         if let Some(start) = start {
@@ -241,8 +244,9 @@ impl<T: Lanes> AddProduct<'_, T> {
 #[inline(always)]
 fn add<S: Simd, T: Lanes, const V: usize>(
     simd: S,
-    (places, start): (&mut [[T::Register<S>; V]], Option<&[T::Register<S>; V]>),
-    rows: &[[T::Register<S>; V]],
+    places: &mut [Row<T, S, V>],
+    start: Option<&Row<T, S, V>>,
+    rows: &[Row<T, S, V>],
     right: Side<'_, T>,
 ) {
     let reach = right.terms.iter().max().map_or(0, |&last| last + 1);
@@ -276,7 +280,7 @@ fn add<S: Simd, T: Lanes, const V: usize>(
 unsafe fn summed<S: Simd, T: Lanes, const V: usize>(
     simd: S,
     mut sums: Sums<T, S, V>,
-    rows: &[[T::Register<S>; V]],
+    rows: &[Row<T, S, V>],
     terms: &[usize],
     columns: [&[T]; SIDE_BY_SIDE],
 ) -> Sums<T, S, V> {
