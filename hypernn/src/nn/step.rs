@@ -80,7 +80,7 @@ pub const gelu: Keeps = Keeps(Tensor::gelu_erf);
 pub const silu: Keeps = Keeps(Tensor::silu);
 /// `tanh x`.
 #[allow(non_upper_case_globals)]
-pub const tanh: Keeps = Keeps(activation::tanh);
+pub const tanh: Keeps = Keeps(Tensor::tanh);
 /// `1 / (1 + e⁻ˣ)`.
 #[allow(non_upper_case_globals)]
 pub const sigmoid: Keeps = Keeps(candle_nn::ops::sigmoid);
