@@ -222,4 +222,17 @@ mod tests {
             ["field `relu` is no step of the chain: its parameters would have no use"]
         );
     }
+    #[test]
+    fn a_step_takes_no_attribute() {
+        let (_, messages) = checked(quote!(
+            sequential = [
+                a,
+                #[hyper]
+                tanh,
+                relu
+            ]
+        ));
+        let form = "the form is `#[hyper(sequential = [conv, relu, flatten, fc])]`";
+        assert_eq!(messages, [format!("a step of a chain takes no attribute; {form}")]);
+    }
 }

@@ -187,6 +187,9 @@ fn steps(input: ParseStream<'_>) -> Result<Option<Vec<Step>>> {
 
 impl Parse for Step {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
+        if input.peek(Token![#]) {
+            return Err(input.error("a step of a chain takes no attribute"));
+        }
         if is_member(input) {
             return input.parse().map(Self::Name);
         }
