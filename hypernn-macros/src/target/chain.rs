@@ -222,6 +222,7 @@ mod tests {
             ["field `relu` is no step of the chain: its parameters would have no use"]
         );
     }
+
     #[test]
     fn a_step_takes_no_attribute() {
         let (_, messages) = checked(quote!(

@@ -8,7 +8,6 @@ use candle_core::{
 use super::direct::Direct;
 use super::scalar::{Scalar, values};
 use super::split::Sink;
-
 use super::unfold::Windows;
 
 /// Where the gradients of generated weights go.

@@ -20,9 +20,6 @@ use super::scalar::Scalar;
 /// Whether products of f32 and f64 are computed here: with these features, candle's are faster.
 const DIRECT: bool = !cfg!(any(feature = "mkl", feature = "accelerate"));
 
-/// Multiplications from which on threads gain more than it takes to wake them.
-const PARALLEL: usize = 1 << 20;
-
 /// The least of rows or columns that one thread takes: a part of few spends its time on the other side.
 const LEAST: usize = 16;
 
@@ -133,7 +130,7 @@ fn products<T: Scalar>(pairs: &[(Matrix<'_, T>, Matrix<'_, T>)]) -> Vec<T> {
     let ([m, k], n) = (lhs.size, rhs.size[1]);
     let mut out: Vec<T> = Vec::with_capacity(pairs.len() * m * n);
     let place = Place { first: out.as_mut_ptr(), row: n };
-    let threads = if pairs.len() * m * n * k < PARALLEL { 1 } else { pool::threads() };
+    let threads = pool::threads_for(pairs.len() * m * n * k);
     let (along, across) = (m.max(n), m >= n);
     let part = along.div_ceil(threads.div_ceil(pairs.len())).max(LEAST);
     let of_pair = |pair| (0..along).step_by(part).map(move |start| (pair, start));

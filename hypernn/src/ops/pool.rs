@@ -11,8 +11,16 @@ use candle_core::utils::barrier_pool;
 /// Values from which on threads gain more than it takes to wake them, where each is a few operations.
 const PARALLEL_VALUES: usize = 1 << 17;
 
+/// Multiplications in products from which on they do.
+const PARALLEL_PRODUCTS: usize = 1 << 20;
+
+/// How many threads products of so many multiplications are worth.
+pub(super) fn threads_for(multiplications: usize) -> usize {
+    if multiplications < PARALLEL_PRODUCTS { 1 } else { threads() }
+}
+
 /// How many there are, the calling one included.
-pub(super) fn threads() -> usize {
+fn threads() -> usize {
     barrier_pool().n_workers() + 1
 }
 

@@ -36,9 +36,6 @@ const RUN_POSITIONS: usize = 256;
 /// Values of a run of images: beyond, they no longer lie in the cache.
 const RUN_VALUES: usize = 1 << 17;
 
-/// Products from which on threads gain more than it takes to wake them.
-const PARALLEL_PRODUCTS: usize = 1 << 20;
-
 /// The sizes of one convolution, and how it is shared out.
 pub(super) struct Direct {
     windows: Windows,
@@ -64,13 +61,24 @@ pub(super) struct Grads<T> {
     pub(super) weights: Vec<T>,
 }
 
+/// Products with the weights, from images to images.
+struct Pass {
+    products: Vec<Product>,
+    /// Of the images that windows see.
+    frame: Frame,
+    /// The values of one of them.
+    from: usize,
+    /// Those of one that is computed.
+    to: usize,
+}
+
 impl Direct {
     /// `channels` are the input and output channels of one group.
     pub(super) fn new(windows: Windows, images_per_set: usize, channels: [usize; 2]) -> Self {
         let inner = channels[0] * windows.taps();
         let images = windows.sets * images_per_set;
         let products = images * windows.groups * channels[1] * inner * windows.positions();
-        let threads = if products < PARALLEL_PRODUCTS { 1 } else { pool::threads() };
+        let threads = pool::threads_for(products);
         let image = windows.groups * channels[0] * windows.pixels();
         let run = RUN_POSITIONS.div_ceil(windows.positions()).min(RUN_VALUES / image.max(1));
         Self::cut(windows, images_per_set, channels, run, threads)
@@ -239,36 +247,42 @@ impl Direct {
         weights: &[T],
         bias: Option<&[T]>,
     ) -> Vec<T> {
-        let images = self.windows.sets * self.images_per_set;
-        let mut ys = vec![T::default(); images * self.output_len()];
-        let (parts, product) = (self.share_out(&mut ys, self.output_len()), self.outputs());
-        pool::each(parts, self.parallel, |(part, ys)| {
-            self.forward_part(ys, &part, &product, (pixels, weights, bias))
-        });
-        ys
+        let (products, frame) = (vec![self.outputs()], self.image_frame());
+        let pass = Pass { products, frame, from: self.input_len(), to: self.output_len() };
+        self.compute(&pass, (pixels, weights, bias))
     }
 
-    fn forward_part<T: Scalar>(
+    fn compute<T: Scalar>(&self, pass: &Pass, sides: (&[T], &[T], Option<&[T]>)) -> Vec<T> {
+        let images = self.windows.sets * self.images_per_set;
+        let mut out = vec![T::default(); images * pass.to];
+        let parts = self.share_out(&mut out, pass.to);
+        pool::each(parts, self.parallel, |(part, out)| self.compute_part(pass, out, &part, sides));
+        out
+    }
+
+    fn compute_part<T: Scalar>(
         &self,
-        mut ys: &mut [T],
+        pass: &Pass,
+        mut out: &mut [T],
         part: &Part,
-        product: &Product,
-        (pixels, weights, bias): (&[T], &[T], Option<&[T]>),
+        (images, weights, bias): (&[T], &[T], Option<&[T]>),
     ) {
-        let outputs = self.channels[1];
-        let biases = self.windows.groups * outputs;
-        let bias = bias.map_or(&[][..], |bias| &bias[part.set * biases..][..biases]);
-        let weights = self.groups(product, weights, part.set);
-        let (frame, mut framed, mut block) = (self.image_frame(), Vec::new(), Vec::new());
-        for images in self.runs(part) {
-            let values = frame.around(self.of(pixels, &images, self.input_len()), &mut framed);
-            for (group, weights) in weights.iter().enumerate() {
-                let values = &values[group * self.channels[0] * frame.plane()..];
+        let (groups, outputs) = (self.windows.groups, self.channels[1]);
+        let bias = bias.map_or(&[][..], |bias| &bias[part.set * groups * outputs..]);
+        let weights = |product| (product, self.groups(product, weights, part.set));
+        let products: Vec<_> = pass.products.iter().map(weights).collect();
+        let (mut framed, mut block) = (Vec::new(), Vec::new());
+        for run in self.runs(part) {
+            let values = pass.frame.around(self.of(images, &run, pass.from), &mut framed);
+            for group in 0..groups {
+                let values = &values[group * pass.frame.image() / groups..];
+                let out = &mut out[group * pass.to / groups..];
                 let bias = bias.chunks_exact(outputs).nth(group).unwrap_or_default();
-                let ys = &mut ys[group * outputs * self.windows.positions()..];
-                product.compute(ys, images.len(), (weights, values, bias), &mut block);
+                for (product, weights) in &products {
+                    product.compute(out, run.len(), (&weights[group], values, bias), &mut block);
+                }
             }
-            ys = &mut ys[images.len() * self.output_len()..];
+            out = &mut out[run.len() * pass.to..];
         }
     }
 
@@ -291,37 +305,9 @@ impl Direct {
     }
 
     fn grads_of_images<T: Scalar>(&self, weights: &[T], grad: &[T]) -> Vec<T> {
-        let images = self.windows.sets * self.images_per_set;
-        let mut grads = vec![T::default(); images * self.input_len()];
-        let (parts, products) = (self.share_out(&mut grads, self.input_len()), self.image_grads());
-        pool::each(parts, self.parallel, |(part, images)| {
-            self.grads_of_images_part(images, &part, &products, (weights, grad));
-        });
-        grads
-    }
-
-    fn grads_of_images_part<T: Scalar>(
-        &self,
-        mut grads: &mut [T],
-        part: &Part,
-        products: &[Product],
-        (weights, grad): (&[T], &[T]),
-    ) {
-        let groups = |product| (product, self.groups(product, weights, part.set));
-        let products: Vec<_> = products.iter().map(groups).collect();
-        let (frame, mut framed, mut block) = (self.grad_frame(), Vec::new(), Vec::new());
-        for images in self.runs(part) {
-            let values = frame.around(self.of(grad, &images, self.output_len()), &mut framed);
-            for group in 0..self.windows.groups {
-                let values = &values[group * self.channels[1] * frame.plane()..];
-                let grads = &mut grads[group * self.channels[0] * self.windows.pixels()..];
-                for (product, weights) in &products {
-                    let sides = (&weights[group], values, &[][..]);
-                    product.compute(grads, images.len(), sides, &mut block);
-                }
-            }
-            grads = &mut grads[images.len() * self.input_len()..];
-        }
+        let (products, frame) = (self.image_grads(), self.grad_frame());
+        let pass = Pass { products, frame, from: self.output_len(), to: self.input_len() };
+        self.compute(&pass, (grad, weights, None))
     }
 
     fn grads_of_weights<T: Scalar>(&self, pixels: &[T], grad: &[T]) -> Vec<T> {

@@ -52,53 +52,57 @@ impl Product {
         block: &mut Vec<T>,
     ) {
         let columns = &self.columns[..images * self.columns_per_image];
-        for (columns, places) in columns.chunks(BLOCK).zip(self.places.chunks(BLOCK)) {
-            let (side, places) =
-                (Side { values, terms: &self.terms, columns }, &places[..columns.len()]);
-            match weights {
-                Weights::Packed(panels) => {
-                    for panel in panels.iter() {
-                        self.by_channel(out, &panel, (side, places, bias), block);
-                    }
-                }
-                Weights::Spread(weights) => {
-                    for panel in Panels::pack(side).iter() {
-                        self.by_place(out, &panel, (weights, places, bias), block);
-                    }
-                }
+        let blocks = columns.chunks(BLOCK).zip(self.places.chunks(BLOCK));
+        let blocks = blocks.map(|(columns, places)| {
+            (Side { values, terms: &self.terms, columns }, &places[..columns.len()])
+        });
+        match weights {
+            Weights::Packed(panels) => {
+                panels
+                    .iter()
+                    .for_each(|panel| self.by_channel(out, &panel, blocks.clone(), bias, block));
+            }
+            Weights::Spread(weights) => {
+                blocks.for_each(|images| self.by_place(out, images, (weights, bias), block));
             }
         }
     }
 
     /// With a panel of channels.
-    fn by_channel<T: Scalar>(
+    fn by_channel<'a, T: Scalar>(
         &self,
         out: &mut [T],
         panel: &Panel<'_, T>,
-        (side, places, bias): (Side<'_, T>, &[usize], &[T]),
+        blocks: impl Iterator<Item = (Side<'a, T>, &'a [usize])>,
+        bias: &[T],
         block: &mut Vec<T>,
     ) {
+        let channels = &self.channels[panel.columns.clone()];
         let mut start = bias.get(panel.columns.clone()).unwrap_or_default().to_vec();
         start.resize(panel.width, T::default());
-        block.resize(places.len() * panel.width, T::default());
-        panel.product(block, &start, side);
-        place_columns(out, places, &self.channels[panel.columns.clone()], block);
+        for (images, places) in blocks {
+            block.resize(places.len() * panel.width, T::default());
+            panel.product(block, &start, images);
+            place_columns(out, places, channels, block);
+        }
     }
 
-    /// With a panel of places.
+    /// With panels of places.
     fn by_place<T: Scalar>(
         &self,
         out: &mut [T],
-        panel: &Panel<'_, T>,
-        (weights, places, bias): (&[T], &[usize], &[T]),
+        (images, places): (Side<'_, T>, &[usize]),
+        (weights, bias): (&[T], &[T]),
         block: &mut Vec<T>,
     ) {
-        block.clear();
-        block.resize(self.channels.len() * panel.width, T::default());
-        let rows = block.chunks_exact_mut(panel.width);
-        rows.zip(bias).for_each(|(row, &bias)| row.fill(bias));
-        panel.add_product(block, self.weight_side(weights));
-        place_rows(out, &self.channels, &places[panel.columns.clone()], block);
+        for panel in Panels::pack(images).iter() {
+            block.clear();
+            block.resize(self.channels.len() * panel.width, T::default());
+            let rows = block.chunks_exact_mut(panel.width);
+            rows.zip(bias).for_each(|(row, &bias)| row.fill(bias));
+            panel.add_product(block, self.weight_side(weights));
+            place_rows(out, &self.channels, &places[panel.columns], block);
+        }
     }
 }
 
@@ -123,9 +127,10 @@ pub(super) fn place_columns<T: Copy>(
 ) {
     let width = block.len() / rows.len();
     let [first, .., last] = *rows else { return place_rows(out, rows, columns, block) };
+    let neighbours = last - first + 1 == rows.len();
     for (i, start) in columns.iter().enumerate() {
         let sums = block.chunks_exact(width).map(|sums| sums[i]);
-        if last - first + 1 == rows.len() {
+        if neighbours {
             let out = &mut out[start + first..][..rows.len()];
             out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum);
         } else {
