@@ -22,4 +22,5 @@ pub(crate) mod product;
 pub(crate) mod rectified;
 pub(crate) mod scalar;
 pub(crate) mod split;
+mod transpose;
 pub(crate) mod unfold;

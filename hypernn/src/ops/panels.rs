@@ -10,17 +10,31 @@
 
 #![allow(unsafe_code, reason = "a look at each bound takes a tenth of the time")]
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_mm_movehl_ps, _mm_movelh_ps, _mm_unpackhi_ps, _mm_unpacklo_ps};
+use std::array;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use pulp::bytemuck::cast_slice;
+#[cfg(target_arch = "x86_64")]
+use pulp::cast;
 use pulp::{Arch, Simd, WithSimd};
+
+use super::transpose::{TILE, transpose};
 
 /// Columns that are summed up side by side: with two vectors of a panel, these are as many sums as
 /// sixteen registers hold beside what is multiplied, and with four as many as thirty-two do.
 const SIDE_BY_SIDE: usize = 6;
 
+/// The same of the last, where there are so few.
+const FEW: usize = 4;
+
 /// Terms that are summed up for all columns before the next are: of a panel, what lies in the cache.
 const TERMS: usize = 1024;
+
+/// Bytes of a line of the cache: a vector that lies in two takes two loads.
+const LINE: usize = 64;
 
 /// A number of which a register holds several.
 pub(super) trait Lanes: Copy + Default {
@@ -40,10 +54,18 @@ pub(super) trait Lanes: Copy + Default {
     fn registers<S: Simd>(values: &[Self]) -> &[Self::Register<S>];
 
     fn registers_mut<S: Simd>(values: &mut [Self]) -> &mut [Self::Register<S>];
+
+    /// The values of registers.
+    fn scalars<S: Simd>(registers: &[Self::Register<S>]) -> &[Self];
+
+    /// The columns of four rows.
+    fn transposed(rows: [[Self; 4]; 4]) -> [[Self; 4]; 4] {
+        array::from_fn(|column| rows.map(|row| row[column]))
+    }
 }
 
 macro_rules! lanes {
-    ($number:ty, $register:ident, $splat:ident, $mul_add:ident, $view:ident, $view_mut:ident) => {
+    ($number:ty, $register:ident, $splat:ident, $mul_add:ident, $view:ident, $view_mut:ident$(, $transposed:item)?) => {
         impl Lanes for $number {
             type Register<S: Simd> = S::$register;
 
@@ -71,27 +93,60 @@ macro_rules! lanes {
             fn registers_mut<S: Simd>(values: &mut [Self]) -> &mut [S::$register] {
                 S::$view_mut(values).0
             }
+
+            #[inline(always)]
+            fn scalars<S: Simd>(registers: &[S::$register]) -> &[Self] {
+                cast_slice(registers)
+            }
+
+            $($transposed)?
         }
     };
 }
 
-lanes!(f32, f32s, splat_f32s, mul_add_e_f32s, as_simd_f32s, as_mut_simd_f32s);
+lanes!(
+    f32,
+    f32s,
+    splat_f32s,
+    mul_add_e_f32s,
+    as_simd_f32s,
+    as_mut_simd_f32s,
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn transposed(rows: [[Self; 4]; 4]) -> [[Self; 4]; 4] {
+        let [a, b, c, d] = rows;
+        let (a, b, c, d) = (cast(a), cast(b), cast(c), cast(d));
+        // SAFETY: every x86-64 has SSE.
+        unsafe {
+            let (low, high) = (_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+            let (lower, higher) = (_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+            [
+                cast(_mm_movelh_ps(low, lower)),
+                cast(_mm_movehl_ps(lower, low)),
+                cast(_mm_movelh_ps(high, higher)),
+                cast(_mm_movehl_ps(higher, high)),
+            ]
+        }
+    }
+);
 lanes!(f64, f64s, splat_f64s, mul_add_e_f64s, as_simd_f64s, as_mut_simd_f64s);
 
 /// A left side, packed.
 pub(super) struct Panels<T> {
     values: Vec<T>,
+    /// Where they begin: at the start of a line of the cache.
+    start: usize,
     terms: usize,
     size: usize,
     vectors: Vectors,
 }
 
-/// Some columns of the left side, `[terms, width]`; behind the last are zeros.
+/// Some columns of the left side, `[terms, width]`; what lies behind the last, nobody looks at.
 pub(super) struct Panel<'a, T> {
     values: &'a [T],
     /// Which they are.
     pub(super) columns: Range<usize>,
-    /// How many there are with the zeros behind them.
+    /// How many there are with those behind the last.
     pub(super) width: usize,
 }
 
@@ -101,6 +156,42 @@ pub(super) struct Side<'a, T> {
     pub(super) values: &'a [T],
     pub(super) terms: &'a [usize],
     pub(super) columns: &'a [usize],
+}
+
+impl<'a, T: Lanes> Side<'a, T> {
+    /// The same, after each column was seen to have a value at every term.
+    fn checked(self) -> Self {
+        let [term, column] = [self.terms, self.columns].map(|list| list.iter().max());
+        let end = term.zip(column).map_or(0, |(term, column)| term + column + 1);
+        assert!(end <= self.values.len(), "{end} of {} values", self.values.len());
+        self
+    }
+
+    /// Of some columns.
+    fn of(self, columns: &'a [usize]) -> Self {
+        Self { columns, ..self }
+    }
+
+    /// Writes `[terms, width]`.
+    fn pack(self, mut panel: &mut [T], width: usize) {
+        for run in self.terms.chunk_by(|term, next| term + 1 == *next) {
+            let (rows, behind) = panel.split_at_mut(run.len() * width);
+            self.pack_run(rows, width, run);
+            panel = behind;
+        }
+    }
+
+    /// Terms that lie side by side.
+    fn pack_run(self, rows: &mut [T], width: usize, run: &[usize]) {
+        let values = &self.values[run[0]..];
+        if run.len() >= TILE {
+            return transpose(rows, width, (values, self.columns), run.len());
+        }
+        for (index, row) in rows.chunks_exact_mut(width).enumerate() {
+            let row = row.iter_mut().zip(self.columns);
+            row.for_each(|(to, column)| *to = values[column + index]);
+        }
+    }
 }
 
 /// What the machine has: numbers in a vector, and the most vectors of a panel.
@@ -142,28 +233,32 @@ pub(super) fn widths<T: Lanes>(size: usize) -> impl Iterator<Item = (Range<usize
     Vectors::of::<T>().panels(size)
 }
 
+/// The columns of the widest panel.
+pub(super) fn widest<T: Lanes>() -> usize {
+    let Vectors { lanes, most } = Vectors::of::<T>();
+    lanes * most
+}
+
 impl<T: Lanes> Panels<T> {
     pub(super) fn pack(side: Side<'_, T>) -> Self {
         Self::pack_for(Vectors::of::<T>(), side)
     }
 
     fn pack_for(vectors: Vectors, side: Side<'_, T>) -> Self {
-        let Side { values, terms, columns } = side;
-        let width = vectors.panels(columns.len()).map(|(_, width)| width).sum::<usize>();
-        let mut packed = Vec::with_capacity(width * terms.len());
-        for (range, width) in vectors.panels(columns.len()) {
-            let columns = &columns[range];
-            for &term in terms {
-                let behind = &values[term..];
-                packed.extend(columns.iter().map(|&column| behind[column]));
-                packed.extend(std::iter::repeat_n(T::default(), width - columns.len()));
-            }
+        let (terms, size) = (side.terms.len(), side.columns.len());
+        let width = vectors.panels(size).map(|(_, width)| width).sum::<usize>();
+        let (mut values, start) = lines(width * terms);
+        let mut places = &mut values[start..];
+        for (columns, width) in vectors.panels(size) {
+            let (panel, behind) = places.split_at_mut(width * terms);
+            side.of(&side.columns[columns]).pack(panel, width);
+            places = behind;
         }
-        Self { values: packed, terms: terms.len(), size: columns.len(), vectors }
+        Self { values, start, terms, size, vectors }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Panel<'_, T>> {
-        let mut values = self.values.as_slice();
+        let mut values = &self.values[self.start..];
         self.vectors.panels(self.size).map(move |(columns, width)| {
             let (panel, behind) = values.split_at(self.terms * width);
             values = behind;
@@ -172,10 +267,34 @@ impl<T: Lanes> Panels<T> {
     }
 }
 
+/// Packs a left side panel by panel, each in the place of the one before, for `look` alone.
+pub(super) fn each_panel<T: Lanes>(side: Side<'_, T>, mut look: impl FnMut(Panel<'_, T>)) {
+    let (vectors, terms) = (Vectors::of::<T>(), side.terms.len());
+    let widest = vectors.panels(side.columns.len()).next().map_or(0, |(_, width)| width);
+    let (mut values, start) = lines(widest * terms);
+    for (columns, width) in vectors.panels(side.columns.len()) {
+        let panel = &mut values[start..][..width * terms];
+        side.of(&side.columns[columns.clone()]).pack(panel, width);
+        look(Panel { values: panel, columns, width });
+    }
+}
+
+/// Room for so many values, and the place in it where a line of the cache begins.
+fn lines<T: Lanes>(len: usize) -> (Vec<T>, usize) {
+    let values = vec![T::default(); len + LINE / size_of::<T>()];
+    let start = values.as_ptr().align_offset(LINE);
+    (values, start)
+}
+
 impl<T: Lanes> Panel<'_, T> {
     /// Writes the product with a right side to `out`, `[columns, width]`, each row added to `start`.
     pub(super) fn product(&self, out: &mut [T], start: &[T], right: Side<'_, T>) {
         Arch::new().dispatch(self.sums(out, Some(start), right));
+    }
+
+    /// Gives the product with a right side to `put`, some rows at a time, each added to `start`.
+    pub(super) fn put_product(&self, start: &[T], right: Side<'_, T>, put: impl Put<T>) {
+        Arch::new().dispatch(PutProduct { start, panel: self, right, put });
     }
 
     /// Adds the product to what is in `out`.
@@ -217,11 +336,59 @@ impl<T: Lanes> WithSimd for AddProduct<'_, T> {
     }
 }
 
+/// Takes a product as it is computed.
+pub(super) trait Put<T: Lanes> {
+    /// The next row.
+    fn put<S: Simd, const V: usize>(&mut self, simd: S, sums: [T::Register<S>; V]);
+}
+
+struct PutProduct<'a, T, P> {
+    start: &'a [T],
+    panel: &'a Panel<'a, T>,
+    right: Side<'a, T>,
+    put: P,
+}
+
+impl<T: Lanes, P: Put<T>> WithSimd for PutProduct<'_, T, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.panel.width * size_of::<T>() / size_of::<T::Register<S>>() {
+            1 => self.run::<S, 1>(simd),
+            2 => self.run::<S, 2>(simd),
+            3 => self.run::<S, 3>(simd),
+            _ => self.run::<S, 4>(simd),
+        }
+    }
+}
+
 /// As many vectors as a panel is wide.
 type Row<T, S, const V: usize> = [<T as Lanes>::Register<S>; V];
 
-/// A row for each of some columns.
-type Sums<T, S, const V: usize> = [Row<T, S, V>; SIDE_BY_SIDE];
+impl<T: Lanes, P: Put<T>> PutProduct<'_, T, P> {
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) {
+        let Self { start, panel, right, mut put } = self;
+        let rows = T::registers::<S>(panel.values).as_chunks::<V>().0;
+        let Some(start) = T::registers::<S>(start).first_chunk::<V>() else { return };
+        let tiles = Tiles { simd, rows, right: right.checked() };
+        let (columns, last) = right.columns.as_chunks::<SIDE_BY_SIDE>();
+        for columns in columns {
+            // One by one, for a loop over registers is one over memory.
+            let [a, b, c, d, e, f] = tiles.summed(columns, [*start; SIDE_BY_SIDE]);
+            put.put::<S, V>(simd, a);
+            put.put::<S, V>(simd, b);
+            put.put::<S, V>(simd, c);
+            put.put::<S, V>(simd, d);
+            put.put::<S, V>(simd, e);
+            put.put::<S, V>(simd, f);
+        }
+        let mut sums = [*start; SIDE_BY_SIDE];
+        tiles.add_last(last, &mut sums[..last.len()]);
+        sums[..last.len()].iter().for_each(|&sums| put.put::<S, V>(simd, sums));
+    }
+}
 
 impl<T: Lanes> AddProduct<'_, T> {
     #[inline(always)]
@@ -230,8 +397,10 @@ impl<T: Lanes> AddProduct<'_, T> {
         let rows = T::registers::<S>(panel.values).as_chunks::<V>().0;
         let places = T::registers_mut::<S>(out).as_chunks_mut::<V>().0;
         let mut start = start.and_then(|start| T::registers::<S>(start).first_chunk::<V>());
+        let right = right.checked();
         for (rows, terms) in rows.chunks(TERMS).zip(right.terms.chunks(TERMS)) {
-            add::<S, T, V>(simd, places, start.take(), rows, Side { terms, ..right });
+            let right = Side { terms, ..right };
+            Tiles { simd, rows, right }.add(places, start.take());
         }
         // Without terms, nothing was added to it.
         if let Some(start) = start {
@@ -240,60 +409,70 @@ impl<T: Lanes> AddProduct<'_, T> {
     }
 }
 
-/// Adds the sums over some terms to their places.
-#[inline(always)]
-fn add<S: Simd, T: Lanes, const V: usize>(
+/// The sums of some columns at a time.
+struct Tiles<'a, S: Simd, T: Lanes, const V: usize> {
     simd: S,
-    places: &mut [Row<T, S, V>],
-    start: Option<&Row<T, S, V>>,
-    rows: &[Row<T, S, V>],
-    right: Side<'_, T>,
-) {
-    let reach = right.terms.iter().max().map_or(0, |&last| last + 1);
-    let (tiles, last_places) = places.as_chunks_mut::<SIDE_BY_SIDE>();
-    let (columns, last) = right.columns.as_chunks::<SIDE_BY_SIDE>();
-    for (sums, columns) in tiles.iter_mut().zip(columns) {
-        let columns = columns.map(|column| &right.values[column..column + reach]);
-        // SAFETY: a column reaches behind the last term.
-        let from = start.map_or(*sums, |start| [*start; SIDE_BY_SIDE]);
-        *sums = unsafe { summed::<S, T, V>(simd, from, rows, right.terms, columns) };
-    }
-    if let Some(&first) = last.first() {
-        let mut columns = [&right.values[first..first + reach]; SIDE_BY_SIDE];
-        let mut sums = [[T::spread(simd, T::default()); V]; SIDE_BY_SIDE];
-        sums[..last.len()].copy_from_slice(last_places);
-        sums = start.map_or(sums, |start| [*start; SIDE_BY_SIDE]);
-        for (values, &column) in columns.iter_mut().zip(last) {
-            *values = &right.values[column..column + reach];
-        }
-        // SAFETY: likewise.
-        let sums = unsafe { summed::<S, T, V>(simd, sums, rows, right.terms, columns) };
-        last_places.copy_from_slice(&sums[..last.len()]);
-    }
+    rows: &'a [Row<T, S, V>],
+    /// Whose columns have a value at every term.
+    right: Side<'a, T>,
 }
 
-/// The sums with the products of all terms.
-///
-/// # Safety
-/// Every column has a value at every term.
-#[inline(always)]
-unsafe fn summed<S: Simd, T: Lanes, const V: usize>(
-    simd: S,
-    mut sums: Sums<T, S, V>,
-    rows: &[Row<T, S, V>],
-    terms: &[usize],
-    columns: [&[T]; SIDE_BY_SIDE],
-) -> Sums<T, S, V> {
-    for (row, &term) in rows.iter().zip(terms) {
-        for (sums, column) in sums.iter_mut().zip(columns) {
-            // SAFETY: the caller's word.
-            let value = T::spread(simd, unsafe { *column.get_unchecked(term) });
-            for (sum, &left) in sums.iter_mut().zip(row) {
-                *sum = T::multiply_add(simd, left, value, *sum);
-            }
+impl<S: Simd, T: Lanes, const V: usize> Tiles<'_, S, T, V> {
+    /// Adds to places, or, where there is a start, to that.
+    #[inline(always)]
+    fn add(&self, places: &mut [Row<T, S, V>], start: Option<&Row<T, S, V>>) {
+        let (tiles, last_places) = places.as_chunks_mut::<SIDE_BY_SIDE>();
+        let (columns, last) = self.right.columns.as_chunks::<SIDE_BY_SIDE>();
+        for (sums, columns) in tiles.iter_mut().zip(columns) {
+            let from = start.map_or(*sums, |start| [*start; SIDE_BY_SIDE]);
+            *sums = self.summed(columns, from);
+        }
+        start.into_iter().for_each(|start| last_places.fill(*start));
+        self.add_last(last, last_places);
+    }
+
+    /// Of fewer columns than a tile has, of which there may be none.
+    #[inline(always)]
+    fn add_last(&self, columns: &[usize], sums: &mut [Row<T, S, V>]) {
+        match columns.len() {
+            0 => {}
+            1..=FEW => self.add_few::<FEW>(columns, sums),
+            _ => self.add_few::<SIDE_BY_SIDE>(columns, sums),
         }
     }
-    sums
+
+    #[inline(always)]
+    fn add_few<const N: usize>(&self, columns: &[usize], sums: &mut [Row<T, S, V>]) {
+        let (mut all, mut from) = ([columns[0]; N], [sums[0]; N]);
+        all[..columns.len()].copy_from_slice(columns);
+        from[..columns.len()].copy_from_slice(sums);
+        sums.copy_from_slice(&self.summed(&all, from)[..columns.len()]);
+    }
+
+    /// The sums with the products of all terms, for columns of the right side.
+    #[inline(always)]
+    fn summed<const N: usize>(
+        &self,
+        columns: &[usize; N],
+        mut sums: [Row<T, S, V>; N],
+    ) -> [Row<T, S, V>; N] {
+        let Self { simd, rows, right } = *self;
+        // By hand, for `map` would be a call, and registers would be in memory across it.
+        let mut behind = [right.values; N];
+        for (values, &column) in behind.iter_mut().zip(columns) {
+            *values = &values[column..];
+        }
+        for (row, &term) in rows.iter().zip(right.terms) {
+            for (sums, values) in sums.iter_mut().zip(behind) {
+                // SAFETY: a column has a value at every term.
+                let value = T::spread(simd, unsafe { *values.get_unchecked(term) });
+                for (sum, &left) in sums.iter_mut().zip(row) {
+                    *sum = T::multiply_add(simd, left, value, *sum);
+                }
+            }
+        }
+        sums
+    }
 }
 
 #[cfg(test)]
@@ -369,6 +548,32 @@ mod tests {
             }
             assert_eq!(seen, left.columns.len() * right.columns.len());
         }
+
+        /// Panel by panel, each row given as it is computed.
+        fn check_put(&self) {
+            let [left, right] = self.sides();
+            let mut seen = 0;
+            each_panel(left, |panel| {
+                let start: Vec<_> = (0..panel.width).map(|l| l as f32).collect();
+                let mut rows = Vec::new();
+                panel.put_product(&start, right, &mut rows);
+                assert_eq!(rows.len(), right.columns.len() * panel.width);
+                for (r, row) in rows.chunks_exact(panel.width).enumerate() {
+                    for (l, (sum, start)) in panel.columns.clone().zip(row.iter().zip(&start)) {
+                        assert_eq!(*sum, start + self.expected(l, r), "{l}, {r}");
+                        seen += 1;
+                    }
+                }
+            });
+            assert_eq!(seen, left.columns.len() * right.columns.len());
+        }
+    }
+
+    impl Put<f32> for &mut Vec<f32> {
+        #[inline(always)]
+        fn put<S: Simd, const V: usize>(&mut self, _: S, sums: [S::f32s; V]) {
+            self.extend_from_slice(f32::scalars::<S>(&sums));
+        }
     }
 
     /// No terms and no columns; panels of each width, the last not full, columns that no number side by
@@ -391,6 +596,11 @@ mod tests {
     }
 
     #[test]
+    fn products_are_given_row_by_row() {
+        cases().iter().for_each(Case::check_put);
+    }
+
+    #[test]
     fn products_are_those_by_hand_without_vectors() {
         let vectors = Scalar.vectorize(Count(PhantomData::<f32>));
         cases().iter().for_each(|case| case.check(vectors, |product| Scalar.vectorize(product)));
@@ -407,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "out of range for slice of length 8")]
+    #[should_panic(expected = "9 of 8 values")]
     fn a_column_beyond_its_values_is_refused() {
         let case = Case::new(2, 1, 3);
         let [left, right] = case.sides();

@@ -1,7 +1,9 @@
 //! One product of a convolution with its weights.
 
-use crate::ops::panels::{Panel, Panels, Side};
+use super::offsets::steps;
+use crate::ops::panels::{Lanes, Panel, Panels, Side, each_panel};
 use crate::ops::scalar::Scalar;
+use crate::ops::transpose::transpose;
 
 /// Sums of one channel that are computed before they are put in their places.
 const BLOCK: usize = 96;
@@ -95,14 +97,14 @@ impl Product {
         (weights, bias): (&[T], &[T]),
         block: &mut Vec<T>,
     ) {
-        for panel in Panels::pack(images).iter() {
+        each_panel(images, |panel| {
             block.clear();
             block.resize(self.channels.len() * panel.width, T::default());
             let rows = block.chunks_exact_mut(panel.width);
             rows.zip(bias).for_each(|(row, &bias)| row.fill(bias));
             panel.add_product(block, self.weight_side(weights));
             place_rows(out, &self.channels, &places[panel.columns], block);
-        }
+        });
     }
 }
 
@@ -118,24 +120,20 @@ fn place_rows<T: Copy>(out: &mut [T], rows: &[usize], columns: &[usize], block: 
     }
 }
 
-/// The same, where many rows are.
-pub(super) fn place_columns<T: Copy>(
+/// The same, where many rows are; columns lie a step apart.
+pub(super) fn place_columns<T: Lanes>(
     out: &mut [T],
     rows: &[usize],
     columns: &[usize],
     block: &[T],
 ) {
-    let width = block.len() / rows.len();
-    let [first, .., last] = *rows else { return place_rows(out, rows, columns, block) };
-    let neighbours = last - first + 1 == rows.len();
-    for (i, start) in columns.iter().enumerate() {
-        let sums = block.chunks_exact(width).map(|sums| sums[i]);
-        if neighbours {
-            let out = &mut out[start + first..][..rows.len()];
-            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum);
-        } else {
-            let out = &mut out[*start..];
-            rows.iter().zip(sums).for_each(|(&row, sum)| out[row] = sum);
-        }
+    let [first, ref behind @ ..] = *columns else { return };
+    let step = behind.first().map_or(1, |second| second - first);
+    let lines: Vec<_> = steps(rows.len(), block.len() / rows.len().max(1));
+    let mut lines = lines.as_slice();
+    for run in rows.chunk_by(|row, next| row + 1 == *next) {
+        let (of_run, others) = lines.split_at(run.len());
+        transpose(&mut out[run[0] + first..], step, (block, of_run), columns.len());
+        lines = others;
     }
 }

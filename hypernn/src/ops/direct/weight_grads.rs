@@ -3,7 +3,7 @@
 use super::Direct;
 use super::offsets::steps;
 use super::product::place_columns;
-use crate::ops::panels::{Panels, Side, widths};
+use crate::ops::panels::{Side, each_panel, widths};
 use crate::ops::scalar::Scalar;
 
 /// The sides of the product that gives the weights' gradients: the gradients of outputs, and the values
@@ -38,7 +38,7 @@ impl WeightGrads {
         [self.packed, 1 - self.packed]
     }
 
-    /// How many of one group there are, with those of the zeros behind the last panel.
+    /// How many of one group there are, with those behind the last of a panel.
     pub(super) fn sums<T: Scalar>(&self) -> usize {
         let [packed, spread] = self.sides().map(|side| self.columns[side].len());
         spread * widths::<T>(packed).map(|(_, width)| width).sum::<usize>()
@@ -50,11 +50,10 @@ impl WeightGrads {
         side: impl Fn(usize) -> Side<'a, T>,
     ) {
         let [packed, spread] = self.sides().map(side);
-        for panel in Panels::pack(packed).iter() {
-            let (of_panel, behind) = sums.split_at_mut(spread.columns.len() * panel.width);
-            panel.add_product(of_panel, spread);
-            sums = behind;
-        }
+        each_panel(packed, |panel| {
+            let of_panel = sums.split_off_mut(..spread.columns.len() * panel.width);
+            of_panel.into_iter().for_each(|of_panel| panel.add_product(of_panel, spread));
+        });
     }
 
     /// Puts a set's sums in the order of its weights.
