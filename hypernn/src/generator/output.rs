@@ -1,6 +1,6 @@
 //! What a weight generator gives: values, or what is left to compute them from.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 
 use crate::ops::linear::linear;
 
@@ -77,6 +77,13 @@ impl Rows {
             Self::Scaled { shared, gains, bias } => [shared, gains, bias].map(Some),
         };
         all.into_iter().flatten()
+    }
+
+    pub(crate) fn dtype(&self) -> DType {
+        let (Self::Values(first)
+        | Self::Linear { inputs: first, .. }
+        | Self::Scaled { shared: first, .. }) = self;
+        first.dtype()
     }
 
     /// Whether a gradient can flow back from it.

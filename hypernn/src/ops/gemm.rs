@@ -10,15 +10,17 @@
 
 #![allow(unsafe_code, reason = "`gemm` takes pointers")]
 
+use std::ops::Range;
+
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, D, Layout, Result, bail};
 use gemm::{Parallelism, gemm};
 
-use super::pool;
+use super::pool::{self, Places};
 use super::scalar::Scalar;
 
 /// Whether products of f32 and f64 are computed here: with these features, candle's are faster.
-const DIRECT: bool = !cfg!(any(feature = "mkl", feature = "accelerate"));
+pub(super) const DIRECT: bool = !cfg!(any(feature = "mkl", feature = "accelerate"));
 
 /// The least of rows or columns that one thread takes: a part of few spends its time on the other side.
 const LEAST: usize = 16;
@@ -33,7 +35,6 @@ struct Matrix<'a, T> {
 
 impl<'a, T> Matrix<'a, T> {
     /// Row-major, from the first value on.
-    #[cfg(test)]
     fn new(values: &'a [T], [rows, columns]: [usize; 2]) -> Self {
         Self { values, size: [rows, columns], steps: [columns, 1] }
     }
@@ -88,11 +89,15 @@ unsafe impl<T: Send> Send for Place<T> {}
 // SAFETY: a place is read by copying it alone.
 unsafe impl<T: Send> Sync for Place<T> {}
 
-/// `lhs · rhs`.
+/// `scale × lhs · rhs`.
 ///
 /// # Safety
 /// At `place` lie as many rows and columns as the product has, and nobody else uses them.
-unsafe fn multiply<T: Scalar>(place: Place<T>, lhs: Matrix<'_, T>, rhs: Matrix<'_, T>) {
+unsafe fn multiply<T: Scalar>(
+    place: Place<T>,
+    (lhs, rhs): (Matrix<'_, T>, Matrix<'_, T>),
+    scale: T,
+) {
     let ([m, k], [inner, n]) = (lhs.size, rhs.size);
     assert!(k == inner, "a product of {m} × {k} and {inner} × {n} values");
     assert!(lhs.end() <= lhs.values.len() && rhs.end() <= rhs.values.len());
@@ -114,7 +119,7 @@ unsafe fn multiply<T: Scalar>(place: Place<T>, lhs: Matrix<'_, T>, rhs: Matrix<'
             step(rhs.steps[1]),
             step(rhs.steps[0]),
             T::of(1.),
-            T::of(1.),
+            scale,
             false,
             false,
             false,
@@ -144,9 +149,9 @@ fn products<T: Scalar>(pairs: &[(Matrix<'_, T>, Matrix<'_, T>)]) -> Vec<T> {
         unsafe {
             let place = place.behind(pair * m * n);
             if across {
-                multiply(place.behind(start * n), lhs.rows(start, len), rhs);
+                multiply(place.behind(start * n), (lhs.rows(start, len), rhs), T::of(1.));
             } else {
-                multiply(place.behind(start), lhs, rhs.t().rows(start, len).t());
+                multiply(place.behind(start), (lhs, rhs.t().rows(start, len).t()), T::of(1.));
             }
         }
     };
@@ -154,6 +159,25 @@ fn products<T: Scalar>(pairs: &[(Matrix<'_, T>, Matrix<'_, T>)]) -> Vec<T> {
     // SAFETY: the parts cover all pairs with all rows and columns, and each was written in full.
     unsafe { out.set_len(pairs.len() * m * n) };
     out
+}
+
+/// Appends some rows of `scale × leftᵀ · right`, for `left [K, M]` and `right [K, N]`.
+pub(super) fn transposed_product<T: Scalar>(
+    places: &mut Places<'_, T>,
+    (left, right): (&[T], &[T]),
+    [k, m, n]: [usize; 3],
+    rows: Range<usize>,
+    scale: T,
+) {
+    let lhs = Matrix::new(left, [k, m]).t().rows(rows.start, rows.len());
+    let rhs = Matrix::new(right, [k, n]);
+    // SAFETY: the places are as many as the rows have columns, and the product fills them.
+    unsafe {
+        places.append(rows.len() * n, |places| {
+            let place = Place { first: places.as_mut_ptr().cast(), row: n };
+            multiply(place, (lhs, rhs), scale);
+        });
+    }
 }
 
 /// `[B, M, K]` times `[B, K, N]`, whatever their strides.
@@ -232,6 +256,21 @@ mod tests {
                 let twice = [expected.clone(), expected.clone()].concat();
                 assert_close(&products(&[(lhs, rhs); 2]), &twice);
             }
+        }
+    }
+
+    #[test]
+    fn transposed_products_are_those_by_hand() {
+        for [k, m, n] in [[1, 3, 2], [5, 7, 9], [0, 2, 3], [4, 0, 3], [3, 2, 0]] {
+            let (left, right) = (values(k * m, 1), values(k * n, 2));
+            let (lhs, rhs) = (Matrix::new(&left, [k, m]).t(), Matrix::new(&right, [k, n]));
+            let expected: Vec<_> = by_hand(lhs, rhs).iter().map(|value| 2. * value).collect();
+            let middle = m / 2;
+            let parts = vec![(middle * n, 0..middle), ((m - middle) * n, middle..m)];
+            let found = pool::written_parts(parts, false, |rows, places: &mut Places<'_, f64>| {
+                transposed_product(places, (&left, &right), [k, m, n], rows, 2.);
+            });
+            assert_close(&found, &expected);
         }
     }
 

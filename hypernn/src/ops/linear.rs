@@ -6,6 +6,7 @@ use candle_core::{
     Shape, Tensor, bail, op,
 };
 
+use super::dense::{self, Layer};
 use super::gemm;
 use super::outer::outer;
 use super::product::matmul;
@@ -29,13 +30,13 @@ pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Res
 struct Linear;
 
 /// The sizes of one product.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
-    sets: usize,
+    pub(super) sets: usize,
     /// Of one set.
-    rows: usize,
-    inputs: usize,
-    outputs: usize,
+    pub(super) rows: usize,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
 }
 
 impl Sizes {
@@ -56,6 +57,11 @@ impl Sizes {
 
     fn of(xs: &Tensor, weight: &Tensor) -> Result<Self> {
         Self::new(xs.dims(), weight.dims())
+    }
+
+    /// The number of values that come out.
+    pub(super) fn values(&self) -> usize {
+        self.sets * self.rows * self.outputs
     }
 
     /// `[…, out]` for an input `[…, in]`.
@@ -79,31 +85,61 @@ impl Sizes {
         Ok([xl, Layout::contiguous_with_offset(weights, wl.start_offset()).transpose(1, 2)?])
     }
 
-    /// On a device.
-    pub(super) fn matmul<S: BackendStorage>(
+    /// The outputs on a device: a product, and a broadcast addition where there is a bias.
+    pub(super) fn outputs<S: BackendStorage>(
         &self,
-        xs: &S,
-        xl: &Layout,
-        weight: &S,
-        wl: &Layout,
+        (xs, xl): (&S, &Layout),
+        (weight, wl): (&S, &Layout),
+        bias: Option<(&S, &Layout)>,
     ) -> Result<S> {
+        let ys = self.matmul(xs, xl, weight, wl)?;
+        match bias {
+            None => Ok(ys),
+            Some((bias, bl)) => self.add_bias(&ys, bias, bl),
+        }
+    }
+
+    fn matmul<S: BackendStorage>(&self, xs: &S, xl: &Layout, weight: &S, wl: &Layout) -> Result<S> {
         let [xl, wl] = self.sides(xl, wl)?;
         xs.matmul(weight, (self.sets, self.rows, self.outputs, self.inputs), &xl, &wl)
     }
 
-    /// On the CPU.
-    pub(super) fn matmul_on_cpu(
+    /// The outputs on the CPU.
+    pub(super) fn outputs_on_cpu(
         &self,
-        xs: &CpuStorage,
-        xl: &Layout,
-        weight: &CpuStorage,
-        wl: &Layout,
+        (xs, xl): (&CpuStorage, &Layout),
+        (weight, wl): (&CpuStorage, &Layout),
+        bias: Option<(&CpuStorage, &Layout)>,
     ) -> Result<CpuStorage> {
+        let all = [(xs, xl), (weight, wl)].into_iter().chain(bias);
+        let dtype = weight.dtype();
+        if dense::serves(self) && all.clone().all(|(part, _)| part.dtype() == dtype) {
+            bias.map_or(Ok(()), |(_, bl)| self.check_bias(bl))?;
+            match dtype {
+                DType::F32 => return self.directly(all).map(CpuStorage::F32),
+                DType::F64 => return self.directly(all).map(CpuStorage::F64),
+                _ => {}
+            }
+        }
         let [xl, wl] = self.sides(xl, wl)?;
-        gemm::matmul((xs, &xl), (weight, &wl))
+        let mut ys = gemm::matmul((xs, &xl), (weight, &wl))?;
+        if let Some((bias, bl)) = bias {
+            self.add_bias_in_place(&mut ys, bias, bl)?;
+        }
+        Ok(ys)
     }
 
-    fn check_bias(&self, bl: &Layout) -> Result<()> {
+    fn directly<'a, T: Scalar>(
+        &self,
+        parts: impl Iterator<Item = (&'a CpuStorage, &'a Layout)>,
+    ) -> Result<Vec<T>> {
+        let values = parts.map(|(part, layout)| Ok(&part.as_slice()?[layout.start_offset()..]));
+        let parts = values.collect::<Result<Vec<&[T]>>>()?;
+        let (xs, weight, bias) = (parts[0], parts[1], parts.get(2).copied());
+        Ok(Layer { sizes: *self, xs, weight, bias }.outputs())
+    }
+
+    pub(super) fn check_bias(&self, bl: &Layout) -> Result<()> {
         let (found, expected) = (bl.shape().elem_count(), self.sets * self.outputs);
         if found != expected {
             bail!("linear: the bias has {found} values, expected {expected}");
@@ -112,7 +148,7 @@ impl Sizes {
     }
 
     /// Adds the bias on a device: one broadcast addition.
-    pub(super) fn add_bias<S: BackendStorage>(&self, ys: &S, bias: &S, bl: &Layout) -> Result<S> {
+    fn add_bias<S: BackendStorage>(&self, ys: &S, bias: &S, bl: &Layout) -> Result<S> {
         self.check_bias(bl)?;
         let shape = Shape::from((self.sets, self.rows, self.outputs));
         let bias_layout =
@@ -122,12 +158,7 @@ impl Sizes {
     }
 
     /// Adds the bias on the CPU, in place.
-    pub(super) fn add_bias_in_place(
-        &self,
-        ys: &mut CpuStorage,
-        bias: &CpuStorage,
-        bl: &Layout,
-    ) -> Result<()> {
+    fn add_bias_in_place(&self, ys: &mut CpuStorage, bias: &CpuStorage, bl: &Layout) -> Result<()> {
         self.check_bias(bl)?;
         let start = bl.start_offset();
         match (ys, bias) {
@@ -188,10 +219,7 @@ impl Backward {
 
     /// Of the weight, `[G, out, in]`.
     pub(super) fn of_weight(&self) -> Result<Tensor> {
-        match self.rows() {
-            Some((grad, xs)) => outer(grad, xs),
-            None => matmul(&self.grad.transpose(1, 2)?, &self.xs),
-        }
+        product_over_rows(&self.grad, &self.xs)
     }
 
     /// The same in the weight's shape, where something asks for it.
@@ -199,9 +227,11 @@ impl Backward {
         weight.track_op().then(|| self.of_weight()?.reshape(weight.shape())).transpose()
     }
 
-    /// Where each set met one row, the rows whose products are the weight's gradient.
-    pub(super) fn rows(&self) -> Option<(&Tensor, &Tensor)> {
-        (self.sizes.rows == 1).then_some((&self.grad, &self.xs))
+    /// The two sides whose product is the weight's gradient, where they are no more than it.
+    pub(super) fn factors(&self) -> Option<(&Tensor, &Tensor)> {
+        let Sizes { rows, inputs, outputs, .. } = self.sizes;
+        let fewer = rows == 1 || rows * (inputs + outputs) <= inputs * outputs;
+        fewer.then_some((&self.grad, &self.xs))
     }
 
     /// Of the bias, `[G, out]`, the sum over rows: on the CPU directly, or as a product, since candle's
@@ -233,6 +263,15 @@ impl Backward {
         })?;
         Tensor::from_vec(sums, (sets, outputs), &Device::Cpu)
     }
+}
+
+/// `leftᵀ · right` of each set, `left [G, rows, m]` and `right [G, rows, n]` to `[G, m, n]`, without a
+/// node of the graph.
+pub(super) fn product_over_rows(left: &Tensor, right: &Tensor) -> Result<Tensor> {
+    if left.dim(1)? == 1 {
+        return outer(left, right);
+    }
+    matmul(&left.transpose(1, 2)?, right)
 }
 
 /// The gradients of input and weight, each where something asks for it.
@@ -268,7 +307,7 @@ impl CustomOp2 for Linear {
         wl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = Sizes::new(xl.dims(), wl.dims())?;
-        Ok((sizes.matmul_on_cpu(xs, xl, weight, wl)?, sizes.output(xl.dims())))
+        Ok((sizes.outputs_on_cpu((xs, xl), (weight, wl), None)?, sizes.output(xl.dims())))
     }
 
     fn cuda_fwd(
@@ -279,7 +318,7 @@ impl CustomOp2 for Linear {
         wl: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
         let sizes = Sizes::new(xl.dims(), wl.dims())?;
-        Ok((sizes.matmul(xs, xl, weight, wl)?, sizes.output(xl.dims())))
+        Ok((sizes.outputs((xs, xl), (weight, wl), None)?, sizes.output(xl.dims())))
     }
 
     fn metal_fwd(
@@ -290,7 +329,7 @@ impl CustomOp2 for Linear {
         wl: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
         let sizes = Sizes::new(xl.dims(), wl.dims())?;
-        Ok((sizes.matmul(xs, xl, weight, wl)?, sizes.output(xl.dims())))
+        Ok((sizes.outputs((xs, xl), (weight, wl), None)?, sizes.output(xl.dims())))
     }
 
     fn bwd(
@@ -319,8 +358,7 @@ impl CustomOp3 for Linear {
         bl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = Sizes::new(xl.dims(), wl.dims())?;
-        let mut ys = sizes.matmul_on_cpu(xs, xl, weight, wl)?;
-        sizes.add_bias_in_place(&mut ys, bias, bl)?;
+        let ys = sizes.outputs_on_cpu((xs, xl), (weight, wl), Some((bias, bl)))?;
         Ok((ys, sizes.output(xl.dims())))
     }
 
@@ -334,8 +372,8 @@ impl CustomOp3 for Linear {
         bl: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
         let sizes = Sizes::new(xl.dims(), wl.dims())?;
-        let ys = sizes.matmul(xs, xl, weight, wl)?;
-        Ok((sizes.add_bias(&ys, bias, bl)?, sizes.output(xl.dims())))
+        let ys = sizes.outputs((xs, xl), (weight, wl), Some((bias, bl)))?;
+        Ok((ys, sizes.output(xl.dims())))
     }
 
     fn metal_fwd(
@@ -348,8 +386,8 @@ impl CustomOp3 for Linear {
         bl: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
         let sizes = Sizes::new(xl.dims(), wl.dims())?;
-        let ys = sizes.matmul(xs, xl, weight, wl)?;
-        Ok((sizes.add_bias(&ys, bias, bl)?, sizes.output(xl.dims())))
+        let ys = sizes.outputs((xs, xl), (weight, wl), Some((bias, bl)))?;
+        Ok((ys, sizes.output(xl.dims())))
     }
 
     fn bwd(

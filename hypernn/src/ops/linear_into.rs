@@ -25,17 +25,20 @@ struct LinearInto {
     bias: Option<(Tensor, Sink)>,
 }
 
-/// The forward on one kind of storage: `$matmul` gives the product, `$add` its sum with the bias.
+/// The forward on one kind of storage: `$outputs` computes it with the storage and layout of the bias, if
+/// any.
 macro_rules! forward {
-    ($self:ident, $kind:ident, ($xs:ident, $xl:ident), ($weight:ident, $wl:ident), $matmul:ident, $add:expr) => {{
+    ($self:ident, $kind:ident, ($xl:ident, $wl:ident), $outputs:expr) => {{
         let sizes = Sizes::new($xl.dims(), $wl.dims())?;
-        let ys = sizes.$matmul($xs, $xl, $weight, $wl)?;
-        let Some((bias, _)) = &$self.bias else { return Ok((ys, sizes.output($xl.dims()))) };
-        let (storage, layout) = bias.storage_and_layout();
-        let Storage::$kind(bias) = &*storage else {
-            bail!("linear: the bias is on another device than the weight");
+        let bias = $self.bias.as_ref().map(|(bias, _)| bias.storage_and_layout());
+        let bias = match &bias {
+            None => None,
+            Some((storage, layout)) => match &**storage {
+                Storage::$kind(bias) => Some((bias, *layout)),
+                _ => bail!("linear: the bias is on another device than the weight"),
+            },
         };
-        Ok(($add(&sizes, ys, bias, layout)?, sizes.output($xl.dims())))
+        Ok(($outputs(&sizes, bias)?, sizes.output($xl.dims())))
     }};
 }
 
@@ -53,11 +56,9 @@ impl CustomOp3 for LinearInto {
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let add = |sizes: &Sizes, mut ys: CpuStorage, bias: &CpuStorage, layout: &Layout| {
-            sizes.add_bias_in_place(&mut ys, bias, layout)?;
-            Ok::<_, candle_core::Error>(ys)
-        };
-        forward!(self, Cpu, (xs, xl), (weight, wl), matmul_on_cpu, add)
+        forward!(self, Cpu, (xl, wl), |sizes: &Sizes, bias| {
+            sizes.outputs_on_cpu((xs, xl), (weight, wl), bias)
+        })
     }
 
     fn cuda_fwd(
@@ -69,10 +70,9 @@ impl CustomOp3 for LinearInto {
         _: &CudaStorage,
         _: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        let add = |sizes: &Sizes, ys: CudaStorage, bias: &CudaStorage, layout: &Layout| {
-            sizes.add_bias(&ys, bias, layout)
-        };
-        forward!(self, Cuda, (xs, xl), (weight, wl), matmul, add)
+        forward!(self, Cuda, (xl, wl), |sizes: &Sizes, bias| {
+            sizes.outputs((xs, xl), (weight, wl), bias)
+        })
     }
 
     fn metal_fwd(
@@ -84,10 +84,9 @@ impl CustomOp3 for LinearInto {
         _: &MetalStorage,
         _: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
-        let add = |sizes: &Sizes, ys: MetalStorage, bias: &MetalStorage, layout: &Layout| {
-            sizes.add_bias(&ys, bias, layout)
-        };
-        forward!(self, Metal, (xs, xl), (weight, wl), matmul, add)
+        forward!(self, Metal, (xl, wl), |sizes: &Sizes, bias| {
+            sizes.outputs((xs, xl), (weight, wl), bias)
+        })
     }
 
     fn bwd(
@@ -99,8 +98,8 @@ impl CustomOp3 for LinearInto {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let backward = Backward::new(xs, weight, grad)?;
-        let mut token = match backward.rows() {
-            Some((grad, xs)) => self.weight.file_outer(grad.clone(), xs.clone())?,
+        let mut token = match backward.factors() {
+            Some((grad, xs)) => self.weight.file_product(grad.clone(), xs.clone())?,
             None => self.weight.file(backward.of_weight()?)?,
         };
         if let Some((_, sink)) = &self.bias {

@@ -7,6 +7,7 @@ pub(crate) mod adam_w;
 pub(crate) mod adopt;
 pub(crate) mod convolution;
 pub(crate) mod convolved;
+mod dense;
 mod direct;
 pub(crate) mod gain;
 mod gemm;

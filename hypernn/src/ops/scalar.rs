@@ -1,8 +1,8 @@
 //! Passes over values on the CPU, written directly: candle's general map is several times slower.
 
-use std::ops::{Add, AddAssign, Mul};
+use std::ops::{Add, AddAssign, Mul, Range};
 
-use candle_core::{DType, Result, Storage, Tensor, WithDType, bail};
+use candle_core::{DType, Result, Storage, StorageRef, Tensor, WithDType, bail};
 use pulp::NullaryFnOnce;
 #[cfg(target_arch = "x86_64")]
 use pulp::x86::V3;
@@ -24,12 +24,6 @@ pub(super) trait Scalar:
 
     /// The hyperbolic tangent.
     fn tanh(self) -> Self;
-
-    /// `out = scale × values`.
-    fn scale(out: &mut [Self], values: &[Self], scale: f64) {
-        let scale = Self::of(scale);
-        wide(|| out.iter_mut().zip(values).for_each(|(out, &value)| *out = value * scale));
-    }
 
     /// The sum, in several running sums: one alone waits for each addition.
     fn sum(values: &[Self]) -> Self {
@@ -158,14 +152,30 @@ impl<T: Scalar> NullaryFnOnce for Dot<'_, T> {
 
 /// Looks at the values of a contiguous tensor on the CPU.
 pub(super) fn values<T: Scalar, R>(tensor: &Tensor, look: impl FnOnce(&[T]) -> R) -> Result<R> {
-    let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cpu(storage) = &*storage else {
-        bail!("the values moved to another device");
-    };
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        bail!("the values are not contiguous");
-    };
-    Ok(look(&storage.as_slice::<T>()?[start..end]))
+    Ok(look(Held::new(tensor)?.values()?))
+}
+
+/// A contiguous tensor on the CPU, held so that its values can be looked at.
+pub(super) struct Held<'a> {
+    storage: StorageRef<'a>,
+    place: Range<usize>,
+}
+
+impl<'a> Held<'a> {
+    pub(super) fn new(tensor: &'a Tensor) -> Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("the values are not contiguous");
+        };
+        Ok(Self { storage, place: start..end })
+    }
+
+    pub(super) fn values<T: Scalar>(&self) -> Result<&[T]> {
+        let Storage::Cpu(storage) = &*self.storage else {
+            bail!("the values moved to another device");
+        };
+        Ok(&storage.as_slice::<T>()?[self.place.clone()])
+    }
 }
 
 /// Whether these passes serve a tensor; elsewhere candle's own operations do.

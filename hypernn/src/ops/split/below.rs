@@ -27,10 +27,9 @@ pub(super) fn below_linear(
 /// Below shared rows and the gains of each set: the gradients of rows, gains and bias.
 pub(super) fn below_scaled(
     [shared, gains, bias]: [&Tensor; 3],
-    parts: &Parts,
     ledger: &Arc<Ledger>,
 ) -> Result<Tensor> {
-    let kind = Kind::Scaled(parts.clone());
+    let kind = Kind::Scaled(Parts::new(shared, gains, bias)?);
     shared.apply_op3(gains, bias, Below { kind, ledger: ledger.clone() })
 }
 

@@ -7,14 +7,15 @@ use std::thread::ThreadId;
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::Segment;
-use crate::ops::outer::{outer, outer_into};
+use crate::ops::linear::product_over_rows;
+use crate::ops::outer::outer_into;
 use crate::ops::scalar::{Scalar, values, wide};
 
 /// Gradients of the slices, of each backward pass that is under way.
 pub(super) struct Ledger {
-    sets: usize,
+    pub(super) sets: usize,
     /// Values per set, surplus included.
-    width: usize,
+    pub(super) width: usize,
     pub(super) segments: Arc<[Segment]>,
     /// Of the generated values: tensors may have another.
     dtype: DType,
@@ -39,9 +40,9 @@ struct Pass {
 pub(super) enum Filed {
     /// Of the segment's number of values per set.
     Whole(Tensor),
-    /// Of a weight that met one row per set: `[sets, 1, m]` and `[sets, 1, n]`, whose product is
-    /// computed where it is used, one set after the other.
-    Outer(Tensor, Tensor),
+    /// Of a weight that met a few rows per set: `left [sets, rows, m]` and `right [sets, rows, n]`, whose
+    /// product over the rows is computed where it is used.
+    Product(Tensor, Tensor),
 }
 
 impl From<Tensor> for Filed {
@@ -54,21 +55,30 @@ impl Filed {
     fn to_dtype(&self, dtype: DType) -> Result<Self> {
         Ok(match self {
             Self::Whole(grad) => Self::Whole(grad.to_dtype(dtype)?),
-            Self::Outer(left, right) => Self::Outer(left.to_dtype(dtype)?, right.to_dtype(dtype)?),
+            Self::Product(left, right) => {
+                Self::Product(left.to_dtype(dtype)?, right.to_dtype(dtype)?)
+            }
+        })
+    }
+
+    pub(super) fn contiguous(&self) -> Result<Self> {
+        Ok(match self {
+            Self::Whole(grad) => Self::Whole(grad.contiguous()?),
+            Self::Product(left, right) => Self::Product(left.contiguous()?, right.contiguous()?),
         })
     }
 
     fn tensor(&self) -> Result<Tensor> {
         match self {
             Self::Whole(grad) => Ok(grad.clone()),
-            Self::Outer(left, right) => outer(left, right),
+            Self::Product(left, right) => product_over_rows(left, right),
         }
     }
 
     /// A tensor of the same dtype on the same device.
     fn like(&self) -> &Tensor {
         match self {
-            Self::Whole(grad) | Self::Outer(grad, _) => grad,
+            Self::Whole(grad) | Self::Product(grad, _) => grad,
         }
     }
 
@@ -83,27 +93,34 @@ impl Filed {
         len: usize,
         mut look: impl FnMut(usize, &[T]),
     ) -> Result<()> {
-        let (left, right) = match self {
-            Self::Whole(grad) => {
-                return values(&grad.contiguous()?, |grad: &[T]| {
-                    grad.chunks_exact(len).enumerate().for_each(|(set, grad)| look(set, grad));
-                });
-            }
-            Self::Outer(left, right) => (left.contiguous()?, right.contiguous()?),
-        };
-        let (m, n) = (left.dim(2)?, right.dim(2)?);
-        let mut product = Vec::with_capacity(len);
-        values(&left, |left: &[T]| {
-            values(&right, |right: &[T]| {
-                let sets = left.chunks_exact(m).zip(right.chunks_exact(n));
-                for (set, (left, right)) in sets.enumerate() {
-                    product.clear();
-                    wide(|| outer_into(&mut product, left, right));
-                    look(set, &product);
-                }
-            })
-        })?
+        match self {
+            Self::Product(left, right) if left.dim(1)? == 1 => each_outer(left, right, look),
+            grad => values(&grad.tensor()?.contiguous()?, |grad: &[T]| {
+                grad.chunks_exact(len).enumerate().for_each(|(set, grad)| look(set, grad));
+            }),
+        }
     }
+}
+
+/// Calls `look` with the product of one row by one row of each set.
+fn each_outer<T: Scalar>(
+    left: &Tensor,
+    right: &Tensor,
+    mut look: impl FnMut(usize, &[T]),
+) -> Result<()> {
+    let (left, right) = (left.contiguous()?, right.contiguous()?);
+    let (m, n) = (left.dim(2)?, right.dim(2)?);
+    let mut product = Vec::with_capacity(m * n);
+    values(&left, |left: &[T]| {
+        values(&right, |right: &[T]| {
+            let sets = left.chunks_exact(m).zip(right.chunks_exact(n));
+            for (set, (left, right)) in sets.enumerate() {
+                product.clear();
+                wide(|| outer_into(&mut product, left, right));
+                look(set, &product);
+            }
+        })
+    })?
 }
 
 impl Ledger {
@@ -185,20 +202,6 @@ impl Ledger {
         whole.map(Some)
     }
 
-    /// In one pass, where the values can be written directly.
-    fn written<T: Scalar>(&self, grads: &[Option<Filed>]) -> Result<Tensor> {
-        let mut out = vec![T::default(); self.sets * self.width];
-        for (segment, grad) in self.segments.iter().zip(grads) {
-            let Some(grad) = grad else { continue };
-            let len = segment.len();
-            grad.each_set(len, |set, grad: &[T]| {
-                let start = set * self.width + segment.offset;
-                T::scale(&mut out[start..start + len], grad, segment.scale);
-            })?;
-        }
-        Tensor::from_vec(out, (self.sets, self.width), &Device::Cpu)
-    }
-
     /// Of candle's operations, for every device and dtype.
     fn joined(&self, grads: &[Option<Filed>], like: &Tensor) -> Result<Tensor> {
         let zeros = |len| Tensor::zeros((self.sets, len), like.dtype(), like.device());
@@ -236,17 +239,43 @@ mod tests {
         Ledger::new((3, 12), Arc::new(segments), DType::F64)
     }
 
-    /// Both ways to the whole gradient agree: gaps, a surplus, scales, products and segments
-    /// without one.
+    /// Both ways to the whole gradient agree: gaps, a surplus, scales, products over one row and over
+    /// more, and segments without one.
     #[test]
     fn written_is_joined() -> Result<()> {
-        let product = Filed::Outer(random(&[3, 1, 2])?, random(&[3, 1, 3])?);
-        let grads = [Some(random(&[3, 2])?.into()), Some(product), None];
-        let written = ledger().written::<f64>(&grads)?;
-        let scale = [1., 1., 1., 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 2., 1., 1.];
-        let scale = Tensor::new(&scale, &Device::Cpu)?;
-        let joined = ledger().with_scale(Some(scale)).joined(&grads, &written)?;
-        assert_eq!(written.to_vec2::<f64>()?, joined.to_vec2::<f64>()?);
+        for rows in [1, 4] {
+            let product = Filed::Product(random(&[3, rows, 2])?, random(&[3, rows, 3])?);
+            let grads = [Some(random(&[3, 2])?.into()), Some(product), None];
+            let written = ledger().written::<f64>(&grads)?;
+            let scale = [1., 1., 1., 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 2., 1., 1.];
+            let scale = Tensor::new(&scale, &Device::Cpu)?;
+            let joined = ledger().with_scale(Some(scale)).joined(&grads, &written)?;
+            assert_close(&written, &joined)?;
+        }
+        Ok(())
+    }
+
+    /// Shared out among threads, in runs that cut tensors and products.
+    #[test]
+    fn many_values_are_written_in_runs() -> Result<()> {
+        let sizes = [300 * 500, 7, 200_000];
+        let mut width = 0;
+        let segments = sizes.map(|len| {
+            width += len;
+            Segment { offset: width - len, dims: vec![len], scale: 0.5, shift: 0. }
+        });
+        let ledger = Ledger::new((1, width), Arc::new(segments), DType::F64);
+        let product = Filed::Product(random(&[1, 3, 300])?, random(&[1, 3, 500])?);
+        let grads = [Some(product), None, Some(random(&[200_000])?.into())];
+        let written = ledger.written::<f64>(&grads)?;
+        let scale = Tensor::full(0.5, width, &Device::Cpu)?;
+        assert_close(&written, &ledger.with_scale(Some(scale)).joined(&grads, &written)?)
+    }
+
+    fn assert_close(found: &Tensor, expected: &Tensor) -> Result<()> {
+        assert_eq!(found.dims(), expected.dims());
+        let distance = (found - expected)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?;
+        assert!(distance < 1e-12, "{distance}");
         Ok(())
     }
 
@@ -254,15 +283,13 @@ mod tests {
     fn products_filed_more_than_once_are_added_up() -> Result<()> {
         let ledger = ledger();
         let (left, right, whole) = (random(&[3, 1, 2])?, random(&[3, 1, 3])?, random(&[3, 2, 3])?);
-        let product = Filed::Outer(left.clone(), right.clone());
+        let product = Filed::Product(left.clone(), right.clone());
         let alive = ledger.file(1, product.clone())?;
         assert!(alive.is_some());
         assert!(ledger.file(1, whole.clone().into())?.is_none());
         assert!(ledger.file(1, product)?.is_none());
         let expected = (whole + (left.transpose(1, 2)?.matmul(&right)? * 2.)?)?;
         let found = ledger.settle()[1].as_ref().map(Filed::tensor).transpose()?;
-        let distance = (found.unwrap_or(expected.zeros_like()?) - &expected)?.abs()?;
-        assert!(distance.flatten_all()?.max(0)?.to_scalar::<f64>()? < 1e-12);
-        Ok(())
+        assert_close(&found.unwrap_or(expected.zeros_like()?), &expected)
     }
 }

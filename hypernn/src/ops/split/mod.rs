@@ -10,11 +10,13 @@
 //!                                          └──► …
 //! ```
 //!
-//! `Slice` reads its values past the graph, so that they are copied once, scaled and
-//! shifted on the way; elsewhere than on the CPU, `whole` gives views instead. Its backward files the gradient and gives `Below` a zero once, so that
-//! candle reaches that node, after all slices. A tensor that the loss does not reach counts as zero.
+//! `Slice` gets its values past the graph, from `cut`, which writes them once, scaled and shifted;
+//! elsewhere than on the CPU, `whole` gives views instead. Its backward files the gradient and gives
+//! `Below` a zero once, so that candle reaches that node, after all slices. A tensor that the loss does not
+//! reach counts as zero.
 
 mod below;
+mod cut;
 mod ledger;
 mod pattern;
 mod pieces;
@@ -22,21 +24,21 @@ mod scaled;
 mod sink;
 mod slice;
 mod whole;
+mod written;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use candle_core::{D, Result, Shape, Tensor};
+use candle_core::{CpuStorage, Result, Shape, Tensor};
 
 use crate::generator::{GeneratorOutput, Rows};
-use crate::ops::linear::linear;
 use crate::ops::scalar::is_direct;
 use below::{below_linear, below_scaled, below_values};
+use cut::Sets;
 use ledger::Ledger;
 pub(crate) use pattern::Pattern;
-use scaled::Parts;
 pub use sink::Sink;
 pub(crate) use sink::Watch;
-use slice::{Slice, Source};
+use slice::Slice;
 pub(crate) use whole::split_whole;
 
 /// One tensor of the target: `shift + scale × generated[offset..offset + len]`.
@@ -95,12 +97,7 @@ pub(crate) fn split(
     if !rows.tensors().all(in_place) {
         return split_whole(rows, sets, pattern);
     }
-    match rows {
-        Rows::Scaled { shared, gains, bias } => {
-            split_scaled([shared, gains, bias], sets, pattern.segments.clone())
-        }
-        rows => split_rows(rows, sets, pattern.segments.clone()),
-    }
+    split_direct(rows, sets, pattern.segments.clone())
 }
 
 /// Cuts `[sets, dims…]` into a tensor `[dims…]` per set.
@@ -114,28 +111,26 @@ pub(crate) fn unstack(tensor: &Tensor) -> Result<Vec<Tensor>> {
 }
 
 impl Cuts {
-    fn untracked(tensors: impl Iterator<Item = Result<Tensor>>) -> Result<Self> {
-        Ok(Self { tensors: tensors.collect::<Result<_>>()?, sinks: Vec::new(), watch: None })
+    fn untracked(tensors: Vec<Tensor>) -> Self {
+        Self { tensors, sinks: Vec::new(), watch: None }
     }
 
+    /// Nodes of these values.
     fn sliced(
         below: &Tensor,
         ledger: &Arc<Ledger>,
         sets: Option<usize>,
-        source: &Source,
+        values: Vec<CpuStorage>,
     ) -> Result<Self> {
-        let indices = 0..ledger.segments.len();
-        let slice = |index| {
-            let (ledger, source) = (ledger.clone(), source.clone());
-            below.apply_op1(Slice { ledger, index, sets, source })
+        let slice = |(index, values): (usize, CpuStorage)| {
+            let (shape, values) = (ledger.segments[index].shape(sets), Mutex::new(Some(values)));
+            below.apply_op1(Slice { ledger: ledger.clone(), index, shape, values })
         };
         let sink =
             |index| Sink { ledger: ledger.clone(), index, below: below.clone(), of_view: false };
-        Ok(Self {
-            tensors: indices.clone().map(slice).collect::<Result<_>>()?,
-            sinks: indices.map(sink).collect(),
-            watch: Some(Watch(ledger.clone())),
-        })
+        let tensors = values.into_iter().enumerate().map(slice).collect::<Result<Vec<_>>>()?;
+        let sinks = (0..tensors.len()).map(sink).collect();
+        Ok(Self { tensors, sinks, watch: Some(Watch(ledger.clone())) })
     }
 
     /// A tensor whose gradient goes to the ledger.
@@ -145,51 +140,25 @@ impl Cuts {
     }
 }
 
-fn split_rows(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Result<Cuts> {
-    // Without gradients tensors are views, which a bias can't be added to on the way.
-    let (values, bias) = match rows.detach() {
-        Rows::Linear { inputs, weight, bias } if rows.track_op() => {
-            (linear(&inputs, &weight, None)?, Some(bias.contiguous()?))
-        }
-        rows => (rows.values()?.contiguous()?, None),
-    };
-    let values = match sets {
-        None => values.flatten_all()?,
-        Some(sets) => values.reshape((sets, ()))?,
-    };
-    let width = values.dim(D::Minus1)?;
-    check_width(width, &segments)?;
+fn split_direct(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Result<Cuts> {
+    let of_sets = Sets::of(rows, sets.unwrap_or(1))?;
+    check_width(of_sets.width, &segments)?;
     if !rows.track_op() {
-        return Cuts::untracked(segments.iter().map(|segment| view(&values, sets, segment)));
+        return Ok(Cuts::untracked(of_sets.tensors(rows, sets, &segments)?));
     }
-    let ledger = Arc::new(Ledger::new((sets.unwrap_or(1), width), segments, values.dtype()));
-    let below = below(rows, &ledger)?;
-    Cuts::sliced(&below, &ledger, sets, &Source::Values { values, bias })
+    let values = of_sets.cut(rows, &segments)?;
+    let ledger = Ledger::new((of_sets.count, of_sets.width), segments, rows.dtype());
+    let ledger = Arc::new(ledger);
+    Cuts::sliced(&below(rows, &ledger)?, &ledger, sets, values)
 }
 
-/// The node below the tensors that are cut from rows.
+/// The node below all tensors.
 fn below(rows: &Rows, ledger: &Arc<Ledger>) -> Result<Tensor> {
     match rows {
         Rows::Linear { inputs, weight, bias } => below_linear([inputs, weight, bias], ledger),
-        rows => below_values(&rows.values()?, ledger),
+        Rows::Scaled { shared, gains, bias } => below_scaled([shared, gains, bias], ledger),
+        Rows::Values(values) => below_values(values, ledger),
     }
-}
-
-fn split_scaled(
-    tensors: [&Tensor; 3],
-    sets: Option<usize>,
-    segments: Arc<[Segment]>,
-) -> Result<Cuts> {
-    let [shared, gains, bias] = tensors;
-    let parts = Parts::new(shared, gains, bias)?;
-    check_width(parts.width(), &segments)?;
-    if !tensors.iter().any(|tensor| tensor.track_op()) {
-        return Cuts::untracked(segments.iter().map(|segment| parts.view(sets, segment)));
-    }
-    let ledger = Ledger::new((sets.unwrap_or(1), parts.width()), segments, parts.shared.dtype());
-    let ledger = Arc::new(ledger);
-    let below = below_scaled(tensors, &parts, &ledger)?;
-    Cuts::sliced(&below, &ledger, sets, &Source::Scaled(parts))
 }
 
 /// A user's generator may give too few values.
@@ -199,16 +168,6 @@ fn check_width(found: usize, segments: &[Segment]) -> Result<()> {
         candle_core::bail!("the generator gave {found} values, expected at least {needed}");
     }
     Ok(())
-}
-
-/// Without gradients a tensor is a view of the vector, or one pass over its values.
-fn view(values: &Tensor, sets: Option<usize>, segment: &Segment) -> Result<Tensor> {
-    let window = values.narrow(D::Minus1, segment.offset, segment.len())?;
-    let window = window.reshape(segment.shape(sets))?;
-    if segment.is_plain() {
-        return Ok(window);
-    }
-    window.affine(segment.scale, segment.shift)
 }
 
 #[cfg(test)]
@@ -251,7 +210,11 @@ mod tests {
         let expected = loss(&narrowed)?.backward()?;
         let direct = split(output, sets, &pattern())?;
         let whole = split_whole(&output.rows, sets, &pattern())?;
-        for cut in [direct.tensors.clone(), whole.tensors.clone(), tracked(&whole)?] {
+        let (direct, whole) = (
+            [direct.tensors.clone(), tracked(&direct)?],
+            [whole.tensors.clone(), tracked(&whole)?],
+        );
+        for cut in direct.into_iter().chain(whole) {
             let found = loss(&cut)?.backward()?;
             for (expected, found) in narrowed.iter().zip(&cut) {
                 assert_close(expected, found)?;

@@ -28,20 +28,7 @@ impl Parts {
         Ok(Self { shared: part(shared)?, gains: part(gains)?, bias: part(bias)? })
     }
 
-    /// Values per set, surplus included.
-    pub(super) fn width(&self) -> usize {
-        self.shared.elem_count()
-    }
-
     /// A segment of every set.
-    pub(super) fn view(&self, sets: Option<usize>, segment: &Segment) -> Result<Tensor> {
-        let shape = segment.shape(sets);
-        match self.shared.dtype() {
-            DType::F64 => Tensor::from_vec(self.cut::<f64>(segment)?, shape, &Device::Cpu),
-            _ => Tensor::from_vec(self.cut::<f32>(segment)?, shape, &Device::Cpu),
-        }
-    }
-
     pub(super) fn cut<T: Scalar>(&self, segment: &Segment) -> Result<Vec<T>> {
         let (sets, rows) = self.gains.dims2()?;
         self.with_values(|shared: &[T], gains, bias| {

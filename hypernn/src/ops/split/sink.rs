@@ -48,10 +48,10 @@ impl Sink {
         self.file_as(grad.into())
     }
 
-    /// Files a gradient that is the product of `left [sets, 1, m]` and `right [sets, 1, n]`, for a
-    /// tensor `[sets, m, n]`.
-    pub(crate) fn file_outer(&self, left: Tensor, right: Tensor) -> Result<Option<Tensor>> {
-        self.file_as(Filed::Outer(left, right))
+    /// Files a gradient that is `leftᵀ · right` of each set, for `left [sets, rows, m]`,
+    /// `right [sets, rows, n]` and a tensor `[sets, m, n]`.
+    pub(crate) fn file_product(&self, left: Tensor, right: Tensor) -> Result<Option<Tensor>> {
+        self.file_as(Filed::Product(left, right))
     }
 
     fn file_as(&self, grad: Filed) -> Result<Option<Tensor>> {

@@ -37,7 +37,7 @@ pub(crate) fn split_whole(rows: &Rows, sets: Option<usize>, pattern: &Pattern) -
     let whole = pattern.apply(&values, &factors)?;
     let views = pattern.segments.iter().map(|segment| view(&whole, sets, segment));
     if !rows.track_op() {
-        return Cuts::untracked(views);
+        return Ok(Cuts::untracked(views.collect::<Result<_>>()?));
     }
     let size = (sets.unwrap_or(1), width);
     let ledger = Ledger::new(size, pattern.segments.clone(), values.dtype());
