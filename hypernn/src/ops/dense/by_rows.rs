@@ -1,14 +1,12 @@
 //! The rows are packed, so that vectors lie along the rows of an output, and the weight is read where it
 //! lies.
 
-use std::ops::Range;
-
 use super::{Layer, Offsets};
 use crate::ops::linear::Sizes;
 use crate::ops::panels::{Panels, Side, widest};
 use crate::ops::pool::{self, Places};
 use crate::ops::scalar::{Scalar, wide};
-use crate::ops::transpose::TILE;
+use crate::ops::transpose::transpose;
 
 /// Outputs that are computed for all rows before they are written.
 const BLOCK: usize = 48;
@@ -37,14 +35,19 @@ fn write<T: Scalar>(
     bias: Option<&[T]>,
 ) {
     let (packed, zeros) = (Panels::pack(xs), vec![T::default(); widest::<T>()]);
-    let mut sums = Vec::new();
+    let (mut sums, mut turned) = (Vec::new(), Vec::new());
     for (index, columns) in weight.columns.chunks(BLOCK).enumerate() {
-        let bias = bias.map(|bias| &bias[index * BLOCK..][..columns.len()]);
+        let outputs = columns.len();
+        let bias = bias.map(|bias| &bias[index * BLOCK..][..outputs]);
         for panel in packed.iter() {
-            sums.resize(columns.len() * panel.width, T::default());
+            sums.resize(outputs * panel.width, T::default());
             panel.product(&mut sums, &zeros[..panel.width], Side { columns, ..weight });
             add_bias(&mut sums, panel.width, bias);
-            append_columns(&mut places[panel.columns], &sums, panel.width);
+            let lines: Vec<_> = (0..outputs).map(|output| output * panel.width).collect();
+            turned.resize(outputs * panel.width, T::default());
+            transpose(&mut turned, outputs, (&sums, &lines), panel.columns.len());
+            let rows = places[panel.columns].iter_mut().zip(turned.chunks_exact(outputs));
+            rows.for_each(|(places, outputs)| places.extend_from_slice(outputs));
         }
     }
 }
@@ -53,43 +56,4 @@ fn write<T: Scalar>(
 fn add_bias<T: Scalar>(sums: &mut [T], width: usize, bias: Option<&[T]>) {
     let lines = sums.chunks_exact_mut(width).zip(bias.unwrap_or_default());
     wide(|| lines.for_each(|(line, &bias)| line.iter_mut().for_each(|sum| *sum += bias)));
-}
-
-/// Appends each column of `[outputs, width]` to its row.
-fn append_columns<T: Scalar>(rows: &mut [Places<'_, T>], sums: &[T], width: usize) {
-    let outputs = sums.len() / width;
-    let in_tiles = outputs - outputs % TILE;
-    let (tiles, last) = rows.as_chunks_mut();
-    for (index, rows) in tiles.iter_mut().enumerate() {
-        for output in (0..in_tiles).step_by(TILE) {
-            append_tile(rows, &sums[output * width + index * TILE..], width);
-        }
-        append_values(rows, sums, (index * TILE, in_tiles..outputs), width);
-    }
-    append_values(last, sums, (tiles.len() * TILE, 0..outputs), width);
-}
-
-#[inline(always)]
-fn append_tile<T: Scalar>(rows: &mut [Places<'_, T>; TILE], sums: &[T], width: usize) {
-    let tile =
-        [four(sums), four(&sums[width..]), four(&sums[2 * width..]), four(&sums[3 * width..])];
-    rows.iter_mut().zip(&T::transposed(tile)).for_each(|(row, four)| row.extend_from_slice(four));
-}
-
-fn four<T: Scalar>(values: &[T]) -> [T; TILE] {
-    let mut four = [T::default(); TILE];
-    four.copy_from_slice(&values[..TILE]);
-    four
-}
-
-/// Appends some outputs of rows from the first on, one by one.
-fn append_values<T: Scalar>(
-    rows: &mut [Places<'_, T>],
-    sums: &[T],
-    (first, outputs): (usize, Range<usize>),
-    width: usize,
-) {
-    for (row, places) in rows.iter_mut().enumerate() {
-        places.extend(outputs.clone().map(|output| sums[output * width + first + row]));
-    }
 }
