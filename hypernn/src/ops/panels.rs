@@ -27,7 +27,7 @@ use super::transpose::{TILE, transpose};
 /// sixteen registers hold beside what is multiplied, and with four as many as thirty-two do.
 const SIDE_BY_SIDE: usize = 6;
 
-/// The same of the last, where there are so few.
+/// The same of the last, of which there are fewer.
 const FEW: usize = 4;
 
 /// Terms that are summed up for all columns before the next are: of a panel, what lies in the cache.
@@ -384,9 +384,18 @@ impl<T: Lanes, P: Put<T>> PutProduct<'_, T, P> {
             put.put::<S, V>(simd, e);
             put.put::<S, V>(simd, f);
         }
-        let mut sums = [*start; SIDE_BY_SIDE];
-        tiles.add_last(last, &mut sums[..last.len()]);
-        sums[..last.len()].iter().for_each(|&sums| put.put::<S, V>(simd, sums));
+        let (columns, last) = last.as_chunks::<FEW>();
+        for columns in columns {
+            let [a, b, c, d] = tiles.summed(columns, [*start; FEW]);
+            put.put::<S, V>(simd, a);
+            put.put::<S, V>(simd, b);
+            put.put::<S, V>(simd, c);
+            put.put::<S, V>(simd, d);
+        }
+        let mut sums = [*start; FEW];
+        let sums = &mut sums[..last.len()];
+        tiles.add_last(last, sums);
+        sums.iter().for_each(|&sums| put.put::<S, V>(simd, sums));
     }
 }
 
@@ -421,35 +430,33 @@ impl<S: Simd, T: Lanes, const V: usize> Tiles<'_, S, T, V> {
     /// Adds to places, or, where there is a start, to that.
     #[inline(always)]
     fn add(&self, places: &mut [Row<T, S, V>], start: Option<&Row<T, S, V>>) {
-        let (tiles, last_places) = places.as_chunks_mut::<SIDE_BY_SIDE>();
-        let (columns, last) = self.right.columns.as_chunks::<SIDE_BY_SIDE>();
+        let (tiles, few) = places.as_chunks_mut::<SIDE_BY_SIDE>();
+        let (columns, of_few) = self.right.columns.as_chunks::<SIDE_BY_SIDE>();
         for (sums, columns) in tiles.iter_mut().zip(columns) {
             let from = start.map_or(*sums, |start| [*start; SIDE_BY_SIDE]);
             *sums = self.summed(columns, from);
         }
-        start.into_iter().for_each(|start| last_places.fill(*start));
-        self.add_last(last, last_places);
+        let (few, last) = few.as_chunks_mut::<FEW>();
+        let (columns, of_last) = of_few.as_chunks::<FEW>();
+        for (sums, columns) in few.iter_mut().zip(columns) {
+            let from = start.map_or(*sums, |start| [*start; FEW]);
+            *sums = self.summed(columns, from);
+        }
+        start.into_iter().for_each(|start| last.fill(*start));
+        self.add_last(of_last, last);
     }
 
-    /// Of fewer columns than a tile has, of which there may be none.
+    /// Of fewer columns still, of which there may be none.
     #[inline(always)]
     fn add_last(&self, columns: &[usize], sums: &mut [Row<T, S, V>]) {
-        match columns.len() {
-            0 => {}
-            1..=FEW => self.add_few::<FEW>(columns, sums),
-            _ => self.add_few::<SIDE_BY_SIDE>(columns, sums),
-        }
-    }
-
-    #[inline(always)]
-    fn add_few<const N: usize>(&self, columns: &[usize], sums: &mut [Row<T, S, V>]) {
-        let (mut all, mut from) = ([columns[0]; N], [sums[0]; N]);
+        let ([first, ..], [sum, ..]) = (columns, &*sums) else { return };
+        let (mut all, mut from) = ([*first; FEW], [*sum; FEW]);
         all[..columns.len()].copy_from_slice(columns);
         from[..columns.len()].copy_from_slice(sums);
         sums.copy_from_slice(&self.summed(&all, from)[..columns.len()]);
     }
 
-    /// The sums with the products of all terms, for columns of the right side.
+    /// The sums with the products of all terms, for some of the right side's columns.
     #[inline(always)]
     fn summed<const N: usize>(
         &self,

@@ -9,7 +9,7 @@ use crate::ops::scalar::{Scalar, wide};
 use crate::ops::transpose::transpose;
 
 /// Outputs that are computed for all rows before they are written.
-const BLOCK: usize = 48;
+const BLOCK: usize = 64;
 
 impl<T: Scalar> Layer<'_, T> {
     /// `[G, rows, out]`.

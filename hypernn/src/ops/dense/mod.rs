@@ -20,16 +20,16 @@ use super::scalar::Scalar;
 /// The least rows and outputs: of fewer, most lanes of a vector would be empty.
 const LEAST: usize = 8;
 
-/// `xs [G, rows, in]`, `weight [G, out, in]` and `bias [G, out]`, contiguous.
+/// Multiplications below which to prepare takes as long as they do.
+const LEAST_PRODUCTS: usize = 1 << 18;
+
+/// `xs [G, rows, in]`, `weight [G, out, in]` and `bias [G, out]`, row-major.
 pub(super) struct Layer<'a, T> {
     pub(super) sizes: Sizes,
     pub(super) xs: &'a [T],
     pub(super) weight: &'a [T],
     pub(super) bias: Option<&'a [T]>,
 }
-
-/// Multiplications below which to prepare takes as long as they do.
-const LEAST_PRODUCTS: usize = 1 << 18;
 
 /// Whether a product is computed here.
 pub(super) fn serves(sizes: &Sizes) -> bool {
