@@ -23,7 +23,7 @@ use super::scalar::Scalar;
 pub(super) const DIRECT: bool = !cfg!(any(feature = "mkl", feature = "accelerate"));
 
 /// The least of rows or columns that one thread takes: a part of few spends its time on the other side.
-const LEAST: usize = 16;
+pub(super) const LEAST: usize = 16;
 
 /// A matrix among values: its size, and the steps from one row and column to the next.
 #[derive(Clone, Copy)]

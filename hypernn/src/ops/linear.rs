@@ -64,6 +64,11 @@ impl Sizes {
         self.sets * self.rows * self.outputs
     }
 
+    /// Whether inputs and outputs together are no more values than the weight.
+    pub(super) fn sides_are_fewer(&self) -> bool {
+        self.rows * (self.inputs + self.outputs) <= self.inputs * self.outputs
+    }
+
     /// `[…, out]` for an input `[…, in]`.
     pub(super) fn output(&self, xs: &[usize]) -> Shape {
         let mut dims = xs.to_vec();
@@ -229,8 +234,7 @@ impl Backward {
 
     /// The two sides whose product is the weight's gradient, where they are no more than it.
     pub(super) fn factors(&self) -> Option<(&Tensor, &Tensor)> {
-        let Sizes { rows, inputs, outputs, .. } = self.sizes;
-        let fewer = rows == 1 || rows * (inputs + outputs) <= inputs * outputs;
+        let fewer = self.sizes.rows == 1 || self.sizes.sides_are_fewer();
         fewer.then_some((&self.grad, &self.xs))
     }
 

@@ -194,6 +194,11 @@ impl<'a, T: Lanes> Side<'a, T> {
     }
 }
 
+/// The first so many multiples of a step.
+pub(super) fn steps(count: usize, step: usize) -> Vec<usize> {
+    (0..count).map(|i| i * step).collect()
+}
+
 /// What the machine has: numbers in a vector, and the most vectors of a panel.
 #[derive(Clone, Copy, Debug)]
 struct Vectors {
@@ -294,7 +299,8 @@ impl<T: Lanes> Panel<'_, T> {
 
     /// Gives the product with a right side to `put`, some rows at a time, each added to `start`.
     pub(super) fn put_product(&self, start: &[T], right: Side<'_, T>, put: impl Put<T>) {
-        Arch::new().dispatch(PutProduct { start, panel: self, right, put });
+        let to = RowByRow { start, put };
+        Arch::new().dispatch(Product { panel: self, right, to });
     }
 
     /// Adds the product to what is in `out`.
@@ -307,22 +313,27 @@ impl<T: Lanes> Panel<'_, T> {
         out: &'a mut [T],
         start: Option<&'a [T]>,
         right: Side<'a, T>,
-    ) -> AddProduct<'a, T> {
+    ) -> Product<'a, T, Sums<'a, T>> {
         let (found, expected) = (out.len(), right.columns.len() * self.width);
         assert!(found == expected, "{found} places for {expected} sums");
-        AddProduct { out, start, panel: self, right }
+        Product { panel: self, right, to: Sums { out, start } }
     }
 }
 
-struct AddProduct<'a, T> {
-    out: &'a mut [T],
-    /// What every row starts from, if not from what is in it.
-    start: Option<&'a [T]>,
+/// A product, and what becomes of it.
+struct Product<'a, T, D> {
     panel: &'a Panel<'a, T>,
     right: Side<'a, T>,
+    to: D,
 }
 
-impl<T: Lanes> WithSimd for AddProduct<'_, T> {
+/// Where a product goes.
+trait Destination<T: Lanes> {
+    /// Computes it, by a panel that is `V` vectors wide.
+    fn take<S: Simd, const V: usize>(self, tiles: Tiles<'_, S, T, V>);
+}
+
+impl<T: Lanes, D: Destination<T>> WithSimd for Product<'_, T, D> {
     type Output = ();
 
     #[inline(always)]
@@ -335,6 +346,17 @@ impl<T: Lanes> WithSimd for AddProduct<'_, T> {
         }
     }
 }
+
+impl<T: Lanes, D: Destination<T>> Product<'_, T, D> {
+    #[inline(always)]
+    fn run<S: Simd, const V: usize>(self, simd: S) {
+        let rows = T::registers::<S>(self.panel.values).as_chunks::<V>().0;
+        self.to.take(Tiles { simd, rows, right: self.right.checked() });
+    }
+}
+
+/// As many vectors as a panel is wide.
+type Row<T, S, const V: usize> = [<T as Lanes>::Register<S>; V];
 
 /// Takes a product as it is computed.
 pub(super) trait Put<T: Lanes> {
@@ -342,38 +364,18 @@ pub(super) trait Put<T: Lanes> {
     fn put<S: Simd, const V: usize>(&mut self, simd: S, sums: [T::Register<S>; V]);
 }
 
-struct PutProduct<'a, T, P> {
+/// Row by row.
+struct RowByRow<'a, T, P> {
     start: &'a [T],
-    panel: &'a Panel<'a, T>,
-    right: Side<'a, T>,
     put: P,
 }
 
-impl<T: Lanes, P: Put<T>> WithSimd for PutProduct<'_, T, P> {
-    type Output = ();
-
+impl<T: Lanes, P: Put<T>> Destination<T> for RowByRow<'_, T, P> {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match self.panel.width * size_of::<T>() / size_of::<T::Register<S>>() {
-            1 => self.run::<S, 1>(simd),
-            2 => self.run::<S, 2>(simd),
-            3 => self.run::<S, 3>(simd),
-            _ => self.run::<S, 4>(simd),
-        }
-    }
-}
-
-/// As many vectors as a panel is wide.
-type Row<T, S, const V: usize> = [<T as Lanes>::Register<S>; V];
-
-impl<T: Lanes, P: Put<T>> PutProduct<'_, T, P> {
-    #[inline(always)]
-    fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { start, panel, right, mut put } = self;
-        let rows = T::registers::<S>(panel.values).as_chunks::<V>().0;
-        let Some(start) = T::registers::<S>(start).first_chunk::<V>() else { return };
-        let tiles = Tiles { simd, rows, right: right.checked() };
-        let (columns, last) = right.columns.as_chunks::<SIDE_BY_SIDE>();
+    fn take<S: Simd, const V: usize>(self, tiles: Tiles<'_, S, T, V>) {
+        let (mut put, simd) = (self.put, tiles.simd);
+        let Some(start) = T::registers::<S>(self.start).first_chunk::<V>() else { return };
+        let (columns, last) = tiles.right.columns.as_chunks::<SIDE_BY_SIDE>();
         for columns in columns {
             // One by one, for a loop over registers is one over memory.
             let [a, b, c, d, e, f] = tiles.summed(columns, [*start; SIDE_BY_SIDE]);
@@ -399,14 +401,19 @@ impl<T: Lanes, P: Put<T>> PutProduct<'_, T, P> {
     }
 }
 
-impl<T: Lanes> AddProduct<'_, T> {
+/// In places `[columns, width]`.
+struct Sums<'a, T> {
+    out: &'a mut [T],
+    /// What every row starts from, if not from what is in it.
+    start: Option<&'a [T]>,
+}
+
+impl<T: Lanes> Destination<T> for Sums<'_, T> {
     #[inline(always)]
-    fn run<S: Simd, const V: usize>(self, simd: S) {
-        let Self { out, start, panel, right } = self;
-        let rows = T::registers::<S>(panel.values).as_chunks::<V>().0;
-        let places = T::registers_mut::<S>(out).as_chunks_mut::<V>().0;
-        let mut start = start.and_then(|start| T::registers::<S>(start).first_chunk::<V>());
-        let right = right.checked();
+    fn take<S: Simd, const V: usize>(self, tiles: Tiles<'_, S, T, V>) {
+        let Tiles { simd, rows, right } = tiles;
+        let places = T::registers_mut::<S>(self.out).as_chunks_mut::<V>().0;
+        let mut start = self.start.and_then(|start| T::registers::<S>(start).first_chunk::<V>());
         for (rows, terms) in rows.chunks(TERMS).zip(right.terms.chunks(TERMS)) {
             let right = Side { terms, ..right };
             Tiles { simd, rows, right }.add(places, start.take());
@@ -533,7 +540,7 @@ mod tests {
         }
 
         /// Added to ones, and to what each row starts from, with the instructions of `run`.
-        fn check(&self, vectors: Vectors, run: impl Fn(AddProduct<'_, f32>)) {
+        fn check(&self, vectors: Vectors, run: impl Fn(Product<'_, f32, Sums<'_, f32>>)) {
             let [left, right] = self.sides();
             let mut seen = 0;
             for panel in Panels::pack_for(vectors, left).iter() {

@@ -3,7 +3,7 @@
 
 use super::{Layer, Offsets};
 use crate::ops::linear::Sizes;
-use crate::ops::panels::{Panels, Side, widest};
+use crate::ops::panels::{Panels, Side, steps, widest};
 use crate::ops::pool::{self, Places};
 use crate::ops::scalar::{Scalar, wide};
 use crate::ops::transpose::transpose;
@@ -43,7 +43,7 @@ fn write<T: Scalar>(
             sums.resize(outputs * panel.width, T::default());
             panel.product(&mut sums, &zeros[..panel.width], Side { columns, ..weight });
             add_bias(&mut sums, panel.width, bias);
-            let lines: Vec<_> = (0..outputs).map(|output| output * panel.width).collect();
+            let lines = steps(outputs, panel.width);
             turned.resize(outputs * panel.width, T::default());
             transpose(&mut turned, outputs, (&sums, &lines), panel.columns.len());
             let rows = places[panel.columns].iter_mut().zip(turned.chunks_exact(outputs));

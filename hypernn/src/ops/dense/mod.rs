@@ -14,7 +14,7 @@ pub(super) use by_outputs::Target;
 
 use super::gemm::DIRECT;
 use super::linear::Sizes;
-use super::panels::Side;
+use super::panels::{Side, steps};
 use super::scalar::Scalar;
 
 /// The least rows and outputs: of fewer, most lanes of a vector would be empty.
@@ -40,9 +40,8 @@ pub(super) fn serves(sizes: &Sizes) -> bool {
 impl<'a, T: Scalar> Layer<'a, T> {
     /// `[G, rows, out]`.
     pub(super) fn outputs(&self) -> Vec<T> {
-        let Sizes { rows, inputs, outputs, .. } = self.sizes;
         // It takes less to pack the rows, and to write transposed outputs, than to pack the weight.
-        if rows * (inputs + outputs) <= inputs * outputs {
+        if self.sizes.sides_are_fewer() {
             return self.by_rows();
         }
         let len = self.sizes.values();
@@ -84,7 +83,6 @@ struct Offsets {
 
 impl Offsets {
     fn new(sizes: &Sizes) -> Self {
-        let steps = |count: usize, step: usize| (0..count).map(|i| i * step).collect();
         let Sizes { rows, inputs, outputs, .. } = *sizes;
         Self { terms: steps(inputs, 1), rows: steps(rows, inputs), outputs: steps(outputs, inputs) }
     }

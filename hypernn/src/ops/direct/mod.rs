@@ -21,11 +21,11 @@ mod weight_grads;
 use std::ops::Range;
 
 use frame::Frame;
-use offsets::{Seen, steps, sums_of, times};
+use offsets::{Seen, sums_of, times};
 use product::{Product, Weights};
 use weight_grads::WeightGrads;
 
-use super::panels::Side;
+use super::panels::{Side, steps};
 use super::pool;
 use super::scalar::Scalar;
 use super::unfold::Windows;

@@ -11,10 +11,6 @@ pub(super) fn sums_of(lists: [Vec<usize>; 3]) -> Vec<usize> {
     })
 }
 
-pub(super) fn steps(count: usize, step: usize) -> Vec<usize> {
-    (0..count).map(|i| i * step).collect()
-}
-
 pub(super) fn times(list: &[usize], step: usize) -> Vec<usize> {
     list.iter().map(|value| value * step).collect()
 }

@@ -1,7 +1,6 @@
 //! One product of a convolution with its weights.
 
-use super::offsets::steps;
-use crate::ops::panels::{Lanes, Panel, Panels, Side, each_panel};
+use crate::ops::panels::{Lanes, Panel, Panels, Side, each_panel, steps};
 use crate::ops::scalar::Scalar;
 use crate::ops::transpose::transpose;
 
@@ -129,7 +128,7 @@ pub(super) fn place_columns<T: Lanes>(
 ) {
     let [first, ref behind @ ..] = *columns else { return };
     let step = behind.first().map_or(1, |second| second - first);
-    let lines: Vec<_> = steps(rows.len(), block.len() / rows.len().max(1));
+    let lines = steps(rows.len(), block.len() / rows.len().max(1));
     let mut lines = lines.as_slice();
     for run in rows.chunk_by(|row, next| row + 1 == *next) {
         let (of_run, others) = lines.split_at(run.len());

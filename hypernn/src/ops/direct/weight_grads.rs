@@ -1,9 +1,8 @@
 //! The product that gives the gradients of weights.
 
 use super::Direct;
-use super::offsets::steps;
 use super::product::place_columns;
-use crate::ops::panels::{Side, each_panel, widths};
+use crate::ops::panels::{Side, each_panel, steps, widths};
 use crate::ops::scalar::Scalar;
 
 /// The sides of the product that gives the weights' gradients: the gradients of outputs, and the values

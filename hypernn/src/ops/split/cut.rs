@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
 use super::Segment;
 use super::pieces::by_set;
 use super::scaled::Parts;
+use super::whole::view;
 use crate::generator::Rows;
 use crate::ops::dense::{Layer, Target};
 use crate::ops::linear::Sizes;
@@ -43,7 +44,11 @@ impl Sets {
     ) -> Result<Vec<Tensor>> {
         if let Rows::Values(values) = rows {
             let values = values.contiguous()?.reshape((self.count, self.width))?;
-            return segments.iter().map(|segment| view(&values, sets, segment)).collect();
+            let tensor = |segment: &Segment| match view(&values, sets, segment)? {
+                window if segment.is_plain() => Ok(window),
+                window => window.affine(segment.scale, segment.shift),
+            };
+            return segments.iter().map(tensor).collect();
         }
         let tensor = |(values, segment): (_, &Segment)| {
             let (storage, shape) = (Storage::Cpu(values), segment.shape(sets));
@@ -112,13 +117,4 @@ impl Sets {
             })
         })
     }
-}
-
-fn view(values: &Tensor, sets: Option<usize>, segment: &Segment) -> Result<Tensor> {
-    let window = values.narrow(1, segment.offset, segment.len())?;
-    let window = window.reshape(segment.shape(sets))?;
-    if segment.is_plain() {
-        return Ok(window);
-    }
-    window.affine(segment.scale, segment.shift)
 }

@@ -51,7 +51,7 @@ pub(crate) fn split_whole(rows: &Rows, sets: Option<usize>, pattern: &Pattern) -
     })
 }
 
-fn view(whole: &Tensor, sets: Option<usize>, segment: &Segment) -> Result<Tensor> {
+pub(super) fn view(whole: &Tensor, sets: Option<usize>, segment: &Segment) -> Result<Tensor> {
     whole.narrow(D::Minus1, segment.offset, segment.len())?.reshape(segment.shape(sets))
 }
 

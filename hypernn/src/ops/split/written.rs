@@ -6,12 +6,9 @@ use candle_core::{Device, Result, Tensor};
 
 use super::Segment;
 use super::ledger::{Filed, Ledger};
-use crate::ops::gemm::transposed_product;
+use crate::ops::gemm::{LEAST, transposed_product};
 use crate::ops::pool::{self, Places};
 use crate::ops::scalar::{Held, Scalar, wide};
-
-/// The least rows of a product that are a run: with fewer, each spends its time on the other side.
-const LEAST: usize = 16;
 
 /// The gradient of a segment, held in its place.
 enum Gradient<'a> {
