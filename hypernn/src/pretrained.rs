@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Shape, Tensor, bail};
+use candle_core::{DType, Device, Error, Result, Shape, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
 use crate::target::layout::Layout;
@@ -148,24 +148,56 @@ impl Pretrained<'_> {
         Ok(())
     }
 
-    fn starts_afresh(&self, name: &str) -> bool {
+    /// Whether a tensor starts as it does without a pretrained network.
+    pub(crate) fn starts_afresh(&self, name: &str) -> bool {
         self.without.iter().any(|pattern| matches(pattern, name))
+    }
+
+    /// Whether a model of this network has a tensor of this name: one that the network has, or that
+    /// `without` names in full.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.vb.contains_tensor(name) || self.without.iter().any(|pattern| pattern == name)
+    }
+
+    /// The dtype and device of its builder.
+    pub(crate) fn kind(&self) -> (DType, Device) {
+        (self.vb.dtype(), self.vb.device().clone())
+    }
+
+    /// The answer of its builder, which is an error where it has no such tensor, also where a `VarMap`
+    /// would make one.
+    pub(crate) fn get(
+        &self,
+        shape: &Shape,
+        name: &str,
+        (init, dtype): (Init, DType),
+    ) -> Result<Tensor> {
+        self.ensure_has(name)?;
+        self.vb.get_with_hints_dtype(shape.clone(), name, init, dtype)
+    }
+
+    /// The answer of its builder to a request without a shape.
+    pub(crate) fn get_unchecked(&self, name: &str, dtype: DType) -> Result<Tensor> {
+        self.ensure_has(name)?;
+        self.vb.get_unchecked_dtype(name, dtype)
+    }
+
+    /// Candle's own error, which a constructor may look at.
+    fn ensure_has(&self, name: &str) -> Result<()> {
+        if self.vb.contains_tensor(name) {
+            return Ok(());
+        }
+        let prefix = self.vb.prefix();
+        let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+        Err(Error::CannotFindTensor { path }.bt())
     }
 
     fn tensor(&self, name: &str, shape: &Shape, init: Init, dtype: DType) -> Result<Tensor> {
         if !self.vb.contains_tensor(name) {
-            bail!(
-                "the pretrained network has no `{name}`, expected shape {:?}: `without(\"{name}\")` starts it as a fresh one",
-                shape.dims()
-            );
+            return Err(missing(name, shape));
         }
         let tensor = self.vb.get_with_hints_dtype(shape.clone(), name, init, dtype);
-        let tensor = tensor.map_err(|err| {
-            candle_core::Error::msg(format!(
-                "`{name}` of the pretrained network, expected shape {:?}: {err}",
-                shape.dims()
-            ))
-        })?;
+        let tensor = tensor.map_err(|err| unlike(name, shape, &err.to_string()))?;
         // A `VarMap` gives its variables in the dtype that they have.
         tensor.detach().to_dtype(dtype)
     }
@@ -178,6 +210,20 @@ impl Pretrained<'_> {
         }
         Ok(())
     }
+}
+
+/// The network lacks a tensor.
+pub(crate) fn missing(name: &str, shape: &Shape) -> Error {
+    let dims = shape.dims();
+    Error::msg(format!(
+        "the pretrained network has no `{name}`, expected shape {dims:?}: `without(\"{name}\")` starts it as a fresh one"
+    ))
+}
+
+/// The network has another tensor of this name.
+pub(crate) fn unlike(name: &str, shape: &Shape, reason: &str) -> Error {
+    let dims = shape.dims();
+    Error::msg(format!("`{name}` of the pretrained network, expected shape {dims:?}: {reason}"))
 }
 
 /// Where the tensors of a target start; none where as in a fresh network.

@@ -55,7 +55,7 @@ fn constructor_bound(checked: &Checked) -> TokenStream {
     let Checked { target, krate, .. } = checked;
     let private = quote!(#krate::__private);
     quote! {
-        impl #private::Fn(#krate::nn::VarBuilder<'_>) -> #private::Result<#target>
+        impl #private::Fn(#krate::nn::VarBuilder<'static>) -> #private::Result<#target>
             + #private::Send + #private::Sync + 'static
     }
 }
@@ -242,11 +242,40 @@ impl Argument {
     }
 }
 
+/// What the plan takes of a pretrained network: a constructor runs over it.
+struct Over {
+    parameter: TokenStream,
+    /// The argument without a pretrained network, and with one.
+    none: TokenStream,
+    given: TokenStream,
+}
+
+impl Over {
+    fn name() -> Ident {
+        Ident::new("pretrained", Span::mixed_site())
+    }
+
+    fn of(checked: &Checked) -> Self {
+        let Checked { source, krate, .. } = checked;
+        if !matches!(source, Source::Constructor) {
+            let none = TokenStream::new;
+            return Self { parameter: none(), none: none(), given: none() };
+        }
+        let (private, name) = (quote!(#krate::__private), Self::name());
+        Self {
+            parameter: quote!(#name: #private::Option<&#krate::Pretrained<'_>>,),
+            none: quote!(, #private::Option::None),
+            given: quote!(, #private::Option::Some(&#name)),
+        }
+    }
+}
+
 /// `new`, `new_from`, and what they share.
 fn functions(checked: &Checked) -> TokenStream {
     let Checked { name, target, krate, .. } = checked;
     let private = quote!(#krate::__private);
     let Argument { name: argument, before, after } = Argument::of(checked);
+    let Over { parameter, none, given } = Over::of(checked);
     let (asked, plan) = (is_target(checked), plan(checked));
     let (sizes, build) = (sizes_of_plan(checked), build(checked));
     quote_spanned! {Span::mixed_site()=>
@@ -263,7 +292,7 @@ fn functions(checked: &Checked) -> TokenStream {
                 vb: #krate::nn::VarBuilder<'_>,
                 #after
             ) -> #private::Result<Self> {
-                Self::__build(Self::__plan(#argument)?, vb)
+                Self::__build(Self::__plan(#argument #none)?, vb)
             }
 
             /// As `new`, over a pretrained network: it starts as that network, and learns the
@@ -277,12 +306,13 @@ fn functions(checked: &Checked) -> TokenStream {
                 pretrained: impl #private::Into<#krate::Pretrained<'__p>>,
                 #after
             ) -> #private::Result<Self> {
-                let plan = Self::__plan(#argument)?;
+                let pretrained: #krate::Pretrained<'__p> = #private::Into::into(pretrained);
+                let plan = Self::__plan(#argument #given)?;
                 let plan = plan.with_pretrained(pretrained, (vb.dtype(), vb.device()))?;
                 Self::__build(plan, vb)
             }
 
-            fn __plan(#before #after) -> #private::Result<#private::TargetPlan<#target>> {
+            fn __plan(#before #after #parameter) -> #private::Result<#private::TargetPlan<#target>> {
                 #[allow(unused_imports)]
                 use #private::NoTarget as _;
                 #plan
@@ -314,7 +344,8 @@ fn plan(checked: &Checked) -> TokenStream {
         }
         Source::Constructor => {
             let argument = Argument::of(checked).name;
-            quote!(#private::TargetPlan::<#target>::from_constructor(#argument))
+            let pretrained = Over::name();
+            quote!(#private::TargetPlan::<#target>::by_constructor(#argument, #pretrained))
         }
     };
     let Some(roles) = &checked.roles else { return plan };

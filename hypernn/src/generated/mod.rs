@@ -12,7 +12,7 @@ use candle_nn::VarBuilder;
 
 use crate::check::ensure_same_device;
 use crate::generator::GeneratorOutput;
-use crate::nn::rows_per_set;
+use crate::nn::{internal, rows_per_set};
 use crate::ops::split::{Cuts, Sink, Watch, split, unstack};
 use crate::pretrained::{Pretrained, Starts};
 use crate::target::HyperTarget;
@@ -20,7 +20,7 @@ use crate::target::adapter::Adapter;
 use crate::target::constructor::Requests;
 use crate::target::layout::{Layout, ParamInfo, Place};
 use crate::target::role::{Role, Roles};
-use crate::target::source::{ParamSource, ParamSpec, Served};
+use crate::target::source::{BufferDtype, ParamSource, ParamSpec, Served};
 use crate::trace::span;
 use scale::Scales;
 
@@ -32,10 +32,55 @@ pub struct TargetPlan<T> {
     pub(crate) name: &'static str,
     pub(crate) layout: Layout,
     pub(crate) starts: Starts,
-    build: Box<Build<T>>,
+    roles: Vec<(String, Role)>,
+    model: Model<T>,
+}
+
+/// How a target is built.
+enum Model<T> {
+    Declared(Box<Build<T>>),
+    /// By the constructor, which was run for its requests: over a pretrained network, or over none.
+    Constructed {
+        constructor: Box<Constructor<T>>,
+        requests: Requests,
+        over_pretrained: bool,
+    },
 }
 
 type Build<T> = dyn Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync;
+
+type Constructor<T> = dyn Fn(VarBuilder<'static>) -> Result<T> + Send + Sync;
+
+impl<T> Model<T> {
+    fn build(&self, source: &mut dyn ParamSource) -> Result<T> {
+        match self {
+            Self::Declared(build) => build(source),
+            Self::Constructed { constructor, requests, .. } => requests.build(source, constructor),
+        }
+    }
+
+    fn layout(&self, roles: &[(String, Role)]) -> Result<Layout> {
+        let roles = Roles::new(roles);
+        match self {
+            Self::Declared(build) => Layout::record(roles, |source| build(source).map(drop)),
+            Self::Constructed { requests, .. } => {
+                let layout = Layout::record(roles, |source| requests.serve(source).map(drop))?;
+                Ok(layout.with_absent(requests.absent()))
+            }
+        }
+    }
+
+    /// The same model as it is over a pretrained network, where that decides what the model is.
+    fn over(self, pretrained: &Pretrained<'_>) -> Result<Self> {
+        match self {
+            Self::Constructed { constructor, over_pretrained: false, .. } => {
+                let requests = Requests::record(&constructor, Some(pretrained))?;
+                Ok(Self::Constructed { constructor, requests, over_pretrained: true })
+            }
+            model => Ok(model),
+        }
+    }
+}
 
 impl<T: HyperTarget> TargetPlan<T> {
     /// The plan for a configuration.
@@ -44,7 +89,8 @@ impl<T: HyperTarget> TargetPlan<T> {
     /// An invalid size, or two tensors of one name.
     pub fn new(config: &T::Config) -> Result<Self> {
         let config = config.clone();
-        Self::record(T::NAME, move |source| T::build(&config, source))
+        let build: Box<Build<T>> = Box::new(move |source| T::build(&config, source));
+        Self::of(T::NAME, Model::Declared(build))
     }
 }
 
@@ -56,19 +102,32 @@ impl<T> TargetPlan<T> {
     /// The constructor's own, a tensor that is asked for without a shape, with two shapes or in a
     /// dtype that is not floating, or no parameters at all.
     pub fn from_constructor(
-        constructor: impl Fn(VarBuilder<'_>) -> Result<T> + Send + Sync + 'static,
+        constructor: impl Fn(VarBuilder<'static>) -> Result<T> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let requests = Requests::record(&constructor)?;
-        Self::record(type_name::<T>(), move |source| requests.build(source, &constructor))
+        Self::by_constructor(constructor, None)
     }
 
-    fn record(
-        name: &'static str,
-        build: impl Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync + 'static,
+    /// As [`from_constructor`](Self::from_constructor), for a model that is built over a pretrained
+    /// network, which [`with_pretrained`](Self::with_pretrained) then takes: its constructor may need the
+    /// network even to run.
+    ///
+    /// # Errors
+    /// Those of the constructor over the pretrained network, or no parameters at all.
+    #[doc(hidden)]
+    pub fn by_constructor(
+        constructor: impl Fn(VarBuilder<'static>) -> Result<T> + Send + Sync + 'static,
+        pretrained: Option<&Pretrained<'_>>,
     ) -> Result<Self> {
-        let layout = Layout::record(Roles::default(), |source| build(source).map(drop))?;
+        let requests = Requests::record(&constructor, pretrained)?;
+        let (constructor, over_pretrained) = (Box::new(constructor), pretrained.is_some());
+        let model = Model::Constructed { constructor, requests, over_pretrained };
+        Self::of(type_name::<T>(), model)
+    }
+
+    fn of(name: &'static str, model: Model<T>) -> Result<Self> {
+        let layout = model.layout(&[])?;
         layout.ensure_parameters(name)?;
-        Ok(Self { name, layout, starts: Starts::default(), build: Box::new(build) })
+        Ok(Self { name, layout, starts: Starts::default(), roles: Vec::new(), model })
     }
 
     /// The same target with other roles for the tensors that a pattern matches, and no pretrained
@@ -77,13 +136,14 @@ impl<T> TargetPlan<T> {
     /// # Errors
     /// A pattern that decides nothing, shared tensors of different shapes, or nothing to generate.
     pub fn with_roles(self, roles: &[(&str, Role)]) -> Result<Self> {
-        let layout = Layout::record(Roles::new(roles), |source| (self.build)(source).map(drop))?;
+        let roles: Vec<_> = roles.iter().map(|(name, role)| ((*name).to_owned(), *role)).collect();
+        let layout = self.model.layout(&roles)?;
         layout.ensure_parameters(self.name)?;
-        Ok(Self { layout, starts: Starts::default(), ..self })
+        Ok(Self { layout, starts: Starts::default(), roles, ..self })
     }
 
     /// The same target, with the roles that it has, starting from a pretrained network in this dtype,
-    /// on this device.
+    /// on this device. A model by constructor is the one that its constructor builds over this network.
     ///
     /// # Errors
     /// The network lacks a tensor, or has one of another shape.
@@ -92,8 +152,22 @@ impl<T> TargetPlan<T> {
         pretrained: impl Into<Pretrained<'a>>,
         (dtype, device): (DType, &Device),
     ) -> Result<Self> {
-        let starts = pretrained.into().starts(&self.layout, dtype, device)?;
-        Ok(Self { starts, ..self })
+        let pretrained = pretrained.into();
+        let model = self.model.over(&pretrained)?;
+        let layout = model.layout(&self.roles)?;
+        layout.ensure_parameters(self.name)?;
+        let starts = pretrained.starts(&layout, dtype, device)?;
+        Ok(Self { layout, starts, model, ..self })
+    }
+
+    /// The name and tensor of what is neither generated nor kept, but a part of the model: integers of
+    /// a pretrained network, and tensors without values.
+    pub(crate) fn constants(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let requests = match &self.model {
+            Model::Declared(_) => None,
+            Model::Constructed { requests, .. } => Some(requests),
+        };
+        requests.into_iter().flat_map(Requests::constants)
     }
 
     /// Which tensor lies where in the flat vector.
@@ -229,7 +303,7 @@ impl<T> GeneratedParams<T> {
         self.plan.layout.params().iter().zip(&self.tensors)
     }
 
-    /// Every tensor of the target by its name: generated, kept and buffers.
+    /// Every tensor of the target by its name: generated, kept, buffers and constants.
     pub(crate) fn named(&self) -> Result<Vec<(String, Tensor)>> {
         let source = GeneratedSource::new(self, false);
         let params = self.layout().places().iter().map(|(name, place)| {
@@ -241,6 +315,8 @@ impl<T> GeneratedParams<T> {
         let mut named = params.collect::<Result<Vec<_>>>()?;
         let buffers = self.layout().buffers().iter().zip(self.kept.buffers.iter());
         named.extend(buffers.map(|(buffer, tensor)| (buffer.name.clone(), tensor.clone())));
+        let constants = self.plan.constants();
+        named.extend(constants.map(|(name, tensor)| (name.to_owned(), tensor.clone())));
         Ok(named)
     }
 
@@ -293,7 +369,7 @@ impl<T> GeneratedParams<T> {
                 "layer `{layer}` of {} computes with one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each, or take the layer from `hypernn::nn`",
                 self.plan.name
             ),
-            None => (self.plan.build)(&mut GeneratedSource::new(self, train)),
+            None => self.plan.model.build(&mut GeneratedSource::new(self, train)),
         }
     }
 
@@ -540,6 +616,20 @@ impl ParamSource for GeneratedSource<'_> {
         let (base, adapter) = self.find(name, *place)?;
         self.check(spec, &base.tensor, sets)?;
         Ok((base, adapter))
+    }
+
+    /// The variable itself where the layer can compute with it, which it then also changes.
+    fn buffer_of(&mut self, spec: &ParamSpec<'_>, dtype: BufferDtype) -> Result<Tensor> {
+        let buffer = self.buffer(spec)?;
+        // A layout has at least one parameter.
+        let params = self.generated[0].dtype();
+        match dtype {
+            BufferDtype::Any => Ok(buffer),
+            BufferDtype::Fixed(dtype) => buffer.to_dtype(dtype),
+            // In training, candle computes in this dtype.
+            BufferDtype::Params if self.train && buffer.dtype() == internal(params) => Ok(buffer),
+            BufferDtype::Params => buffer.to_dtype(params),
+        }
     }
 
     /// Buffers start afresh where the hypernetwork keeps none.

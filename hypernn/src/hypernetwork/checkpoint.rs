@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Result, Tensor, Var, bail};
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use candle_nn::VarBuilder;
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
@@ -23,16 +24,18 @@ const LAYOUT: &str = "hypernn.layout";
 const LAYOUT_HASH: &str = "hypernn.layout_sha256";
 const TENSORS_HASH: &str = "hypernn.tensors_sha256";
 const PRETRAINED_HASH: &str = "hypernn.pretrained_sha256";
+const FINGERPRINT: &str = "pretrained_sha256.";
 
 type Metadata = HashMap<String, String>;
 
 impl<T> Core<T> {
     pub(super) fn save(&self, path: &Path) -> Result<()> {
         let tensors = self.named_tensors().map(|(name, tensor)| (name.to_owned(), tensor.clone()));
-        let tensors: Vec<_> = tensors.collect();
+        let mut tensors: Vec<_> = tensors.collect();
         let mut metadata = self.metadata();
         metadata.insert(TENSORS_HASH.to_owned(), hash(&tensors)?);
         if let Some(pretrained) = self.pretrained_hash()? {
+            tensors.push((fingerprint(self.kind().0), text_tensor(&pretrained)?));
             metadata.insert(PRETRAINED_HASH.to_owned(), pretrained);
         }
         write(path, &tensors, metadata)
@@ -70,14 +73,40 @@ impl<T> Core<T> {
         let frozen = layout.kept().iter().zip(self.kept.params.iter());
         let frozen = frozen.filter(|(kept, _)| kept.role == Role::Freeze);
         let frozen = frozen.map(|(kept, tensor)| (kept.name.clone(), tensor.clone()));
-        let tensors: Vec<_> = params.chain(frozen).collect();
+        let constants = self.plan.constants().filter(|(_, tensor)| tensor.elem_count() > 0);
+        let constants = constants.map(|(name, tensor)| (name.to_owned(), tensor.clone()));
+        let tensors: Vec<_> = params.chain(frozen).chain(constants).collect();
         if tensors.is_empty() { Ok(None) } else { hash(&tensors).map(Some) }
+    }
+
+    /// A builder over the tensors of a checkpoint has those of one that was saved over this pretrained
+    /// network. Where it has variables of its own it says nothing of one, nor where its checkpoint is of
+    /// another dtype, whose hash is another.
+    pub(super) fn check_builder(&self, vb: &VarBuilder<'_>) -> Result<()> {
+        let floats = [DType::F32, DType::F64, DType::F16, DType::BF16];
+        let saved_over = floats.into_iter().find(|dtype| vb.contains_tensor(&fingerprint(*dtype)));
+        let Some(saved_over) = saved_over else { return Ok(()) };
+        let expected = self.pretrained_hash()?;
+        if expected.is_some() && saved_over != vb.dtype() {
+            return Ok(());
+        }
+        let found = vb.get_unchecked_dtype(&fingerprint(saved_over), DType::U8)?;
+        let found = String::from_utf8_lossy(&found.to_vec1::<u8>()?).into_owned();
+        check_pretrained(Some(&found), expected.as_deref()).map_err(|err| {
+            candle_core::Error::msg(format!(
+                "the builder has the tensors of a checkpoint of {}: {err}",
+                self.name
+            ))
+        })
     }
 
     /// Each variable with its new value, after every check has passed.
     fn checked(&self, found: &Checkpoint) -> Result<Vec<(Var, Tensor)>> {
         found.check_layout(self.plan.name, self.layout())?;
-        found.check_pretrained(self.pretrained_hash()?.as_deref())?;
+        check_pretrained(
+            found.metadata.get(PRETRAINED_HASH).map(String::as_str),
+            self.pretrained_hash()?.as_deref(),
+        )?;
         let pairs = self.named_tensors().map(|(name, var)| {
             let value = found.tensor(name, var)?;
             if !var.is_variable() {
@@ -139,27 +168,13 @@ impl Checkpoint {
         }
     }
 
-    fn check_pretrained(&self, expected: Option<&str>) -> Result<()> {
-        match (self.metadata.get(PRETRAINED_HASH), expected) {
-            (None, None) => Ok(()),
-            (Some(found), Some(expected)) if found == expected => Ok(()),
-            (Some(found), Some(expected)) => bail!(
-                "it was saved over another pretrained network: SHA-256 {found}, expected {expected}"
-            ),
-            (Some(_), None) => bail!(
-                "it was saved over a pretrained network, but this hypernetwork has none: build it by `new_from`"
-            ),
-            (None, Some(_)) => bail!(
-                "it was saved without a pretrained network, but this hypernetwork has one: build it by `new`"
-            ),
-        }
-    }
-
     fn tensor(&self, name: &str, var: &Tensor) -> Result<Tensor> {
         let Some(tensor) = self.tensors.get(name) else {
             bail!("no tensor `{name}`, expected {:?} of shape {:?}", var.dtype(), var.dims());
         };
-        if tensor.dims() != var.dims() || tensor.dtype() != var.dtype() {
+        // The dtype of running statistics may follow the target's, which may be another now.
+        let other = tensor.dtype() != var.dtype() && !name.starts_with("buffers.");
+        if tensor.dims() != var.dims() || other {
             bail!(
                 "tensor `{name}` is {:?} of shape {:?}, expected {:?} of shape {:?}",
                 tensor.dtype(),
@@ -168,12 +183,13 @@ impl Checkpoint {
                 var.dims()
             );
         }
-        Ok(tensor.clone())
+        tensor.to_dtype(var.dtype())
     }
 
     fn check_names<'a>(&self, known: impl Iterator<Item = &'a str>) -> Result<()> {
         let known: Vec<_> = known.collect();
-        let unknown = self.tensors.keys().filter(|name| !known.contains(&name.as_str())).min();
+        let names = self.tensors.keys().filter(|name| !name.starts_with(FINGERPRINT));
+        let unknown = names.filter(|name| !known.contains(&name.as_str())).min();
         unknown.map_or(Ok(()), |name| bail!("tensor `{name}` is none of this hypernetwork's"))
     }
 
@@ -188,6 +204,34 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// A checkpoint was saved over the pretrained network of this hash, or over none, as this one has none.
+fn check_pretrained(found: Option<&str>, expected: Option<&str>) -> Result<()> {
+    match (found, expected) {
+        (None, None) => Ok(()),
+        (Some(found), Some(expected)) if found == expected => Ok(()),
+        (Some(found), Some(expected)) => bail!(
+            "it was saved over another pretrained network: SHA-256 {found}, expected {expected}"
+        ),
+        (Some(_), None) => bail!(
+            "it was saved over a pretrained network, but this hypernetwork has none: build it by `new_from`"
+        ),
+        (None, Some(_)) => bail!(
+            "it was saved without a pretrained network, but this hypernetwork has one: build it by `new`"
+        ),
+    }
+}
+
+/// The name of the tensor that says over which pretrained network a checkpoint of this dtype was saved:
+/// what builds from a file's tensors by a `VarBuilder` sees no metadata.
+fn fingerprint(dtype: DType) -> String {
+    format!("{FINGERPRINT}{}", dtype.as_str())
+}
+
+/// A text as its bytes.
+fn text_tensor(text: &str) -> Result<Tensor> {
+    Tensor::new(text.as_bytes(), &Device::Cpu)
 }
 
 /// A line of a layout with single spaces.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 
 use super::vars::Recorded;
@@ -12,11 +12,13 @@ use crate::generated::scale::Scales;
 use crate::generated::{GeneratedParams, Kept, TargetPlan};
 use crate::generator::{GeneratorOutput, GeneratorShape};
 use crate::init::{InitScheme, computed};
+use crate::nn::internal;
 use crate::ops::heap::keep_large_buffers;
 use crate::plan::ChunkPlan;
 use crate::pretrained::Starts;
 use crate::target::layout::{KeptInfo, Layout};
 use crate::target::role::Role;
+use crate::target::source::BufferDtype;
 
 /// The sizes of a hypernetwork, and its name for messages and files.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +30,9 @@ pub struct Declared {
     /// How it starts.
     pub scheme: InitScheme,
 }
+
+/// How many names `Debug` lists.
+const SHOWN: usize = 4;
 
 pub(super) struct Core<T> {
     pub(super) name: &'static str,
@@ -91,6 +96,7 @@ impl<'a, T> Building<'a, T> {
             buffers: buffers(layout, starts, &vb.pp("buffers"))?,
             buffer_sets: None,
         };
+        core.check_builder(&vb)?;
         drop(vb);
         core.vars = recorded.into_vec();
         Ok(core)
@@ -114,7 +120,27 @@ impl<T> Core<T> {
                 "the target's dtype is {dtype:?}, expected one of f16, bf16, f32 and f64"
             );
         }
-        Ok(Self { scales: self.scales.with_dtype(dtype), ..self })
+        let mut core = Self { scales: self.scales.with_dtype(dtype), ..self };
+        core.convert_buffers(internal(dtype))?;
+        Ok(core)
+    }
+
+    /// candle's layers change running statistics in the dtype in which they compute. Where that is
+    /// another, the statistics go on as other variables, which a checkpoint then holds.
+    fn convert_buffers(&mut self, dtype: DType) -> Result<()> {
+        let infos = self.plan.layout.buffers();
+        let mut buffers = self.kept.buffers.to_vec();
+        for (info, buffer) in infos.iter().zip(&mut buffers) {
+            if info.dtype != BufferDtype::Params || buffer.dtype() == dtype {
+                continue;
+            }
+            let converted = Var::from_tensor(&buffer.to_dtype(dtype)?)?.into_inner();
+            let held = self.vars.iter_mut().find(|(_, tensor)| tensor.id() == buffer.id());
+            held.into_iter().for_each(|(_, tensor)| *tensor = converted.clone());
+            *buffer = converted;
+        }
+        self.kept.buffers = buffers.into();
+        Ok(())
     }
 
     /// The dtype of generated tensors, where it was chosen.
@@ -183,6 +209,18 @@ impl<T> Core<T> {
         text(Role::Train) + &text(Role::Freeze)
     }
 
+    /// The first names that the target's constructor looked for in vain.
+    fn absent(&self) -> Option<String> {
+        let absent = self.layout().absent();
+        let shown = absent.iter().take(SHOWN).map(|name| format!("`{name}`"));
+        let shown = shown.collect::<Vec<_>>().join(", ");
+        match absent.len() {
+            0 => None,
+            count if count > SHOWN => Some(format!("{shown} and {} more", count - SHOWN)),
+            _ => Some(shown),
+        }
+    }
+
     pub(super) fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (params, target_params) = (self.num_params(), self.layout().num_params());
         let ratio = 100. * params as f64 / target_params as f64;
@@ -193,14 +231,18 @@ impl<T> Core<T> {
         let [embedding, generator, mode] = &self.parts;
         let (rows, chunk) = (self.chunks.rows(), self.chunks.chunk());
         let surplus = self.chunks.surplus();
-        f.debug_struct(self.name)
+        let mut shown = f.debug_struct(self.name);
+        shown
             .field("target", &format_args!("{target}"))
             .field("embedding", &format_args!("{embedding}"))
             .field("generator", &format_args!("{generator}"))
             .field("mode", &format_args!("{mode}"))
             .field("chunks", &format_args!("{rows} of {chunk}, surplus {surplus}"))
-            .field("parameters", &format_args!("{params} ({ratio:.1}% of the target's)"))
-            .finish()
+            .field("parameters", &format_args!("{params} ({ratio:.1}% of the target's)"));
+        if let Some(absent) = self.absent() {
+            shown.field("taken as absent", &format_args!("{absent}"));
+        }
+        shown.finish()
     }
 }
 
@@ -237,7 +279,12 @@ fn kept(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<[Te
 fn buffers(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
     let buffers = layout.buffers().iter().enumerate();
     let buffers = buffers.map(|(index, buffer)| {
-        started(vb, (&buffer.name, buffer.shape.dims(), buffer.init), starts.buffer(index))
+        let vb = match buffer.dtype {
+            BufferDtype::Fixed(dtype) => vb.to_dtype(dtype),
+            BufferDtype::Any | BufferDtype::Params => vb.clone(),
+        };
+        let start = starts.buffer(index).map(|start| start.to_dtype(vb.dtype())).transpose()?;
+        started(&vb, (&buffer.name, buffer.shape.dims(), buffer.init), start.as_ref())
     });
     buffers.collect()
 }

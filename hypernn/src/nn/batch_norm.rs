@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use candle_core::{ModuleT, Result, Tensor, Var};
+use candle_core::{DType, Device, Error, ModuleT, Result, Shape, Tensor, Var};
+use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{BatchNormConfig, Init, VarBuilder};
 
 use super::affine::Affine;
@@ -10,7 +11,7 @@ use super::{norm, sets};
 use crate::check::{Problem, first, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::target::source::{BufferDtype, ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
 /// What a batch norm is made of: `batch_norm(num_features)` or `batch_norm(num_features, config)`
 /// in an attribute.
@@ -92,8 +93,8 @@ impl BatchNormSpec {
         Given::Shape(*input)
     }
 
-    /// Running statistics, then weight 1 and bias 0.
-    fn parts(&self, source: &mut dyn ParamSource) -> Result<Parts> {
+    /// Running statistics, for a layer that computes with them in this dtype, then weight 1 and bias 0.
+    fn parts(&self, source: &mut dyn ParamSource, running: BufferDtype) -> Result<Parts> {
         crate::check::ensure(self.check())?;
         let spec = |name, value| ParamSpec {
             name,
@@ -101,8 +102,8 @@ impl BatchNormSpec {
             kind: ParamKind::Tensor,
             init: Init::Const(value),
         };
-        let running_mean = source.buffer(&spec("running_mean", 0.))?;
-        let running_var = source.buffer(&spec("running_var", 1.))?;
+        let running_mean = source.buffer_of(&spec("running_mean", 0.), running)?;
+        let running_var = source.buffer_of(&spec("running_var", 1.), running)?;
         let affine = || Affine::of_norm(source, self.num_features, true);
         let params = self.config.affine.then(affine).transpose()?;
         Ok(Parts { running_mean, running_var, params })
@@ -397,7 +398,7 @@ impl HyperLayer<BatchNormSpec> for BatchNorm {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &BatchNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        Self::from_parts(spec.num_features, spec.parts(source)?, spec.config)
+        Self::from_parts(spec.num_features, spec.parts(source, BufferDtype::Any)?, spec.config)
     }
 }
 
@@ -413,7 +414,8 @@ impl Parameters for BatchNorm {
 
 impl HyperLayer<BatchNormSpec> for candle_nn::BatchNorm {
     fn build(spec: &BatchNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let Parts { running_mean, running_var, params } = spec.parts(source)?;
+        let Parts { running_mean, running_var, params } =
+            spec.parts(source, BufferDtype::Params)?;
         let (dtype, device) = (running_mean.dtype(), running_mean.device().clone());
         // A builder is candle's only way to keep the mean.
         let mut tensors =
@@ -422,9 +424,26 @@ impl HyperLayer<BatchNormSpec> for candle_nn::BatchNorm {
             let (weight, bias) = params.into_tensors()?;
             tensors.extend([("weight", weight)].into_iter().chain(bias.map(|bias| ("bias", bias))));
         }
-        let tensors = tensors.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
-        let vb = VarBuilder::from_tensors(tensors, dtype, &device);
+        let vb = VarBuilder::from_backend(Box::new(AsTheyAre(tensors)), dtype, device);
         candle_nn::batch_norm(spec.num_features, spec.config, vb)
+    }
+}
+
+/// Tensors by name, each in its own dtype: running statistics may have another than the parameters.
+struct AsTheyAre(HashMap<&'static str, Tensor>);
+
+impl SimpleBackend for AsTheyAre {
+    fn get(&self, _: Shape, name: &str, _: Init, dtype: DType, dev: &Device) -> Result<Tensor> {
+        self.get_unchecked(name, dtype, dev)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+        let tensor = self.0.get(name).cloned();
+        tensor.ok_or_else(|| Error::CannotFindTensor { path: name.to_owned() }.bt())
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 }
 

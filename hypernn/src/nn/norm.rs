@@ -65,7 +65,7 @@ pub(super) const fn negative(layer: &str, eps: f64) -> Option<Problem> {
 }
 
 /// The dtype in which statistics are computed, as in candle.
-pub(super) fn internal(dtype: DType) -> DType {
+pub(crate) fn internal(dtype: DType) -> DType {
     match dtype {
         DType::F16 | DType::BF16 => DType::F32,
         dtype => dtype,

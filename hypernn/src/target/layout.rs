@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::adapter::{Adapter, AdapterSize};
 use super::role::{Role, Roles};
-use super::source::{ParamKind, ParamSource, ParamSpec, Served};
+use super::source::{BufferDtype, ParamKind, ParamSource, ParamSpec, Served};
 
 /// One parameter of a target.
 #[derive(Clone, Debug)]
@@ -83,6 +83,9 @@ pub struct BufferInfo {
     /// How it starts.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub init: Init,
+    /// The dtype in which its layer computes with it.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) dtype: BufferDtype,
 }
 
 /// The order, names, shapes and offsets of a target's parameters in its flat vector.
@@ -103,6 +106,8 @@ pub struct Layout {
     num_params: usize,
     hash: String,
     one_set_layer: Option<String>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    absent: Vec<String>,
 }
 
 /// A shape as the list of its dimensions.
@@ -126,6 +131,23 @@ impl Layout {
         let mut recorder = Recorder { roles, ..Default::default() };
         build(&mut recorder)?;
         recorder.finish()
+    }
+
+    /// The same, of a target whose constructor looked for these names in vain.
+    pub(crate) fn with_absent(self, absent: Vec<String>) -> Self {
+        Self { absent, ..self }
+    }
+
+    /// The names of tensors that a target's constructor looked for and that are none of the target's,
+    /// in alphabetical order: it took the way that it takes where they are not there.
+    ///
+    /// Over a [`Pretrained`](crate::Pretrained) network these are the names that the network lacks.
+    /// Without one, `contains_tensor` finds nothing but what was asked for before, as over an empty
+    /// `VarMap`, and what a model does for want of a name may not be what a checkpoint asks of it: a head
+    /// tied to the embeddings, or a tensor that the constructor draws at random by itself. There are
+    /// none where the target derives [`HyperTarget`](crate::HyperTarget).
+    pub fn absent(&self) -> &[String] {
+        &self.absent
     }
 
     /// There is something to generate.
@@ -309,8 +331,9 @@ impl Recorder {
             candle_core::bail!("two tensors of the target are named `{}`", pair[0]);
         }
         let Self { params, kept, buffers, places, num_params, one_set_layer, .. } = self;
-        let hash = String::new();
-        let mut layout = Layout { params, kept, buffers, places, num_params, hash, one_set_layer };
+        let (hash, absent) = (String::new(), Vec::new());
+        let mut layout =
+            Layout { params, kept, buffers, places, num_params, hash, one_set_layer, absent };
         layout.hash = hash_of(&layout);
         Ok(layout)
     }
@@ -407,8 +430,12 @@ impl ParamSource for Recorder {
     }
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        self.buffer_of(spec, BufferDtype::Any)
+    }
+
+    fn buffer_of(&mut self, spec: &ParamSpec<'_>, dtype: BufferDtype) -> Result<Tensor> {
         let (name, shape) = (self.name(spec.name), Shape::from(spec.dims));
-        self.buffers.push(BufferInfo { name, shape, init: spec.init });
+        self.buffers.push(BufferInfo { name, shape, init: spec.init, dtype });
         zeros(spec.dims)
     }
 

@@ -4,6 +4,7 @@ pub mod adapter;
 pub mod constructor;
 pub mod layer;
 pub mod layout;
+mod lent;
 pub mod role;
 pub mod source;
 pub mod tensor;

@@ -1,6 +1,6 @@
 //! Where a target's tensors come from while it is built.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::adapter::Adapter;
@@ -58,6 +58,19 @@ pub struct ParamSpec<'a> {
     pub kind: ParamKind,
     /// How candle would initialise it.
     pub init: Init,
+}
+
+/// The dtype in which a layer computes with a buffer.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BufferDtype {
+    /// Any: the layer converts it.
+    #[default]
+    Any,
+    /// That of its parameters.
+    Params,
+    /// This one, whatever that of its parameters is.
+    Fixed(DType),
 }
 
 /// A parameter, and a shorter way for its gradient where there is one.
@@ -138,6 +151,15 @@ pub trait ParamSource {
     /// # Errors
     /// The source has no such tensor, or one of another shape.
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor>;
+
+    /// As [`buffer`](Self::buffer), for a layer that does not convert the buffer itself.
+    ///
+    /// # Errors
+    /// The source has no such tensor, or one of another shape.
+    #[doc(hidden)]
+    fn buffer_of(&mut self, spec: &ParamSpec<'_>, _dtype: BufferDtype) -> Result<Tensor> {
+        self.buffer(spec)
+    }
 
     /// The layer at this path computes with one set of weights at a time.
     fn takes_one_set(&mut self) {}
@@ -263,6 +285,10 @@ impl ParamSource for TiedSource<'_> {
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
         self.source.buffer(spec)
+    }
+
+    fn buffer_of(&mut self, spec: &ParamSpec<'_>, dtype: BufferDtype) -> Result<Tensor> {
+        self.source.buffer_of(spec, dtype)
     }
 
     fn takes_one_set(&mut self) {
