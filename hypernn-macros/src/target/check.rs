@@ -16,6 +16,7 @@ use super::parse::{
 use super::role::{self, Holds, Role};
 use crate::attr::{similar, unknown_key};
 use crate::report::Report;
+use crate::span::shown_at;
 
 const STRUCT_KEYS: &[&str] = &["config", "crate", "forward", "sequential", "sequential_t", "input"];
 const FIELD_KEYS: &[&str] = &["value", "name", "tie", "role"];
@@ -29,7 +30,10 @@ pub(crate) struct Target {
 
 /// What stands on the struct.
 pub(crate) struct Header {
+    /// The struct's name where it is used: shown where it is declared, but not the user's own use.
     pub(crate) ident: Ident,
+    /// The attributes of all that is emitted.
+    pub(crate) shared: TokenStream,
     pub(crate) vis: Visibility,
     pub(crate) generics: Generics,
     pub(crate) krate: Path,
@@ -67,7 +71,7 @@ pub(crate) fn check(raw: RawTarget, report: &mut Report) -> Target {
     let mut items = raw.items;
     let chain = take_chain(&mut items, report);
     let input = take_input(&mut items, chain.is_some(), report);
-    let mut header = header(raw.ident, raw.vis, raw.generics, items, report);
+    let mut header = header(raw.vis, (raw.ident, raw.generics, raw.shared), items, report);
     header.sequential = chain.as_ref().map(|chain| chain.key.clone());
     let fields = match raw.body {
         Body::Struct(fields) => check_fields(&header.ident, fields, report),
@@ -116,9 +120,8 @@ fn not_a_struct(token: impl ToTokens, report: &mut Report) -> Vec<Field> {
 }
 
 fn header(
-    ident: Ident,
     vis: Visibility,
-    generics: Generics,
+    (mut ident, generics, shared): (Ident, Generics, TokenStream),
     items: Vec<StructItem>,
     report: &mut Report,
 ) -> Header {
@@ -134,8 +137,9 @@ fn header(
         }
     }
     check_distinct_forwards(&forwards, report);
-    let krate = krate.value.unwrap_or_else(|| parse_quote!(::hypernn));
-    Header { ident, vis, generics, krate, config: config.value, forwards, sequential: None }
+    ident.set_span(shown_at(ident.span()));
+    let (krate, config) = (krate.value.unwrap_or_else(|| parse_quote!(::hypernn)), config.value);
+    Header { ident, shared, vis, generics, krate, config, forwards, sequential: None }
 }
 
 /// A key that may be given once.
@@ -168,9 +172,24 @@ fn unknown_on_struct(key: &Ident, report: &mut Report) {
 
 fn check_distinct_forwards(forwards: &[Forward], report: &mut Report) {
     for (i, forward) in forwards.iter().enumerate() {
-        if forwards[..i].iter().any(|earlier| earlier.name == forward.name) {
-            report.error(&forward.name, format!("`forward` of `{}` is given twice", forward.name));
+        if forwards[..i].iter().any(|earlier| same(&earlier.name, &forward.name)) {
+            let name = forward.name.unraw();
+            report.error(&forward.name, format!("`forward` of `{name}` is given twice"));
         }
+    }
+}
+
+/// Whether two names are one: `r#a` is `a`.
+pub(crate) fn same(a: &Ident, b: &Ident) -> bool {
+    a.unraw() == b.unraw()
+}
+
+/// Whether two names of fields are one.
+pub(crate) fn same_member(a: &Member, b: &Member) -> bool {
+    match (a, b) {
+        (Member::Named(a), Member::Named(b)) => same(a, b),
+        (Member::Unnamed(a), Member::Unnamed(b)) => a.index == b.index,
+        _ => false,
     }
 }
 
@@ -241,7 +260,8 @@ fn check_fields(ident: &Ident, raw: Vec<RawField>, report: &mut Report) -> Vec<F
         fields.push(field);
     }
     if !fields.iter().any(|field| matches!(field.kind, FieldKind::Layer { .. })) {
-        report.error(ident, format!("`{ident}` has no parameters: a target has at least one field with a layer, such as `#[hyper(linear(64, 10))] fc: Linear`"));
+        let name = ident.unraw();
+        report.error(ident, format!("`{name}` has no parameters: a target has at least one field with a layer, such as `#[hyper(linear(64, 10))] fc: Linear`"));
     }
     fields
 }
@@ -467,13 +487,13 @@ fn check_tie(
     (own, earlier, members): (&Member, &[Field], &[Member]),
     report: &mut Report,
 ) {
-    if tie.param != "weight" {
+    if tie.param.unraw() != "weight" {
         report.error(&tie.param, "only `weight` can be tied: `tie(weight = field.weight)`");
     }
     if !matches!(layer, Layer::Call(_)) {
         report.error(first_tokens(layer), "a tied field is one layer, written as a call: `linear_no_bias(8, 100), tie(weight = field.weight)`");
     }
-    match earlier.iter().find(|field| field.member == tie.field) {
+    match earlier.iter().find(|field| same_member(&field.member, &tie.field)) {
         Some(Field { kind: FieldKind::Layer { layer: Layer::Call(_), .. }, .. }) => {}
         Some(_) => report.error(&tie.field, tie_source_is_no_call(tie)),
         None => report.error(&tie.field, no_such_field(tie, own, earlier, members)),
@@ -487,10 +507,10 @@ fn tie_source_is_no_call(tie: &Tie) -> String {
 
 fn no_such_field(tie: &Tie, own: &Member, earlier: &[Field], members: &[Member]) -> String {
     let field = member_name(&tie.field);
-    if tie.field == *own {
+    if same_member(&tie.field, own) {
         return format!("field `{field}` can't be tied to itself");
     }
-    if members.contains(&tie.field) {
+    if members.iter().any(|member| same_member(member, &tie.field)) {
         return format!("field `{field}` comes later: a tie names a field above");
     }
     let names: Vec<_> = earlier.iter().map(|field| member_name(&field.member)).collect();

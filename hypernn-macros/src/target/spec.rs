@@ -1,4 +1,7 @@
 //! The expressions that a field's layer becomes: its spec, its count, its checks.
+//!
+//! A method that takes `&self` is called on a reference: on a value, a trait of the user's with a method
+//! of that name by value, `impl<T> Check for T { fn check(self) }`, would come first.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -42,7 +45,7 @@ pub(crate) fn step(call: &Call) -> TokenStream {
 
 /// As [`step`], for one that is not a call: a name that is known, or the user's own path.
 pub(crate) fn step_value(value: &Expr) -> TokenStream {
-    match value {
+    match call::bare(value) {
         Expr::Path(path) if path.path.get_ident().is_some() => {
             quote_spanned!(ends(value).0=> __p::step::#value)
         }
@@ -140,14 +143,14 @@ pub(crate) fn count(layer: &Layer, ty: &TokenStream, counted: &Counted) -> Token
 fn count_call(call: &Call, counted: &Counted) -> TokenStream {
     let (spec, span) = (call_spec(call), span(call));
     match counted {
-        Counted::All => quote_spanned!(span=> #spec.num_params()),
+        Counted::All => quote_spanned!(span=> (&#spec).num_params()),
         Counted::Untied => quote_spanned!(span=> {
-            let __spec = #spec;
+            let __spec = &#spec;
             __spec.num_params() - __spec.num_weights()
         }),
         Counted::Adapters(role) => {
             let size = adapter(call, role);
-            quote_spanned!(span=> #size.num_params())
+            quote_spanned!(span=> (&#size).num_params())
         }
     }
 }
@@ -166,7 +169,7 @@ pub(crate) fn adapter_checks(
     let (span, end) = ends(rank);
     check_calls(layer, &|call| {
         let size = adapter(call, role);
-        let checked = quote_spanned!(end=> (#size.check()));
+        let checked = quote_spanned!(end=> ((&#size).check()));
         quote_spanned!(span=> __p::deny #checked)
     })
 }
@@ -186,13 +189,13 @@ fn check_calls(layer: &Layer, check: &dyn Fn(&Call) -> TokenStream) -> Vec<Token
 
 /// The size of the adapters of a layer.
 fn adapter(call: &Call, role: &TokenStream) -> TokenStream {
-    let (spec, rank) = (call_spec(call), quote!((#role.rank())));
-    quote_spanned!(span(call)=> #spec.adapter #rank)
+    let (spec, rank) = (call_spec(call), quote!((__p::Role::rank(#role))));
+    quote_spanned!(span(call)=> (&#spec).adapter #rank)
 }
 
 fn check_call(call: &Call) -> TokenStream {
     let spec = call_spec(call);
     let end = shown_at(call.paren.span.close());
-    let checked = quote_spanned!(end=> (#spec.check()));
+    let checked = quote_spanned!(end=> ((&#spec).check()));
     quote_spanned!(span(call)=> __p::deny #checked)
 }

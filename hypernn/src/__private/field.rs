@@ -254,4 +254,9 @@ where
     T::Item: Container,
 {
     type Item = <T::Item as Container>::Item;
+
+    /// None: it stands for a type alone.
+    fn items(&self) -> impl Iterator<Item = &Self::Item> {
+        std::iter::empty()
+    }
 }
