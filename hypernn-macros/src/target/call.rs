@@ -61,6 +61,11 @@ pub(crate) fn is_known(name: &str) -> bool {
     KNOWN.iter().any(|known| known.name == name)
 }
 
+/// Whether a call is one of a constructor of ours.
+pub(crate) fn is_ours(call: &Call) -> bool {
+    lookup(&call.func).is_some()
+}
+
 /// The argument that says what the layer takes, where its constructor is known.
 pub(crate) fn input_size(call: &Call) -> Option<&Expr> {
     let at = match lookup(&call.func)?.name {

@@ -78,8 +78,55 @@ pub(crate) fn check(raw: RawTarget, report: &mut Report) -> Target {
         Body::Enum(token) => not_a_struct(token, report),
         Body::Union(token) => not_a_struct(token, report),
     };
+    if header.config.is_none() {
+        check_recursion(&header.ident, &fields, report);
+    }
     let chain = chain.map(|chain| chain::check(chain, input, &fields, report));
     Target { header, fields, chain }
+}
+
+/// A target in itself, whose size has no end.
+fn check_recursion(ident: &Ident, fields: &[Field], report: &mut Report) {
+    for field in fields {
+        let FieldKind::Layer { layer, .. } = &field.kind else { continue };
+        if !holds_target(layer) {
+            continue;
+        }
+        if let Some(at) = find_itself(field.ty.to_token_stream(), ident) {
+            let name = ident.unraw();
+            report.error(at, format!("`{name}` holds itself, and nothing says how deep: give it a configuration, `#[hyper(config = Type)]`, and the field a condition, `#[hyper(if config.depth > 0 {{ target(config.below()) }})]`"));
+        }
+    }
+}
+
+/// Whether there is a target in the layer that takes no configuration.
+fn holds_target(layer: &Layer) -> bool {
+    match layer {
+        Layer::Call(_) => false,
+        Layer::Target(_, config) => config.is_none(),
+        Layer::Repeat(layer, _) | Layer::When(_, layer) => holds_target(layer),
+        Layer::List(layers) => layers.iter().any(holds_target),
+    }
+}
+
+/// Where a type names the struct that it stands in: by its name alone, or as `Self`.
+fn find_itself(ty: TokenStream, ident: &Ident) -> Option<Ident> {
+    let mut in_path = false;
+    for tree in ty {
+        match tree {
+            TokenTree::Ident(found) if !in_path && (same(&found, ident) || found == "Self") => {
+                return Some(found);
+            }
+            TokenTree::Group(group) => {
+                if let Some(found) = find_itself(group.stream(), ident) {
+                    return Some(found);
+                }
+                in_path = false;
+            }
+            tree => in_path = matches!(&tree, TokenTree::Punct(punct) if punct.as_char() == ':'),
+        }
+    }
+    None
 }
 
 /// The one chain among the items.
@@ -613,6 +660,27 @@ mod tests {
         ] {
             assert!(message(empty).starts_with("`S` has no parameters: "));
         }
+    }
+
+    #[test]
+    fn a_target_in_itself_needs_a_configuration() {
+        let holds = |attr: TokenStream, ty: TokenStream| {
+            messages(quote!(struct r#S { #[hyper(linear(1, 2))] fc: Linear, #attr next: #ty }))
+        };
+        let when = quote!(#[hyper(if DEEP { target })]);
+        for ty in [quote!(Option<Box<S>>), quote!(Box<Self>), quote!([S; 2]), quote!((u8, S))] {
+            let found = holds(when.clone(), ty);
+            assert!(found.concat().starts_with("`S` holds itself, and nothing says"), "{found:?}");
+        }
+        for ty in [quote!(other::S), quote!(S2), quote!(Option<::a::S>)] {
+            assert_eq!(holds(when.clone(), ty), [""; 0]);
+        }
+        assert_eq!(holds(quote!(#[hyper(own::layer(1))]), quote!(Own<S>)), [""; 0]);
+        let configured = quote! {
+            #[hyper(config = Sizes)]
+            struct S { #[hyper(if config.deep { target(config) })] next: Option<Box<S>> }
+        };
+        assert_eq!(messages(configured), [""; 0]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn among_names(header: &Header, implementation: &TokenStream) -> TokenStream {
     quote! {
         #shared
         const _: () = {
-            use #krate::__private::{self as __p, spec::*};
+            use #krate::__private::{self as __p, NoLayer as _, spec::*};
             #implementation
         };
     }
@@ -324,6 +324,25 @@ fn typed_spec(field: &Field, layer: &Layer) -> TokenStream {
     quote_spanned!(span=> __p::Spec(&__spec).of::<#ty>(#asked #layer))
 }
 
+/// The field as `__field`, which knows whether it is built from what its attribute says, where that is
+/// asked.
+pub(crate) fn known_field(field: &Field, layer: &Layer) -> Option<TokenStream> {
+    let (spec, typed) = (spec::spec(layer), typed_spec(field, layer));
+    spec::asks_field(layer).then(|| {
+        quote! {
+            let __spec = #spec;
+            let __field = #typed;
+        }
+    })
+}
+
+fn where_known(field: &Field, layer: &Layer, expr: TokenStream) -> TokenStream {
+    match known_field(field, layer) {
+        Some(known) => quote!({ #known #expr }),
+        None => expr,
+    }
+}
+
 fn make(field: &Field, layer: &Layer, tie: Option<&Tie>) -> TokenStream {
     let name = &field.name;
     let (spec, role) = (typed_spec(field, layer), with_role(field));
@@ -408,7 +427,7 @@ fn num_params(target: &Target) -> TokenStream {
             None if tie.is_some() => Counted::Untied,
             None => Counted::All,
         };
-        Some(spec::count(layer, &ty, &counted))
+        Some(where_known(field, layer, spec::count(layer, &ty, &counted)))
     });
     quote!(0 #(+ #counts)*)
 }
@@ -435,16 +454,14 @@ fn field_checks(field: &Field, layer: &Layer) -> Vec<TokenStream> {
     let (typed, denied) = (typed_spec(field, layer), quote_spanned!(end=> (#name)));
     let refused = quote_spanned! {span=> {
         let __spec = #spec;
-        let __field = #typed;
-        (&__field).deny #denied
+        (&#typed).deny #denied
     }};
     let mut checks = spec::checks(layer);
     if let Some(Role::Lora(lora)) = &field.role {
         checks.extend(spec::adapter_checks(layer, &adapter(lora), &lora.rank));
     }
-    checks.push(refused);
-    checks.extend(array_check(field, layer));
-    checks
+    let checks = checks.into_iter().map(|check| where_known(field, layer, check));
+    checks.chain([refused]).chain(array_check(field, layer)).collect()
 }
 
 /// An array's length is the number of its layers.

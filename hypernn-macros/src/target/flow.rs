@@ -6,6 +6,7 @@ use syn::Expr;
 
 use super::chain::{Chain, Link};
 use super::check::{Field, FieldKind, Header, Target, member_name};
+use super::expand::known_field;
 use super::parse::{Call, Layer};
 use super::{bounds, call, spec};
 use crate::span::{ends, shown_at};
@@ -73,7 +74,11 @@ impl Flow {
     fn field(&mut self, field: &Field) -> TokenStream {
         let (name, ty) = (member_name(&field.member), field.ty.to_token_stream());
         match &field.kind {
-            FieldKind::Layer { layer, .. } => self.layer(layer, &name, &ty),
+            FieldKind::Layer { layer, .. } => {
+                let known = known_field(field, layer);
+                let steps = self.layer(layer, &name, &ty);
+                quote!(#known #steps)
+            }
             FieldKind::Value(_) => quote! {
                 let __chain = if __p::StepOf::<#ty>::KEEPS {
                     __chain
@@ -125,9 +130,14 @@ impl Flow {
     fn call(&mut self, call: &Call, name: &str) -> TokenStream {
         let place = self.place(Place::of_call(call));
         let (spec, span) = (spec::call_spec(call), ends(&call.func).0);
+        let known = match call::is_ours(call) {
+            true => quote!(&__spec),
+            false => quote!((&__field).known(&__spec)),
+        };
         // Wrong sizes are a problem of their own, and their shapes could not be computed.
         quote_spanned! {span=>
-            let __spec = &#spec;
+            let __spec = #spec;
+            let __spec = #known;
             let __chain = if __p::Option::is_some(&__spec.check()) {
                 __chain.unknown(#name)
             } else {

@@ -18,7 +18,9 @@ pub use std::ops::{Fn, FnMut};
 pub use std::path::Path;
 pub use std::{option::Option, primitive::*, result::Result as StdResult};
 
-pub use self::field::{Field, FieldRef, ItemOf, NoAdapter, NoEpsilon, NoParameters, Spec, array};
+pub use self::field::{
+    Field, FieldRef, ItemOf, NoAdapter, NoEpsilon, NoLayer, NoParameters, NoSpec, Spec, array,
+};
 pub use self::part::{NoPart, Part};
 pub use self::sizes::Sizes;
 pub use self::step_of::{StepOf, UnknownStep};

@@ -92,13 +92,8 @@ pub trait Hypernetwork<T> {
     }
 
     /// The number of trained values.
-    fn num_params(&self) -> usize {
+    fn num_trained(&self) -> usize {
         self.network().0.num_params()
-    }
-
-    /// The number of the target's generated parameters.
-    fn num_target_params(&self) -> usize {
-        self.layout().num_params()
     }
 
     /// The variables that are trained, each once: without the bases and the running statistics, which
