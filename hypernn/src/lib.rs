@@ -100,7 +100,7 @@ pub use condition::Condition;
 pub use embedding::State;
 pub use flow::ShapedTarget;
 pub use generated::GeneratedParams;
-pub use hypernetwork::{Aux, DynamicAux};
+pub use hypernetwork::{Aux, DynamicAux, Hypernetwork};
 pub use hypernn_macros::{HyperTarget, hypernetwork};
 pub use plan::ChunkPlan;
 pub use pretrained::Pretrained;

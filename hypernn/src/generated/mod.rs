@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 pub use buffers::Buffers;
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::check::ensure_same_device;
@@ -15,12 +15,13 @@ use crate::generator::GeneratorOutput;
 use crate::nn::{internal, rows_per_set};
 use crate::ops::split::{Cuts, Sink, Watch, split, unstack};
 use crate::pretrained::{Pretrained, Starts};
-use crate::target::HyperTarget;
 use crate::target::adapter::Adapter;
 use crate::target::constructor::Requests;
 use crate::target::layout::{Layout, ParamInfo, Place};
+use crate::target::name::short_name;
 use crate::target::role::{Role, Roles};
 use crate::target::source::{BufferDtype, ParamSource, ParamSpec, Served};
+use crate::target::{ForwardTarget, ForwardTargetT, HyperTarget};
 use crate::trace::span;
 use scale::Scales;
 
@@ -121,7 +122,7 @@ impl<T> TargetPlan<T> {
         let requests = Requests::record(&constructor, pretrained)?;
         let (constructor, over_pretrained) = (Box::new(constructor), pretrained.is_some());
         let model = Model::Constructed { constructor, requests, over_pretrained };
-        Self::of(type_name::<T>(), model)
+        Self::of(short_name::<T>(), model)
     }
 
     fn of(name: &'static str, model: Model<T>) -> Result<Self> {
@@ -179,14 +180,6 @@ impl<T> TargetPlan<T> {
     pub fn num_params(&self) -> usize {
         self.layout.num_params()
     }
-}
-
-/// The name of a type without the path to it.
-fn type_name<T>() -> &'static str {
-    let name = std::any::type_name::<T>();
-    let path = name.split('<').next().unwrap_or(name);
-    let start = path.rfind("::").map_or(0, |at| at + 2);
-    &name[start..]
 }
 
 /// The parameters of a target `T`, as a hypernetwork generated them: one set, or one per row or
@@ -384,7 +377,7 @@ impl<T> GeneratedParams<T> {
     /// Rows that are not a multiple of the number of sets, or the target's own.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
     where
-        T: Module,
+        T: ForwardTarget,
     {
         self.apply(xs, false, |target, xs| target.forward(xs))
     }
@@ -428,7 +421,7 @@ impl<T> GeneratedParams<T> {
     /// As there.
     pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
     where
-        T: ModuleT,
+        T: ForwardTargetT,
     {
         self.apply(xs, train, |target, xs| target.forward_t(xs, train))
     }

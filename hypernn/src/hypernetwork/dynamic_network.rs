@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::audit::Audit;
@@ -14,6 +14,7 @@ use crate::generated::{Buffers, GeneratedParams, TargetPlan};
 use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
 use crate::plan::ChunkPlan;
 use crate::target::layout::Layout;
+use crate::target::{ForwardTarget, ForwardTargetT};
 use crate::trace::span;
 
 /// What a dynamic hypernetwork computed on the way to the target's output.
@@ -158,7 +159,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// The input's width is not the condition's, or the target's own.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
     where
-        T: Module,
+        T: ForwardTarget,
     {
         self.generate_params(&self.own_condition(xs)?)?.forward(xs)
     }
@@ -169,7 +170,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// As there.
     pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
     where
-        T: ModuleT,
+        T: ForwardTargetT,
     {
         self.generate_params(&self.own_condition(xs)?)?.forward_t(xs, train)
     }
@@ -180,7 +181,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// As there.
     pub fn forward_aux(&self, xs: &Tensor) -> Result<(Tensor, DynamicAux<T>)>
     where
-        T: Module,
+        T: ForwardTarget,
     {
         let condition = self.own_condition(xs)?;
         let aux = self.generate_aux(&condition, &self.zero_state(condition.dim(0)?)?)?;
@@ -195,7 +196,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// own.
     pub fn step(&self, xs: &Tensor, state: &State) -> Result<(Tensor, State)>
     where
-        T: Module,
+        T: ForwardTarget,
     {
         let (params, state) = self.generate_step(&self.own_condition(xs)?, state)?;
         Ok((params.forward(xs)?, state))
@@ -207,7 +208,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// As there.
     pub fn step_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
     where
-        T: ModuleT,
+        T: ForwardTargetT,
     {
         let (params, state) = self.generate_step(&self.own_condition(xs)?, state)?;
         Ok((params.forward_t(xs, train)?, state))
@@ -220,7 +221,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// As [`step`](Self::step), or no steps.
     pub fn run(&self, xs: &Tensor, state: &State) -> Result<(Tensor, State)>
     where
-        T: Module,
+        T: ForwardTarget,
     {
         self.run_with(xs, state, |params, xs| params.forward(xs))
     }
@@ -231,7 +232,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// As there.
     pub fn run_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
     where
-        T: ModuleT,
+        T: ForwardTargetT,
     {
         self.run_with(xs, state, |params, xs| params.forward_t(xs, train))
     }
@@ -321,6 +322,11 @@ impl<T> DynamicHyperNetwork<T> {
     /// The dtype and device of the variables.
     pub(crate) fn kind(&self) -> (DType, &Device) {
         self.core.kind()
+    }
+
+    /// What it shares with hypernetworks of the other kind.
+    pub(super) fn core(&self) -> &Core<T> {
+        &self.core
     }
 
     /// Which tensor of the target lies where in the flat vector.

@@ -2,6 +2,7 @@
 
 mod audit;
 mod checkpoint;
+mod common;
 mod core;
 mod dynamic_network;
 mod hyper_nn;
@@ -10,6 +11,7 @@ mod vars;
 
 pub use self::audit::{Audit, Gradient};
 pub(crate) use self::checkpoint::write_tensors;
+pub use self::common::{Hypernetwork, NetworkRef};
 pub use self::core::Declared;
 pub use dynamic_network::{DynamicAux, DynamicHyperNetwork};
 pub use static_network::{Aux, StaticHyperNetwork};

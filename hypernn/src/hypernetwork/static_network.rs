@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::audit::Audit;
@@ -12,6 +12,7 @@ use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{GeneratorSpec, WeightGenerator};
 use crate::plan::ChunkPlan;
 use crate::target::layout::Layout;
+use crate::target::{ForwardTarget, ForwardTargetT};
 use crate::trace::span;
 
 /// What a static hypernetwork computed on the way to the target's output.
@@ -94,7 +95,7 @@ impl<T> StaticHyperNetwork<T> {
     /// The target's own.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
     where
-        T: Module,
+        T: ForwardTarget,
     {
         self.generate_params()?.forward(xs)
     }
@@ -105,7 +106,7 @@ impl<T> StaticHyperNetwork<T> {
     /// The target's own.
     pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
     where
-        T: ModuleT,
+        T: ForwardTargetT,
     {
         self.generate_params()?.forward_t(xs, train)
     }
@@ -116,7 +117,7 @@ impl<T> StaticHyperNetwork<T> {
     /// The target's own.
     pub fn forward_aux(&self, xs: &Tensor) -> Result<(Tensor, Aux<T>)>
     where
-        T: Module,
+        T: ForwardTarget,
     {
         let embedding = self.embedding.forward()?;
         let params = self.generate_from(&embedding)?;
@@ -130,6 +131,11 @@ impl<T> StaticHyperNetwork<T> {
     /// The backward pass's own.
     pub fn audit(&self, params: &GeneratedParams<T>, loss: &Tensor) -> Result<Audit> {
         self.core.audit(params, loss)
+    }
+
+    /// What it shares with hypernetworks of the other kind.
+    pub(super) fn core(&self) -> &Core<T> {
+        &self.core
     }
 
     /// Which tensor of the target lies where in the flat vector.

@@ -91,22 +91,41 @@ pub struct Repeat<S> {
 pub trait Container {
     /// The type of one element.
     type Item;
+
+    /// The elements that are there, in order.
+    fn items(&self) -> impl Iterator<Item = &Self::Item>;
 }
 
 impl<T> Container for Vec<T> {
     type Item = T;
+
+    fn items(&self) -> impl Iterator<Item = &T> {
+        self.iter()
+    }
 }
 
 impl<T, const N: usize> Container for [T; N] {
     type Item = T;
+
+    fn items(&self) -> impl Iterator<Item = &T> {
+        self.iter()
+    }
 }
 
 impl<T> Container for Option<T> {
     type Item = T;
+
+    fn items(&self) -> impl Iterator<Item = &T> {
+        self.iter()
+    }
 }
 
 impl<T: Container> Container for Box<T> {
     type Item = T::Item;
+
+    fn items(&self) -> impl Iterator<Item = &T::Item> {
+        T::items(self)
+    }
 }
 
 fn build_each<'s, T, S>(
