@@ -1,19 +1,23 @@
 //! Generated parameters: the flat vector a hypernetwork made, cut into the target's tensors.
 
 mod buffers;
+mod forward;
 pub(crate) mod scale;
+mod sets;
+pub(crate) mod stack;
 
-use std::sync::Arc;
+use std::any::TypeId;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 pub use buffers::Buffers;
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::check::ensure_same_device;
 use crate::generator::GeneratorOutput;
-use crate::nn::rows_per_set;
-use crate::ops::split::{Cuts, Sink, Watch, split, unstack};
+use crate::ops::split::{Cuts, Sink, Unstack, Watch, split};
 use crate::pretrained::{Pretrained, Starts};
 use crate::target::HyperTarget;
 use crate::target::adapter::Adapter;
@@ -21,7 +25,6 @@ use crate::target::constructor::Requests;
 use crate::target::layout::{Layout, ParamInfo, Place};
 use crate::target::role::{Role, Roles};
 use crate::target::source::{ParamSource, ParamSpec, Served};
-use crate::trace::span;
 use scale::Scales;
 
 /// A target with its configuration and layout, shared by all that is generated for it.
@@ -32,7 +35,39 @@ pub struct TargetPlan<T> {
     pub(crate) name: &'static str,
     pub(crate) layout: Layout,
     pub(crate) starts: Starts,
+    /// Whether the type says all: there is no configuration and no constructor.
+    of_type_alone: bool,
+    /// What forwards over several sets were seen to do.
+    forwards: Forwards,
     build: Box<Build<T>>,
+}
+
+/// Whether a target's forward looks at the weights of its layers.
+#[derive(Default)]
+struct Forwards {
+    looked: AtomicBool,
+    /// One went without.
+    went_without: AtomicBool,
+}
+
+impl Forwards {
+    fn look_at_weights(&self) -> bool {
+        self.looked.load(Ordering::Relaxed)
+    }
+
+    fn are_known(&self) -> bool {
+        self.looked.load(Ordering::Relaxed) || self.went_without.load(Ordering::Relaxed)
+    }
+
+    fn saw_weights(&self) {
+        self.looked.store(true, Ordering::Relaxed);
+    }
+
+    fn saw_none(&self) {
+        if !self.went_without.load(Ordering::Relaxed) {
+            self.went_without.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 type Build<T> = dyn Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync;
@@ -43,8 +78,10 @@ impl<T: HyperTarget> TargetPlan<T> {
     /// # Errors
     /// An invalid size, or two tensors of one name.
     pub fn new(config: &T::Config) -> Result<Self> {
-        let config = config.clone();
-        Self::record(T::NAME, move |source| T::build(&config, source))
+        let (of_type_alone, config) =
+            (TypeId::of::<T::Config>() == TypeId::of::<()>(), config.clone());
+        let plan = Self::record(T::NAME, move |source| T::build(&config, source))?;
+        Ok(Self { of_type_alone, ..plan })
     }
 }
 
@@ -68,7 +105,14 @@ impl<T> TargetPlan<T> {
     ) -> Result<Self> {
         let layout = Layout::record(Roles::default(), |source| build(source).map(drop))?;
         layout.ensure_parameters(name)?;
-        Ok(Self { name, layout, starts: Starts::default(), build: Box::new(build) })
+        Ok(Self {
+            name,
+            layout,
+            starts: Starts::default(),
+            of_type_alone: false,
+            forwards: Forwards::default(),
+            build: Box::new(build),
+        })
     }
 
     /// The same target with other roles for the tensors that a pattern matches, and no pretrained
@@ -127,8 +171,10 @@ pub struct GeneratedParams<T> {
     tensors: Vec<Tensor>,
     /// A shorter way for the gradient of each, where there is one.
     sinks: Vec<Option<Sink>>,
-    /// Sees the gradient of each, where gradients flow back.
-    watch: Option<Watch>,
+    /// See the gradients of what was generated, where gradients flow back.
+    watches: Arc<[Watch]>,
+    /// The sets of each tensor, once one was asked for by itself.
+    by_set: Arc<OnceLock<Vec<Unstack>>>,
     kept: Kept,
 }
 
@@ -141,18 +187,8 @@ pub(crate) struct Kept {
     pub(crate) buffers: Arc<[Tensor]>,
     /// How many sets of running statistics there are; none where all weight sets share one.
     pub(crate) buffer_sets: Option<usize>,
-}
-
-impl Kept {
-    /// Those of one set.
-    fn set(&self, index: usize) -> Result<Self> {
-        if self.buffer_sets.is_none() {
-            return Ok(self.clone());
-        }
-        let buffers = self.buffers.iter().map(|buffer| buffer.detach().get(index)?.copy());
-        let buffers = buffers.collect::<Result<_>>()?;
-        Ok(Self { buffers, buffer_sets: None, ..self.clone() })
-    }
+    /// A hash of each frozen tensor, once it was asked for: these never change.
+    pub(crate) hashes: Arc<OnceLock<Vec<String>>>,
 }
 
 impl<T> Clone for GeneratedParams<T> {
@@ -162,7 +198,8 @@ impl<T> Clone for GeneratedParams<T> {
             sets: self.sets,
             tensors: self.tensors.clone(),
             sinks: self.sinks.clone(),
-            watch: self.watch.clone(),
+            watches: self.watches.clone(),
+            by_set: self.by_set.clone(),
             kept: self.kept.clone(),
         }
     }
@@ -184,10 +221,7 @@ impl<T: HyperTarget> GeneratedParams<T> {
     /// # Errors
     /// The vector's length, rank or dtype is not the target's.
     pub fn from_flat(config: &T::Config, flat: &Tensor) -> Result<Self> {
-        let plan = TargetPlan::new(config)?;
-        let sets = check_flat(&plan, flat)?;
-        let scales = Scales::identity(&plan.layout);
-        Self::from_generated(Arc::new(plan), &flat.clone().into(), sets, &scales, Kept::default())
+        Self::from_flat_and_kept(Arc::new(TargetPlan::new(config)?), flat, Kept::default())
     }
 }
 
@@ -205,7 +239,36 @@ impl<T> GeneratedParams<T> {
         let Cuts { tensors, sinks, watch } = cuts;
         let sink = |(index, sink)| scales.keeps_gradient(index).then_some(sink);
         let sinks = sinks.into_iter().enumerate().map(sink).collect();
-        Ok(Self { plan, sets, tensors, sinks, watch, kept })
+        let watches = watch.into_iter().collect();
+        Ok(Self { plan, sets, tensors, sinks, watches, by_set: Arc::default(), kept })
+    }
+
+    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as it is, with the tensors that a hypernetwork
+    /// keeps.
+    pub(crate) fn from_flat_and_kept(
+        plan: Arc<TargetPlan<T>>,
+        flat: &Tensor,
+        kept: Kept,
+    ) -> Result<Self> {
+        let (sets, scales) = (check_flat(&plan, flat)?, Scales::identity(&plan.layout));
+        Self::from_generated(plan, &flat.clone().into(), sets, &scales, kept)
+    }
+
+    /// Tensors that were generated before, `[dims…]` or `[G, dims…]`, in the order of the layout.
+    pub(crate) fn from_tensors(
+        plan: Arc<TargetPlan<T>>,
+        tensors: Vec<Tensor>,
+        sets: Option<usize>,
+        kept: Kept,
+    ) -> Self {
+        let (watches, by_set) = (Arc::default(), Arc::default());
+        Self { plan, sets, tensors, sinks: Vec::new(), watches, by_set, kept }
+    }
+
+    /// Other tensors made of these.
+    fn with_tensors(&self, tensors: Vec<Tensor>, sets: Option<usize>, kept: Kept) -> Self {
+        let made = Self::from_tensors(self.plan.clone(), tensors, sets, kept);
+        Self { watches: self.watches.clone(), ..made }
     }
 
     /// The tensors, each with a gradient that costs no more than the tensor.
@@ -227,6 +290,14 @@ impl<T> GeneratedParams<T> {
     /// or `[G, dims…]` for `G` sets.
     pub fn tensors(&self) -> impl Iterator<Item = (&ParamInfo, &Tensor)> {
         self.plan.layout.params().iter().zip(&self.tensors)
+    }
+
+    pub(crate) fn plan(&self) -> &TargetPlan<T> {
+        &self.plan
+    }
+
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// Every tensor of the target by its name: generated, kept and buffers.
@@ -252,23 +323,6 @@ impl<T> GeneratedParams<T> {
         flatten(&self.tracked().collect::<Result<Vec<_>>>()?, self.sets)
     }
 
-    /// One of several sets, by itself. Where each set has running statistics of its own, it has a copy
-    /// of them.
-    ///
-    /// # Errors
-    /// There is no such set.
-    pub fn set(&self, index: usize) -> Result<Self> {
-        match self.sets {
-            Some(sets) if index < sets => {}
-            Some(sets) => candle_core::bail!("there is no set {index}, expected one of {sets}"),
-            None => candle_core::bail!("there is no set {index}: one set serves every row"),
-        }
-        let tensors = self.tracked().map(|tensor| tensor?.get(index)?.contiguous());
-        let tensors = tensors.collect::<Result<_>>()?;
-        let kept = self.kept.set(index)?;
-        Ok(Self { sets: None, tensors, kept, sinks: Vec::new(), ..self.clone() })
-    }
-
     /// An ordinary target over the generated tensors; gradients flow through it.
     ///
     /// # Errors
@@ -283,7 +337,7 @@ impl<T> GeneratedParams<T> {
     /// # Errors
     /// As there.
     pub fn unpack_t(&self, train: bool) -> Result<T> {
-        match self.sets_in_turn() {
+        match self.sets.zip(self.one_set_layer()) {
             Some((1, _)) => self.set(0)?.unpack_t(train),
             Some((sets, "")) => candle_core::bail!(
                 "{} is built by its constructor, for one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each",
@@ -297,80 +351,71 @@ impl<T> GeneratedParams<T> {
         }
     }
 
-    /// The number of sets and the layer that makes them take their turns, where one does.
-    fn sets_in_turn(&self) -> Option<(usize, &str)> {
-        self.sets.zip(self.plan.layout.one_set_layer())
-    }
-
-    /// Applies the target; the input's rows are shared out among the sets.
+    /// The same values, cut off from the hypernetwork: no gradient flows back, and nothing of the
+    /// hypernetwork's graph is held in memory.
     ///
-    /// # Errors
-    /// Rows that are not a multiple of the number of sets, or the target's own.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
-    where
-        T: Module,
-    {
-        self.apply(xs, false, |target, xs| target.forward(xs))
-    }
-
-    /// At once where all layers take sets, else one set after the other.
-    fn apply(
-        &self,
-        xs: &Tensor,
-        train: bool,
-        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
-    ) -> Result<Tensor> {
-        span!("forward", self.plan.name);
-        ensure_same_device(
-            ("the input", xs.device().location()),
-            ("the generated parameters", self.device().location()),
-        )?;
-        let Some((sets, _)) = self.sets_in_turn() else {
-            return forward(&self.unpack_t(train)?, xs);
-        };
-        let rows = rows_per_set(self.plan.name, xs.dim(0)?, sets)?;
-        let outputs = self.each_set(sets)?.into_iter().enumerate().map(|(set, params)| {
-            forward(&params.unpack_t(train)?, &xs.narrow(0, set * rows, rows)?.contiguous()?)
-        });
-        Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
-    }
-
-    fn each_set(&self, sets: usize) -> Result<Vec<Self>> {
-        let mut each =
-            vec![Self { sets: None, tensors: Vec::new(), sinks: Vec::new(), ..self.clone() }; sets];
-        for tensor in self.tracked() {
-            for (params, tensor) in each.iter_mut().zip(unstack(&tensor?)?) {
-                params.tensors.push(tensor);
-            }
-        }
-        Ok(each)
-    }
-
-    /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
+    /// Parameters that are kept for later, and all that is computed with them, should be detached
+    /// where nothing is to be learned: otherwise each of them, and each value computed with them, such
+    /// as the keys and values of a cache, holds what it was computed from.
     ///
-    /// # Errors
-    /// As there.
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
-    where
-        T: ModuleT,
-    {
-        self.apply(xs, train, |target, xs| target.forward_t(xs, train))
-    }
-
-    /// The same values, cut off from the hypernetwork: no gradient flows back.
+    /// ```
+    /// use candle_core::{DType, Device, Result, Tensor};
+    /// use hypernn::nn::{Linear, VarBuilder, VarMap};
+    /// use hypernn::{HyperTarget, hypernetwork};
+    ///
+    /// #[derive(HyperTarget)]
+    /// #[hyper(sequential)]
+    /// struct Net {
+    ///     #[hyper(linear(4, 2))]
+    ///     fc: Linear,
+    /// }
+    ///
+    /// hypernetwork! {
+    ///     struct HyperNet for Net { embedding: table(5, 3), generator: linear, mode: static }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let hyper = HyperNet::new(VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu))?;
+    /// let xs = Tensor::ones((1, 4), DType::F32, &Device::Cpu)?;
+    /// let params = hyper.generate_params()?;
+    /// assert!(params.forward(&xs)?.track_op());
+    /// assert!(!params.detach().forward(&xs)?.track_op());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
     pub fn detach(&self) -> Self {
         let tensors = self.tensors.iter().map(Tensor::detach).collect();
         let params = self.kept.params.iter().map(Tensor::detach).collect();
         let kept = Kept { params, ..self.kept.clone() };
-        Self { tensors, kept, sinks: Vec::new(), watch: None, ..self.clone() }
+        Self::from_tensors(self.plan.clone(), tensors, self.sets, kept)
     }
 
-    /// The gradients of a loss, and what each generated tensor got of them.
+    /// The gradients of a loss, and what each generated tensor got of them, `[dims…]` or
+    /// `[G, dims…]`.
     pub(crate) fn backward(&self, loss: &Tensor) -> Result<(GradStore, Vec<Option<Tensor>>)> {
-        match &self.watch {
-            Some(watch) => watch.pass(|| loss.backward()),
-            None => Ok((loss.backward()?, vec![None; self.tensors.len()])),
+        let mut filed = Vec::with_capacity(self.watches.len());
+        let grads = watched(&self.watches, loss, &mut filed)?;
+        let grad = |index: usize| self.grad(filed.iter().rev().map(|grads| &grads[index]), index);
+        Ok((grads, (0..self.tensors.len()).map(grad).collect::<Result<_>>()?))
+    }
+
+    /// The gradient of a tensor that was put together from those that several splits gave.
+    fn grad<'a>(
+        &self,
+        filed: impl Iterator<Item = &'a Option<Tensor>>,
+        index: usize,
+    ) -> Result<Option<Tensor>> {
+        let found: Vec<_> = filed.flatten().collect();
+        if let [] | [_] = &found[..] {
+            return Ok(found.first().map(|grad| (*grad).clone()));
         }
+        let dims = self.layout().params()[index].shape.dims();
+        let by_set = found.into_iter().map(|grad| {
+            let sets = grad.elem_count() / dims.iter().product::<usize>().max(1);
+            grad.reshape([&[sets], dims].concat())
+        });
+        Tensor::cat(&by_set.collect::<Result<Vec<_>>>()?, 0).map(Some)
     }
 
     /// The device that holds them.
@@ -399,6 +444,18 @@ impl<T> GeneratedParams<T> {
         }
         Ok(())
     }
+}
+
+/// Runs a backward pass that all of these watch, and adds what each saw, the last first.
+fn watched(
+    watches: &[Watch],
+    loss: &Tensor,
+    filed: &mut Vec<Vec<Option<Tensor>>>,
+) -> Result<GradStore> {
+    let Some((watch, others)) = watches.split_first() else { return loss.backward() };
+    let (grads, of_watch) = watch.pass(|| watched(others, loss, filed))?;
+    filed.push(of_watch);
+    Ok(grads)
 }
 
 /// The number of sets in a flat vector, after its shape and dtype have been checked.
@@ -492,7 +549,7 @@ impl<'a> GeneratedSource<'a> {
     fn kept(&self, name: &str, index: usize) -> Result<Tensor> {
         let Some(tensor) = self.kept.get(index) else {
             candle_core::bail!(
-                "`{name}` is not generated: a hypernetwork keeps it, and a flat vector does not hold it"
+                "`{name}` is not generated: a hypernetwork keeps it, and a flat vector does not hold it; the hypernetwork's `params_from_flat` adds it"
             )
         };
         self.generated.first().map_or(Ok(tensor.clone()), |like| tensor.to_dtype(like.dtype()))

@@ -5,6 +5,7 @@ mod checkpoint;
 mod core;
 mod dynamic_network;
 mod hyper_nn;
+mod params;
 mod static_network;
 mod vars;
 
