@@ -326,6 +326,34 @@ fn file_methods(paths: &Paths) -> TokenStream {
             (&self.inner).audit(params, loss)
         }
 
+        /// The variables that are trained, each once, in the order of construction: what an
+        /// optimiser takes. Bases and running statistics, which a `VarMap` holds as well, are left
+        /// out.
+        pub fn trainable(&self) -> #private::Vec<#private::Var> {
+            self.inner.trainable()
+        }
+
+        /// Takes a flat vector `[P]`, or `[G, P]` for `G` sets, as generated parameters; what is
+        /// not generated is what the hypernetwork keeps.
+        ///
+        /// # Errors
+        /// The vector's length, rank, dtype or device does not fit.
+        pub fn params_from_flat(&self, flat: &#tensor) -> #result<#params> {
+            self.inner.params_from_flat(flat)
+        }
+
+        /// Reads generated parameters that their `save` wrote.
+        ///
+        /// # Errors
+        /// The file is not a whole file of generated parameters of this target, or was saved over
+        /// other trained or frozen tensors.
+        pub fn load_params(
+            &self,
+            path: impl #private::AsRef<#private::Path>,
+        ) -> #result<#params> {
+            self.inner.load_params(path)
+        }
+
         /// The hypernetwork itself, with all its methods.
         pub fn as_network(&self) -> &#network {
             &self.inner

@@ -9,13 +9,15 @@ mod sizes;
 mod step_of;
 mod target;
 
-pub use candle_core::{DType, Result, Tensor};
+pub use candle_core::{DType, Result, Tensor, Var};
 pub use std::clone::Clone;
 pub use std::convert::{AsRef, Into};
 pub use std::fmt::{Debug, Formatter, Result as FmtResult};
 pub use std::marker::{Send, Sync};
 pub use std::ops::{Fn, FnMut};
 pub use std::path::Path;
+pub use std::stringify;
+pub use std::vec::Vec;
 pub use std::{option::Option, primitive::*, result::Result as StdResult};
 
 pub use self::field::{

@@ -14,19 +14,19 @@ use sha2::{Digest, Sha256};
 
 use super::core::Core;
 use crate::generated::{GeneratedParams, TargetPlan};
-use crate::target::layout::{Layout, hex};
+use crate::target::layout::{Layout, first_difference, hex};
 use crate::target::role::Role;
 
 const NETWORK: &str = "hypernn.network";
-const TARGET: &str = "hypernn.target";
-const VERSION: &str = "hypernn.version";
-const LAYOUT: &str = "hypernn.layout";
-const LAYOUT_HASH: &str = "hypernn.layout_sha256";
-const TENSORS_HASH: &str = "hypernn.tensors_sha256";
+pub(super) const TARGET: &str = "hypernn.target";
+pub(super) const VERSION: &str = "hypernn.version";
+pub(super) const LAYOUT: &str = "hypernn.layout";
+pub(super) const LAYOUT_HASH: &str = "hypernn.layout_sha256";
+pub(super) const TENSORS_HASH: &str = "hypernn.tensors_sha256";
 const PRETRAINED_HASH: &str = "hypernn.pretrained_sha256";
 const FINGERPRINT: &str = "pretrained_sha256.";
 
-type Metadata = HashMap<String, String>;
+pub(super) type Metadata = HashMap<String, String>;
 
 impl<T> Core<T> {
     pub(super) fn save(&self, path: &Path) -> Result<()> {
@@ -122,13 +122,13 @@ impl<T> Core<T> {
 }
 
 /// A checkpoint in memory.
-struct Checkpoint {
-    metadata: Metadata,
-    tensors: HashMap<String, Tensor>,
+pub(super) struct Checkpoint {
+    pub(super) metadata: Metadata,
+    pub(super) tensors: HashMap<String, Tensor>,
 }
 
 impl Checkpoint {
-    fn read(path: &Path) -> Result<Self> {
+    pub(super) fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|err| {
             candle_core::Error::msg(format!("it is not a whole safetensors file: {err}"))
@@ -138,7 +138,7 @@ impl Checkpoint {
         Ok(Self { metadata, tensors })
     }
 
-    fn entry(&self, key: &str) -> Result<&str> {
+    pub(super) fn entry(&self, key: &str) -> Result<&str> {
         match self.metadata.get(key) {
             Some(value) => Ok(value),
             None => {
@@ -147,25 +147,16 @@ impl Checkpoint {
         }
     }
 
-    fn check_layout(&self, target: &str, layout: &Layout) -> Result<()> {
+    pub(super) fn check_layout(&self, target: &str, layout: &Layout) -> Result<()> {
         let found = self.entry(LAYOUT)?;
         if self.entry(LAYOUT_HASH)? == layout.hash() {
             return Ok(());
         }
-        let expected = layout.to_string();
-        let (mut found_lines, mut expected_lines) = (found.lines(), expected.lines());
-        let line = |line: Option<&str>| line.map_or("nothing".to_owned(), squeeze);
-        loop {
-            let (found, expected) = (found_lines.next(), expected_lines.next());
-            if found.map(squeeze) != expected.map(squeeze) || found.is_none() {
-                bail!(
-                    "it is a checkpoint for target {}; the first difference in layout: the file has `{}`, {target} has `{}`",
-                    self.entry(TARGET)?,
-                    line(found),
-                    line(expected)
-                );
-            }
-        }
+        let (found, expected) = first_difference(found, &layout.to_string());
+        bail!(
+            "it is a checkpoint for target {}; the first difference in layout: the file has `{found}`, {target} has `{expected}`",
+            self.entry(TARGET)?,
+        );
     }
 
     fn tensor(&self, name: &str, var: &Tensor) -> Result<Tensor> {
@@ -186,14 +177,14 @@ impl Checkpoint {
         tensor.to_dtype(var.dtype())
     }
 
-    fn check_names<'a>(&self, known: impl Iterator<Item = &'a str>) -> Result<()> {
+    pub(super) fn check_names<'a>(&self, known: impl Iterator<Item = &'a str>) -> Result<()> {
         let known: Vec<_> = known.collect();
         let names = self.tensors.keys().filter(|name| !name.starts_with(FINGERPRINT));
         let unknown = names.filter(|name| !known.contains(&name.as_str())).min();
         unknown.map_or(Ok(()), |name| bail!("tensor `{name}` is none of this hypernetwork's"))
     }
 
-    fn check_hash<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    pub(super) fn check_hash<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
         let tensors: Vec<_> =
             names.map(|name| (name.to_owned(), self.tensors[name].clone())).collect();
         let (expected, found) = (self.entry(TENSORS_HASH)?, hash(&tensors)?);
@@ -234,18 +225,13 @@ fn text_tensor(text: &str) -> Result<Tensor> {
     Tensor::new(text.as_bytes(), &Device::Cpu)
 }
 
-/// A line of a layout with single spaces.
-fn squeeze(line: &str) -> String {
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn context(path: &Path, err: candle_core::Error) -> candle_core::Error {
+pub(super) fn context(path: &Path, err: candle_core::Error) -> candle_core::Error {
     candle_core::Error::msg(format!("can't load {}: {err}", path.display()))
 }
 
 /// SHA-256 over names, dtypes, shapes and values, by name: tasks that were added come last where they
 /// were added, but not where they were declared.
-fn hash(tensors: &[(String, Tensor)]) -> Result<String> {
+pub(super) fn hash(tensors: &[(String, Tensor)]) -> Result<String> {
     let mut sorted: Vec<_> = tensors.iter().collect();
     sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut hasher = Sha256::new();
@@ -264,7 +250,7 @@ pub(crate) fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result
 }
 
 /// Writes beside `path`, then renames.
-fn write(path: &Path, tensors: &[(String, Tensor)], metadata: Metadata) -> Result<()> {
+pub(super) fn write(path: &Path, tensors: &[(String, Tensor)], metadata: Metadata) -> Result<()> {
     let partial = partial(path)?;
     let views = tensors.iter().map(|(name, tensor)| (name, tensor));
     let written = safetensors::tensor::serialize_to_file(views, Some(metadata), &partial)

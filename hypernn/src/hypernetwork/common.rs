@@ -1,12 +1,11 @@
 //! What static and dynamic hypernetworks have in common, for code that is generic over them.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use candle_core::{Result, Tensor, Var, bail};
 
 use super::audit::Audit;
-use super::core::{Core, is_trained};
+use super::core::Core;
 use super::dynamic_network::DynamicHyperNetwork;
 use super::static_network::StaticHyperNetwork;
 use crate::generated::GeneratedParams;
@@ -99,12 +98,7 @@ pub trait Hypernetwork<T> {
     /// The variables that are trained, each once: without the bases and the running statistics, which
     /// a builder's `all_vars` holds too.
     fn trainable(&self) -> Vec<Var> {
-        let mut seen = HashSet::new();
-        let trained = self.network().0.named_tensors().filter(|(name, tensor)| {
-            is_trained(name) && tensor.is_variable() && seen.insert(tensor.id())
-        });
-        // Of a variable's tensor this is the variable, and can't fail.
-        trained.filter_map(|(_, tensor)| Var::from_tensor(tensor).ok()).collect()
+        self.network().0.trainable()
     }
 
     /// The name and tensor of all that a checkpoint holds: the variables, then bases and buffers,

@@ -1,6 +1,7 @@
 //! What static and dynamic hypernetworks share: the target's plan, the chunks, the scales and what a
 //! checkpoint holds.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
@@ -95,6 +96,7 @@ impl<'a, T> Building<'a, T> {
             params: kept(layout, starts, &vb.pp("target"))?,
             buffers: buffers(layout, starts, &vb.pp("buffers"))?,
             buffer_sets: None,
+            hashes: Arc::default(),
         };
         core.check_builder(&vb)?;
         drop(vb);
@@ -164,6 +166,25 @@ impl<T> Core<T> {
     pub(super) fn num_params(&self) -> usize {
         let trained = self.named_tensors().filter(|(name, _)| is_trained(name));
         trained.map(|(_, tensor)| tensor.elem_count()).sum()
+    }
+
+    /// The variables that are trained, each once, in the order of construction.
+    pub(super) fn trainable(&self) -> Vec<Var> {
+        let mut seen = HashSet::new();
+        let trained = self.named_tensors().filter(|(name, tensor)| {
+            is_trained(name) && tensor.is_variable() && seen.insert(tensor.id())
+        });
+        // Of a variable's tensor this is the variable, and can't fail.
+        trained.filter_map(|(_, tensor)| Var::from_tensor(tensor).ok()).collect()
+    }
+
+    pub(super) fn params_from_flat(&self, flat: &Tensor) -> Result<GeneratedParams<T>> {
+        let (_, device) = self.kind();
+        ensure_same_device(
+            ("the flat vector", flat.device().location()),
+            ("the hypernetwork", device.location()),
+        )?;
+        GeneratedParams::from_flat_and_kept(self.plan.clone(), flat, self.kept.clone())
     }
 
     /// The dtype and device of the variables.

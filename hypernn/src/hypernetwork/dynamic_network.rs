@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use candle_nn::VarBuilder;
 
 use super::audit::Audit;
@@ -348,6 +348,36 @@ impl<T> DynamicHyperNetwork<T> {
     /// not trained.
     pub fn named_tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.core.named_tensors()
+    }
+
+    /// The variables that are trained, each once, in the order of construction: what an optimiser
+    /// takes. Bases and running statistics are left out, which a `VarMap` holds as well and gives by
+    /// `all_vars`: an optimiser that decays or moves what has no gradient would change them.
+    /// See [`StaticHyperNetwork::trainable`](super::StaticHyperNetwork::trainable).
+    pub fn trainable(&self) -> Vec<Var> {
+        self.core.trainable()
+    }
+
+    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as parameters of this network's target, as
+    /// [`GeneratedParams::flat`] gives it: values are taken as they are, and what is not generated is
+    /// what this network keeps. It serves targets of every kind: with roles, over a pretrained network,
+    /// with adapters, with a configuration, by constructor. Gradients flow into the vector.
+    ///
+    /// # Errors
+    /// The vector's length, rank, dtype or device does not fit.
+    pub fn params_from_flat(&self, flat: &Tensor) -> Result<GeneratedParams<T>> {
+        self.core.params_from_flat(flat)
+    }
+
+    /// Reads parameters that [`GeneratedParams::save`] wrote: an adapter, say, for this network. They
+    /// are as they were when they were saved, in their dtype, on this network's device; no gradient
+    /// flows back. What is not generated is what this network keeps.
+    ///
+    /// # Errors
+    /// The file is not a whole file of generated parameters of this target, was altered, or was saved
+    /// over other trained or frozen tensors: the first difference is named.
+    pub fn load_params(&self, path: impl AsRef<Path>) -> Result<GeneratedParams<T>> {
+        self.core.load_params(path.as_ref())
     }
 
     /// The number of trained values.

@@ -6,6 +6,7 @@ mod common;
 mod core;
 mod dynamic_network;
 mod hyper_nn;
+mod params;
 mod static_network;
 mod vars;
 

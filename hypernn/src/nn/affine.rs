@@ -128,6 +128,16 @@ impl Affine {
         self.bias.as_ref().map(|bias| &bias.tensor)
     }
 
+    /// The weight as the layer's own method gives it to others, of this rank where it is shared.
+    pub(super) fn shown_weight(&self, rank: usize) -> &Tensor {
+        sets::shown(self.weight(), rank)
+    }
+
+    /// The bias as the layer's own method gives it to others.
+    pub(super) fn shown_bias(&self) -> Option<&Tensor> {
+        self.bias().map(|bias| sets::shown(bias, 1))
+    }
+
     /// A convolution with the weights of all sets; see [`convolution`].
     pub(super) fn convolution(&self, images: &Tensor, windows: Windows) -> Result<Tensor> {
         let sinks = self.sinks();

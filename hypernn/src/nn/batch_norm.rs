@@ -189,7 +189,8 @@ impl BatchNorm {
             ("running_mean", self.running_mean.as_tensor()),
             ("running_var", self.running_var.as_tensor()),
         ];
-        let affine = self.weight_and_bias().into_iter();
+        let affine =
+            self.params.iter().filter_map(|params| Some((params.weight(), params.bias()?)));
         running.into_iter().chain(affine.flat_map(|(w, b)| [("weight", w), ("bias", b)]))
     }
 
@@ -263,12 +264,12 @@ impl BatchNorm {
 
     /// The running mean.
     pub fn running_mean(&self) -> &Tensor {
-        self.running_mean.as_tensor()
+        sets::shown(self.running_mean.as_tensor(), 1)
     }
 
     /// The running variance.
     pub fn running_var(&self) -> &Tensor {
-        self.running_var.as_tensor()
+        sets::shown(self.running_var.as_tensor(), 1)
     }
 
     /// What is added to the variance.
@@ -278,7 +279,8 @@ impl BatchNorm {
 
     /// Weight and bias.
     pub fn weight_and_bias(&self) -> Option<(&Tensor, &Tensor)> {
-        self.params.as_ref().and_then(|params| Some((params.weight(), params.bias()?)))
+        let params = self.params.as_ref()?;
+        Some((params.shown_weight(1), params.shown_bias()?))
     }
 
     /// The share of the new batch in the running statistics.

@@ -60,6 +60,8 @@ macro_rules! layer {
         $(#[$config_doc:meta])*
         pub fn config -> $Config:ident;
 
+        weight of rank $rank:literal;
+
         $(
             $(#[$constructor_doc:meta])*
             pub fn $constructor:ident;
@@ -78,12 +80,12 @@ macro_rules! layer {
 
             /// The weight.
             pub fn weight(&self) -> &Tensor {
-                self.params.weight()
+                self.params.shown_weight($rank)
             }
 
             /// The bias.
             pub fn bias(&self) -> Option<&Tensor> {
-                self.params.bias()
+                self.params.shown_bias()
             }
         }
 

@@ -164,6 +164,8 @@ conv::layer! {
     /// Stride, padding, dilation and groups.
     pub fn config -> Conv1dConfig;
 
+    weight of rank 3;
+
     /// A one-dimensional convolution with bias; variables `weight` and `bias`.
     ///
     /// # Errors

@@ -181,6 +181,8 @@ conv::layer! {
     /// Stride, padding, dilation and groups.
     pub fn config -> ConvTranspose1dConfig;
 
+    weight of rank 3;
+
     /// A one-dimensional transposed convolution with bias; variables `weight` and `bias`.
     ///
     /// # Errors

@@ -172,6 +172,8 @@ conv::layer! {
     /// Stride, paddings and dilation.
     pub fn config -> ConvTranspose2dConfig;
 
+    weight of rank 4;
+
     /// A two-dimensional transposed convolution with bias; variables `weight` and `bias`.
     ///
     /// # Errors

@@ -105,7 +105,7 @@ impl Embedding {
 
     /// The table.
     pub fn embeddings(&self) -> &Tensor {
-        &self.embeddings.tensor
+        sets::shown(&self.embeddings.tensor, 2)
     }
 
     /// The number of values in a row of the table.

@@ -226,6 +226,15 @@ impl Layout {
         self.one_set_layer.as_deref()
     }
 
+    /// The first line in which the other differs, with this layout's own, where a flat vector of one does
+    /// not mean the same in the other.
+    pub(crate) fn difference(&self, other: &Self) -> Option<(String, String)> {
+        if self.hash == other.hash {
+            return None;
+        }
+        Some(first_difference(&self.to_string(), &other.to_string()))
+    }
+
     /// The parameter that holds the flat vector's value number `index`, if there is one.
     pub fn param_at(&self, index: usize) -> Option<&ParamInfo> {
         let after = self.params.partition_point(|param| param.offset <= index);
@@ -261,6 +270,24 @@ impl std::fmt::Display for Layout {
         }
         write!(f, "{:>10}  parameters", self.num_params)
     }
+}
+
+/// The first line of each that the other does not have in its place, with single spaces; `nothing` where a
+/// text has ended.
+pub(crate) fn first_difference(first: &str, second: &str) -> (String, String) {
+    let (mut first, mut second) = (first.lines().map(squeeze), second.lines().map(squeeze));
+    loop {
+        let lines = (first.next(), second.next());
+        if lines.0 != lines.1 || lines.0.is_none() {
+            let text = |line: Option<String>| line.unwrap_or_else(|| "nothing".to_owned());
+            return (text(lines.0), text(lines.1));
+        }
+    }
+}
+
+/// A line of a layout with single spaces.
+fn squeeze(line: &str) -> String {
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Records what is asked of it and answers with zeros that take no memory.
