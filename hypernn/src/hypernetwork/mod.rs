@@ -4,6 +4,7 @@ mod audit;
 mod checkpoint;
 mod core;
 mod dynamic_network;
+mod given;
 mod hyper_nn;
 mod static_network;
 mod vars;

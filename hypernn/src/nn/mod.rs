@@ -61,6 +61,7 @@ pub use gru::{GRU, GRUSpec, gru};
 pub use layer_norm::{LayerNorm, LayerNormSpec, layer_norm, layer_norm_no_bias};
 pub use linear::{Linear, LinearSpec, linear, linear_b, linear_no_bias};
 pub use lstm::{LSTM, LSTMSpec, lstm};
+pub(crate) use norm::internal;
 #[doc(hidden)]
 pub use norm::{Eps, Epsilon};
 pub use optim::{AdamW, Optimizer, ParamsAdamW, SGD};
