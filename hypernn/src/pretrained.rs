@@ -5,6 +5,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Error, Result, Shape, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
+use crate::finite::ensure_finite;
 use crate::target::layout::Layout;
 use crate::target::role::matches;
 use crate::target::source::ParamKind;
@@ -68,6 +69,8 @@ pub struct Pretrained<'a> {
     vb: VarBuilder<'a>,
     /// Patterns of tensors that start as in a fresh network.
     without: Vec<String>,
+    /// Whether values that are not finite are an error.
+    finite: bool,
 }
 
 impl std::fmt::Debug for Pretrained<'_> {
@@ -78,7 +81,7 @@ impl std::fmt::Debug for Pretrained<'_> {
 
 impl<'a> From<VarBuilder<'a>> for Pretrained<'a> {
     fn from(vb: VarBuilder<'a>) -> Self {
-        Self { vb, without: Vec::new() }
+        Self { vb, without: Vec::new(), finite: false }
     }
 }
 
@@ -103,6 +106,45 @@ impl Pretrained<'_> {
         self
     }
 
+    /// `new_from` then gives an error where a value is NaN or infinite, in the file or in the dtype of the
+    /// hypernetwork: 10³⁰⁰ in a file of `f64` is infinite as `f32`. Without this, values are taken as they
+    /// are.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Result, Tensor};
+    /// use hypernn::nn::{Linear, VarBuilder, VarMap};
+    /// use hypernn::{HyperTarget, Pretrained, hypernetwork};
+    ///
+    /// #[derive(HyperTarget)]
+    /// struct Net {
+    ///     #[hyper(linear(1, 1))]
+    ///     fc: Linear,
+    /// }
+    ///
+    /// hypernetwork! {
+    ///     struct HyperNet for Net { embedding: table(2, 3), generator: linear, mode: static }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let tensors = [
+    ///     ("fc.weight".to_owned(), Tensor::new(&[[1e300f64]], &Device::Cpu)?),
+    ///     ("fc.bias".to_owned(), Tensor::new(&[0f64], &Device::Cpu)?),
+    /// ];
+    /// let file = VarBuilder::from_tensors(tensors.into(), DType::F64, &Device::Cpu);
+    /// let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
+    /// let refused = HyperNet::new_from(vb, Pretrained::from(file).check_finite());
+    /// assert!(refused.is_err_and(|err| err.to_string().starts_with(
+    ///     "`fc.weight` of the pretrained network in F32: 1 of 1 values are not finite, the first at index 0 is inf"
+    /// )));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn check_finite(mut self) -> Self {
+        self.finite = true;
+        self
+    }
+
     /// Where the tensors of a target start, in this dtype, on this device.
     pub(crate) fn starts(&self, layout: &Layout, dtype: DType, device: &Device) -> Result<Starts> {
         self.check_patterns(layout)?;
@@ -111,7 +153,12 @@ impl Pretrained<'_> {
             if self.starts_afresh(name) {
                 return Ok(None);
             }
-            self.tensor(name, shape, init, dtype)?.to_device(device).map(Some)
+            let tensor = self.tensor(name, shape, init, dtype)?;
+            if self.finite {
+                let what = || format!("`{name}` of the pretrained network in {dtype:?}");
+                ensure_finite(what, &tensor)?;
+            }
+            tensor.to_device(device).map(Some)
         };
         // An adapter is no part of the pretrained network: it adds nothing at the start.
         let params = layout.params().iter().map(|at| match at.kind {

@@ -354,6 +354,15 @@ fn file_methods(paths: &Paths) -> TokenStream {
             self.inner.load_params(path)
         }
 
+        /// Looks for values that are NaN or infinite among the variables and all else that a
+        /// checkpoint holds; `load` takes them as they are.
+        ///
+        /// # Errors
+        /// A tensor has such values; it is named.
+        pub fn check_finite(&self) -> #result<()> {
+            self.inner.check_finite()
+        }
+
         /// The hypernetwork itself, with all its methods.
         pub fn as_network(&self) -> &#network {
             &self.inner

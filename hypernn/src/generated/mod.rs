@@ -16,6 +16,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::check::ensure_same_device;
+use crate::finite::ensure_finite;
 use crate::generator::GeneratorOutput;
 use crate::nn::internal;
 use crate::ops::split::{Cuts, Sink, Unstack, Watch, split};
@@ -496,20 +497,10 @@ impl<T> GeneratedParams<T> {
     /// # Errors
     /// A tensor has such values: its name, their number and the index of the first.
     pub fn check_finite(&self) -> Result<()> {
-        for (param, tensor) in self.tensors() {
-            let values = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-            let bad = values.iter().filter(|value| !value.is_finite()).count();
-            if let Some(first) = values.iter().position(|value| !value.is_finite()) {
-                candle_core::bail!(
-                    "generated parameter `{}` of {}: {bad} of {} values are not finite, the first at index {first} is {}",
-                    param.name,
-                    self.plan.name,
-                    values.len(),
-                    values[first]
-                );
-            }
-        }
-        Ok(())
+        self.tensors().try_for_each(|(param, tensor)| {
+            let what = || format!("generated parameter `{}` of {}", param.name, self.plan.name);
+            ensure_finite(what, tensor)
+        })
     }
 }
 

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 
+use super::given::Promised;
 use super::vars::Recorded;
 use crate::check::{ensure, ensure_same_device};
+use crate::finite::ensure_finite;
 use crate::generated::scale::Scales;
 use crate::generated::{GeneratedParams, Kept, TargetPlan};
 use crate::generator::{GeneratorOutput, GeneratorShape};
 use crate::init::{InitScheme, computed};
+use crate::memory::ensure_room;
 use crate::nn::internal;
 use crate::ops::heap::keep_large_buffers;
 use crate::plan::ChunkPlan;
@@ -39,13 +42,15 @@ pub(super) struct Core<T> {
     pub(super) name: &'static str,
     /// What was written after `embedding:`, `generator:` and `mode:`.
     parts: [String; 3],
-    chunks: ChunkPlan,
+    shape: GeneratorShape,
     pub(super) scheme: InitScheme,
     scales: Scales,
     pub(super) plan: Arc<TargetPlan<T>>,
     pub(super) kept: Kept,
     /// Variables and what else a checkpoint holds, in the order of construction.
     vars: Vec<(String, Tensor)>,
+    /// The dtype and device of its builder, for where there are none.
+    of_builder: (DType, Device),
 }
 
 /// A core whose variables are still being taken.
@@ -68,16 +73,18 @@ impl<'a, T> Building<'a, T> {
         }
         let plan = Arc::new(plan);
         check_plan(&plan, &declared.shape.plan)?;
+        let of_builder = (vb.dtype(), vb.device().clone());
         let (recorded, vb) = Recorded::new(vb);
         let core = Core {
             name: declared.name,
             parts,
-            chunks: declared.shape.plan,
+            shape: declared.shape,
             scheme: declared.scheme,
             scales: Scales::identity(&plan.layout),
             plan,
             kept: Kept::default(),
             vars: Vec::new(),
+            of_builder,
         };
         Ok(Self { core, recorded, vb })
     }
@@ -85,6 +92,16 @@ impl<'a, T> Building<'a, T> {
     /// The builder of one part's variables.
     pub(super) fn part(&self, name: &str) -> VarBuilder<'a> {
         self.vb.pp(name)
+    }
+
+    /// Whether the parts of a static hypernetwork give what their specs say.
+    pub(super) fn check(&self, embedding: &Tensor, output: &GeneratorOutput) -> Result<()> {
+        let first = self.recorded.first();
+        let like = first.as_ref().map(|first| (first.dtype(), first.device()));
+        let (dtype, device) = &self.core.of_builder;
+        let promised = self.core.promised(like.unwrap_or((*dtype, device)));
+        promised.check_embedding(embedding)?;
+        promised.check_output(output, None)
     }
 
     /// `first` is the first output of a generator that gives the same whatever the condition.
@@ -111,8 +128,28 @@ impl<T> Core<T> {
         output: &GeneratorOutput,
         sets: Option<usize>,
     ) -> Result<GeneratedParams<T>> {
+        self.checks().check_output(output, sets)?;
+        let (count, values) = (sets.unwrap_or(1), self.shape.plan.num_values());
+        let what = || format!("what {} generates, of {count} × {values} values,", self.name);
+        ensure_room(what, &[count, values], self.kind())?;
         let (plan, kept) = (self.plan.clone(), self.kept.clone());
         GeneratedParams::from_generated(plan, output, sets, &self.scales, kept)
+    }
+
+    fn promised<'a>(&'a self, kind: (DType, &'a Device)) -> Promised<'a> {
+        Promised { network: self.name, parts: &self.parts, shape: self.shape, kind }
+    }
+
+    /// What its parts have to give.
+    pub(super) fn checks(&self) -> Promised<'_> {
+        self.promised(self.kind())
+    }
+
+    /// Looks for values that are NaN or infinite.
+    pub(super) fn check_finite(&self) -> Result<()> {
+        self.named_tensors().try_for_each(|(name, tensor)| {
+            ensure_finite(|| format!("`{name}` of {}", self.name), tensor)
+        })
     }
 
     /// The same with generated tensors of this dtype.
@@ -155,7 +192,7 @@ impl<T> Core<T> {
     }
 
     pub(super) fn chunks(&self) -> ChunkPlan {
-        self.chunks
+        self.shape.plan
     }
 
     /// The name and tensor of all that a checkpoint holds.
@@ -191,7 +228,7 @@ impl<T> Core<T> {
     pub(super) fn kind(&self) -> (DType, &Device) {
         match self.vars.first() {
             Some((_, var)) => (var.dtype(), var.device()),
-            None => (DType::F32, &Device::Cpu),
+            None => (self.of_builder.0, &self.of_builder.1),
         }
     }
 
@@ -250,8 +287,8 @@ impl<T> Core<T> {
         let target =
             format!("{} ({target_params} parameters in {tensors} tensors{kept})", self.plan.name);
         let [embedding, generator, mode] = &self.parts;
-        let (rows, chunk) = (self.chunks.rows(), self.chunks.chunk());
-        let surplus = self.chunks.surplus();
+        let (rows, chunk) = (self.shape.plan.rows(), self.shape.plan.chunk());
+        let surplus = self.shape.plan.surplus();
         let mut shown = f.debug_struct(self.name);
         shown
             .field("target", &format_args!("{target}"))

@@ -12,6 +12,7 @@ use crate::condition::Condition;
 use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
 use crate::generated::{Buffers, GeneratedParams, TargetPlan};
 use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
+use crate::ops::split::unstack;
 use crate::plan::ChunkPlan;
 use crate::target::layout::Layout;
 use crate::target::{ForwardTarget, ForwardTargetT};
@@ -124,23 +125,28 @@ impl<T> DynamicHyperNetwork<T> {
     ) -> Result<DynamicAux<T>> {
         span!("generate", self.core.name);
         let (embedding, state) = self.embedding.forward(rows, state)?;
+        self.core.checks().check_embedded(&embedding, rows.dim(0)?)?;
         let output = self.generator.forward(&embedding, rows)?;
         Ok(DynamicAux { params: self.core.generate(&output, sets)?, embedding, state })
     }
 
     /// The target's input as its own condition: a vector per row.
     fn own_condition(&self, xs: &Tensor) -> Result<Tensor> {
+        self.check_own(xs.dims())?;
+        self.cast(&if xs.rank() > 2 { xs.flatten_from(1)? } else { xs.clone() })
+    }
+
+    /// Whether an input of this shape, `[B, …]`, can be its own condition.
+    fn check_own(&self, dims: &[usize]) -> Result<()> {
         let Condition::Vector(width) = self.condition else {
             bail!(
                 "the input can't be its own condition, which is the number of a task: use `generate_params(&tasks)` and `forward_with`"
             );
         };
-        let rows = if xs.rank() > 2 { xs.flatten_from(1)? } else { xs.clone() };
-        match rows.dims() {
-            &[_, found] if found == width => self.cast(&rows),
+        match dims {
+            [_, row @ ..] if !row.is_empty() && row.iter().product::<usize>() == width => Ok(()),
             _ => bail!(
-                "an input of shape {:?} can't be its own condition of width {width}: use `generate_params(&condition)` and `forward_with`",
-                xs.dims()
+                "an input of shape {dims:?} can't be its own condition of width {width}: use `generate_params(&condition)` and `forward_with`"
             ),
         }
     }
@@ -244,11 +250,11 @@ impl<T> DynamicHyperNetwork<T> {
         forward: impl Fn(&GeneratedParams<T>, &Tensor) -> Result<Tensor>,
     ) -> Result<(Tensor, State)> {
         check_steps(xs)?;
-        self.own_condition(&step_of(xs, 0)?)?;
+        self.check_own(&[&xs.dims()[..1], &xs.dims()[2..]].concat())?;
         let conditions = if xs.rank() > 3 { &xs.flatten_from(2)? } else { xs };
-        let conditions = self.cast(conditions)?;
+        let (conditions, inputs) = (self.cast(conditions)?, steps(xs)?);
         let step =
-            |params: &GeneratedParams<T>, at, ()| Ok((forward(params, &step_of(xs, at)?)?, ()));
+            |params: &GeneratedParams<T>, at: usize, ()| Ok((forward(params, &inputs[at])?, ()));
         let (outputs, state, ()) = self.scan_params(&conditions, state, (), step)?;
         Ok((outputs, state))
     }
@@ -281,8 +287,8 @@ impl<T> DynamicHyperNetwork<T> {
         check_steps(conditions)?;
         let (mut state, mut carried) = (state.clone(), carried);
         let mut outputs = Vec::with_capacity(conditions.dim(1)?);
-        for at in 0..conditions.dim(1)? {
-            let (params, next) = self.generate_step(&step_of(conditions, at)?, &state)?;
+        for (at, condition) in steps(conditions)?.iter().enumerate() {
+            let (params, next) = self.generate_step(condition, &state)?;
             let (output, next_carried) = step(&params, at, carried)?;
             outputs.push(output);
             (state, carried) = (next, next_carried);
@@ -342,6 +348,15 @@ impl<T> DynamicHyperNetwork<T> {
     /// What the condition is.
     pub fn condition(&self) -> Condition {
         self.condition
+    }
+
+    /// Looks for values that are NaN or infinite among all that a checkpoint holds, as those of a file
+    /// may be: [`load`](Self::load) takes them as they are.
+    ///
+    /// # Errors
+    /// A tensor has such values: its name, their number and the index of the first.
+    pub fn check_finite(&self) -> Result<()> {
+        self.core.check_finite()
     }
 
     /// The name and tensor of all that a checkpoint holds: the variables, then buffers, which are
@@ -443,9 +458,16 @@ fn check_steps(xs: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Step `at` of a sequence `[B, T, …]`, `[B, …]`.
-fn step_of(xs: &Tensor, at: usize) -> Result<Tensor> {
-    xs.narrow(1, at, 1)?.squeeze(1)?.contiguous()
+/// The steps of a sequence `[B, T, …]`, `[B, …]` each.
+///
+/// The backward of candle's `narrow` costs as much as the whole sequence, at each step: one that has a
+/// gradient is cut at once.
+fn steps(xs: &Tensor) -> Result<Vec<Tensor>> {
+    let by_step = xs.transpose(0, 1)?.contiguous()?;
+    if by_step.track_op() {
+        return unstack(&by_step);
+    }
+    (0..by_step.dim(0)?).map(|at| by_step.get(at)).collect()
 }
 
 impl<T> std::fmt::Debug for DynamicHyperNetwork<T> {

@@ -5,6 +5,7 @@ mod checkpoint;
 mod common;
 mod core;
 mod dynamic_network;
+mod given;
 mod hyper_nn;
 mod params;
 mod static_network;

@@ -50,7 +50,9 @@ impl<T> StaticHyperNetwork<T> {
         let Declared { shape, scheme, .. } = *declared;
         let embedding = embedding.build(scheme, building.part("embedding"))?;
         let generator = generator.build(shape, scheme, building.part("generator"))?;
-        let first = generator.forward(&embedding.forward()?)?;
+        let embedded = embedding.forward()?;
+        let first = generator.forward(&embedded)?;
+        building.check(&embedded, &first)?;
         Ok(Self { core: building.finish(Some(&first))?, embedding, generator })
     }
 
@@ -77,6 +79,7 @@ impl<T> StaticHyperNetwork<T> {
 
     fn generate_from(&self, embedding: &Tensor) -> Result<GeneratedParams<T>> {
         span!("generate", self.core.name);
+        self.core.checks().check_embedding(embedding)?;
         self.core.generate(&self.generator.forward(embedding)?, None)
     }
 
@@ -146,6 +149,15 @@ impl<T> StaticHyperNetwork<T> {
     /// How the generated rows cover the flat vector.
     pub fn chunks(&self) -> ChunkPlan {
         self.core.chunks()
+    }
+
+    /// Looks for values that are NaN or infinite among all that a checkpoint holds, as those of a file
+    /// may be: [`load`](Self::load) takes them as they are.
+    ///
+    /// # Errors
+    /// A tensor has such values: its name, their number and the index of the first.
+    pub fn check_finite(&self) -> Result<()> {
+        self.core.check_finite()
     }
 
     /// The name and tensor of all that a checkpoint holds: the variables, then bases and buffers,

@@ -95,8 +95,8 @@ impl Affine {
 
     /// The number of sets, for a weight whose rank is `rank` where all share it.
     pub(super) fn sets(&self, layer: &str, rank: usize) -> Result<usize> {
-        let bias = self.bias().map(|bias| (bias, 1));
-        sets::among(layer, std::iter::once((self.weight(), rank)).chain(bias))
+        let bias = self.bias().map(|bias| ("bias", bias, 1));
+        sets::among(layer, std::iter::once(("weight", self.weight(), rank)).chain(bias))
     }
 
     /// Weight and bias as `[sets, dims…]`; see [`sets::spread`].

@@ -8,7 +8,7 @@ use candle_nn::{BatchNormConfig, Init, VarBuilder};
 
 use super::affine::Affine;
 use super::{norm, sets};
-use crate::check::{Problem, first, zero};
+use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{BufferDtype, ParamKind, ParamSource, ParamSpec, VarBuilderSource};
@@ -66,7 +66,7 @@ impl BatchNormSpec {
 
     /// The number of its parameters; running statistics are none.
     pub const fn num_params(&self) -> usize {
-        2 * self.num_weights()
+        sum(&[self.num_weights(), self.num_weights()])
     }
 
     /// The number of values in `weight`.
@@ -78,7 +78,8 @@ impl BatchNormSpec {
     pub const fn check(&self) -> Option<Problem> {
         first(&[
             zero("batch_norm", "num_features", self.num_features),
-            norm::negative("batch_norm", self.config.eps),
+            too_many("batch_norm", &[self.num_features]),
+            norm::eps("batch_norm", self.config.eps),
             momentum(self.config.momentum),
         ])
     }
@@ -195,7 +196,7 @@ impl BatchNorm {
     }
 
     fn sets(&self) -> Result<usize> {
-        sets::among("batch_norm", self.named().map(|(_, w)| (w, 1)))
+        sets::among("batch_norm", self.named().map(|(name, tensor)| (name, tensor, 1)))
     }
 
     /// A layer over existing tensors.
@@ -291,14 +292,17 @@ impl BatchNorm {
     /// The forward in training: `[B, features, …]` to the same, with the batch's own statistics,
     /// which also go into the running ones.
     ///
+    /// One value per feature becomes zero, as in candle; the running variance, which candle makes NaN
+    /// then, stays as it is.
+    ///
     /// # Errors
-    /// The input has less than 2 dimensions, another number of features or one value per feature,
-    /// or the batch is not a multiple of the number of sets.
+    /// The input has less than 2 dimensions, another number of features or no values, or one value per
+    /// feature for each of several sets, or the batch is not a multiple of the number of sets.
     pub fn forward_train(&self, xs: &Tensor) -> Result<Tensor> {
         let sets = self.check_input(xs)?;
         let lines = self.lines(xs, sets)?;
         let count = lines.dim(1)?;
-        if count < 2 {
+        if count == 0 || (count == 1 && sets > 1) {
             candle_core::bail!(
                 "batch_norm: {count} value per feature to train on (shape {:?}), expected at least 2",
                 xs.dims()
@@ -312,7 +316,10 @@ impl BatchNorm {
             lines
         };
         let var = lines.sqr()?.mean_keepdim(1)?;
-        self.follow(&self.running_var, &var, count as f64 / (count as f64 - 1.))?;
+        // One value says nothing of a variance: 0 with no degree of freedom left.
+        if count > 1 {
+            self.follow(&self.running_var, &var, count as f64 / (count as f64 - 1.))?;
+        }
         self.finish(xs, &lines.broadcast_div(&(var + self.config.eps)?.sqrt()?)?, sets)
     }
 
@@ -390,7 +397,8 @@ impl ModuleT for BatchNorm {
     ///
     /// # Errors
     /// The input has less than 2 dimensions or another number of features, the batch is not a
-    /// multiple of the number of sets, or training has one value per feature.
+    /// multiple of the number of sets, or training has no value per feature, or one for each of several
+    /// sets.
     fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         if train { self.forward_train(xs) } else { self.forward_eval(xs) }
     }

@@ -6,7 +6,7 @@ use candle_nn::{GRUConfig, Init, RNN, VarBuilder};
 
 use super::affine::Affine;
 use super::recurrent::{self, Cell, CellSpec};
-use crate::check::{Problem, first, zero};
+use crate::check::{Problem, first, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::adapter::AdapterSize;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
@@ -56,7 +56,12 @@ impl GRUSpec {
 
     /// What is wrong with the sizes, if anything.
     pub const fn check(&self) -> Option<Problem> {
-        first(&[zero("gru", "in_dim", self.in_dim), zero("gru", "hidden_dim", self.hidden_dim)])
+        first(&[
+            zero("gru", "in_dim", self.in_dim),
+            zero("gru", "hidden_dim", self.hidden_dim),
+            too_many("gru", &[GATES, self.hidden_dim, self.in_dim]),
+            too_many("gru", &[GATES, self.hidden_dim, self.hidden_dim]),
+        ])
     }
 
     /// A last dimension `in_dim`.

@@ -25,17 +25,22 @@ pub(crate) fn watch_weights<R>(forward: impl FnOnce() -> R) -> (R, bool) {
     (result, SHOWN.replace(around))
 }
 
-/// The number of sets in `weight`, whose rank is `rank` where it is shared by all rows: `None`
-/// where it is.
+/// The number of sets in the tensor `name` of a layer, whose rank is `rank` where it is shared by all rows:
+/// `None` where it is.
 ///
 /// # Errors
 /// Any other rank.
-pub(crate) fn count(layer: &str, weight: &Tensor, rank: usize) -> Result<Option<usize>> {
+pub(crate) fn count(
+    layer: &str,
+    name: &str,
+    weight: &Tensor,
+    rank: usize,
+) -> Result<Option<usize>> {
     match weight.rank().checked_sub(rank) {
         Some(0) => Ok(None),
         Some(1) => weight.dim(0).map(Some),
         _ => candle_core::bail!(
-            "{layer}: the weight has shape {:?}, expected {rank} dimensions, or {} with the number of sets in front",
+            "{layer}: the {name} has shape {:?}, expected {rank} dimensions, or {} with the number of sets in front",
             weight.dims(),
             rank + 1
         ),
@@ -55,18 +60,18 @@ pub(crate) fn rows_per_set(layer: &str, rows: usize, sets: usize) -> Result<usiz
     Ok(rows / sets)
 }
 
-/// The number of sets among the weights of one layer, each with its rank where it is shared: 1
+/// The number of sets among the named tensors of one layer, each with its rank where it is shared: 1
 /// where all are.
 ///
 /// # Errors
 /// A weight of another rank, or different numbers of sets.
 pub(crate) fn among<'a>(
     layer: &str,
-    weights: impl IntoIterator<Item = (&'a Tensor, usize)>,
+    weights: impl IntoIterator<Item = (&'a str, &'a Tensor, usize)>,
 ) -> Result<usize> {
     let mut found = None;
-    for (weight, rank) in weights {
-        match (found, count(layer, weight, rank)?) {
+    for (name, weight, rank) in weights {
+        match (found, count(layer, name, weight, rank)?) {
             (Some(sets), Some(other)) if sets != other => candle_core::bail!(
                 "{layer}: one weight holds {sets} sets, another {other} (shape {:?}), expected as many",
                 weight.dims()

@@ -82,7 +82,7 @@
 use candle_core::{Result, Tensor};
 
 use super::source::Served;
-use crate::check::Problem;
+use crate::check::{Problem, product, sum};
 use crate::ops::low_rank::low_rank;
 
 /// The size of the adapters that a layer's weights can have: what a spec of your own gives by `const fn
@@ -110,7 +110,7 @@ pub struct AdapterSize {
 impl AdapterSize {
     /// Of a weight `[outputs, inputs]`.
     pub const fn of_matrix(rank: usize, outputs: usize, inputs: usize) -> Self {
-        Self { rank, num_params: rank * (outputs + inputs), outputs, inputs }
+        Self { rank, num_params: product(&[rank, sum(&[outputs, inputs])]), outputs, inputs }
     }
 
     /// Of a kernel `[outputs, …]` of so many values in all.
@@ -126,7 +126,7 @@ impl AdapterSize {
     /// Of two weights, both with this rank.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
-        let num_params = self.num_params + other.num_params;
+        let num_params = sum(&[self.num_params, other.num_params]);
         let smaller = if self.most() <= other.most() { self } else { other };
         Self { num_params, ..smaller }
     }

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::adapter::{Adapter, AdapterSize};
 use super::role::{Role, Roles};
 use super::source::{BufferDtype, ParamKind, ParamSource, ParamSpec, Served};
+use crate::check::{MOST_VALUES, sum, too_many};
 
 /// One parameter of a target.
 #[derive(Clone, Debug)]
@@ -326,7 +327,8 @@ impl Recorder {
     /// Records a parameter. Only some layers apply an adapter themselves.
     fn request(&mut self, spec: &ParamSpec<'_>, applies_adapters: bool) -> Result<Tensor> {
         let name = self.name(spec.name);
-        if Shape::from(spec.dims).elem_count() == 0 {
+        check_spec(&format!("parameter `{name}`"), spec)?;
+        if spec.dims.contains(&0) {
             candle_core::bail!("parameter `{name}` has no values: its shape is {:?}", spec.dims);
         }
         self.field_roles.iter_mut().for_each(|(_, matrix)| *matrix |= spec.dims.len() > 1);
@@ -342,7 +344,7 @@ impl Recorder {
             }
             (Role::Train | Role::Freeze, _) => Place::Kept(self.keep(name.clone(), spec, role)),
             (Role::Generate | Role::Shared, _) => {
-                Place::Generated(self.generate(name.clone(), spec))
+                Place::Generated(self.generate(name.clone(), spec)?)
             }
         };
         self.places.push((name, place));
@@ -365,17 +367,22 @@ impl Recorder {
         Ok(layout)
     }
 
-    fn generate(&mut self, name: String, spec: &ParamSpec<'_>) -> usize {
+    fn generate(&mut self, name: String, spec: &ParamSpec<'_>) -> Result<usize> {
         let (shape, offset) = (Shape::from(spec.dims), self.num_params);
-        self.num_params += shape.elem_count();
+        self.num_params = sum(&[offset, shape.elem_count()]);
+        if self.num_params > MOST_VALUES {
+            candle_core::bail!(
+                "`{name}` of shape {shape:?} comes after {offset} other parameters: together they are more values than any memory holds"
+            );
+        }
         self.params.push(ParamInfo { name, shape, offset, kind: spec.kind, init: spec.init });
-        self.params.len() - 1
+        Ok(self.params.len() - 1)
     }
 
     /// The tensor of a pattern, generated for the first name.
     fn share(&mut self, pattern: usize, name: &str, spec: &ParamSpec<'_>) -> Result<usize> {
         let Some(&index) = self.shared.get(&pattern) else {
-            let index = self.generate(name.to_owned(), spec);
+            let index = self.generate(name.to_owned(), spec)?;
             self.shared.insert(pattern, index);
             return Ok(index);
         };
@@ -408,14 +415,19 @@ impl Recorder {
         if let Some(problem) = AdapterSize::of_matrix(rank, outputs, inputs).check() {
             candle_core::bail!("`{name}`: {}", problem.message());
         }
+        if !alpha.is_finite() {
+            candle_core::bail!(
+                "`{name}`: the alpha of its adapter is {alpha}, expected a finite number"
+            );
+        }
         let bound = (inputs as f64).sqrt().recip();
         let init = Init::Uniform { lo: -bound, up: bound };
         let dims = [rank, inputs];
         let factor = ParamSpec { name: "", dims: &dims, kind: ParamKind::Down, init };
-        let down = self.generate(format!("{name}.lora_a"), &factor);
+        let down = self.generate(format!("{name}.lora_a"), &factor)?;
         let (dims, init) = ([outputs, rank], Init::Const(0.));
         let factor = ParamSpec { name: "", dims: &dims, kind: ParamKind::Up, init };
-        self.generate(format!("{name}.lora_b"), &factor);
+        self.generate(format!("{name}.lora_b"), &factor)?;
         let base = self.keep(name.to_owned(), spec, Role::Freeze);
         Ok(Place::Adapted { base, down, scale: alpha / rank as f64, dropout })
     }
@@ -462,6 +474,7 @@ impl ParamSource for Recorder {
 
     fn buffer_of(&mut self, spec: &ParamSpec<'_>, dtype: BufferDtype) -> Result<Tensor> {
         let (name, shape) = (self.name(spec.name), Shape::from(spec.dims));
+        check_spec(&format!("buffer `{name}`"), spec)?;
         self.buffers.push(BufferInfo { name, shape, init: spec.init, dtype });
         zeros(spec.dims)
     }
@@ -471,6 +484,21 @@ impl ParamSource for Recorder {
             self.one_set_layer = Some(self.name(""));
         }
     }
+}
+
+/// Memory can hold it, and it starts at numbers.
+fn check_spec(what: &str, spec: &ParamSpec<'_>) -> Result<()> {
+    crate::check::ensure(too_many(what, spec.dims))?;
+    let settings = match spec.init {
+        Init::Const(value) => [value, 0.],
+        Init::Randn { mean, stdev } => [mean, stdev],
+        Init::Uniform { lo, up } => [lo, up],
+        Init::Kaiming { .. } => [0., 0.],
+    };
+    if !settings.iter().all(|setting| setting.is_finite()) {
+        candle_core::bail!("{what} has the init {:?}, expected finite numbers", spec.init);
+    }
+    Ok(())
 }
 
 /// A dropout is one, and can be applied.

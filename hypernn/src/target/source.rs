@@ -5,6 +5,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::adapter::Adapter;
 use super::role::Role;
+use crate::memory::ensure_room;
 use crate::ops::split::Sink;
 
 /// What a parameter is in its layer; it decides nothing by itself and is part of the layout.
@@ -198,11 +199,26 @@ impl<'a> VarBuilderSource<'a> {
     /// A tensor whose name is empty is named by the path alone.
     fn get(&self, spec: &ParamSpec<'_>) -> Result<Tensor> {
         if !spec.name.is_empty() {
-            return self.here().get_with_hints(spec.dims, spec.name, spec.init);
+            return variable(self.here(), spec.dims, spec.name, spec.init);
         }
-        let prefix = self.here().prefix();
-        self.here().root().get_with_hints(spec.dims, &prefix, spec.init)
+        variable(&self.here().root(), spec.dims, &self.here().prefix(), spec.init)
     }
+}
+
+/// The variable of a builder. Where it is not there yet, it is asked for memory first.
+///
+/// # Errors
+/// The builder's own, or there is not so much memory.
+pub(crate) fn variable(
+    vb: &VarBuilder<'_>,
+    dims: &[usize],
+    name: &str,
+    init: Init,
+) -> Result<Tensor> {
+    if !vb.contains_tensor(name) {
+        ensure_room(|| format!("variable `{name}`"), dims, (vb.dtype(), vb.device()))?;
+    }
+    vb.get_with_hints(dims, name, init)
 }
 
 impl ParamSource for VarBuilderSource<'_> {
