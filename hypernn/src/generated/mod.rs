@@ -1,6 +1,7 @@
 //! Generated parameters: the flat vector a hypernetwork made, cut into the target's tensors.
 
 mod buffers;
+mod moved;
 pub(crate) mod scale;
 
 use std::sync::Arc;
