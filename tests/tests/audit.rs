@@ -350,17 +350,22 @@ generated tensor `model.layers.1.attn.Wqkv.weight` gets zero in rows 0..32 of 48
     Ok(())
 }
 
-/// The same parts, by differences of the loss; all else is right.
+/// The same parts, by differences of the loss, and all that lies before.
 #[test]
 fn parts_that_are_cut_off_by_differences() -> Result<()> {
     let hyper = HyperModernBert::new(variables(6, DType::F32).1, modern_bert)?;
     let audit = hyper.audit_exact(modern_loss)?;
-    let wrong: Vec<_> = wrong(&audit);
-    assert_eq!(
-        wrong,
-        ["model.layers.0.attn.Wqkv.weight", "model.layers.1.attn.Wqkv.weight"],
-        "{audit}"
-    );
+    // Whatever lies before the last rotary embedding lacks what goes through it.
+    let before = |name: &str| {
+        !name.starts_with("head.")
+            && !name.starts_with("decoder.")
+            && !name.contains("final_norm")
+            && !name.contains("layers.1.mlp")
+            && !name.contains("layers.1.attn.Wo")
+    };
+    for (name, derivative) in audit.generated() {
+        assert_eq!(derivative.is_right(), !before(name), "{name}: {audit}");
+    }
     let text = audit.to_string();
     assert!(
         text.contains("Wqkv.weight` gets a wrong gradient in rows 0..32 of 48: along"),
@@ -368,7 +373,8 @@ fn parts_that_are_cut_off_by_differences() -> Result<()> {
     );
     assert!(text.contains("\nno backward in candle 0.11: `softmax_last_dim`"), "{text}");
     assert!(text.contains(", `rope`, "), "{text}");
-    assert_eq!(audit.dtype(), DType::F64);
+    // candle's ModernBERT has a mask of f32.
+    assert_eq!(audit.dtype(), DType::F32);
     Ok(())
 }
 
@@ -705,7 +711,7 @@ fn a_generator_that_cuts() -> Result<()> {
     let params = hyper.generate_params()?;
     let audit = hyper.audit(&params, &loss(&params)?)?;
     assert!(!audit.is_complete());
-    let line = "variable `generator.weight` gets zero in columns 2..5 of 5";
+    let line = "variable `generator.weight` gets zero in columns 2..4 of 4";
     assert!(audit.to_string().contains(line), "{audit}");
     let audit = hyper.audit_exact(loss)?;
     assert_eq!(wrong(&audit), [""; 0], "{audit}");

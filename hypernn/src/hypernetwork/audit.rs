@@ -184,11 +184,13 @@ fn has_zeros(grad: &Tensor) -> Result<bool> {
 
 /// A table of embeddings has gradients in the rows that were looked up, and a slope where there are
 /// negative values.
-fn is_sparse(kind: ParamKind, init: Init, dims: &[usize]) -> bool {
+fn is_sparse(layout: &Layout, kind: ParamKind, init: Init, dims: &[usize]) -> bool {
     match kind {
         ParamKind::Table | ParamKind::Slope => true,
         // By constructor the kind is unknown: this is what `candle_nn::embedding` asks with.
-        ParamKind::Tensor => matches!(init, Init::Randn { mean: 0., stdev: 1. }) && dims.len() == 2,
+        ParamKind::Tensor if layout.is_by_constructor() => {
+            matches!(init, Init::Randn { mean: 0., stdev: 1. }) && dims.len() == 2
+        }
         _ => false,
     }
 }
@@ -327,7 +329,7 @@ fn is_sparse_param(layout: &Layout, index: usize) -> bool {
         Some(base) => (base.kind, base.init, &base.shape),
         None => (param.kind, param.init, &param.shape),
     };
-    is_sparse(kind, init, shape.dims())
+    is_sparse(layout, kind, init, shape.dims())
 }
 
 /// Whether a part of the variable gets zero by right: a table of the target that is trained itself, and all
@@ -335,5 +337,5 @@ fn is_sparse_param(layout: &Layout, index: usize) -> bool {
 fn is_sparse_variable(layout: &Layout, name: &str, all_whole: bool) -> bool {
     let of_target = name.strip_prefix("target.");
     let kept = of_target.and_then(|name| layout.kept().iter().find(|kept| kept.name == name));
-    kept.map_or(!all_whole, |kept| is_sparse(kept.kind, kept.init, kept.shape.dims()))
+    kept.map_or(!all_whole, |kept| is_sparse(layout, kept.kind, kept.init, kept.shape.dims()))
 }

@@ -264,18 +264,19 @@ impl Looking<'_> {
         if grads.iter().any(|grad| !grad.is_finite()) {
             return Ok(Told::NotFinite);
         }
-        let mut told = Told::Still;
+        let (mut told, mut off) = (Told::Still, None);
         for (part, mask) in masks(&grads, dims) {
             match self.along(leaf, number, (&grads, &mask))? {
-                Told::Off { found, expected, .. } => {
-                    return Ok(Told::Off { found, expected, part });
+                // A part that is cut off says more than the whole that has it.
+                Told::Off { found, expected, .. } if off.is_none() || part.is_some() => {
+                    off = Some(Told::Off { found, expected, part });
                 }
                 Told::Unclear => told = Told::Unclear,
                 Told::Right if matches!(told, Told::Still) => told = Told::Right,
                 _ => {}
             }
         }
-        Ok(told)
+        Ok(off.unwrap_or(told))
     }
 
     /// Along one direction.
