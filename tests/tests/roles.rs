@@ -370,7 +370,8 @@ fn a_dynamic_hypernetwork_starts_as_the_pretrained_network() -> Result<()> {
     let loss = || weighted_sum(&hyper.forward(&xs)?);
     let audit = hyper.audit(&params, &weighted_sum(&params.forward(&xs)?)?)?;
     let of = |name: &str| audit.variables().iter().find(|(at, _)| at == name).unwrap().1;
-    assert_eq!((of("gains"), of("generator.weight")), (Gradient::Some, Gradient::Zero));
+    assert_eq!((of("gains"), of("generator.weight")), (Gradient::Some, Gradient::ZeroHere));
+    assert!(audit.is_complete(), "{audit}");
     AdamW::new(vars.all_vars(), ParamsAdamW { lr: 0.1, ..Default::default() })?
         .backward_step(&loss()?)?;
     let error = gradient_error(&vars, &loss)?;

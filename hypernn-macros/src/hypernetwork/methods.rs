@@ -34,6 +34,7 @@ struct Paths {
     params: TokenStream,
     aux: TokenStream,
     audit: TokenStream,
+    exact_audit: TokenStream,
     network: TokenStream,
     /// The quantified lifetime keeps rustc from refusing a method where the bound does not hold.
     module: TokenStream,
@@ -60,6 +61,7 @@ impl Paths {
             params: quote!(#krate::GeneratedParams<#target>),
             aux,
             audit: quote!(#krate::hypernetwork::Audit),
+            exact_audit: quote!(#krate::hypernetwork::ExactAudit),
             network: super::expand::network(checked),
             module: quote_spanned!(span=> where for<'__a> #target: #krate::target::ForwardTarget),
             module_t: quote_spanned!(span=> where for<'__a> #target: #krate::target::ForwardTargetT),
@@ -85,8 +87,21 @@ pub(super) fn own_condition(checked: &Checked) -> TokenStream {
 }
 
 fn static_methods(paths: &Paths) -> TokenStream {
-    let Paths { private, result, target, params, .. } = paths;
+    let Paths { private, result, tensor, target, params, exact_audit, .. } = paths;
     quote! {
+        /// Whether each generated tensor and each variable gets the gradient that a loss has, beside
+        /// differences of the loss. `loss` computes it from the parameters that it is given. Variables
+        /// are moved meanwhile, and are the same afterwards.
+        ///
+        /// # Errors
+        /// The loss's own, or one that is not finite or not the same twice.
+        pub fn audit_exact(
+            &self,
+            loss: impl #private::FnMut(&#params) -> #result<#tensor>,
+        ) -> #result<#exact_audit> {
+            self.inner.audit_exact(loss)
+        }
+
         /// Generates the target's parameters.
         ///
         /// # Errors
@@ -115,10 +130,24 @@ fn static_methods(paths: &Paths) -> TokenStream {
 
 fn dynamic_methods(paths: &Paths) -> TokenStream {
     let (stateful, sequences) = (generation(paths), sequences(paths));
-    let Paths { private, result, tensor, vb, .. } = paths;
+    let Paths { private, result, tensor, vb, params, exact_audit, .. } = paths;
     quote! {
         #stateful
         #sequences
+
+        /// Whether each generated tensor and each variable gets the gradient that a loss has for a
+        /// condition, beside differences of the loss. `loss` computes it from the parameters that it is
+        /// given. Variables are moved meanwhile, and are the same afterwards.
+        ///
+        /// # Errors
+        /// As `generate_params`, the loss's own, or one that is not finite or not the same twice.
+        pub fn audit_exact(
+            &self,
+            condition: &#tensor,
+            loss: impl #private::FnMut(&#params) -> #result<#tensor>,
+        ) -> #result<#exact_audit> {
+            self.inner.audit_exact(condition, loss)
+        }
 
         /// Adds `count` tasks to an embedding of `tasks`, with variables below `vb`, the builder
         /// that `new` was given; the tasks that are there stay as they are.

@@ -2,6 +2,7 @@
 
 mod buffers;
 mod forward;
+mod moved;
 pub(crate) mod scale;
 mod sets;
 pub(crate) mod stack;

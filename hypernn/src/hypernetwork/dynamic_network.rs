@@ -7,6 +7,7 @@ use candle_nn::VarBuilder;
 
 use super::audit::Audit;
 use super::core::{Building, Core, Declared};
+use super::exact::ExactAudit;
 use crate::check::ensure;
 use crate::condition::Condition;
 use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
@@ -314,6 +315,21 @@ impl<T> DynamicHyperNetwork<T> {
     /// The backward pass's own.
     pub fn audit(&self, params: &GeneratedParams<T>, loss: &Tensor) -> Result<Audit> {
         self.core.audit(params, loss)
+    }
+
+    /// Whether each generated tensor and each variable gets the gradient that a loss has for a condition,
+    /// beside differences of the loss. `loss` computes it from parameters that it is given; see
+    /// [`ExactAudit`]. Variables are moved meanwhile, and are the same afterwards.
+    ///
+    /// # Errors
+    /// As [`generate_params`](Self::generate_params), the loss's own, one that is not finite, or one that
+    /// is not the same twice for the same parameters.
+    pub fn audit_exact(
+        &self,
+        condition: &Tensor,
+        mut loss: impl FnMut(&GeneratedParams<T>) -> Result<Tensor>,
+    ) -> Result<ExactAudit> {
+        self.core.audit_exact(&mut || self.generate_params(condition), &mut loss)
     }
 
     /// Running statistics for each of `sets` weight sets by itself, as variables below `vb` that start

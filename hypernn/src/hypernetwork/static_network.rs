@@ -7,6 +7,7 @@ use candle_nn::VarBuilder;
 
 use super::audit::Audit;
 use super::core::{Building, Core, Declared};
+use super::exact::ExactAudit;
 use crate::embedding::{Embedding, EmbeddingSpec};
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{GeneratorSpec, WeightGenerator};
@@ -139,6 +140,19 @@ impl<T> StaticHyperNetwork<T> {
     /// What it shares with hypernetworks of the other kind.
     pub(super) fn core(&self) -> &Core<T> {
         &self.core
+    }
+
+    /// Whether each generated tensor and each variable gets the gradient that a loss has, beside
+    /// differences of the loss. `loss` computes it from parameters that it is given; see [`ExactAudit`].
+    /// Variables are moved meanwhile, and are the same afterwards.
+    ///
+    /// # Errors
+    /// The loss's own, one that is not finite, or one that is not the same twice for the same parameters.
+    pub fn audit_exact(
+        &self,
+        mut loss: impl FnMut(&GeneratedParams<T>) -> Result<Tensor>,
+    ) -> Result<ExactAudit> {
+        self.core.audit_exact(&mut || self.generate_params(), &mut loss)
     }
 
     /// Which tensor of the target lies where in the flat vector.

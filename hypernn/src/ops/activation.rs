@@ -3,8 +3,8 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
 
-use super::pool;
 use super::scalar::{Scalar, is_direct, values, wide};
+use super::{pool, probe};
 
 /// `max(x, 0)`, whose gradient passes where `x ≥ 0`, as candle's does.
 ///
@@ -66,6 +66,10 @@ impl CustomOp1 for Activation {
     }
 
     fn bwd(&self, xs: &Tensor, ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        // What is off passes nothing on, but it is not cut off.
+        if probe::is_on() {
+            return Ok(Some(grad.clone()));
+        }
         let grad = grad.contiguous()?;
         match xs.dtype() {
             DType::F64 => self.backward::<f64>(xs, ys, &grad).map(Some),

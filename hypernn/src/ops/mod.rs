@@ -20,6 +20,7 @@ pub(crate) mod max_pool;
 pub(crate) mod outer;
 mod panels;
 mod pool;
+pub(crate) mod probe;
 pub(crate) mod product;
 pub(crate) mod rectified;
 pub(crate) mod scalar;

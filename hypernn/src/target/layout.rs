@@ -236,6 +236,11 @@ impl Layout {
         Some(first_difference(&self.to_string(), &other.to_string()))
     }
 
+    /// Whether a constructor builds the whole target, so that the kinds of its tensors are unknown.
+    pub(crate) fn is_by_constructor(&self) -> bool {
+        self.one_set_layer() == Some("")
+    }
+
     /// The parameter that holds the flat vector's value number `index`, if there is one.
     pub fn param_at(&self, index: usize) -> Option<&ParamInfo> {
         let after = self.params.partition_point(|param| param.offset <= index);

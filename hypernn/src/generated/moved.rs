@@ -1,0 +1,46 @@
+//! The same target over other values.
+
+use candle_core::{DType, Result, Tensor, Var};
+
+use super::scale::Scales;
+use super::{GeneratedParams, Kept};
+
+impl<T> GeneratedParams<T> {
+    /// The dtype of the generated tensors, in which the target computes.
+    pub fn dtype(&self) -> DType {
+        // A layout has at least one parameter.
+        self.tensors.first().map_or(DType::F32, Tensor::dtype)
+    }
+
+    /// The same with a copy of the running statistics, so that a forward pass in training leaves those of
+    /// the hypernetwork as they are.
+    pub(crate) fn with_own_buffers(&self) -> Result<Self> {
+        let kept = Kept { buffers: self.copied_buffers(None)?.into(), ..self.kept.clone() };
+        Ok(Self { kept, ..self.clone() })
+    }
+
+    /// In this dtype, where there is one.
+    fn copied_buffers(&self, dtype: Option<DType>) -> Result<Vec<Tensor>> {
+        let copied = |buffer: &Tensor| {
+            let buffer = buffer.detach().to_dtype(dtype.unwrap_or_else(|| buffer.dtype()))?;
+            Ok(Var::from_tensor(&buffer.copy()?)?.into_inner())
+        };
+        self.kept.buffers.iter().map(copied).collect()
+    }
+
+    /// The same target with generated tensors cut from `flat`, `[P]` or `[G, P]`, in its dtype; no gradient
+    /// flows to anything but `flat`.
+    pub(crate) fn over(&self, flat: &Tensor) -> Result<Self> {
+        let params = self.kept.params.iter().map(Tensor::detach).collect();
+        let buffers = self.copied_buffers(Some(flat.dtype()))?.into();
+        let kept = Kept { params, buffers, ..self.kept.clone() };
+        let scales = Scales::identity(&self.plan.layout);
+        Self::from_generated(self.plan.clone(), &flat.clone().into(), self.sets, &scales, kept)
+    }
+
+    /// The values of each generated tensor, of one set after the other.
+    pub(crate) fn values(&self) -> Result<Vec<Vec<f64>>> {
+        let values = |tensor: &Tensor| tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1();
+        self.tensors.iter().map(values).collect()
+    }
+}
