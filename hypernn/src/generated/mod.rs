@@ -4,6 +4,7 @@ mod buffers;
 pub(crate) mod scale;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use buffers::Buffers;
 use candle_core::backprop::GradStore;
@@ -44,6 +45,8 @@ enum Model<T> {
         constructor: Box<Constructor<T>>,
         requests: Requests,
         over_pretrained: bool,
+        /// Whether outputs have shown that it builds the same model each time.
+        is_same: AtomicBool,
     },
 }
 
@@ -70,12 +73,21 @@ impl<T> Model<T> {
         }
     }
 
+    /// Where it is noted that the model is the same each time, if that is to be seen.
+    fn same(&self) -> Option<&AtomicBool> {
+        match self {
+            Self::Declared(_) => None,
+            Self::Constructed { is_same, .. } => Some(is_same),
+        }
+    }
+
     /// The same model as it is over a pretrained network, where that decides what the model is.
     fn over(self, pretrained: &Pretrained<'_>) -> Result<Self> {
         match self {
             Self::Constructed { constructor, over_pretrained: false, .. } => {
                 let requests = Requests::record(&constructor, Some(pretrained))?;
-                Ok(Self::Constructed { constructor, requests, over_pretrained: true })
+                let is_same = AtomicBool::new(false);
+                Ok(Self::Constructed { constructor, requests, over_pretrained: true, is_same })
             }
             model => Ok(model),
         }
@@ -120,7 +132,8 @@ impl<T> TargetPlan<T> {
     ) -> Result<Self> {
         let requests = Requests::record(&constructor, pretrained)?;
         let (constructor, over_pretrained) = (Box::new(constructor), pretrained.is_some());
-        let model = Model::Constructed { constructor, requests, over_pretrained };
+        let is_same = AtomicBool::new(false);
+        let model = Model::Constructed { constructor, requests, over_pretrained, is_same };
         Self::of(type_name::<T>(), model)
     }
 
@@ -381,7 +394,8 @@ impl<T> GeneratedParams<T> {
     /// Applies the target; the input's rows are shared out among the sets.
     ///
     /// # Errors
-    /// Rows that are not a multiple of the number of sets, or the target's own.
+    /// Rows that are not a multiple of the number of sets, or the target's own. At the first forward of a
+    /// target by constructor also a constructor that draws values by itself, others for each model.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
     where
         T: Module,
@@ -402,13 +416,52 @@ impl<T> GeneratedParams<T> {
             ("the generated parameters", self.device().location()),
         )?;
         let Some((sets, _)) = self.sets_in_turn() else {
-            return forward(&self.unpack_t(train)?, xs);
+            return self.apply_one(xs, train, forward);
         };
         let rows = rows_per_set(self.plan.name, xs.dim(0)?, sets)?;
         let outputs = self.each_set(sets)?.into_iter().enumerate().map(|(set, params)| {
-            forward(&params.unpack_t(train)?, &xs.narrow(0, set * rows, rows)?.contiguous()?)
+            params.apply_one(&xs.narrow(0, set * rows, rows)?.contiguous()?, train, &forward)
         });
         Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    fn apply_one(
+        &self,
+        xs: &Tensor,
+        train: bool,
+        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let ys = forward(&self.unpack_t(train)?, xs)?;
+        if !train {
+            self.ensure_same_model((xs, &ys), forward)?;
+        }
+        Ok(ys)
+    }
+
+    /// With its first outputs, whether a constructor builds the same model each time, and draws nothing
+    /// at random by itself. A forward that does so says nothing about that.
+    fn ensure_same_model(
+        &self,
+        (xs, ys): (&Tensor, &Tensor),
+        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
+    ) -> Result<()> {
+        let same = self.plan.model.same().filter(|same| !same.load(Ordering::Relaxed));
+        let Some(same) = same else { return Ok(()) };
+        let mut params = self.detach();
+        params.kept.buffers =
+            params.kept.buffers.iter().map(Tensor::copy).collect::<Result<_>>()?;
+        let again = params.unpack()?;
+        let other = forward(&again, xs)?;
+        let difference = difference(ys, &other)?;
+        if difference <= NOTHING || self::difference(&other, &forward(&again, xs)?)? > NOTHING {
+            same.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        candle_core::bail!(
+            "the constructor of {} draws values by itself, others each time that a model is built: outputs of the same parameters differ by {:.1} %; draw them once, outside of the constructor, or ask the builder for them (`layout().absent()` has the names that it looked for in vain)",
+            self.plan.name,
+            100. * difference
+        )
     }
 
     fn each_set(&self, sets: usize) -> Result<Vec<Self>> {
@@ -517,6 +570,21 @@ fn check_flat<T>(plan: &TargetPlan<T>, flat: &Tensor) -> Result<Option<usize>> {
         );
     }
     Ok(sets)
+}
+
+/// How far outputs of one model may differ, for the order of sums.
+const NOTHING: f64 = 1e-3;
+
+/// The largest difference of two outputs, as a part of the largest output; none where they are not
+/// comparable.
+fn difference(ys: &Tensor, others: &Tensor) -> Result<f64> {
+    if ys.dims() != others.dims() || !ys.dtype().is_float() || ys.elem_count() == 0 {
+        return Ok(0.);
+    }
+    let largest = |of: &Tensor| of.abs()?.max_all()?.to_dtype(DType::F64)?.to_scalar::<f64>();
+    let ys = ys.detach();
+    let difference = largest(&(&ys - others)?)? / largest(&ys)?;
+    Ok(if difference.is_nan() { 0. } else { difference })
 }
 
 /// Serves tensors in the order of the layout.
