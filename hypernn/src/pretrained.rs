@@ -20,6 +20,9 @@ use crate::target::source::ParamKind;
 ///   multiplied by a gain, one variable per tensor, which starts at zero;
 /// - a trained one starts from it, a frozen one is it, and so do running statistics.
 ///
+/// A target [by constructor](crate::target::constructor) is the model that its constructor builds from this
+/// network: what it looks for is there, or not, as in the network.
+///
 /// Any `VarBuilder` is one: safetensors, PyTorch's files, variables in memory, each with a prefix by
 /// `pp`. Tensors that it has beside those of the target are left alone.
 ///
@@ -100,6 +103,9 @@ impl Pretrained<'static> {
 impl Pretrained<'_> {
     /// Tensors whose names match start as they do without a pretrained network; `*` stands for any
     /// characters.
+    ///
+    /// A target by constructor that looks for a name by `contains_tensor` finds one that stands here in full,
+    /// without a `*`, whether the network has it or not.
     #[must_use]
     pub fn without(mut self, pattern: &str) -> Self {
         self.without.push(pattern.to_owned());

@@ -489,6 +489,72 @@ fn a_request_that_was_not_recorded() -> Result<()> {
     Ok(())
 }
 
+/// Random features.
+struct Drawing(Tensor, Linear);
+
+impl Drawing {
+    fn new(features: Tensor, vb: VarBuilder<'_>) -> Result<Self> {
+        Ok(Self(features, candle_nn::linear(3, 2, vb)?))
+    }
+}
+
+impl Module for Drawing {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.1.forward(&xs.matmul(&self.0)?)
+    }
+}
+
+hypernetwork! {
+    struct HyperDrawing for Drawing {
+        target: by constructor,
+        embedding: table(4, 3),
+        generator: linear,
+        mode: static,
+    }
+}
+
+/// What a constructor draws by itself is another in each model: an error of the first forward.
+#[test]
+fn a_constructor_that_draws_is_refused() -> Result<()> {
+    let draw = || Tensor::randn(0f64, 1., (3, 3), &Device::Cpu);
+    let (_vars, vb) = variables(0, DType::F64);
+    let hyper = HyperDrawing::new(vb, move |vb| Drawing::new(draw()?, vb))?;
+    let found = message(hyper.forward(&input(&[4, 3], 1, DType::F64)?));
+    let start = "the constructor of Drawing draws values by itself, others each time that a model is built: outputs of the same parameters differ by ";
+    assert!(found.starts_with(start), "{found}");
+    let (features, (_vars, vb)) = (draw()?, variables(0, DType::F64));
+    let hyper = HyperDrawing::new(vb, move |vb| Drawing::new(features.clone(), vb))?;
+    let xs = input(&[4, 3], 1, DType::F64)?;
+    assert_eq!(values(&hyper.forward(&xs)?)?, values(&hyper.forward(&xs)?)?);
+    Ok(())
+}
+
+/// A model whose forward draws is what it is.
+struct Noisy(Drawing);
+
+impl Module for Noisy {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.0.forward(&(xs + xs.randn_like(0., 1.)?)?)
+    }
+}
+
+hypernetwork! {
+    struct HyperNoisy for Noisy {
+        target: by constructor,
+        embedding: table(4, 3),
+        generator: linear,
+        mode: static,
+    }
+}
+
+#[test]
+fn a_forward_may_draw() -> Result<()> {
+    let (features, (_vars, vb)) = (input(&[3, 3], 2, DType::F64)?, variables(0, DType::F64));
+    let new = move |vb: VarBuilder<'_>| Ok(Noisy(Drawing::new(features.clone(), vb)?));
+    let hyper = HyperNoisy::new(vb, new)?;
+    hyper.forward(&input(&[4, 3], 1, DType::F64)?).map(drop)
+}
+
 /// A model in half precision, and a part of it in another.
 #[test]
 fn dtypes_are_those_that_are_asked_for() -> Result<()> {

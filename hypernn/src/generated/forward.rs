@@ -19,7 +19,8 @@ impl<T> GeneratedParams<T> {
     /// are then `[G, …]`.
     ///
     /// # Errors
-    /// Rows that are not a multiple of the number of sets, or the target's own.
+    /// Rows that are not a multiple of the number of sets, or the target's own. At the first forward of a
+    /// target by constructor also a constructor that draws values by itself, others for each model.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
     where
         T: ForwardTarget,
@@ -49,7 +50,7 @@ impl<T> GeneratedParams<T> {
             ("the input", xs.device().location()),
             ("the generated parameters", self.device().location()),
         )?;
-        let Some(sets) = self.sets else { return forward(&self.unpack_t(train)?, xs) };
+        let Some(sets) = self.sets else { return self.of_one(xs, train, &forward) };
         if self.one_set_layer().is_none()
             && !self.plan.forwards.look_at_weights()
             && let Some(ys) = self.at_once(xs, train, &forward)?
@@ -57,6 +58,20 @@ impl<T> GeneratedParams<T> {
             return Ok(ys);
         }
         self.in_turn((xs, sets), train, forward)
+    }
+
+    /// With one set.
+    fn of_one(
+        &self,
+        xs: &Tensor,
+        train: bool,
+        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let ys = forward(&self.unpack_t(train)?, xs)?;
+        if !train {
+            self.ensure_same_model((xs, &ys), forward)?;
+        }
+        Ok(ys)
     }
 
     /// With all sets; none where the forward looked at weights, whose first dimension is that of the
@@ -100,7 +115,7 @@ impl<T> GeneratedParams<T> {
         let rows = rows_per_set(self.plan.name, xs.dim(0)?, sets)?;
         let each = self.each_set(sets)?;
         let outputs = each.iter().zip(runs(xs, sets, rows)?);
-        let outputs = outputs.map(|(params, xs)| forward(&params.unpack_t(train)?, &xs));
+        let outputs = outputs.map(|(params, xs)| params.of_one(&xs, train, &forward));
         let outputs = Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)?;
         if train {
             self.take_statistics(&each)?;

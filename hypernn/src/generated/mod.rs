@@ -3,6 +3,7 @@
 mod buffers;
 mod forward;
 mod moved;
+mod same_model;
 pub(crate) mod scale;
 mod sets;
 pub(crate) mod stack;
@@ -53,7 +54,13 @@ enum Model<T> {
         of_type_alone: bool,
     },
     /// By the constructor, which was run for its requests: over a pretrained network, or over none.
-    Constructed { constructor: Box<Constructor<T>>, requests: Requests, over_pretrained: bool },
+    Constructed {
+        constructor: Box<Constructor<T>>,
+        requests: Requests,
+        over_pretrained: bool,
+        /// Whether outputs have shown that it builds the same model each time.
+        is_same: AtomicBool,
+    },
 }
 
 /// Whether a target's forward looks at the weights of its layers.
@@ -112,12 +119,21 @@ impl<T> Model<T> {
         }
     }
 
+    /// Where it is noted that the model is the same each time, if that is to be seen.
+    fn same(&self) -> Option<&AtomicBool> {
+        match self {
+            Self::Declared { .. } => None,
+            Self::Constructed { is_same, .. } => Some(is_same),
+        }
+    }
+
     /// The same model as it is over a pretrained network, where that decides what the model is.
     fn over(self, pretrained: &Pretrained<'_>) -> Result<Self> {
         match self {
             Self::Constructed { constructor, over_pretrained: false, .. } => {
                 let requests = Requests::record(&constructor, Some(pretrained))?;
-                Ok(Self::Constructed { constructor, requests, over_pretrained: true })
+                let is_same = AtomicBool::new(false);
+                Ok(Self::Constructed { constructor, requests, over_pretrained: true, is_same })
             }
             model => Ok(model),
         }
@@ -163,7 +179,8 @@ impl<T> TargetPlan<T> {
     ) -> Result<Self> {
         let requests = Requests::record(&constructor, pretrained)?;
         let (constructor, over_pretrained) = (Box::new(constructor), pretrained.is_some());
-        let model = Model::Constructed { constructor, requests, over_pretrained };
+        let is_same = AtomicBool::new(false);
+        let model = Model::Constructed { constructor, requests, over_pretrained, is_same };
         Self::of(short_name::<T>(), model)
     }
 

@@ -70,9 +70,9 @@ impl<T> Core<T> {
         let TargetPlan { layout, starts, .. } = &*self.plan;
         let params = layout.params().iter().enumerate();
         let params = params.filter_map(|(i, at)| Some((at.name.clone(), starts.param(i)?.clone())));
-        let frozen = layout.kept().iter().zip(self.kept.params.iter());
-        let frozen = frozen.filter(|(kept, _)| kept.role == Role::Freeze);
-        let frozen = frozen.map(|(kept, tensor)| (kept.name.clone(), tensor.clone()));
+        let frozen = layout.kept().iter().enumerate();
+        let frozen = frozen.filter(|(_, kept)| kept.role == Role::Freeze);
+        let frozen = frozen.filter_map(|(i, at)| Some((at.name.clone(), starts.kept(i)?.clone())));
         let constants = self.plan.constants().filter(|(_, tensor)| tensor.elem_count() > 0);
         let constants = constants.map(|(name, tensor)| (name.to_owned(), tensor.clone()));
         let tensors: Vec<_> = params.chain(frozen).chain(constants).collect();

@@ -160,8 +160,21 @@ impl<T> Core<T> {
             );
         }
         let mut core = Self { scales: self.scales.with_dtype(dtype), ..self };
+        core.convert_frozen(dtype)?;
         core.convert_buffers(internal(dtype))?;
         Ok(core)
+    }
+
+    /// Frozen tensors are those of the target: converted once, and not whenever it is built.
+    fn convert_frozen(&mut self, dtype: DType) -> Result<()> {
+        let kept = self.plan.layout.kept().iter().zip(self.kept.params.iter()).enumerate();
+        // Always from the start, so that a second choice of a dtype costs no digits.
+        let converted = kept.map(|(index, (info, tensor))| match info.role {
+            Role::Freeze => self.plan.starts.kept(index).unwrap_or(tensor).to_dtype(dtype),
+            _ => Ok(tensor.clone()),
+        });
+        self.kept.params = converted.collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// candle's layers change running statistics in the dtype in which they compute. Where that is

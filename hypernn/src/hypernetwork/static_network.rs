@@ -64,6 +64,11 @@ impl<T> StaticHyperNetwork<T> {
     /// in f32 and cast once, and the gradients of the target's tensors are cast back before they are
     /// added up. The target's input has the target's dtype.
     ///
+    /// Running statistics that `candle_nn::BatchNorm` changes go on as variables of the dtype in which it
+    /// computes, f32 for a target in half precision: `save` writes them, and those of before, in the
+    /// `VarMap`, stay as they are. (In half precision candle's layer wants them in f32 in training and in the
+    /// target's dtype otherwise: take it by `forward_t`, or by `unpack_t`.)
+    ///
     /// # Errors
     /// The dtype is none of f16, bf16, f32 and f64.
     pub fn with_target_dtype(self, dtype: DType) -> Result<Self> {

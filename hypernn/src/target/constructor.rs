@@ -1,7 +1,8 @@
 //! Targets without annotation: any model that is built from a [`VarBuilder`].
 //!
 //! The constructor is run once over a builder that records what is asked for, in the order of
-//! asking; this is the target's layout. It then runs over a builder that serves generated tensors.
+//! asking; this is the target's layout. It then runs over a builder that serves generated tensors, anew for
+//! each forward. It is an `Fn(VarBuilder<'static>) -> Result<T>`: a function, or a closure.
 //! Names are the model's own paths. What is asked for twice, as a tied weight is, counts once and is
 //! the same tensor. The init that the model gives with its request is the one that `init: exact`
 //! follows; `VarBuilder::get` gives the constant 0, so such a tensor starts at 0, as in candle.
@@ -10,6 +11,78 @@
 //! `running_mean` and `running_var`.
 //!
 //! candle's layers compute with one set of weights at a time, so that several sets take their turns.
+//!
+//! # Over a pretrained network
+//!
+//! For `new_from` the builder answers as the checkpoint's own does, errors included: `contains_tensor` says
+//! what is there, `get` of a name that is missing or has another shape is candle's error, which a model may
+//! put up with, and `get_unchecked` gives what is there. So the target is the model that the constructor builds
+//! from this checkpoint: a head of its own or a tied one, `gamma` or `weight`, an optional tensor or none.
+//! Integers of the checkpoint are parts of the model as they are. What
+//! [`without`](crate::Pretrained::without) leaves out starts afresh; `contains_tensor` finds it where the
+//! checkpoint has it, or where `without` names it in full, without a `*`.
+//!
+//! For `new` the builder is as one of an empty `VarMap`: `contains_tensor` finds what was asked for before, and
+//! nothing else. [`Layout::absent`](super::layout::Layout::absent) has the names that were looked for in
+//! vain, and `Debug` of the hypernetwork shows the first of them.
+//!
+//! # What a constructor does each time
+//!
+//! Whatever the constructor computes, it computes in every `forward` and `unpack`, for each set of weights. The
+//! tables of rotary embeddings of a Qwen2 with 32,768 positions take 61 ms. Where several forwards have the
+//! same weights, keep the model, `hyper.target()?` or `params.unpack()?`, and call it.
+//!
+//! What it draws at random by itself, as by `Tensor::randn`, would be other values in each model: candle has no
+//! seed for them on the CPU. The first `forward` outside of training builds the model twice, and is an error
+//! where that shows in the outputs; models that are taken by `target` or `unpack` are not looked at. Draw
+//! such values once, and let the constructor take them:
+//!
+//! ```
+//! use candle_core::{DType, Device, Module, Result, Tensor};
+//! use hypernn::nn::{VarBuilder, VarMap};
+//! use hypernn::hypernetwork;
+//!
+//! /// Random features, and a linear layer over them.
+//! struct Net(Tensor, candle_nn::Linear);
+//!
+//! impl Net {
+//!     fn new(features: Tensor, vb: VarBuilder<'_>) -> Result<Self> {
+//!         Ok(Self(features, candle_nn::linear(16, 2, vb)?))
+//!     }
+//! }
+//!
+//! impl Module for Net {
+//!     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+//!         self.1.forward(&xs.matmul(&self.0)?.cos()?)
+//!     }
+//! }
+//!
+//! hypernetwork! {
+//!     struct HyperNet for Net {
+//!         target: by constructor, embedding: table(17, 2), generator: linear, mode: static,
+//!     }
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
+//! let features = Tensor::randn(0f32, 1., (4, 16), &Device::Cpu)?;
+//! let hyper = HyperNet::new(vb, move |vb| Net::new(features.clone(), vb))?;
+//! let xs = Tensor::ones((5, 4), DType::F32, &Device::Cpu)?;
+//! assert_eq!(hyper.forward(&xs)?.to_vec2::<f32>()?, hyper.forward(&xs)?.to_vec2::<f32>()?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Some models do so where they miss a name: candle's CLIP draws its class embedding where the checkpoint has none.
+//! `Pretrained::without("vision_model.embeddings.class_embedding")` makes it a tensor of the target.
+//!
+//! # What adapters cost
+//!
+//! A layer of candle's takes a frozen weight and its low-rank [adapter](super::adapter) as one weight, of the size
+//! of the frozen one, for each set; and candle computes a gradient for each weight that it multiplies with, before
+//! the factors get theirs. Where layers of [`nn`](crate::nn) never have either, COSTS
+//!
+//! # Examples
 //!
 //! ```
 //! use candle_core::{DType, Device, Module, Result, Tensor};

@@ -1,0 +1,50 @@
+//! Whether a target's constructor builds the same model each time.
+
+use std::sync::atomic::Ordering;
+
+use candle_core::{DType, Result, Tensor, bail};
+
+use super::GeneratedParams;
+
+/// How far outputs of one model may differ, for the order of sums.
+const SAME: f64 = 1e-3;
+
+impl<T> GeneratedParams<T> {
+    /// With its first outputs, whether a constructor builds the same model each time, and draws nothing
+    /// at random by itself. A forward that does so says nothing about that.
+    pub(super) fn ensure_same_model(
+        &self,
+        (xs, ys): (&Tensor, &Tensor),
+        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
+    ) -> Result<()> {
+        let same = self.plan.model.same().filter(|same| !same.load(Ordering::Relaxed));
+        let Some(same) = same else { return Ok(()) };
+        let mut params = self.detach();
+        params.kept.buffers =
+            params.kept.buffers.iter().map(Tensor::copy).collect::<Result<_>>()?;
+        let again = params.unpack()?;
+        let other = forward(&again, xs)?;
+        let difference = difference(ys, &other)?;
+        if difference <= SAME || self::difference(&other, &forward(&again, xs)?)? > SAME {
+            same.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        bail!(
+            "the constructor of {} draws values by itself, others each time that a model is built: outputs of the same parameters differ by {:.1} %; draw them once, outside of the constructor, or ask the builder for them (`layout().absent()` has the names that it looked for in vain)",
+            self.plan.name,
+            100. * difference
+        )
+    }
+}
+
+/// The largest difference of two outputs, as a part of the largest output; none where they are not
+/// comparable.
+fn difference(ys: &Tensor, others: &Tensor) -> Result<f64> {
+    if ys.dims() != others.dims() || !ys.dtype().is_float() || ys.elem_count() == 0 {
+        return Ok(0.);
+    }
+    let largest = |of: &Tensor| of.abs()?.max_all()?.to_dtype(DType::F64)?.to_scalar::<f64>();
+    let ys = ys.detach();
+    let difference = largest(&(&ys - others)?)? / largest(&ys)?;
+    Ok(if difference.is_nan() { 0. } else { difference })
+}
