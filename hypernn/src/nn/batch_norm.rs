@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use candle_core::{ModuleT, Result, Tensor, Var};
-use candle_nn::{BatchNormConfig, Init, VarBuilder};
+pub use candle_nn::BatchNormConfig;
+use candle_nn::{Init, VarBuilder};
 
 use super::affine::Affine;
 use super::{norm, sets};
@@ -70,7 +71,7 @@ impl BatchNormSpec {
 
     /// The number of values in `weight`.
     pub const fn num_weights(&self) -> usize {
-        if self.config.affine { self.num_features } else { 0 }
+        if self.config.affine { sum(&[self.num_features]) } else { 0 }
     }
 
     /// What is wrong with the sizes, if anything.
