@@ -11,6 +11,7 @@ use rand_distr::Normal;
 use sha2::{Digest, Sha256};
 
 use crate::generated::scale::moments;
+use crate::memory::ensure_room;
 
 /// A builder over `vars` whose new variables are drawn from `seed`.
 ///
@@ -82,6 +83,9 @@ impl SimpleBackend for Seeded {
         dev: &Device,
     ) -> Result<Tensor> {
         if !self.contains_tensor(name) {
+            // They are drawn in double precision.
+            let what = || format!("variable `{name}`, as it is drawn,");
+            ensure_room(what, shape.dims(), (DType::F64, &Device::Cpu))?;
             let values =
                 Tensor::from_vec(self.draw(&shape, name, init)?, shape.clone(), &Device::Cpu)?;
             let var = Var::from_tensor(&values.to_dtype(dtype)?.to_device(dev)?)?;

@@ -379,6 +379,280 @@ hypernetwork! {
 fn generators_that_give_too_few_values() {
     assert_eq!(
         message(HyperShort::new(variables(0, DType::F32).1).and_then(|h| h.generate_params())),
-        "the generator gave 8 values, expected at least 13"
+        "the generator `Short` of HyperShort gave values of shape [4, 2], expected 4 rows of 4"
     );
+}
+
+/// Parts of the user's own that give something else than they say.
+mod other {
+    use candle_core::{DType, Result, Tensor};
+    use candle_nn::VarBuilder;
+    use hypernn::embedding::{
+        ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, Embedding, EmbeddingSpec, State,
+    };
+    use hypernn::generator::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
+    use hypernn::init::InitScheme;
+    use hypernn::{ChunkPlan, Condition};
+
+    /// What a part gives.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Gives {
+        pub dims: &'static [usize],
+        pub dtype: DType,
+    }
+
+    pub const fn gives(dims: &'static [usize]) -> Gives {
+        Gives { dims, dtype: DType::F32 }
+    }
+
+    pub const fn gives_f64(dims: &'static [usize]) -> Gives {
+        Gives { dims, dtype: DType::F64 }
+    }
+
+    impl Gives {
+        fn tensor(&self, like: &Tensor) -> Result<Tensor> {
+            Tensor::ones(self.dims, self.dtype, like.device())
+        }
+
+        pub const fn num_embeddings(&self) -> usize {
+            4
+        }
+
+        pub const fn embedding_dim(&self) -> usize {
+            2
+        }
+
+        pub const fn condition(&self) -> Condition {
+            Condition::Vector(1)
+        }
+    }
+
+    impl std::fmt::Display for Gives {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Gives")
+        }
+    }
+
+    /// As an embedding.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Rows(pub Gives);
+
+    impl Rows {
+        pub const fn num_embeddings(&self) -> usize {
+            4
+        }
+
+        pub const fn embedding_dim(&self) -> usize {
+            2
+        }
+
+        pub const fn num_params(&self) -> usize {
+            0
+        }
+
+        pub const fn check(&self) -> Option<hypernn::check::Problem> {
+            None
+        }
+    }
+
+    impl std::fmt::Display for Rows {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Rows")
+        }
+    }
+
+    #[derive(Debug)]
+    struct Table(Tensor);
+
+    impl Embedding for Table {
+        fn forward(&self) -> Result<Tensor> {
+            Ok(self.0.clone())
+        }
+    }
+
+    impl EmbeddingSpec for Rows {
+        fn build(&self, _: InitScheme, vb: VarBuilder<'_>) -> Result<Box<dyn Embedding>> {
+            let like = Tensor::zeros((), vb.dtype(), vb.device())?;
+            Ok(Box::new(Table(self.0.tensor(&like)?)))
+        }
+    }
+
+    /// As an embedding of a dynamic hypernetwork, in each of the three forms.
+    #[derive(Clone, Copy, Debug)]
+    pub enum Sets {
+        PerSet(Gives),
+        Scaled(Gives, Gives),
+    }
+
+    impl std::fmt::Display for Sets {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Sets")
+        }
+    }
+
+    impl ConditionedEmbeddingSpec for Sets {
+        fn build(&self, _: InitScheme, _: VarBuilder<'_>) -> Result<Box<dyn ConditionedEmbedding>> {
+            Ok(Box::new(*self))
+        }
+    }
+
+    impl ConditionedEmbedding for Sets {
+        fn forward(&self, condition: &Tensor, state: &State) -> Result<(Embedded, State)> {
+            let embedded = match self {
+                Self::PerSet(gives) => Embedded::PerSet(gives.tensor(condition)?),
+                Self::Scaled(table, gains) => Embedded::Scaled {
+                    table: table.tensor(condition)?,
+                    gains: gains.tensor(condition)?,
+                },
+            };
+            Ok((embedded, state.clone()))
+        }
+    }
+
+    /// As a generator.
+    impl Gives {
+        pub const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
+            ChunkPlan::new(num_params, num_embeddings)
+        }
+
+        pub const fn num_params(&self, _: GeneratorShape) -> usize {
+            0
+        }
+
+        pub const fn check(&self, _: GeneratorShape) -> Option<hypernn::check::Problem> {
+            None
+        }
+    }
+
+    impl GeneratorSpec for Gives {
+        fn build(
+            &self,
+            _: GeneratorShape,
+            _: InitScheme,
+            _: VarBuilder<'_>,
+        ) -> Result<Box<dyn WeightGenerator>> {
+            Ok(Box::new(*self))
+        }
+    }
+
+    impl WeightGenerator for Gives {
+        fn forward(&self, embedding: &Tensor) -> Result<GeneratorOutput> {
+            Ok(self.tensor(embedding)?.into())
+        }
+    }
+}
+
+/// What a static hypernetwork says whose own part is this.
+macro_rules! own_part {
+    (embedding: $embedding:expr, $expected:expr) => {{
+        hypernetwork! {
+            struct Own for Net { embedding: $embedding, generator: linear, mode: static }
+        }
+        assert_eq!(message(Own::new(variables(0, DType::F32).1)), $expected);
+    }};
+    (generator: $generator:expr, $expected:expr) => {{
+        hypernetwork! {
+            struct Own for Net { embedding: table(4, 2), generator: $generator, mode: static }
+        }
+        assert_eq!(message(Own::new(variables(0, DType::F32).1)), $expected);
+    }};
+}
+
+#[test]
+fn embeddings_of_the_users_own_give_what_they_say() {
+    own_part!(
+        embedding: other::Rows(other::gives(&[5, 2])),
+        "the embedding `Rows` of Own gave embeddings of shape [5, 2], expected [4, 2]"
+    );
+    own_part!(
+        embedding: other::Rows(other::gives(&[3, 2])),
+        "the embedding `Rows` of Own gave embeddings of shape [3, 2], expected [4, 2]"
+    );
+    own_part!(
+        embedding: other::Rows(other::gives(&[4, 3])),
+        "the embedding `Rows` of Own gave embeddings of shape [4, 3], expected [4, 2]"
+    );
+    own_part!(
+        embedding: other::Rows(other::gives(&[1, 4, 2])),
+        "the embedding `Rows` of Own gave embeddings of shape [1, 4, 2], expected [4, 2]"
+    );
+    own_part!(
+        embedding: other::Rows(other::gives_f64(&[4, 2])),
+        "the embedding `Rows` of Own gave F64, but the hypernetwork is F32"
+    );
+}
+
+#[test]
+fn generators_of_the_users_own_give_what_they_say() -> Result<()> {
+    let expected = |dims: &str| {
+        format!("the generator `Gives` of Own gave values of shape {dims}, expected 4 rows of 4")
+    };
+    own_part!(generator: other::gives(&[5, 4]), expected("[5, 4]"));
+    own_part!(generator: other::gives(&[4, 5]), expected("[4, 5]"));
+    own_part!(generator: other::gives(&[3, 4]), expected("[3, 4]"));
+    own_part!(generator: other::gives(&[2, 8]), expected("[2, 8]"));
+    own_part!(generator: other::gives(&[13]), expected("[13]"));
+    own_part!(generator: other::gives(&[2, 4, 4]), expected("[2, 4, 4]"));
+    own_part!(
+        generator: other::gives_f64(&[4, 4]),
+        "the generator `Gives` of Own gave F64, but the hypernetwork is F32"
+    );
+    hypernetwork! {
+        struct Flat for Net { embedding: table(4, 2), generator: other::gives(&[16]), mode: static }
+    }
+    let flat = Flat::new(variables(0, DType::F32).1)?.generate_params()?.flat()?;
+    assert_eq!(flat.to_vec1::<f32>()?.len(), 13);
+    Ok(())
+}
+
+/// A dynamic hypernetwork whose embedding is this, for two rows of a condition.
+fn of_sets(
+    embedding: other::Sets,
+    generator: &dyn hypernn::generator::ConditionedGeneratorSpec,
+) -> Result<Tensor> {
+    use hypernn::Condition;
+    use hypernn::generated::TargetPlan;
+    use hypernn::generator::GeneratorShape;
+    use hypernn::hypernetwork::{Declared, DynamicHyperNetwork};
+    let plan = ChunkPlan::new(Net::NUM_PARAMS, 4);
+    let shape = GeneratorShape { num_embeddings: 4, embedding_dim: 2, plan };
+    let scheme = hypernn::init::InitScheme::Exact;
+    let declared = Declared { name: "Own", shape, scheme };
+    let conditions = (Condition::Vector(1), Condition::None);
+    let (target, vb) = (TargetPlan::<Net>::new(&())?, variables(0, DType::F32).1);
+    let parts: (&dyn hypernn::embedding::ConditionedEmbeddingSpec, _) = (&embedding, generator);
+    let hyper = DynamicHyperNetwork::new(target, &declared, conditions, parts, vb)?;
+    hyper.generate_params(&zeros(&[2, 1])?)?.flat()
+}
+
+#[test]
+fn embeddings_of_several_sets_give_what_they_say() -> Result<()> {
+    use other::{Sets, gives, gives_f64};
+    let found = |embedding| of_sets(embedding, &hypernn::generator::spec::linear);
+    assert_eq!(found(Sets::PerSet(gives(&[2, 4, 2])))?.dims(), [2, 13]);
+    assert_eq!(found(Sets::Scaled(gives(&[4, 2]), gives(&[2, 4])))?.dims(), [2, 13]);
+    for (embedding, expected) in [
+        (Sets::PerSet(gives(&[3, 4, 2])), "gave embeddings of shape [3, 4, 2], expected [2, 4, 2]"),
+        (Sets::PerSet(gives(&[2, 5, 2])), "gave embeddings of shape [2, 5, 2], expected [2, 4, 2]"),
+        (Sets::PerSet(gives_f64(&[2, 4, 2])), "gave F64, but the hypernetwork is F32"),
+        (
+            Sets::Scaled(gives(&[5, 2]), gives(&[2, 5])),
+            "gave embeddings of shape [5, 2], expected [4, 2]",
+        ),
+        (
+            Sets::Scaled(gives(&[4, 2]), gives(&[1, 4])),
+            "gave gains of shape [1, 4], expected [2, 4]",
+        ),
+    ] {
+        let expected = format!("the embedding `Sets` of Own {expected}");
+        assert_eq!(message(found(embedding)), expected);
+    }
+    let per_set = Sets::PerSet(gives(&[2, 4, 2]));
+    assert_eq!(of_sets(per_set, &gives(&[8, 4]))?.dims(), [2, 13]);
+    assert_eq!(of_sets(per_set, &gives(&[2, 16]))?.dims(), [2, 13]);
+    assert_eq!(
+        message(of_sets(per_set, &gives(&[12, 4]))),
+        "the generator `Gives` of Own gave values of shape [12, 4], expected 8 rows of 4"
+    );
+    Ok(())
 }

@@ -104,7 +104,9 @@ impl Condition {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Encoding {
-    /// As it is; a mean square of one suits the exact init.
+    /// As it is. Under the exact init the target starts at candle's scale whatever the condition's; the
+    /// gradient of the weights that the condition meets grows with it, as any layer's does with its
+    /// input, so that a mean square of about one suits best.
     #[default]
     Raw,
     /// `√2 cos(πx/2)` and `√2 sin(πx/2)` of each value, for values from 0 to 1: twice the width, and

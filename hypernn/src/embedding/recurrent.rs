@@ -59,7 +59,8 @@ pub struct RecurrentSpec {
 /// Under the exact init the hidden state is divided by its root mean square, so that the weights'
 /// scale does not depend on the condition's, and biases start as normal numbers, whose sum has a variance
 /// of ¼, so that there is something to divide for a condition of zero; under `hyper_nn` it is taken as it
-/// is. With one embedding nothing but the state's sign is left by that division: take at least two.
+/// is. Rows then have a mean square of one together, not each: under a generator with hidden layers, whose
+/// activation is no linear function, the scale is a nearer or farther one. With one embedding nothing but the state's sign is left by that division: take at least two.
 pub const fn rnn(width: usize, num_embeddings: usize, embedding_dim: usize) -> RecurrentSpec {
     RecurrentSpec::new(CellKind::Rnn, [width, num_embeddings, embedding_dim])
 }

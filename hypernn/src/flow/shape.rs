@@ -241,8 +241,9 @@ impl SampleShape {
     /// The problem of a size that is zero.
     pub const fn check(&self) -> Option<Problem> {
         let mut i = 0;
-        while i < self.front.len {
-            if let Some(0) = self.front.sizes[i] {
+        while i < MAX {
+            // Places that are not taken are unknown.
+            if let (Some(0), _) | (_, Some(0)) = (self.front.sizes[i], self.back.sizes[i]) {
                 let problem = Problem::new("input: the shape ").shape(self);
                 return Some(problem.text(" has a dimension of 0, expected at least 1"));
             }

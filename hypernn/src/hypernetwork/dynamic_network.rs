@@ -13,7 +13,7 @@ use crate::condition::Condition;
 use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
 use crate::generated::{Buffers, GeneratedParams, TargetPlan};
 use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
-use crate::ops::split::unstack;
+use crate::ops::split::steps;
 use crate::plan::ChunkPlan;
 use crate::target::layout::Layout;
 use crate::target::{ForwardTarget, ForwardTargetT};
@@ -477,18 +477,6 @@ fn check_steps(xs: &Tensor) -> Result<()> {
         bail!("a sequence of shape {:?} has no steps, expected [B, T, …]", xs.dims());
     }
     Ok(())
-}
-
-/// The steps of a sequence `[B, T, …]`, `[B, …]` each.
-///
-/// The backward of candle's `narrow` costs as much as the whole sequence, at each step: one that has a
-/// gradient is cut at once.
-fn steps(xs: &Tensor) -> Result<Vec<Tensor>> {
-    let by_step = xs.transpose(0, 1)?.contiguous()?;
-    if by_step.track_op() {
-        return unstack(&by_step);
-    }
-    (0..by_step.dim(0)?).map(|at| by_step.get(at)).collect()
 }
 
 impl<T> std::fmt::Debug for DynamicHyperNetwork<T> {

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Error, ModuleT, Result, Shape, Tensor, Var};
+pub use candle_nn::BatchNormConfig;
 use candle_nn::var_builder::SimpleBackend;
-use candle_nn::{BatchNormConfig, Init, VarBuilder};
+use candle_nn::{Init, VarBuilder};
 
 use super::affine::Affine;
 use super::{norm, sets};
@@ -71,7 +72,7 @@ impl BatchNormSpec {
 
     /// The number of values in `weight`.
     pub const fn num_weights(&self) -> usize {
-        if self.config.affine { self.num_features } else { 0 }
+        if self.config.affine { sum(&[self.num_features]) } else { 0 }
     }
 
     /// What is wrong with the sizes, if anything.

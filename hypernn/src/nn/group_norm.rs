@@ -26,7 +26,7 @@ impl GroupNormSpec {
 
     /// The number of values in `weight`.
     pub const fn num_weights(&self) -> usize {
-        self.num_channels
+        sum(&[self.num_channels])
     }
 
     /// What is wrong with the sizes, if anything.

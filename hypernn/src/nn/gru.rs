@@ -194,6 +194,11 @@ impl RNN for GRU {
         Ok(GRUState { h: self.cell.zeros(batch_dim)? })
     }
 
+    /// As candle does it, but for the gradient of the input, which is collected from all steps at once.
+    fn seq_init(&self, input: &Tensor, init_state: &GRUState) -> Result<Vec<GRUState>> {
+        recurrent::seq(input, init_state, |xs, state| self.step(xs, state))
+    }
+
     fn step(&self, input: &Tensor, state: &GRUState) -> Result<GRUState> {
         let (from_input, from_state) = self.cell.gates(input, &state.h)?;
         let (from_input, from_state) = (from_input.chunk(GATES, 1)?, from_state.chunk(GATES, 1)?);

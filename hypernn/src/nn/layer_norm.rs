@@ -1,9 +1,11 @@
 //! Layer normalisation.
 
 use candle_core::{D, Module, Result, Tensor};
-use candle_nn::{Init, LayerNormConfig, VarBuilder};
+pub use candle_nn::LayerNormConfig;
+use candle_nn::{Init, VarBuilder};
 
 use super::affine::Affine;
+pub use super::rms_norm::{RmsNorm, rms_norm};
 use super::{norm, sets};
 use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
@@ -53,7 +55,7 @@ impl LayerNormSpec {
 
     /// The number of values in `weight`.
     pub const fn num_weights(&self) -> usize {
-        self.size
+        sum(&[self.size])
     }
 
     /// What is wrong with the sizes, if anything.

@@ -219,6 +219,11 @@ impl RNN for LSTM {
         Ok(LSTMState { h: zeros.clone(), c: zeros })
     }
 
+    /// As candle does it, but for the gradient of the input, which is collected from all steps at once.
+    fn seq_init(&self, input: &Tensor, init_state: &LSTMState) -> Result<Vec<LSTMState>> {
+        recurrent::seq(input, init_state, |xs, state| self.step(xs, state))
+    }
+
     fn step(&self, input: &Tensor, state: &LSTMState) -> Result<LSTMState> {
         let (from_input, from_state) = self.cell.gates(input, &state.h)?;
         let gates = (from_input + from_state)?.chunk(GATES, 1)?;

@@ -6,21 +6,38 @@
 //! `n` consecutive rows, and each run uses its own set. The rank and meaning of inputs and outputs
 //! stay those of the ordinary layer.
 //!
-//! What candle_nn offers beside layers with parameters is re-exported, so that `use hypernn::nn::…`
-//! replaces `use candle_nn::…`.
+//! What candle_nn offers beside layers with parameters is re-exported under its own paths, modules
+//! included, so that `use hypernn::nn::…` replaces `use candle_nn::…`. It is candle's: in
+//! [`rotary_emb`], `rope`, `rope_i` and `rope_thd` have no backward (`rope_slow` and `rope_i_slow` have
+//! one), and neither have the fused attention of [`attention`] and [`cpu_flash_attention`] and the
+//! kernels of [`moe`], which are for inference.
 
+/// Activations, as `candle_nn::activation`.
+pub mod activation {
+    pub use super::{Activation, PReLU, prelu};
+}
 mod affine;
-mod batch_norm;
-mod conv;
+#[doc(hidden)]
+pub mod batch_norm;
+#[doc(hidden)]
+pub mod conv;
 mod conv1d;
 mod conv2d;
 mod conv_transpose1d;
 mod conv_transpose2d;
-mod embedding;
-mod group_norm;
+#[doc(hidden)]
+pub mod embedding;
+/// Functions as modules, as `candle_nn::func`.
+pub mod func {
+    pub use candle_nn::func::{Func, FuncT, func, func_t};
+}
+#[doc(hidden)]
+pub mod group_norm;
 mod gru;
-mod layer_norm;
-mod linear;
+#[doc(hidden)]
+pub mod layer_norm;
+#[doc(hidden)]
+pub mod linear;
 mod lstm;
 mod norm;
 pub mod optim;
@@ -28,6 +45,15 @@ mod pool;
 mod prelu;
 mod recurrent;
 mod rms_norm;
+/// Recurrent layers, as `candle_nn::rnn`.
+pub mod rnn {
+    pub use super::{GRU, GRUConfig, LSTM, LSTMConfig, RNN, gru, lstm};
+    pub use candle_nn::rnn::{Direction, GRUState, LSTMState};
+}
+/// Modules one after the other, as `candle_nn::sequential`.
+pub mod sequential {
+    pub use candle_nn::sequential::{Sequential, seq};
+}
 mod sets;
 mod slide;
 pub mod step;
@@ -40,8 +66,8 @@ pub use batch_norm::{BatchNorm, BatchNormSpec, batch_norm};
 pub use candle_core::{Module, ModuleT};
 pub use candle_nn::rnn::{Direction, GRUState, LSTMState};
 pub use candle_nn::{
-    Activation, Dropout, Func, FuncT, Init, Sequential, VarBuilder, VarMap, func, func_t, init,
-    loss, ops, seq, var_builder, var_map,
+    Activation, Dropout, Init, VarBuilder, VarMap, attention, cpu_flash_attention, encoding, init,
+    kv_cache, loss, moe, ops, rotary_emb, sampling, var_builder, var_map, varlen_attention,
 };
 pub use candle_nn::{
     BatchNormConfig, Conv1dConfig, Conv2dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig,
@@ -56,6 +82,7 @@ pub use conv_transpose2d::{
 pub use conv1d::{Conv1d, Conv1dSpec, conv1d, conv1d_no_bias};
 pub use conv2d::{Conv2d, Conv2dSpec, conv2d, conv2d_no_bias};
 pub use embedding::{Embedding, EmbeddingSpec, embedding};
+pub use func::{Func, FuncT, func, func_t};
 pub use group_norm::{GroupNorm, GroupNormSpec, group_norm};
 pub use gru::{GRU, GRUSpec, gru};
 pub use layer_norm::{LayerNorm, LayerNormSpec, layer_norm, layer_norm_no_bias};
@@ -68,6 +95,7 @@ pub use optim::{AdamW, Optimizer, ParamsAdamW, SGD};
 pub use pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use prelu::{PReLU, PReLUSpec, prelu};
 pub use rms_norm::{RmsNorm, RmsNormSpec, rms_norm};
+pub use sequential::{Sequential, seq};
 pub(crate) use sets::{rows_per_set, watch_weights};
 
 /// The constructors as they are written in `#[hyper(…)]`: the candle constructor without `vb`.

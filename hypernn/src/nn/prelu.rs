@@ -4,7 +4,7 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::{norm, sets};
-use crate::check::{Problem, first, too_many, zero};
+use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::ops::rectified::{rectified, rectified_into};
 use crate::ops::scalar::is_direct;
@@ -22,7 +22,7 @@ impl PReLUSpec {
     /// The number of its parameters.
     pub const fn num_params(&self) -> usize {
         match self.num_channels {
-            Some(num_channels) => num_channels,
+            Some(num_channels) => sum(&[num_channels]),
             None => 1,
         }
     }
@@ -34,7 +34,10 @@ impl PReLUSpec {
 
     /// What is wrong with the sizes, if anything.
     pub const fn check(&self) -> Option<Problem> {
-        let channels = self.num_params();
+        let channels = match self.num_channels {
+            Some(num_channels) => num_channels,
+            None => 1,
+        };
         first(&[zero("prelu", "num_channels", channels), too_many("prelu", &[channels])])
     }
 
@@ -132,6 +135,7 @@ impl PReLU {
         let (batch, found) = match *xs.dims() {
             [] => (1, 1),
             [batch, ..] if self.is_scalar => (batch, 1),
+            [batch] if channels == 1 => (batch, 1),
             [found] => (1, found),
             [batch, found, ..] => (batch, found),
         };

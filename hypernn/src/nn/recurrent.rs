@@ -9,6 +9,7 @@ use super::affine::Affine;
 use super::sets;
 use crate::check::{product, sum};
 use crate::memory::ensure_room;
+use crate::ops::split::steps;
 use crate::target::adapter::AdapterSize;
 use crate::target::layer::Visitor;
 use crate::target::source::{ParamKind, ParamSource, ParamSpec, Served};
@@ -56,6 +57,20 @@ pub(super) const fn adapter(
     let rows = product(&[gates, hidden_dim]);
     let of_input = AdapterSize::of_matrix(rank, rows, in_dim);
     of_input.and(AdapterSize::of_matrix(rank, rows, hidden_dim))
+}
+
+/// The state after each step of a sequence `[B, T, in]`.
+pub(super) fn seq<S: Clone>(
+    xs: &Tensor,
+    init: &S,
+    step: impl Fn(&Tensor, &S) -> Result<S>,
+) -> Result<Vec<S>> {
+    xs.dims3()?;
+    let mut states: Vec<S> = Vec::with_capacity(xs.dim(1)?);
+    for xs in steps(xs)? {
+        states.push(step(&xs, states.last().unwrap_or(init))?);
+    }
+    Ok(states)
 }
 
 impl CellSpec {

@@ -5,7 +5,7 @@ use candle_nn::{LayerNormConfig, VarBuilder};
 
 use super::affine::Affine;
 use super::{LayerNorm, layer_norm, norm};
-use crate::check::{Problem, first, too_many, zero};
+use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::ParamSource;
@@ -20,12 +20,12 @@ pub struct RmsNormSpec {
 impl RmsNormSpec {
     /// The number of its parameters.
     pub const fn num_params(&self) -> usize {
-        self.size
+        sum(&[self.size])
     }
 
     /// The number of values in `weight`.
     pub const fn num_weights(&self) -> usize {
-        self.size
+        self.num_params()
     }
 
     /// What is wrong with the sizes, if anything.

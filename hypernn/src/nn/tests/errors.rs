@@ -40,7 +40,11 @@ fn specs_name_the_size_that_is_wrong() {
         (spec::embedding(0, 1).check(), "embedding: in_size is 0, expected at least 1"),
         (spec::layer_norm(0).check(), "layer_norm: size is 0, expected at least 1"),
         (spec::layer_norm(1).eps(-1.).check(), "layer_norm: eps is negative, expected at least 0"),
-        (spec::rms_norm(1, f64::NAN).check(), "rms_norm: eps is negative, expected at least 0"),
+        (spec::rms_norm(1, f64::NAN).check(), "rms_norm: eps is NaN, expected at least 0"),
+        (
+            spec::group_norm(2, 8, f64::INFINITY).check(),
+            "group_norm: eps is infinite, expected at least 0",
+        ),
         (
             spec::group_norm(3, 8, 0.).check(),
             "group_norm: num_groups 3 does not divide num_channels 8",
@@ -157,8 +161,13 @@ fn norms_name_the_shapes() {
     let expected = "batch_norm: the input has 3 features (shape [2, 3]), the layer takes 4";
     assert_eq!(says(norm.forward_t(&zeros(&[2, 3]), false)), expected);
     let expected =
-        "batch_norm: 1 value per feature to train on (shape [1, 4]), expected at least 2";
-    assert_eq!(says(norm.forward_t(&zeros(&[1, 4]), true)), expected);
+        "batch_norm: 0 value per feature to train on (shape [0, 4]), expected at least 2";
+    assert_eq!(says(norm.forward_t(&zeros(&[0, 4]), true)), expected);
+    // One value for each of two sets; for one set alone it is taken, as in candle.
+    let norm = BatchNorm::new_no_bias(4, zeros(&[2, 4]), zeros(&[2, 4]), 0.).unwrap();
+    let expected =
+        "batch_norm: 1 value per feature to train on (shape [2, 4]), expected at least 2";
+    assert_eq!(says(norm.forward_t(&zeros(&[2, 4]), true)), expected);
 }
 
 #[test]

@@ -147,6 +147,18 @@ fn of_sets(tensor: &Tensor) -> Result<impl Iterator<Item = Segment> + use<>> {
     Ok((0..sets).map(segment))
 }
 
+/// The steps of a sequence `[B, T, …]`, `[B, …]` each.
+///
+/// The backward of candle's `narrow` costs as much as the whole sequence, once for each step: a sequence
+/// that has a gradient is cut at once.
+pub(crate) fn steps(xs: &Tensor) -> Result<Vec<Tensor>> {
+    let by_step = xs.transpose(0, 1)?.contiguous()?;
+    if by_step.track_op() {
+        return unstack(&by_step);
+    }
+    (0..by_step.dim(0)?).map(|at| by_step.get(at)).collect()
+}
+
 impl Cuts {
     fn untracked(tensors: Vec<Tensor>) -> Self {
         Self { tensors, sinks: Vec::new(), watch: None }
@@ -362,6 +374,33 @@ mod tests {
         // A backtrace may follow.
         let line = message.as_deref().and_then(|message| message.lines().next());
         assert_eq!(line, Some("the generator gave 14 values, expected at least 15"));
+        Ok(())
+    }
+
+    /// The steps of a sequence are those of `narrow`, and so is its gradient, which takes no longer for
+    /// many steps: here `narrow`'s would fill 300 GB, one step's after the other's.
+    #[test]
+    fn steps_are_cut_at_once() -> Result<()> {
+        let sequence = random(&[2, 5, 3])?;
+        let narrowed = |at| sequence.as_tensor().narrow(1, at, 1)?.squeeze(1);
+        let narrowed = (0..5).map(narrowed).collect::<Result<Vec<_>>>()?;
+        let cut = steps(sequence.as_tensor())?;
+        for (expected, found) in narrowed.iter().zip(&cut) {
+            assert_close(expected, found)?;
+        }
+        let grads = [loss(&narrowed)?.backward()?, loss(&cut)?.backward()?];
+        let [Some(expected), Some(found)] = grads.each_ref().map(|grads| grads.get(&sequence))
+        else {
+            candle_core::bail!("no gradient");
+        };
+        assert_close(expected, found)?;
+        let untracked = steps(&sequence.as_detached_tensor())?;
+        assert_close(&narrowed[4], &untracked[4])?;
+        let long = random(&[1, 50_000, 16])?;
+        let sums = steps(long.as_tensor())?;
+        let grads = Tensor::cat(&sums, 0)?.sqr()?.sum_all()?.backward()?;
+        let grad = grads.get(&long).map(|grad| assert_close(&(long.as_tensor() * 2.)?, grad));
+        assert!(grad.transpose()?.is_some());
         Ok(())
     }
 

@@ -1,0 +1,335 @@
+//! Sizes that are known at run time alone: whatever they are, an error with the number, never a panic or
+//! an abort.
+
+#![allow(missing_docs)]
+
+use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_nn::{
+    Conv1dConfig, Conv2dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig, VarBuilder, VarMap,
+};
+use hypernn::check::{MOST_VALUES, Problem};
+use hypernn::embedding::spec as embedding;
+use hypernn::embedding::spec::{cos_sin, tanh};
+use hypernn::flow::{Given, SampleShape};
+use hypernn::generator::{GeneratorShape, spec as generator};
+use hypernn::nn::{self, Linear, spec};
+use hypernn::target::adapter::AdapterSize;
+use hypernn::target::tensor::tensor;
+use hypernn::{ChunkPlan, HyperTarget, hypernetwork};
+use hypernn_tests::{message, variables};
+use proptest::prelude::*;
+
+/// Small sizes, powers of two, those about the largest, and any other.
+fn size() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        0usize..5,
+        (0u32..64).prop_map(|power| 1 << power),
+        (0usize..4).prop_map(|less| usize::MAX - less),
+        any::<usize>(),
+    ]
+}
+
+/// All that a spec says of its sizes, none of which panics; what it counts is cut where it is too large.
+macro_rules! ask {
+    ($spec:expr, $rank:expr, $shapes:expr) => {{
+        let spec = $spec;
+        let (problem, count): (Option<Problem>, usize) = (spec.check(), spec.num_params());
+        prop_assert!(spec.num_weights() <= count);
+        prop_assert!(count <= 8 * MOST_VALUES);
+        if problem.is_none() {
+            prop_assert!(spec.num_weights() <= MOST_VALUES);
+        }
+        for shape in $shapes {
+            let given: Given = spec.gives(shape);
+            let met = spec.takes().meet(shape);
+            drop((format!("{given:?}"), met.map(|met| met.num_values())));
+        }
+    }};
+}
+
+fn shapes(a: usize, b: usize, c: usize) -> [SampleShape; 5] {
+    [
+        SampleShape::ANY,
+        SampleShape::new(&[a, b, c]),
+        SampleShape::new(&[a, b]),
+        SampleShape::last(a),
+        SampleShape::of(&[Some(a), None, Some(b)]),
+    ]
+}
+
+fn shape_of(plan: ChunkPlan, n: usize, e: usize) -> GeneratorShape {
+    GeneratorShape { num_embeddings: n, embedding_dim: e, plan }
+}
+
+fn layers(s: &[usize; 8]) -> std::result::Result<(), TestCaseError> {
+    let [a, b, c, stride, padding, dilation, groups, rank] = *s;
+    let shapes = &shapes(a, b, c);
+    ask!(spec::linear(a, b), rank, shapes);
+    ask!(spec::linear_no_bias(a, b), rank, shapes);
+    let conv = spec::conv1d(a, b, c).stride(stride).padding(padding);
+    ask!(conv.dilation(dilation).groups(groups), rank, shapes);
+    let conv = spec::conv2d(a, b, c).stride(stride).padding(padding);
+    ask!(conv.dilation(dilation).groups(groups), rank, shapes);
+    let conv = spec::conv_transpose1d(a, b, c).stride(stride).padding(padding);
+    ask!(conv.dilation(dilation).groups(groups).output_padding(rank), rank, shapes);
+    let conv = spec::conv_transpose2d(a, b, c).stride(stride).padding(padding);
+    ask!(conv.dilation(dilation).output_padding(rank), rank, shapes);
+    ask!(spec::embedding(a, b), rank, shapes);
+    ask!(spec::layer_norm(a), rank, shapes);
+    ask!(spec::rms_norm(a, 1e-5), rank, shapes);
+    ask!(spec::batch_norm(a), rank, shapes);
+    ask!(spec::prelu(Some(a)), rank, shapes);
+    ask!(spec::lstm(a, b), rank, shapes);
+    ask!(spec::gru(a, b), rank, shapes);
+    if a > 0 {
+        ask!(spec::group_norm(a, b, 1e-5), rank, shapes);
+    }
+    let adapters: [AdapterSize; 6] = [
+        spec::linear(a, b).adapter(rank),
+        spec::conv2d(a, b, c).groups(groups).adapter(rank),
+        spec::embedding(a, b).adapter(rank),
+        spec::lstm(a, b).adapter(rank),
+        spec::gru(a, b).adapter(rank),
+        tensor([a, b, c]).adapter(rank),
+    ];
+    for adapter in adapters {
+        drop((adapter.num_params(), adapter.check()));
+    }
+    drop((tensor([a, b, c]).num_params(), tensor([a, b, c]).check()));
+    drop(SampleShape::new(&[a, b, c, stride, padding, dilation, groups, rank, a, b]).num_values());
+    Ok(())
+}
+
+fn parts(s: &[usize; 8]) {
+    let [params, n, e, width, hidden, tasks, offset, len] = *s;
+    macro_rules! embedding {
+        ($($spec:expr),*) => { $(drop(($spec.check(), $spec.num_params()));)* };
+    }
+    embedding!(
+        embedding::table(n, e),
+        embedding::tasks(tasks, n, e),
+        embedding::rnn(width, n, e),
+        embedding::gru(width, n, e).encoding(cos_sin),
+        embedding::lstm(width, n, e),
+        embedding::encoder(width, [hidden, tasks], tanh, n, e),
+        embedding::encoder(width, [hidden], tanh, n, e).encoding(cos_sin)
+    );
+    let plan = ChunkPlan::new(params, n);
+    drop((plan.check(), plan.surplus(), plan.num_values(), plan.rows_of(offset, len)));
+    macro_rules! generator {
+        ($($spec:expr),*) => { $({
+            let spec = $spec;
+            let shape = shape_of(spec.plan(params, n), n, e);
+            drop((shape.check(), spec.check(shape), spec.num_params(shape)));
+        })* };
+    }
+    generator!(
+        generator::linear,
+        generator::heads,
+        generator::low_rank(hidden),
+        generator::mlp([hidden, tasks], tanh),
+        generator::linear.conditioned(width),
+        generator::heads.conditioned(width).encoding(cos_sin),
+        generator::low_rank(hidden).conditioned(width),
+        generator::mlp([hidden], tanh).conditioned(width).encoding(cos_sin)
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn specs_of_layers_count_without_overflow(sizes in prop::array::uniform8(size())) {
+        layers(&sizes)?;
+    }
+
+    #[test]
+    fn specs_of_parts_count_without_overflow(sizes in prop::array::uniform8(size())) {
+        parts(&sizes);
+    }
+}
+
+fn empty() -> VarBuilder<'static> {
+    VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu)
+}
+
+const HUGE: usize = 1 << 40;
+const REFUSED: &str = "which the system refuses";
+
+/// candle's constructors, for an ordinary network.
+#[test]
+fn ordinary_layers() {
+    let more = |message: String, parts: &str| {
+        let expected = format!("{parts} values are more than any memory holds");
+        assert_eq!(message, expected);
+    };
+    let max = usize::MAX;
+    more(message(nn::linear(max, 2, empty())), &format!("linear: {max} × 2"));
+    more(message(nn::embedding(HUGE, HUGE, empty())), &format!("embedding: {HUGE} × {HUGE}"));
+    let conv = nn::conv2d(4, 4, HUGE, Conv2dConfig::default(), empty());
+    more(message(conv), &format!("conv2d: 4 × 4 × {HUGE} × {HUGE}"));
+    let conv = nn::conv1d(max, 1, 1, Conv1dConfig::default(), empty());
+    more(message(conv), &format!("conv1d: 1 × {max} × 1"));
+    let conv = nn::conv_transpose1d(1, max, 1, ConvTranspose1dConfig::default(), empty());
+    more(message(conv), &format!("conv_transpose1d: 1 × {max} × 1"));
+    let conv = nn::conv_transpose2d(1, 1, max, ConvTranspose2dConfig::default(), empty());
+    more(message(conv), &format!("conv_transpose2d: 1 × 1 × {max} × {max}"));
+    more(message(nn::layer_norm(max, 1e-5, empty())), &format!("layer_norm: {max}"));
+    more(message(nn::rms_norm(max, 1e-5, empty())), &format!("rms_norm: {max}"));
+    more(message(nn::batch_norm(max, 1e-5, empty())), &format!("batch_norm: {max}"));
+    more(message(nn::group_norm(1, max, 1e-5, empty())), &format!("group_norm: {max}"));
+    more(message(nn::prelu(Some(max), empty())), &format!("prelu: {max}"));
+    let lstm = nn::lstm(1, HUGE, Default::default(), empty());
+    more(message(lstm), &format!("lstm: 4 × {HUGE} × {HUGE}"));
+    more(message(nn::gru(max, 1, Default::default(), empty())), &format!("gru: 3 × 1 × {max}"));
+}
+
+/// What a machine could count but has no room for.
+#[test]
+fn memory_that_the_system_refuses() {
+    let found = message(nn::linear(1 << 24, 1 << 28, empty()));
+    let bytes = 4usize << 52;
+    let expected = format!(
+        "variable `weight` of shape [268435456, 16777216] in F32 takes {bytes} bytes, {REFUSED}"
+    );
+    assert_eq!(found, expected);
+    for found in [
+        message(nn::layer_norm(1 << 52, 1e-5, empty())),
+        message(nn::embedding(1 << 26, 1 << 26, empty())),
+        message(nn::lstm(1, 1 << 25, Default::default(), empty())),
+    ] {
+        assert!(found.ends_with(REFUSED), "{found}");
+    }
+    let (_vars, vb) = variables(0, DType::F32);
+    let gru = nn::gru(1, 2, Default::default(), vb);
+    for (batch, expected) in [(1 << 52, REFUSED), (usize::MAX, "larger than any memory")] {
+        let state = gru.as_ref().map(|gru| message(nn::RNN::zero_state(gru, batch)));
+        assert!(state.is_ok_and(|state| state.ends_with(expected)));
+    }
+}
+
+/// Inputs are small, margins are not.
+#[test]
+fn convolutions_of_huge_margins() -> Result<()> {
+    let xs = Tensor::ones((1, 1, 3), DType::F32, &Device::Cpu)?;
+    let weight = Tensor::ones((1, 1, 2), DType::F32, &Device::Cpu)?;
+    let conv = |padding, dilation, stride| {
+        let config = Conv1dConfig { padding, dilation, stride, ..Default::default() };
+        message(nn::Conv1d::new(weight.clone(), None, config).forward(&xs))
+    };
+    let found = conv(1 << 50, 1, 1);
+    let expected = format!("takes {} bytes, {REFUSED}", 4 * ((1usize << 51) + 3));
+    assert!(found.starts_with("conv1d: an image between its zeros of shape [1, 1, "), "{found}");
+    assert!(found.ends_with(&expected), "{found}");
+    // A kernel as wide as the margins leaves a small output.
+    assert!(conv(1 << 50, 1 << 50, 1).ends_with(REFUSED));
+    let max = usize::MAX;
+    let expected =
+        format!("conv1d: padding {max} on both sides of 3 pixels is more than any memory holds");
+    assert_eq!(conv(max, 1, 1), expected);
+    assert!(conv(0, max, 1).starts_with("conv1d: the kernel spans "));
+    let stride = max / 2;
+    let config = ConvTranspose1dConfig { stride, ..Default::default() };
+    let found = message(nn::ConvTranspose1d::new(weight.clone(), None, config).forward(&xs));
+    let expected = format!(
+        "conv_transpose1d: the output of 3 steps with stride {stride}, dilation 1 and output padding 0 \
+         is larger than any memory"
+    );
+    assert_eq!(found, expected);
+    let config = ConvTranspose1dConfig { stride: 1 << 50, ..Default::default() };
+    let found = message(nn::ConvTranspose1d::new(weight, None, config).forward(&xs));
+    assert!(found.ends_with(REFUSED), "{found}");
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+struct Sizes {
+    inputs: usize,
+    outputs: usize,
+    layers: usize,
+}
+
+#[derive(HyperTarget)]
+#[hyper(config = Sizes)]
+struct Net {
+    #[hyper([linear(config.inputs, config.outputs); config.layers])]
+    layers: Vec<Linear>,
+}
+
+impl Module for Net {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.layers.iter().try_fold(xs.clone(), |xs, layer| layer.forward(&xs))
+    }
+}
+
+hypernetwork! {
+    struct HyperNet for Net { embedding: table(1, 2), generator: linear, mode: static, config: Sizes }
+}
+
+hypernetwork! {
+    struct Heads for Net { embedding: table(3, 64), generator: heads, mode: static, config: Sizes }
+}
+
+hypernetwork! {
+    struct Tasks for Net {
+        embedding: tasks(2, 1, 2), generator: linear, mode: dynamic, config: Sizes,
+    }
+}
+
+const fn sizes(inputs: usize, outputs: usize, layers: usize) -> Sizes {
+    Sizes { inputs, outputs, layers }
+}
+
+#[test]
+fn targets_of_huge_sizes() {
+    let max = usize::MAX;
+    let of = |sizes| message(HyperNet::new(&sizes, empty()));
+    let expected = format!("linear: {max} × 2 values are more than any memory holds");
+    assert_eq!(of(sizes(max, 2, 1)), expected);
+    assert_eq!(message(Net::with_config(&sizes(max, 2, 1), empty())), expected);
+    assert_eq!(
+        of(sizes(1 << 30, 1 << 29, 3)),
+        format!(
+            "`layers.1.weight` of shape [536870912, 1073741824] comes after {} other parameters: \
+             together they are more values than any memory holds",
+            (1usize << 59) + (1 << 29)
+        )
+    );
+    assert_eq!(of(sizes(2, 2, max)), format!("a list of {max} layers is larger than any memory"));
+    assert!(of(sizes(2, 2, 1 << 52)).starts_with("a list of"));
+    // The layout is fine, the generator's weight is not.
+    let found = of(sizes(1 << 24, 1 << 26, 1));
+    assert!(found.starts_with("variable `generator.weight` of shape ["), "{found}");
+    assert!(found.ends_with(REFUSED), "{found}");
+    let found = message(Heads::new(&sizes(1 << 28, 1 << 28, 1), empty()));
+    assert!(found.starts_with("heads: 3 × 64 × 7205759"), "{found}");
+}
+
+hypernetwork! {
+    struct OfCandle for candle_nn::Linear {
+        target: by constructor, embedding: table(5, 2), generator: linear, mode: static,
+    }
+}
+
+/// A constructor's sizes are seen when it asks for its tensors.
+#[test]
+fn constructors_that_ask_for_huge_tensors() {
+    let found = message(OfCandle::new(empty(), |vb| candle_nn::linear(HUGE, HUGE, vb)));
+    let expected =
+        format!("parameter `weight`: {HUGE} × {HUGE} values are more than any memory holds");
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn tasks_and_sets_of_huge_numbers() -> Result<()> {
+    let (_vars, vb) = variables(0, DType::F32);
+    let mut hyper = Tasks::new(&sizes(2, 2, 1), vb.clone())?;
+    let max = usize::MAX;
+    let found = message(hyper.grow(max, vb.clone()));
+    assert_eq!(
+        found,
+        format!("the table of {max} tasks of shape [{max}, 1, 2] in F32 is larger than any memory")
+    );
+    assert!(message(hyper.grow(1 << 52, vb)).ends_with(REFUSED));
+    Ok(())
+}
