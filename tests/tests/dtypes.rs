@@ -191,7 +191,7 @@ fn the_target_s_dtype_is_checked() -> Result<()> {
     let net = net()?.with_target_dtype(DType::BF16)?;
     assert_eq!(
         message(net.forward(&Tensor::zeros((1, 1, 2, 3), DType::F32, &Device::Cpu)?)),
-        "dtype mismatch in convolution, lhs: F32, rhs: BF16"
+        "conv2d: the input is F32, but the weight BF16"
     );
     let small = HyperSmall::new(variables(5, DType::F32).1)?.with_target_dtype(DType::BF16)?;
     assert_eq!(

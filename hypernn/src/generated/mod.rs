@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 pub use buffers::Buffers;
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Device, Error, Module, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::check::ensure_same_device;
@@ -310,7 +310,22 @@ impl<T> GeneratedParams<T> {
     where
         T: Module,
     {
-        self.apply(xs, false, |target, xs| target.forward(xs))
+        let outputs = self.apply(xs, false, |target, xs| target.forward(xs));
+        outputs.map_err(|err| self.with_dtypes(err, xs))
+    }
+
+    /// An error of candle's that two dtypes do not go together, with those of the input and of the
+    /// parameters, where these do not.
+    fn with_dtypes(&self, err: Error, xs: &Tensor) -> Error {
+        let dtype = self.tensors.first().map_or(xs.dtype(), Tensor::dtype);
+        if !is_dtype_mismatch(&err) || !xs.dtype().is_float() || xs.dtype() == dtype {
+            return err;
+        }
+        Error::msg(format!(
+            "{}: the input is {:?}, but the generated parameters {dtype:?} ({err})",
+            self.plan.name,
+            xs.dtype()
+        ))
     }
 
     /// At once where all layers take sets, else one set after the other.
@@ -354,7 +369,8 @@ impl<T> GeneratedParams<T> {
     where
         T: ModuleT,
     {
-        self.apply(xs, train, |target, xs| target.forward_t(xs, train))
+        let outputs = self.apply(xs, train, |target, xs| target.forward_t(xs, train));
+        outputs.map_err(|err| self.with_dtypes(err, xs))
     }
 
     /// The same values, cut off from the hypernetwork: no gradient flows back.
@@ -402,6 +418,13 @@ impl<T> GeneratedParams<T> {
 }
 
 /// The number of sets in a flat vector, after its shape and dtype have been checked.
+fn is_dtype_mismatch(err: &Error) -> bool {
+    match err {
+        Error::WithBacktrace { inner, .. } => is_dtype_mismatch(inner),
+        err => matches!(err, Error::DTypeMismatchBinaryOp { .. }),
+    }
+}
+
 fn check_flat<T>(plan: &TargetPlan<T>, flat: &Tensor) -> Result<Option<usize>> {
     let TargetPlan { name, layout, .. } = plan;
     let expected = layout.num_params();
@@ -595,6 +618,15 @@ pub(crate) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
             (&format!("`{}` of {}", other.name, T::NAME), tensor.device().location()),
             (&format!("`{}`", param.name), first.device().location()),
         )?;
+        if tensor.dtype() != first.dtype() {
+            let (found, expected) = (tensor.dtype(), first.dtype());
+            candle_core::bail!(
+                "`{}` of {} is {found:?}, but `{}` {expected:?}",
+                other.name,
+                T::NAME,
+                param.name
+            );
+        }
     }
     let sets = (first.rank() > param.shape.rank()).then(|| first.dim(0)).transpose()?;
     flatten(&tensors, sets)

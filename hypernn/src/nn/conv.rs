@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::affine::Affine;
 use super::slide::Slide;
 use super::{norm, sets};
-use crate::check::{Problem, first, zero};
+use crate::check::{Problem, ensure_same_dtype, first, zero};
 use crate::ops::convolved::{Kind, convolved};
 use crate::ops::product::{product, product_transposed};
 use crate::ops::scalar::is_direct;
@@ -290,7 +290,8 @@ impl Convolution<'_> {
                 shape[1]
             );
         }
-        Ok(())
+        let weight = ("the weight", self.params.weight().dtype());
+        ensure_same_dtype(layer, ("the input", xs.dtype()), weight)
     }
 
     fn slide(&self, taps: usize) -> Slide {
