@@ -6,9 +6,15 @@
 //! `n` consecutive rows, and each run uses its own set. The rank and meaning of inputs and outputs
 //! stay those of the ordinary layer.
 //!
+//! NaN stays NaN through all of them, and through the functions [`relu`], [`max_pool2d`], … and the steps of
+//! chains: a broken input or weight shows in the loss. candle's own `Tensor::relu`, and `Activation::Relu` with
+//! it, makes 0 of NaN, and `Tensor::max_pool2d` leaves it out; on devices, so do `Tensor::maximum`,
+//! `Tensor::minimum` and `Tensor::clamp`.
+//!
 //! What candle_nn offers beside layers with parameters is re-exported, so that `use hypernn::nn::…`
 //! replaces `use candle_nn::…`.
 
+mod activation;
 mod affine;
 mod batch_norm;
 mod conv;
@@ -36,6 +42,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use activation::relu;
 pub use batch_norm::{BatchNorm, BatchNormSpec, batch_norm};
 pub use candle_core::{Module, ModuleT};
 pub use candle_nn::rnn::{Direction, GRUState, LSTMState};
