@@ -80,6 +80,7 @@
 pub mod check;
 pub mod condition;
 pub mod continual;
+pub mod derivative;
 pub mod embedding;
 mod files;
 pub mod flow;
@@ -97,6 +98,7 @@ pub mod target;
 mod trace;
 
 pub use condition::Condition;
+pub use derivative::derivative;
 pub use embedding::State;
 pub use flow::ShapedTarget;
 pub use generated::GeneratedParams;
