@@ -323,18 +323,20 @@ keeping_graphs! {
     /// What is generated in bf16, or for tensors in bf16, has second derivatives as well: those of f64, to
     /// its precision.
     fn half_precision_is_differentiated_twice() {
-        let run = |dtype: DType| {
-            let vars = VarMap::new();
-            let vb = hypernn::seeded::var_builder(&vars, 3, dtype, &Device::Cpu);
-            let hyper = Static::new(vb)?;
-            let points = Var::from_tensor(&input(&[3, 2], 7, dtype)?)?;
+        let run = |dtype: DType, of_target: DType| {
+            let (vars, vb) = variables(3, dtype);
+            let hyper = Static::new(vb)?.with_target_dtype(of_target)?;
+            let points = Var::from_tensor(&input(&[3, 2], 7, of_target)?)?;
             let slope = derivative(&hyper.forward(&points)?, &points)?;
             gradients(&vars, &slope.sqr()?.sum_all()?)
         };
-        let (found, expected) = (run(DType::BF16)?, run(DType::F64)?);
-        for (name, expected) in expected {
-            let error = relative_error(&found[&name], &expected)?;
-            assert!(error < 0.1, "{name}: {error}");
+        let expected = run(DType::F64, DType::F64)?;
+        for dtype in [DType::BF16, DType::F32] {
+            let found = run(dtype, DType::BF16)?;
+            for (name, expected) in &expected {
+                let error = relative_error(&found[name], expected)?;
+                assert!(error < 0.1, "{dtype:?} {name}: {error}");
+            }
         }
         Ok(())
     }
