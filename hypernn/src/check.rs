@@ -1,7 +1,7 @@
 //! Checks that run at compile time where sizes are const, and in `new` where they are not, with
 //! the same words in both places.
 
-use candle_core::DeviceLocation;
+use candle_core::{DType, DeviceLocation};
 
 /// Longest message a check can carry, in bytes; longer text is cut.
 const CAPACITY: usize = 512;
@@ -200,6 +200,36 @@ pub(crate) fn ensure_same_device(
         return Ok(());
     }
     candle_core::bail!("{thing} is on {}, but {other} on {}", name(found), name(expected))
+}
+
+/// Whether two things have one dtype, as an operation of both needs.
+///
+/// # Errors
+/// They have not.
+pub(crate) fn ensure_same_dtype(
+    layer: &str,
+    (thing, found): (&str, DType),
+    (other, expected): (&str, DType),
+) -> candle_core::Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    candle_core::bail!("{layer}: {thing} is {found:?}, but {other} {expected:?}")
+}
+
+/// Whether parameters can have this dtype, of a builder of variables.
+///
+/// # Errors
+/// They can't.
+pub(crate) fn ensure_floating(
+    dtype: DType,
+    what: impl FnOnce() -> String,
+) -> candle_core::Result<()> {
+    if matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
+        return Ok(());
+    }
+    let what = what();
+    candle_core::bail!("{what}: the builder's dtype is {dtype:?}, expected f16, bf16, f32 or f64")
 }
 
 fn name(device: DeviceLocation) -> String {

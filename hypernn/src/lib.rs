@@ -80,6 +80,7 @@
 pub mod check;
 pub mod condition;
 pub mod continual;
+pub mod derivative;
 pub mod embedding;
 mod files;
 mod finite;
@@ -99,6 +100,7 @@ pub mod target;
 mod trace;
 
 pub use condition::Condition;
+pub use derivative::derivative;
 pub use embedding::State;
 pub use flow::ShapedTarget;
 pub use generated::GeneratedParams;

@@ -16,7 +16,7 @@ use crate::ops::linear::linear;
 pub enum Activation {
     /// `x`.
     Identity,
-    /// `max(x, 0)`.
+    /// `max(x, 0)`, and NaN where `x` is NaN.
     Relu,
     /// `tanh x`.
     Tanh,

@@ -244,7 +244,7 @@ fn inputs_of_a_wrong_width() -> Result<()> {
 fn inputs_and_parameters_of_different_dtypes() -> Result<()> {
     let hyper = HyperNet::new(variables(0, DType::F32).1)?;
     let xs = zeros(&[4, 2])?.to_dtype(DType::F64)?;
-    let expected = "dtype mismatch in mat_mul, lhs: F64, rhs: F32";
+    let expected = "linear: the input is F64, but the weight F32";
     assert_eq!(message(hyper.forward(&xs)), expected);
     Ok(())
 }
@@ -254,7 +254,7 @@ fn networks_of_two_dtypes() -> Result<()> {
     let hidden = Linear::new(zeros(&[3, 2])?, Some(zeros(&[3])?));
     let weight = zeros(&[1, 3])?.to_dtype(DType::F64)?;
     let net = Net { hidden, out: Linear::new(weight, Some(zeros(&[1])?)) };
-    assert_eq!(message(net.pack()), "dtype mismatch in cat, lhs: F32, rhs: F64");
+    assert_eq!(message(net.pack()), "`out.weight` of Net is F64, but `hidden.weight` F32");
     Ok(())
 }
 
@@ -654,5 +654,36 @@ fn embeddings_of_several_sets_give_what_they_say() -> Result<()> {
         message(of_sets(per_set, &gives(&[12, 4]))),
         "the generator `Gives` of Own gave values of shape [12, 4], expected 8 rows of 4"
     );
+    Ok(())
+}
+
+#[test]
+fn a_builder_of_integers() -> Result<()> {
+    let vb = variables(0, DType::U32).1;
+    let expected = "HyperNet: the builder's dtype is U32, expected f16, bf16, f32 or f64";
+    assert_eq!(message(HyperNet::new(vb)), expected);
+    Ok(())
+}
+
+#[derive(HyperTarget)]
+struct Candles {
+    #[hyper(linear(2, 1))]
+    fc: candle_nn::Linear,
+}
+
+impl Module for Candles {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.fc.forward(xs)
+    }
+}
+
+/// candle's own layers do not say which side is which.
+#[test]
+fn an_input_of_another_dtype_over_candles_layers() -> Result<()> {
+    let params = Candles::unpack(&zeros(&[3])?).and_then(|net| net.pack())?;
+    let xs = zeros(&[4, 2])?.to_dtype(DType::F64)?;
+    let found = message(Candles::functional_forward(&params, &xs));
+    let expected = "Candles: the input is F64, but the generated parameters F32 (dtype mismatch in matmul, lhs: F64, rhs: F32";
+    assert!(found.starts_with(expected), "{found}");
     Ok(())
 }

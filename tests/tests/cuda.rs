@@ -71,7 +71,29 @@ on_each_device!(
     tensors_are_views_of_one_vector,
     a_static_forward_computes_no_more_than_by_hand,
     no_kind_of_layer_computes_more_than_by_hand,
+    what_is_no_number_stays_so,
 );
+
+/// Through rectifiers and pools, in values and gradients, in every dtype.
+fn what_is_no_number_stays_so(device: &Device) -> Result<()> {
+    let images = [f32::NAN, 1., 1., 2., -2., f32::NAN, 3., -1., -2., -3., -4., -1.];
+    let images = Tensor::new(&images, &Device::Cpu)?.reshape((1, 1, 2, 6))?;
+    for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+        let xs = Var::from_tensor(&images.to_dtype(dtype)?.to_device(device)?)?;
+        let ys = nn::relu(&xs)?;
+        let pooled = nn::max_pool2d(&xs, 2)?;
+        let found = [values(&ys)?, values(&pooled)?].map(|values| format!("{values:?}"));
+        // A negative zero would have a sign.
+        let expected =
+            ["[NaN, 1.0, 1.0, 2.0, 0.0, NaN, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0]", "[NaN, 2.0, NaN]"];
+        assert_eq!(found, expected.map(str::to_owned), "{dtype:?}");
+        let grads = (ys.sum_all()? + pooled.sum_all()?)?.backward()?;
+        let grad = grads.get(&xs).map_or(Ok(Vec::new()), values)?;
+        let expected = [2., 1., 1., 2., 0., 2., 1., 0., 0., 0., 0., 0.];
+        assert_eq!(grad, expected, "{dtype:?}");
+    }
+    Ok(())
+}
 
 /// The golden cases on a card; `golden.rs` has them on the CPU.
 mod golden {

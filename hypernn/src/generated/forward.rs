@@ -1,6 +1,6 @@
 //! The target's forward over generated parameters: all sets at once, or one after the other.
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Error, Result, Tensor, Var};
 
 use super::GeneratedParams;
 use crate::check::ensure_same_device;
@@ -25,7 +25,8 @@ impl<T> GeneratedParams<T> {
     where
         T: ForwardTarget,
     {
-        self.apply(xs, false, |target, xs| target.forward(xs))
+        let outputs = self.apply(xs, false, |target, xs| target.forward(xs));
+        outputs.map_err(|err| self.with_dtypes(err, xs))
     }
 
     /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
@@ -36,7 +37,22 @@ impl<T> GeneratedParams<T> {
     where
         T: ForwardTargetT,
     {
-        self.apply(xs, train, |target, xs| target.forward_t(xs, train))
+        let outputs = self.apply(xs, train, |target, xs| target.forward_t(xs, train));
+        outputs.map_err(|err| self.with_dtypes(err, xs))
+    }
+
+    /// An error of candle's that two dtypes do not go together, with those of the input and of the
+    /// parameters, where these do not.
+    fn with_dtypes(&self, err: Error, xs: &Tensor) -> Error {
+        let dtype = self.tensors.first().map_or(xs.dtype(), Tensor::dtype);
+        if !is_dtype_mismatch(&err) || !xs.dtype().is_float() || xs.dtype() == dtype {
+            return err;
+        }
+        Error::msg(format!(
+            "{}: the input is {:?}, but the generated parameters {dtype:?} ({err})",
+            self.plan.name,
+            xs.dtype()
+        ))
     }
 
     fn apply(
@@ -143,4 +159,11 @@ fn runs(xs: &Tensor, sets: usize, rows: usize) -> Result<Vec<Tensor>> {
         return unstack(&xs.reshape([&[sets, rows], &xs.dims()[1..]].concat())?);
     }
     (0..sets).map(|set| xs.narrow(0, set * rows, rows)?.contiguous()).collect()
+}
+
+fn is_dtype_mismatch(err: &Error) -> bool {
+    match err {
+        Error::WithBacktrace { inner, .. } => is_dtype_mismatch(inner),
+        err => matches!(err, Error::DTypeMismatchBinaryOp { .. }),
+    }
 }

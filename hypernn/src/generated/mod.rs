@@ -747,6 +747,15 @@ pub(crate) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
             (&format!("`{}` of {}", other.name, T::NAME), tensor.device().location()),
             (&format!("`{}`", param.name), first.device().location()),
         )?;
+        if tensor.dtype() != first.dtype() {
+            let (found, expected) = (tensor.dtype(), first.dtype());
+            candle_core::bail!(
+                "`{}` of {} is {found:?}, but `{}` {expected:?}",
+                other.name,
+                T::NAME,
+                param.name
+            );
+        }
     }
     let sets = (first.rank() > param.shape.rank()).then(|| first.dim(0)).transpose()?;
     flatten(&tensors, sets)

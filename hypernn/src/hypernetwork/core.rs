@@ -9,7 +9,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::given::Promised;
 use super::vars::Recorded;
-use crate::check::{ensure, ensure_same_device};
+use crate::check::{ensure, ensure_floating, ensure_same_device};
 use crate::finite::ensure_finite;
 use crate::generated::scale::Scales;
 use crate::generated::{GeneratedParams, Kept, TargetPlan};
@@ -68,6 +68,7 @@ impl<'a, T> Building<'a, T> {
         vb: VarBuilder<'a>,
     ) -> Result<Self> {
         ensure(declared.shape.check())?;
+        ensure_floating(vb.dtype(), || declared.name.to_owned())?;
         if vb.device().is_cpu() {
             keep_large_buffers();
         }

@@ -11,7 +11,7 @@ use candle_core::{Result, Tensor};
 use super::affine::Affine;
 use super::slide::Slide;
 use super::{norm, sets};
-use crate::check::{self, Problem, first, sum, zero};
+use crate::check::{self, Problem, ensure_same_dtype, first, sum, zero};
 use crate::memory::ensure_room;
 use crate::ops::convolved::{Kind, convolved};
 use crate::ops::product::{product, product_transposed};
@@ -319,7 +319,8 @@ impl Convolution<'_> {
                 shape[1]
             );
         }
-        Ok(())
+        let weight = ("the weight", self.params.weight().dtype());
+        ensure_same_dtype(layer, ("the input", xs.dtype()), weight)
     }
 
     fn slide(&self, taps: usize) -> Slide {

@@ -1,6 +1,6 @@
 //! The embedding: a table whose rows are looked up.
 
-use candle_core::{DType, Module, Result, Tensor};
+use candle_core::{DType, Error, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::sets;
@@ -122,23 +122,44 @@ impl Module for Embedding {
     /// An index is not below `in` (found on the CPU only), or the first dimension is not a multiple
     /// of the number of sets.
     fn forward(&self, indexes: &Tensor) -> Result<Tensor> {
+        if !matches!(indexes.dtype(), DType::U8 | DType::U32 | DType::I64) {
+            candle_core::bail!(
+                "embedding: the indices are {:?}, expected u8, u32 or i64",
+                indexes.dtype()
+            );
+        }
         let mut dims = indexes.dims().to_vec();
         dims.push(self.hidden_size);
         // On CUDA, candle looks up in contiguous tables alone.
         let table = self.embeddings.tensor.contiguous()?;
         let (table, indexes) = match sets::count("embedding", "table", &table, 2)? {
-            None => (table, indexes.flatten_all()?),
+            None => (table, countable(&indexes.flatten_all()?)?),
             Some(sets) => {
                 let (_, rows, _) = table.dims3()?;
                 (table.flatten_to(1)?, in_one_table(indexes, sets, rows)?)
             }
         };
         let values = match &self.embeddings.sink {
-            Some(sink) => lookup_into(&table, sink.clone(), &indexes)?,
-            None => table.index_select(&indexes, 0)?,
+            Some(sink) => lookup_into(&table, sink.clone(), &indexes),
+            None => table.index_select(&indexes, 0),
         };
-        values.reshape(dims)
+        values.or_else(|err| Err(named(err, &indexes, table.dim(0)?)))?.reshape(dims)
     }
+}
+
+/// Indices that can count the rows of any table. candle takes the largest of each dtype for no row, which
+/// in u8 is an ordinary one.
+fn countable(indexes: &Tensor) -> Result<Tensor> {
+    if indexes.dtype() == DType::U8 { indexes.to_dtype(DType::U32) } else { Ok(indexes.clone()) }
+}
+
+/// candle's error, or, where an index is out of range, one that names the index and the table. It is looked
+/// for where candle has found one: a look-up costs little more than the search.
+fn named(err: Error, indexes: &Tensor, rows: usize) -> Error {
+    if !indexes.device().is_cpu() {
+        return err;
+    }
+    check_range(indexes, rows).err().unwrap_or(err)
 }
 
 /// Indices into the tables of all sets, one after the other.
@@ -148,10 +169,9 @@ fn in_one_table(indexes: &Tensor, sets: usize, rows: usize) -> Result<Tensor> {
     if indexes.device().is_cpu() {
         check_range(indexes, rows)?;
     }
-    // A table of all sets can have more rows than an index of one set can count.
-    let dtype = if indexes.dtype() == DType::U8 { DType::U32 } else { indexes.dtype() };
-    let by_set = indexes.to_dtype(dtype)?.reshape((sets, indexes.elem_count() / sets))?;
-    let device = indexes.device();
+    let (indexes, device) = (countable(indexes)?, indexes.device());
+    let dtype = indexes.dtype();
+    let by_set = indexes.reshape((sets, indexes.elem_count() / sets))?;
     let end = (sets * rows) as u32;
     let starts = Tensor::arange_step(0u32, end, rows as u32, device)?.to_dtype(dtype)?;
     let shifted = by_set.broadcast_add(&starts.unsqueeze(1)?)?;

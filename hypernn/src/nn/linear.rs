@@ -5,7 +5,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::affine::{self, Affine};
 use super::sets;
-use crate::check::{Problem, first, product, sum, too_many, zero};
+use crate::check::{Problem, ensure_same_dtype, first, product, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::adapter::AdapterSize;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
@@ -138,6 +138,8 @@ impl Linear {
                 xs.dims()
             );
         }
+        let weight = ("the weight", self.weight().dtype());
+        ensure_same_dtype("linear", ("the input", xs.dtype()), weight)?;
         sets::rows_per_set("linear", xs.dim(0)?, sets).map(drop)
     }
 }

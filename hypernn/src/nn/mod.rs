@@ -6,16 +6,18 @@
 //! `n` consecutive rows, and each run uses its own set. The rank and meaning of inputs and outputs
 //! stay those of the ordinary layer.
 //!
+//! NaN stays NaN through all of them, and through the functions [`relu`], [`max_pool2d`], … and the steps of
+//! chains: a broken input or weight shows in the loss. candle's own `Tensor::relu`, and `Activation::Relu` with
+//! it, makes 0 of NaN, and `Tensor::max_pool2d` leaves it out; on devices, so do `Tensor::maximum`,
+//! `Tensor::minimum` and `Tensor::clamp`.
+//!
 //! What candle_nn offers beside layers with parameters is re-exported under its own paths, modules
 //! included, so that `use hypernn::nn::…` replaces `use candle_nn::…`. It is candle's: in
 //! [`rotary_emb`], `rope`, `rope_i` and `rope_thd` have no backward (`rope_slow` and `rope_i_slow` have
 //! one), and neither have the fused attention of [`attention`] and [`cpu_flash_attention`] and the
 //! kernels of [`moe`], which are for inference.
 
-/// Activations, as `candle_nn::activation`.
-pub mod activation {
-    pub use super::{Activation, PReLU, prelu};
-}
+pub mod activation;
 mod affine;
 #[doc(hidden)]
 pub mod batch_norm;
@@ -62,6 +64,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use activation::relu;
 pub use batch_norm::{BatchNorm, BatchNormSpec, batch_norm};
 pub use candle_core::{Module, ModuleT};
 pub use candle_nn::rnn::{Direction, GRUState, LSTMState};

@@ -5,7 +5,7 @@ use candle_nn::{BatchNormConfig, LayerNormConfig};
 
 use super::affine::Affine;
 use super::{BatchNormSpec, LayerNormSpec};
-use crate::check::Problem;
+use crate::check::{Problem, ensure_same_dtype};
 use crate::ops::gain::{gain, gain_into};
 use crate::ops::product::repeat_rows;
 use crate::ops::scalar::is_direct;
@@ -98,6 +98,7 @@ pub(super) fn scale(
     params: &Affine,
     shape: impl Into<Shape>,
 ) -> Result<Tensor> {
+    check_dtype(layer, xs, params)?;
     let shape = shape.into();
     let shaped = |tensor: &Tensor| tensor.reshape(&shape);
     if let Some((weight_sink, bias_sink)) = params.sinks() {
@@ -108,8 +109,14 @@ pub(super) fn scale(
     gain(xs, &shaped(&weight)?, bias.as_ref().map(shaped).transpose()?.as_ref())
 }
 
+/// Of standardised values, which have the input's dtype.
+fn check_dtype(layer: &str, xs: &Tensor, params: &Affine) -> Result<()> {
+    ensure_same_dtype(layer, ("the input", xs.dtype()), ("the weight", params.weight().dtype()))
+}
+
 /// `xs [G, R, S]` times a weight `[G, S]` plus a bias `[G, S]`.
 pub(super) fn scale_rows(layer: &'static str, xs: &Tensor, params: &Affine) -> Result<Tensor> {
+    check_dtype(layer, xs, params)?;
     let (sets, rows, size) = xs.dims3()?;
     if !is_direct(xs) || params.weight.is_view() {
         return scale(layer, xs, params, (sets, 1, size));
@@ -130,6 +137,7 @@ pub(super) fn scale_channels(
     params: &Affine,
     batch: usize,
 ) -> Result<Tensor> {
+    check_dtype(layer, xs, params)?;
     let (sets, channels) = params.weight().dims2()?;
     let lines = batch * channels;
     let per_line = xs.elem_count() / lines.max(1);

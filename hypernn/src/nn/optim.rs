@@ -15,6 +15,10 @@ use crate::ops::adam_w::Moments;
 /// candle's threads, without memory but that of two moments. All other variables are moved by candle's
 /// operations. A run that is to go on later saves its [`state`](Self::state) too.
 ///
+/// Variables in f16 and bf16 have their moments in f32, and each step is computed in f32 and rounded once.
+/// candle's own optimiser computes in the variable's dtype: in f16 its ε, 10⁻⁸, is 0, and the first
+/// gradient of zero makes NaN.
+///
 /// After Loshchilov and Hutter, *Decoupled Weight Decay Regularization* (2019). As in candle, a
 /// variable without a gradient stays as it is, and its moments with it.
 ///
@@ -98,8 +102,8 @@ impl AdamW {
     }
 
     /// What the optimiser remembers of its steps, by name: for each variable, which `vars` names,
-    /// `NAME.first_moment` and `NAME.second_moment`, of the variable's shape and dtype; and `steps`, a
-    /// `u32`. Saved beside the variables, for example by [`candle_core::safetensors::save`], it lets a
+    /// `NAME.first_moment` and `NAME.second_moment`, of the variable's shape and dtype, of f32 where that
+    /// is f16 or bf16; and `steps`, a `u32`. Saved beside the variables, for example by [`candle_core::safetensors::save`], it lets a
     /// later run go on with [`load_state`](Self::load_state) as if there had been no interruption.
     ///
     /// # Errors
@@ -138,8 +142,9 @@ impl AdamW {
     /// are; tensors of other names are left out.
     ///
     /// # Errors
-    /// As of [`state`](Self::state); or a tensor is missing, or is not of its variable's shape and
-    /// dtype. The optimiser is as it was then.
+    /// A variable is not among `vars`, or the optimiser was given it twice; or a tensor is missing, or is
+    /// not of its variable's shape and dtype, where f32 serves f16 and bf16 too. The optimiser is as it
+    /// was then.
     pub fn load_state(&mut self, vars: &VarMap, state: &HashMap<String, Tensor>) -> Result<()> {
         let steps = find(state, STEPS)?.to_scalar::<u32>()?;
         let mut found = Vec::with_capacity(self.vars.len());
@@ -203,7 +208,8 @@ fn find<'a>(state: &'a HashMap<String, Tensor>, name: &str) -> Result<&'a Tensor
 fn moment_of(var: &Var, state: &HashMap<String, Tensor>, name: &str) -> Result<Tensor> {
     let moment = find(state, name)?;
     let kind = |tensor: &Tensor| format!("{:?} {:?}", tensor.dtype(), tensor.shape());
-    if (moment.shape(), moment.dtype()) != (var.shape(), var.dtype()) {
+    let serves = [Moments::dtype(var), var.dtype()].contains(&moment.dtype());
+    if moment.shape() != var.shape() || !serves {
         bail!("adam_w: `{name}` is {}, expected {}", kind(moment), kind(var));
     }
     moment.to_device(var.device())

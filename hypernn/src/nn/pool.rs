@@ -7,6 +7,8 @@ use crate::ops::max_pool::max_pool;
 /// The largest value of each window of `size` × `size`, windows side by side: `[B, C, H, W]` to
 /// `[B, C, ⌊H / size⌋, ⌊W / size⌋]`, as `Tensor::max_pool2d`.
 ///
+/// A window with NaN gives NaN, as in PyTorch; candle's own leaves it out.
+///
 /// The gradient of candle 0.11's own is too small by a factor of `size²`, and lies at other places
 /// where the windows leave a remainder. Here a window's gradient goes to its largest value, in equal
 /// shares where several are largest.

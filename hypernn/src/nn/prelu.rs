@@ -4,7 +4,7 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::{norm, sets};
-use crate::check::{Problem, first, sum, too_many, zero};
+use crate::check::{Problem, ensure_same_dtype, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::ops::rectified::{rectified, rectified_into};
 use crate::ops::scalar::is_direct;
@@ -159,6 +159,8 @@ impl Module for PReLU {
         let slopes = self.slopes()?;
         let (sets, channels) = slopes.tensor.dims2()?;
         let (batch, channels) = self.sizes(xs, channels)?;
+        let weight = ("the weight", slopes.tensor.dtype());
+        ensure_same_dtype("prelu", ("the input", xs.dtype()), weight)?;
         sets::rows_per_set("prelu", batch, sets)?;
         let lines = batch * channels;
         let per_line = xs.elem_count() / lines.max(1);

@@ -7,7 +7,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::affine::Affine;
 use super::sets;
-use crate::check::{product, sum};
+use crate::check::{ensure_same_dtype, product, sum};
 use crate::memory::ensure_room;
 use crate::ops::split::steps;
 use crate::target::adapter::AdapterSize;
@@ -145,8 +145,8 @@ impl Cell {
     /// `[B, gates × hidden]`.
     pub(super) fn gates(&self, xs: &Tensor, h: &Tensor) -> Result<(Tensor, Tensor)> {
         let sets = sets::among(self.layer, self.ranked())?;
-        let from_input = self.project("input", xs, &self.inputs, sets)?;
-        Ok((from_input, self.project("state", h, &self.state, sets)?))
+        let from_input = self.project("the input", xs, &self.inputs, sets)?;
+        Ok((from_input, self.project("the state", h, &self.state, sets)?))
     }
 
     fn project(&self, what: &str, xs: &Tensor, params: &Affine, sets: usize) -> Result<Tensor> {
@@ -155,11 +155,13 @@ impl Cell {
         let batch = match *xs.dims() {
             [batch, found] if found == width => batch,
             _ => candle_core::bail!(
-                "{}: the {what} has shape {:?}, expected [batch, {width}]",
+                "{}: {what} has shape {:?}, expected [batch, {width}]",
                 self.layer,
                 xs.dims()
             ),
         };
+        let of_weight = ("the weight", weight.tensor.dtype());
+        ensure_same_dtype(self.layer, (what, xs.dtype()), of_weight)?;
         sets::rows_per_set(self.layer, batch, sets)?;
         let bias = params.bias.as_ref().map(|bias| bias.repeated(1, sets)).transpose()?;
         weight.linear(xs, bias.as_ref())

@@ -69,7 +69,7 @@ use crate::ops::activation;
 #[derive(Clone, Copy, Debug)]
 pub struct Keeps(fn(&Tensor) -> Result<Tensor>);
 
-/// `max(x, 0)`.
+/// `max(x, 0)`, and NaN where `x` is NaN, see [`nn::relu`](super::relu).
 #[allow(non_upper_case_globals)]
 pub const relu: Keeps = Keeps(activation::relu);
 /// `x Φ(x)`.

@@ -1,16 +1,24 @@
 //! Activations, whose backward is one pass.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, DType, Device, Layout, MetalStorage, Result, Shape, Tensor,
+    WithDType, bail,
+};
 
 use super::scalar::{Scalar, is_direct, values, wide};
+use super::second_order::operand;
 use super::{pool, probe};
 
-/// `max(x, 0)`, whose gradient passes where `x ≥ 0`, as candle's does.
+/// `max(x, 0)`, and NaN where `x` is NaN, which candle's own turns into 0. The gradient passes but where
+/// `x < 0`: at 0 as candle's does, and at NaN.
 ///
 /// candle's own backward makes four tensors of the input's size, where one will do.
 pub(crate) fn relu(xs: &Tensor) -> Result<Tensor> {
-    if is_direct(xs) { xs.contiguous()?.apply_op1(Activation::Relu) } else { xs.relu() }
+    if xs.device().is_cpu() {
+        return xs.contiguous()?.apply_op1(Activation::Relu);
+    }
+    xs.apply_op1(Activation::Relu)
 }
 
 /// `tanh x`. candle's takes one value after the other; in f32 this one takes as many as a vector holds,
@@ -28,22 +36,45 @@ enum Activation {
 impl Activation {
     fn forward<T: Scalar>(self, xs: &[T]) -> Vec<T> {
         match self {
-            Self::Relu => {
-                mapped([xs, xs], |[x, _]| if x > T::default() { x } else { T::default() })
-            }
+            Self::Relu => rectified(xs),
             Self::Tanh => mapped([xs, xs], |[x, _]| x.tanh()),
         }
     }
 
+    /// One pass, which is no node.
     fn backward<T: Scalar>(self, xs: &Tensor, ys: &Tensor, grad: &Tensor) -> Result<Tensor> {
         let one = T::of(1.);
         let grads = match self {
             Self::Relu => {
-                with(xs, grad, |[x, grad]| if x >= T::default() { grad } else { T::default() })
+                with(xs, grad, |[x, grad]| if x < T::default() { T::default() } else { grad })
             }
             Self::Tanh => with(ys, grad, |[y, grad]: [T; 2]| grad * (one - y * y)),
         };
         Tensor::from_vec(grads?, xs.shape(), &Device::Cpu)
+    }
+
+    /// By candle's operations: elsewhere, and where gradients are differentiated again.
+    fn composed_backward(self, xs: &Tensor, ys: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Relu => {
+                let zeros = grad.zeros_like()?;
+                xs.detach().lt(&zeros)?.where_cond(&zeros, grad)
+            }
+            Self::Tanh => grad - (grad * ys.sqr()?)?,
+        }
+    }
+
+    fn not_floating<R>(self, found: DType) -> Result<R> {
+        bail!("{}: the dtype is {found:?}, expected f16, bf16, f32 or f64", self.name())
+    }
+
+    /// The forward on a device, by the one kernel of candle's that keeps NaN there: its exponential is
+    /// multiplied by nothing, whose sign makes negative values positive zeros.
+    fn on_device<S: BackendStorage>(self, xs: &S, layout: &Layout) -> Result<(S, Shape)> {
+        match self {
+            Self::Relu => Ok((xs.elu(layout, -0.)?, layout.shape().clone())),
+            Self::Tanh => bail!("tanh: reached on the CPU alone"),
+        }
     }
 }
 
@@ -56,13 +87,24 @@ impl CustomOp1 for Activation {
     }
 
     fn cpu_fwd(&self, xs: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (start, len) = (layout.start_offset(), layout.shape().elem_count());
-        let ys = match xs {
-            CpuStorage::F32(xs) => CpuStorage::F32(self.forward(&xs[start..start + len])),
-            CpuStorage::F64(xs) => CpuStorage::F64(self.forward(&xs[start..start + len])),
-            xs => bail!("{}: the dtype is {:?}, expected f32 or f64", self.name(), xs.dtype()),
+        let start = layout.start_offset();
+        let range = start..start + layout.shape().elem_count();
+        let ys = match (xs, self) {
+            (CpuStorage::F32(xs), _) => CpuStorage::F32(self.forward(&xs[range])),
+            (CpuStorage::F64(xs), _) => CpuStorage::F64(self.forward(&xs[range])),
+            (CpuStorage::F16(xs), Self::Relu) => CpuStorage::F16(rectified(&xs[range])),
+            (CpuStorage::BF16(xs), Self::Relu) => CpuStorage::BF16(rectified(&xs[range])),
+            (xs, _) => return self.not_floating(xs.dtype()),
         };
         Ok((ys, layout.shape().clone()))
+    }
+
+    fn cuda_fwd(&self, xs: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.on_device(xs, layout)
+    }
+
+    fn metal_fwd(&self, xs: &MetalStorage, layout: &Layout) -> Result<(MetalStorage, Shape)> {
+        self.on_device(xs, layout)
     }
 
     fn bwd(&self, xs: &Tensor, ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -70,12 +112,23 @@ impl CustomOp1 for Activation {
         if probe::is_on() {
             return Ok(Some(grad.clone()));
         }
+        let ys = operand(ys);
+        if !is_direct(xs) || grad.track_op() || ys.track_op() {
+            return self.composed_backward(xs, &ys, grad).map(Some);
+        }
         let grad = grad.contiguous()?;
         match xs.dtype() {
-            DType::F64 => self.backward::<f64>(xs, ys, &grad).map(Some),
-            _ => self.backward::<f32>(xs, ys, &grad).map(Some),
+            DType::F64 => self.backward::<f64>(xs, &ys, &grad).map(Some),
+            _ => self.backward::<f32>(xs, &ys, &grad).map(Some),
         }
     }
+}
+
+/// What is not below zero, and zero elsewhere. The comparison is this way round so that NaN stays; it is one
+/// instruction either way.
+fn rectified<T: WithDType>(xs: &[T]) -> Vec<T> {
+    let zero = T::from_f64(0.);
+    mapped([xs, xs], |[x, _]| if x < zero { zero } else { x })
 }
 
 /// A function of each value and its gradient.
@@ -88,7 +141,7 @@ fn with<T: Scalar>(
 }
 
 /// A function of each pair of values.
-fn mapped<T: Scalar>([left, right]: [&[T]; 2], f: impl Fn([T; 2]) -> T + Copy + Sync) -> Vec<T> {
+fn mapped<T: WithDType>([left, right]: [&[T]; 2], f: impl Fn([T; 2]) -> T + Copy + Sync) -> Vec<T> {
     pool::written(left.len(), |range, out| {
         let pairs = left[range.clone()].iter().zip(&right[range]);
         wide(|| out.extend(pairs.map(|(&left, &right)| f([left, right]))));
@@ -133,6 +186,23 @@ mod tests {
             let expected = outputs_and_grads(&xs, dtype, Tensor::relu);
             assert_eq!(outputs_and_grads(&xs, dtype, relu), expected);
         }
+    }
+
+    /// In every dtype, in values and gradients; and by candle's operations, which serve devices, half
+    /// precision and second derivatives.
+    #[test]
+    fn relu_keeps_nan() {
+        let xs = [-1., f64::NAN, 2., -f64::NAN, 0., f64::INFINITY, f64::NEG_INFINITY];
+        for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+            let [ys, grads] = outputs_and_grads(&xs, dtype, relu);
+            let expected = [0., f64::NAN, 2., f64::NAN, 0., f64::INFINITY, 0.];
+            assert_eq!(format!("{ys:?}"), format!("{expected:?}"), "{dtype:?}");
+            assert_eq!(grads, [0., 1., 2., 3., 4., 5., 0.], "{dtype:?}");
+        }
+        let xs = Tensor::new(&xs, &Device::Cpu).unwrap();
+        let grad = xs.ones_like().unwrap();
+        let composed = Activation::Relu.composed_backward(&xs, &xs, &grad).unwrap();
+        assert_eq!(composed.to_vec1::<f64>().unwrap(), [0., 1., 1., 1., 1., 1., 0.]);
     }
 
     #[test]

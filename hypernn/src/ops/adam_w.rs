@@ -21,32 +21,48 @@ const RUN: usize = 1 << 14;
 pub(crate) enum Moments {
     F32([Vec<f32>; 2]),
     F64([Vec<f64>; 2]),
-    /// Where candle's own operations serve the variable.
+    /// Where candle's own operations serve the variable; of [`dtype`](Self::dtype).
     Other([Tensor; 2]),
 }
 
 impl Moments {
+    /// The dtype of a variable's moments, in which its step is computed: f16 has neither squares of
+    /// gradients below 2.4e-4 nor an ε of 1e-8, and a mean in bf16 stands still where it changes by less
+    /// than a 256th.
+    pub(crate) fn dtype(var: &Var) -> DType {
+        match var.dtype() {
+            DType::F16 | DType::BF16 => DType::F32,
+            dtype => dtype,
+        }
+    }
+
     /// Before the first step.
     pub(crate) fn zeros(var: &Var) -> Result<Self> {
         let count = var.elem_count();
         Ok(match var.dtype() {
-            _ if !is_direct(var) => Self::Other([var.zeros_like()?, var.zeros_like()?]),
+            _ if !is_direct(var) => {
+                let zeros = || Tensor::zeros(var.shape(), Self::dtype(var), var.device());
+                Self::Other([zeros()?, zeros()?])
+            }
             DType::F32 => Self::F32([vec![0.; count], vec![0.; count]]),
             _ => Self::F64([vec![0.; count], vec![0.; count]]),
         })
     }
 
-    /// These; they have the variable's shape, dtype and device.
+    /// These; they have the variable's shape and device, and its dtype or that of its moments.
     pub(crate) fn from_tensors(var: &Var, [first, second]: [&Tensor; 2]) -> Result<Self> {
         let (flat_first, flat_second) = (first.flatten_all()?, second.flatten_all()?);
         Ok(match var.dtype() {
-            _ if !is_direct(var) => Self::Other([first.copy()?, second.copy()?]),
+            _ if !is_direct(var) => {
+                let own = |moment: &Tensor| moment.to_dtype(Self::dtype(var))?.copy();
+                Self::Other([own(first)?, own(second)?])
+            }
             DType::F32 => Self::F32([flat_first.to_vec1()?, flat_second.to_vec1()?]),
             _ => Self::F64([flat_first.to_vec1()?, flat_second.to_vec1()?]),
         })
     }
 
-    /// Both, in the variable's shape, dtype and device.
+    /// Both, in the variable's shape and on its device.
     pub(crate) fn to_tensors(&self, var: &Var) -> Result<[Tensor; 2]> {
         let (shape, device) = (var.shape(), var.device());
         let [first, second] = match self {
@@ -68,6 +84,10 @@ impl Moments {
             let (grad, var) = (grad.shape(), var.shape());
             bail!("adam_w: the gradient has shape {grad:?}, expected the variable's, {var:?}");
         }
+        if grad.dtype() != var.dtype() {
+            let (grad, var) = (grad.dtype(), var.dtype());
+            bail!("adam_w: the gradient is {grad:?}, expected the variable's dtype, {var:?}");
+        }
         if let Self::Other(moments) = self {
             return step_by_candle(var, moments, grad, (params, steps));
         }
@@ -77,7 +97,7 @@ impl Moments {
     }
 }
 
-/// The same as [`Move`], by candle's operations.
+/// The same as [`Move`], by candle's operations, in the dtype of the moments.
 fn step_by_candle(
     var: &Var,
     [first, second]: &mut [Tensor; 2],
@@ -85,13 +105,14 @@ fn step_by_candle(
     (params, steps): (&ParamsAdamW, usize),
 ) -> Result<()> {
     let ParamsAdamW { lr, beta1, beta2, eps, weight_decay } = *params;
-    let (grad, value) = (grad.detach(), var.as_detached_tensor());
+    let dtype = first.dtype();
+    let (grad, value) = (grad.detach().to_dtype(dtype)?, var.as_detached_tensor().to_dtype(dtype)?);
     let unbiased = |mean: &Tensor, beta: f64| mean * (1. / (1. - beta.powi(steps as i32)));
     *first = ((&*first * beta1)? + (&grad * (1. - beta1))?)?;
     *second = ((&*second * beta2)? + (grad.sqr()? * (1. - beta2))?)?;
     let root = (unbiased(second, beta2)?.sqrt()? + eps)?;
     let direction = (unbiased(first, beta1)? / root)?;
-    var.set(&((value * (1. - lr * weight_decay))? - (direction * lr)?)?)
+    var.set(&((value * (1. - lr * weight_decay))? - (direction * lr)?)?.to_dtype(var.dtype())?)
 }
 
 /// Whether two tensors have the same memory, which could not be read while it is written.

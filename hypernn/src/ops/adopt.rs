@@ -9,6 +9,8 @@ use candle_core::{
     StorageRef, Tensor, bail,
 };
 
+use super::second_order::ensure_detached;
+
 /// From the input and the gradient of the outputs: the gradient of the input, where it is asked for,
 /// and what [`Sink::file`](super::split::Sink::file) gave.
 type Backward = dyn Fn(&Tensor, &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> + Send + Sync;
@@ -106,6 +108,7 @@ impl CustomOp2 for Adopted {
         _outputs: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        ensure_detached(self.layer)?;
         (self.backward)(input, grad)
     }
 }

@@ -5,10 +5,13 @@ use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Device, Error, Layout, Result, Shape, Tensor,
 };
 
+use super::convolved::Kind;
 use super::direct::Direct;
+use super::product::{product, product_transposed};
 use super::scalar::{Scalar, values};
+use super::second_order::{ensure_detached, keeps_graph};
 use super::split::Sink;
-use super::unfold::Windows;
+use super::unfold::{Windows, fold, unfold};
 
 /// Where the gradients of generated weights go.
 pub(crate) type Sinks = (Sink, Option<Sink>);
@@ -97,6 +100,9 @@ impl Node {
         grad: &Tensor,
         ask: [bool; 3],
     ) -> Result<[Option<Tensor>; 3]> {
+        if keeps_graph() {
+            return self.composed_backward([images, weight, grad], ask);
+        }
         match images.dtype() {
             DType::F64 => self.backward_of::<f64>(images, weight, grad, ask),
             _ => self.backward_of::<f32>(images, weight, grad, ask),
@@ -126,6 +132,26 @@ impl Node {
             tensor(ask_images, grads.images, images.shape())?,
             tensor(ask_weight, grads.weights, weight.shape())?,
             bias,
+        ])
+    }
+
+    /// The same by operations that have gradients themselves.
+    fn composed_backward(
+        &self,
+        [images, weight, grad]: [&Tensor; 3],
+        [ask_images, ask_weight, ask_bias]: [bool; 3],
+    ) -> Result<[Option<Tensor>; 3]> {
+        let windows = self.windows;
+        let kind = Kind { windows, transposed: false };
+        let (sets, outputs, channels, ..) = weight.dims5()?;
+        let matrices = (sets * windows.groups, outputs / windows.groups, channels * windows.taps());
+        let (matrices, lines) = (weight.reshape(matrices)?, kind.lines(grad)?);
+        let of_images = || fold(&product_transposed(&matrices, &lines)?, windows);
+        let of_weight = || product(&lines, &unfold(images, windows)?.t()?)?.reshape(weight.shape());
+        Ok([
+            ask_images.then(of_images).transpose()?,
+            ask_weight.then(of_weight).transpose()?,
+            ask_bias.then(|| kind.bias_grad(grad)).transpose()?,
         ])
     }
 
@@ -205,6 +231,7 @@ impl CustomOp3 for Node {
             let [images, weight, bias] = self.backward(images, weight, grad, ask)?;
             return Ok((images, weight, bias));
         };
+        ensure_detached("convolution")?;
         let ask = [images.track_op(), true, bias_sink.is_some()];
         let [images, weight, bias] = self.backward(images, weight, grad, ask)?;
         let mut token = weight.map_or(Ok(None), |grad| weight_sink.file(grad))?;

@@ -5,7 +5,6 @@ use candle_core::{Result, Tensor};
 use super::adopt::adopt;
 use super::convolution::Sinks;
 use super::product::{matmul, product_transposed};
-use super::split::Sink;
 use super::unfold::{Windows, fold, unfold};
 
 /// A convolution, or the transpose of one, over images `[B, C, H, W]`.
@@ -31,7 +30,7 @@ pub(crate) fn convolved(
         let (lines, columns) = (kind.lines(lined)?, unfold(unfolded, kind.windows)?);
         let mut token = weight_sink.file(matmul(&lines, &columns.t()?)?)?;
         if let Some(sink) = &bias_sink {
-            token = kind.file_bias(sink, grad)?.or(token);
+            token = sink.file(kind.bias_grad(grad)?)?.or(token);
         }
         let of_images = || {
             if kind.transposed {
@@ -67,11 +66,10 @@ impl Kind {
         lines.reshape((sets, channels, batch / sets, positions))?.transpose(1, 2)?.reshape(images)
     }
 
-    /// The sums over a set's images and positions.
-    fn file_bias(&self, sink: &Sink, grad: &Tensor) -> Result<Option<Tensor>> {
+    /// The sums over a set's images and positions, `[sets, channels]`.
+    pub(super) fn bias_grad(&self, grad: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = grad.dims4()?;
         let sets = self.windows.sets;
-        let grad = grad.reshape((sets, batch / sets, channels, height * width))?;
-        sink.file(grad.sum((1, 3))?)
+        grad.reshape((sets, batch / sets, channels, height * width))?.sum((1, 3))
     }
 }

@@ -11,6 +11,8 @@ use super::gemm;
 use super::outer::outer;
 use super::product::matmul;
 use super::scalar::{Scalar, is_direct, values, wide};
+use super::second_order::operand;
+use crate::check::ensure_same_dtype;
 
 /// `xs […, in]`, `weight [out, in]`, `bias [out]` to `[…, out]`; or `weight [G, out, in]` and
 /// `bias [G, out]`, where each of `G` runs of rows has a set of its own.
@@ -19,6 +21,7 @@ use super::scalar::{Scalar, is_direct, values, wide};
 /// is a transposed view, which every later pass reads against the grain) and none where nothing
 /// asks for it.
 pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    ensure_same_dtype("linear", ("the input", xs.dtype()), ("the weight", weight.dtype()))?;
     match bias {
         Some(bias) => {
             xs.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear)
@@ -198,7 +201,7 @@ impl Sizes {
 /// The gradients of a linear layer's parts.
 pub(super) struct Backward {
     sizes: Sizes,
-    /// `[G, rows, in]`, detached.
+    /// `[G, rows, in]`.
     xs: Tensor,
     /// `[G, rows, out]`.
     grad: Tensor,
@@ -207,7 +210,7 @@ pub(super) struct Backward {
 impl Backward {
     pub(super) fn new(xs: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<Self> {
         let sizes = Sizes::of(xs, weight)?;
-        let xs = xs.detach().reshape(sizes.rows_by_set())?;
+        let xs = operand(xs).reshape(sizes.rows_by_set())?;
         let grad = grad.contiguous()?.reshape((sizes.sets, sizes.rows, sizes.outputs))?;
         Ok(Self { sizes, xs, grad })
     }
@@ -218,7 +221,7 @@ impl Backward {
             return Ok(None);
         }
         let Sizes { sets, inputs, outputs, .. } = self.sizes;
-        let weight = weight.detach().reshape((sets, outputs, inputs))?;
+        let weight = operand(weight).reshape((sets, outputs, inputs))?;
         matmul(&self.grad, &weight)?.reshape(xs.shape()).map(Some)
     }
 
@@ -245,7 +248,7 @@ impl Backward {
         if rows == 1 {
             return self.grad.reshape((sets, outputs));
         }
-        if is_direct(&self.grad) {
+        if is_direct(&self.grad) && !self.grad.track_op() {
             return match self.grad.dtype() {
                 DType::F64 => self.sum_rows::<f64>(),
                 _ => self.sum_rows::<f32>(),
@@ -269,8 +272,7 @@ impl Backward {
     }
 }
 
-/// `leftᵀ · right` of each set, `left [G, rows, m]` and `right [G, rows, n]` to `[G, m, n]`, without a
-/// node of the graph.
+/// `leftᵀ · right` of each set, `left [G, rows, m]` and `right [G, rows, n]` to `[G, m, n]`.
 pub(super) fn product_over_rows(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     if left.dim(1)? == 1 {
         return outer(left, right);

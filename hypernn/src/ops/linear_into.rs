@@ -5,6 +5,7 @@ use candle_core::{
 };
 
 use super::linear::{Backward, Sizes};
+use super::second_order::ensure_detached;
 use super::split::Sink;
 
 /// As [`linear`](super::linear::linear), for a weight and a bias with sinks.
@@ -97,6 +98,7 @@ impl CustomOp3 for LinearInto {
         _ys: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        ensure_detached("linear")?;
         let backward = Backward::new(xs, weight, grad)?;
         let mut token = match backward.factors() {
             Some((grad, xs)) => self.weight.file_product(grad.clone(), xs.clone())?,

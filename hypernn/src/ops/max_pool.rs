@@ -1,11 +1,16 @@
 //! Max pooling over windows side by side, with the gradient that candle gets wrong: its own is
 //! divided by the window's size, and lies at other places where the windows leave a remainder.
+//!
+//! NaN counts as larger than any number, as in PyTorch; candle's own leaves it out.
 
-use candle_core::backend::BackendStorage;
+use candle_core::backend::{BackendDevice, BackendStorage};
+use candle_core::op::CmpOp;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, DType, Layout, MetalStorage, Result, Shape,
-    Tensor, bail,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, Layout, MetalStorage, Result, Shape, Tensor,
+    WithDType, bail,
 };
+
+use super::scalar::is_direct;
 
 /// `[B, C, H, W]` to `[B, C, H / size, W / size]`, where `size` divides both.
 pub(crate) fn max_pool(xs: &Tensor, size: usize) -> Result<Tensor> {
@@ -17,19 +22,41 @@ struct MaxPool {
 }
 
 impl MaxPool {
-    fn run<S: BackendStorage>(&self, xs: &S, layout: &Layout) -> Result<(S, Shape)> {
+    fn output(&self, layout: &Layout) -> Result<Shape> {
         let (batch, channels, height, width) = layout.shape().dims4()?;
-        let window = (self.size, self.size);
-        let shape = Shape::from((batch, channels, height / self.size, width / self.size));
-        Ok((xs.max_pool2d(layout, window, window)?, shape))
+        Ok(Shape::from((batch, channels, height / self.size, width / self.size)))
     }
 
-    /// Of candle's operations, for devices whose memory is out of reach here.
+    /// By candle's kernels, which leave NaN out: where a window has one is pooled by itself.
+    fn on_device<S>(&self, xs: &S, layout: &Layout) -> Result<(S, Shape)>
+    where
+        S: BackendStorage<Device: BackendDevice<Storage = S>>,
+    {
+        let (window, shape) = ((self.size, self.size), self.output(layout)?);
+        let largest = xs.max_pool2d(layout, window, window)?;
+        let is_nan = xs.cmp(CmpOp::Ne, xs, layout, layout)?;
+        let is_nan = is_nan.max_pool2d(&Layout::contiguous(layout.shape()), window, window)?;
+        let one = Layout::contiguous(Shape::from(()));
+        let nan = xs.device().zeros_impl(one.shape(), xs.dtype())?.affine(&one, 1., f64::NAN)?;
+        let (each, all) = (one.broadcast_as(&shape)?, Layout::contiguous(&shape));
+        Ok((is_nan.where_cond(&all, &nan, &each, &largest, &all)?, shape))
+    }
+
+    /// On the CPU, of contiguous values.
+    fn on_cpu<T: WithDType>(&self, xs: &[T], layout: &Layout) -> Result<Vec<T>> {
+        let (start, count) = (layout.start_offset(), layout.shape().elem_count());
+        let (.., width) = layout.shape().dims4()?;
+        Ok(largest(&xs[start..start + count], (self.size, width)))
+    }
+
+    /// Of candle's operations, for devices whose memory is out of reach here, and for a gradient that is
+    /// differentiated again.
     fn composed_grad(&self, xs: &Tensor, ys: &Tensor, grad: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = ys.dims4()?;
         let windows = |pooled: &Tensor| pooled.reshape((batch * channels, height, 1, width, 1));
         let xs_by_window = xs.reshape((batch * channels, height, self.size, width, self.size))?;
-        let largest = xs_by_window.broadcast_eq(&windows(ys)?)?.to_dtype(xs.dtype())?;
+        let is_largest = xs_by_window.broadcast_eq(&windows(ys)?)?;
+        let largest = (is_largest + xs_by_window.ne(&xs_by_window)?)?.to_dtype(xs.dtype())?;
         let equals = largest.sum_keepdim((2, 4))?;
         let shares = (windows(grad)? / equals)?;
         largest.broadcast_mul(&shares)?.reshape(xs.shape())
@@ -42,22 +69,28 @@ impl CustomOp1 for MaxPool {
     }
 
     fn cpu_fwd(&self, xs: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.run(xs, layout)
+        let ys = match xs {
+            CpuStorage::F32(xs) => CpuStorage::F32(self.on_cpu(xs, layout)?),
+            CpuStorage::F64(xs) => CpuStorage::F64(self.on_cpu(xs, layout)?),
+            CpuStorage::F16(xs) => CpuStorage::F16(self.on_cpu(xs, layout)?),
+            CpuStorage::BF16(xs) => CpuStorage::BF16(self.on_cpu(xs, layout)?),
+            xs => bail!("max-pool: the dtype is {:?}, expected f16, bf16, f32 or f64", xs.dtype()),
+        };
+        Ok((ys, self.output(layout)?))
     }
 
     fn cuda_fwd(&self, xs: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        self.run(xs, layout)
+        self.on_device(xs, layout)
     }
 
     fn metal_fwd(&self, xs: &MetalStorage, layout: &Layout) -> Result<(MetalStorage, Shape)> {
-        self.run(xs, layout)
+        self.on_device(xs, layout)
     }
 
     /// A window's gradient goes to its largest value, in equal shares where several are largest.
     fn bwd(&self, xs: &Tensor, ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let (xs, grad) = (xs.detach(), grad.contiguous()?);
-        let direct = matches!(xs.dtype(), DType::F32 | DType::F64) && xs.device().is_cpu();
-        if direct {
+        if is_direct(&xs) && !grad.track_op() {
             return xs.apply_op2_no_bwd(&grad, &MaxPoolGrad { size: self.size }).map(Some);
         }
         self.composed_grad(&xs, &ys.detach(), &grad).map(Some)
@@ -118,8 +151,9 @@ where
                     start..start + size
                 })
             };
-            let largest = places().map(|at| xs[at]).fold(None, larger);
-            let equals = || places().filter(|&at| Some(xs[at]) == largest);
+            let largest = places().map(|at| xs[at]).reduce(larger);
+            // NaN is the largest of a window, and unequal to itself.
+            let equals = || places().filter(|&at| Some(xs[at]) == largest || is_nan(xs[at]));
             // A window has at most 65,535 values that count as equals: more share by as many.
             let share = grad / T::from(equals().count().min(u16::MAX.into()) as u16);
             equals().for_each(|at| shared[at] = share);
@@ -128,16 +162,38 @@ where
     shared
 }
 
-fn larger<T: PartialOrd>(largest: Option<T>, x: T) -> Option<T> {
-    match largest {
-        Some(largest) if largest >= x => Some(largest),
-        _ => Some(x),
+/// The largest value of each window, of lines of `width` values, of which `size` make one of windows.
+fn largest<T: WithDType>(xs: &[T], (size, width): (usize, usize)) -> Vec<T> {
+    let mut all = Vec::with_capacity(xs.len() / (size * size).max(1));
+    for band in xs.chunks_exact((size * width).max(1)) {
+        let start = all.len();
+        for (line, values) in band.chunks_exact(width).enumerate() {
+            let windows = values.chunks_exact(size);
+            let of_line = windows.map(|window| window[1..].iter().copied().fold(window[0], larger));
+            if line == 0 {
+                all.extend(of_line);
+            } else {
+                let pairs = all[start..].iter_mut().zip(of_line);
+                pairs.for_each(|(largest, x)| *largest = larger(*largest, x));
+            }
+        }
     }
+    all
+}
+
+/// NaN where one of them is.
+fn larger<T: PartialOrd + Copy>(largest: T, x: T) -> T {
+    if largest < x || is_nan(x) { x } else { largest }
+}
+
+#[allow(clippy::eq_op, reason = "what is no number is unequal to itself")]
+fn is_nan<T: PartialOrd>(x: T) -> bool {
+    x != x
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
+    use candle_core::{DType, Device, Var};
 
     use super::*;
 
@@ -160,6 +216,51 @@ mod tests {
             let difference = direct.iter().zip(&composed).map(|(a, b)| (a - b).abs());
             assert!(difference.fold(0., f64::max) < 1e-15, "{size}");
         }
+        Ok(())
+    }
+
+    fn flat<T: WithDType>(tensor: &Tensor) -> Result<Vec<T>> {
+        tensor.flatten_all()?.to_vec1()
+    }
+
+    /// One of four windows each with NaN first, last, twice and not at all, in every dtype: values, and
+    /// gradients by both ways.
+    #[test]
+    fn nan_is_the_largest() -> Result<()> {
+        let lines = [
+            [f64::NAN, 1., 1., 2., f64::NAN, 3., -1., -2.],
+            [2., 3., 3., f64::NAN, 0., f64::NAN, -1., f64::NEG_INFINITY],
+        ];
+        let xs = Tensor::new(&lines, &Device::Cpu)?.reshape((1, 1, 2, 8))?;
+        for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
+            let xs = Var::from_tensor(&xs.to_dtype(dtype)?)?;
+            let ys = max_pool(xs.as_tensor(), 2)?;
+            let found = flat::<f64>(&ys.to_dtype(DType::F64)?)?;
+            assert_eq!(format!("{found:?}"), "[NaN, NaN, NaN, -1.0]", "{dtype:?}");
+            let grads = ys.sum_all()?.backward()?;
+            let Some(grad) = grads.get(&xs) else { bail!("no gradient") };
+            let expected = [1., 0., 0., 0., 0.5, 0., 0.5, 0., 0., 0., 0., 1., 0., 0.5, 0.5, 0.];
+            assert_eq!(flat::<f64>(&grad.to_dtype(DType::F64)?)?, expected, "{dtype:?}");
+        }
+        Ok(())
+    }
+
+    /// What devices do, here on the CPU's storage.
+    #[test]
+    fn kernels_with_a_mask_give_the_direct_values() -> Result<()> {
+        let values = (0..2 * 3 * 6 * 12).map(|i| match i * 7 % 31 {
+            0 => f64::NAN,
+            i => f64::from(i - 15),
+        });
+        let (pool, storage) = (MaxPool { size: 3 }, CpuStorage::F64(values.collect()));
+        let layout = Layout::contiguous((2, 3, 6, 12));
+        let (by_kernels, shape) = pool.on_device(&storage, &layout)?;
+        let (direct, expected) = pool.cpu_fwd(&storage, &layout)?;
+        assert_eq!(shape, expected);
+        let values = |storage: &CpuStorage| {
+            Ok::<_, candle_core::Error>(format!("{:?}", storage.as_slice::<f64>()?))
+        };
+        assert_eq!(values(&by_kernels)?, values(&direct)?);
         Ok(())
     }
 

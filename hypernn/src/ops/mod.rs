@@ -24,6 +24,7 @@ pub(crate) mod probe;
 pub(crate) mod product;
 pub(crate) mod rectified;
 pub(crate) mod scalar;
+pub(crate) mod second_order;
 pub(crate) mod split;
 mod transpose;
 pub(crate) mod unfold;

@@ -2,14 +2,17 @@
 //! general matmul spends most of its time preparing.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use super::scalar::wide;
+use super::product::product_transposed;
+use super::scalar::{is_direct, wide};
 
-/// `left [G, 1, m]`, `right [G, 1, n]` to `[G, m, n]`; without a backward of its own.
+/// `left [G, 1, m]`, `right [G, 1, n]` to `[G, m, n]`; a node of the graph where one of them is tracked.
 pub(crate) fn outer(left: &Tensor, right: &Tensor) -> Result<Tensor> {
-    let direct = matches!(left.dtype(), DType::F32 | DType::F64);
-    if direct && left.device().is_cpu() {
+    if left.track_op() || right.track_op() {
+        return product_transposed(left, right);
+    }
+    if is_direct(left) {
         return left.contiguous()?.apply_op2_no_bwd(&right.contiguous()?, &Outer);
     }
     left.transpose(1, 2)?.matmul(right)

@@ -7,6 +7,7 @@ use candle_core::{
 
 use super::gemm;
 use super::scalar::is_direct;
+use super::second_order::operand;
 
 /// `lhs [B, M, K]` times `rhs [B, K, N]`.
 ///
@@ -30,12 +31,16 @@ pub(crate) fn repeat_rows(values: &Tensor, rows: usize) -> Result<Tensor> {
     product(&ones, &values.unsqueeze(1)?)
 }
 
-/// `lhs [B, M, K]` times `rhs [B, K, N]` without a node of the graph, for gradients.
+/// `lhs [B, M, K]` times `rhs [B, K, N]`, for gradients: no node of the graph where neither is tracked.
 pub(super) fn matmul(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
     if !is_direct(lhs) {
         return lhs.matmul(rhs);
     }
-    lhs.apply_op2_no_bwd(rhs, &Product { transposed: false })
+    let product = Product { transposed: false };
+    if lhs.track_op() || rhs.track_op() {
+        return lhs.apply_op2(rhs, product);
+    }
+    lhs.apply_op2_no_bwd(rhs, &product)
 }
 
 struct Product {
@@ -115,8 +120,8 @@ impl CustomOp2 for Product {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let lhs_grad = lhs.track_op().then(|| self.lhs_grad(&rhs.detach(), &grad)).transpose()?;
-        let rhs_grad = rhs.track_op().then(|| self.rhs_grad(&lhs.detach(), &grad)).transpose()?;
+        let lhs_grad = lhs.track_op().then(|| self.lhs_grad(&operand(rhs), &grad)).transpose()?;
+        let rhs_grad = rhs.track_op().then(|| self.rhs_grad(&operand(lhs), &grad)).transpose()?;
         Ok((lhs_grad, rhs_grad))
     }
 }

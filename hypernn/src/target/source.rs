@@ -5,6 +5,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::adapter::Adapter;
 use super::role::Role;
+use crate::check::ensure_floating;
 use crate::memory::ensure_room;
 use crate::ops::split::Sink;
 
@@ -198,6 +199,8 @@ impl<'a> VarBuilderSource<'a> {
 
     /// A tensor whose name is empty is named by the path alone.
     fn get(&self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        let name = || [&self.here().prefix(), spec.name].map(str::to_owned).join(".");
+        ensure_floating(self.here().dtype(), name)?;
         if !spec.name.is_empty() {
             return variable(self.here(), spec.dims, spec.name, spec.init);
         }

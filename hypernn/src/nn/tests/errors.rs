@@ -210,3 +210,63 @@ fn candles_layers_without_access_name_the_drop_in() {
     let layer = candle_nn::gru(1, 1, GRUConfig::default(), vb()).unwrap();
     assert_eq!(visit(&layer), expected("GRU"));
 }
+
+/// What is given is named, and what was expected, by the layer.
+#[test]
+fn inputs_of_another_dtype_are_named() {
+    let vb = || VarBuilder::zeros(DType::F32, &Device::Cpu);
+    let xs = |dims: &[usize]| Tensor::zeros(dims, DType::F64, &Device::Cpu).unwrap();
+    let conv = conv1d(2, 2, 1, Conv1dConfig::default(), vb()).unwrap();
+    let transposed = conv_transpose2d(2, 2, 1, ConvTranspose2dConfig::default(), vb()).unwrap();
+    let gru = gru(2, 2, GRUConfig::default(), vb()).unwrap();
+    let lstm = lstm(2, 2, LSTMConfig::default(), vb()).unwrap();
+    let full = GRUState { h: zeros(&[1, 2]) };
+    let cases = [
+        ("linear", says(linear(2, 1, vb()).unwrap().forward(&xs(&[3, 2])))),
+        ("conv1d", says(conv.forward(&xs(&[1, 2, 3])))),
+        ("conv_transpose2d", says(transposed.forward(&xs(&[1, 2, 3, 3])))),
+        ("layer_norm", says(layer_norm(2, 1e-5, vb()).unwrap().forward(&xs(&[3, 2])))),
+        ("rms_norm", says(rms_norm(2, 1e-5, vb()).unwrap().forward(&xs(&[3, 2])))),
+        ("group_norm", says(group_norm(1, 2, 1e-5, vb()).unwrap().forward(&xs(&[3, 2, 1])))),
+        ("prelu", says(prelu(None, vb()).unwrap().forward(&xs(&[3, 2])))),
+        ("gru", says(gru.step(&xs(&[1, 2]), &full))),
+        ("lstm", says(lstm.seq(&xs(&[1, 3, 2])))),
+    ];
+    for (layer, found) in cases {
+        assert_eq!(found, format!("{layer}: the input is F64, but the weight F32"));
+    }
+    let other = GRUState { h: xs(&[1, 2]) };
+    let expected = "gru: the state is F64, but the weight F32";
+    assert_eq!(says(gru.step(&zeros(&[1, 2]), &other)), expected);
+}
+
+#[test]
+fn an_index_that_the_table_has_not_is_named() {
+    let table = Embedding::new(zeros(&[4, 2]), 2);
+    for index in [-1i64, 4, i64::MIN] {
+        let found = says(table.forward(&Tensor::new(&[[0, index]], &Device::Cpu).unwrap()));
+        let expected = format!("embedding: index {index} is out of range, the table has 4 rows");
+        assert_eq!(found, expected);
+    }
+    let floating = says(table.forward(&zeros(&[3])));
+    assert_eq!(floating, "embedding: the indices are F32, expected u8, u32 or i64");
+}
+
+/// candle takes 255 in u8 for no row, and gives zeros.
+#[test]
+fn every_index_in_u8_is_a_row() {
+    let ones = zeros(&[256, 2]).ones_like().unwrap();
+    let indices = Tensor::new(&[0u8, 255], &Device::Cpu).unwrap();
+    let rows = Embedding::new(ones, 2).forward(&indices).unwrap();
+    assert_eq!(rows.to_vec2::<f32>().unwrap(), [[1., 1.], [1., 1.]]);
+    let found = says(Embedding::new(zeros(&[4, 2]), 2).forward(&indices));
+    assert_eq!(found, "embedding: index 255 is out of range, the table has 4 rows");
+}
+
+#[test]
+fn a_builder_of_integers_is_named() {
+    let vb = VarBuilder::from_varmap(&VarMap::new(), DType::U32, &Device::Cpu);
+    let found = says(linear(2, 1, vb.pp("fc")));
+    let expected = "fc.weight: the builder's dtype is U32, expected f16, bf16, f32 or f64";
+    assert_eq!(found, expected);
+}

@@ -10,6 +10,7 @@ use candle_core::{
 use super::ledger::Ledger;
 use super::scaled::Parts;
 use crate::ops::linear::backward_with_bias;
+use crate::ops::second_order::keeps_graph;
 
 /// Below values, `[…]`: their gradient is what the ledger holds.
 pub(super) fn below_values(values: &Tensor, ledger: &Arc<Ledger>) -> Result<Tensor> {
@@ -90,9 +91,29 @@ impl Below {
         backward_with_bias(tensors, &grad)
     }
 
-    fn scaled_bwd(&self, parts: &Parts) -> Result<Grads> {
+    fn scaled_bwd(&self, parts: &Parts, tensors: [&Tensor; 3]) -> Result<Grads> {
+        if keeps_graph() {
+            return self.scaled_bwd_by_candle(tensors);
+        }
         let grads = parts.gradients(&self.ledger.segments, &self.ledger.settle())?;
         Ok((Some(grads.shared), Some(grads.gains), Some(grads.bias)))
+    }
+
+    /// By operations that have gradients themselves, for values `gains[g, n] × shared[n] + bias`.
+    fn scaled_bwd_by_candle(&self, [shared, gains, bias]: [&Tensor; 3]) -> Result<Grads> {
+        let Some(grad) = self.ledger.whole(&self.ledger.settle())? else {
+            return Ok((None, None, None));
+        };
+        let ((sets, rows), chunk) = (gains.dims2()?, bias.elem_count());
+        let grad = grad.reshape((sets, rows, chunk))?;
+        let of_shared = grad.broadcast_mul(&gains.unsqueeze(2)?)?.sum(0)?;
+        let of_gains = grad.broadcast_mul(&shared.reshape((1, rows, chunk))?)?.sum(2)?;
+        let of_bias = grad.sum((0, 1))?;
+        Ok((
+            Some(of_shared.reshape(shared.shape())?),
+            Some(of_gains),
+            Some(of_bias.reshape(bias.shape())?),
+        ))
     }
 }
 
@@ -140,7 +161,7 @@ impl CustomOp3 for Below {
     fn bwd(&self, a: &Tensor, b: &Tensor, c: &Tensor, _: &Tensor, _: &Tensor) -> Result<Grads> {
         match &self.kind {
             Kind::Linear => self.linear_bwd([a, b, c]),
-            Kind::Scaled(parts) => self.scaled_bwd(parts),
+            Kind::Scaled(parts) => self.scaled_bwd(parts, [a, b, c]),
         }
     }
 }

@@ -75,6 +75,14 @@ impl Filed {
         }
     }
 
+    /// Whether it is differentiated again.
+    fn track_op(&self) -> bool {
+        match self {
+            Self::Whole(grad) => grad.track_op(),
+            Self::Product(left, right) => left.track_op() || right.track_op(),
+        }
+    }
+
     /// A tensor of the same dtype on the same device.
     fn like(&self) -> &Tensor {
         match self {
@@ -194,7 +202,9 @@ impl Ledger {
         let Some(like) = grads.iter().flatten().next().map(Filed::like) else {
             return Ok(None);
         };
+        let tracked = grads.iter().flatten().any(Filed::track_op);
         let whole = match (like.device(), like.dtype()) {
+            _ if tracked => self.joined(grads, like),
             (Device::Cpu, DType::F32) => self.written::<f32>(grads),
             (Device::Cpu, DType::F64) => self.written::<f64>(grads),
             _ => self.joined(grads, like),
@@ -202,7 +212,8 @@ impl Ledger {
         whole.map(Some)
     }
 
-    /// Of candle's operations, for every device and dtype.
+    /// Of candle's operations, for every device and dtype, and for gradients that are differentiated
+    /// again.
     fn joined(&self, grads: &[Option<Filed>], like: &Tensor) -> Result<Tensor> {
         let zeros = |len| Tensor::zeros((self.sets, len), like.dtype(), like.device());
         let mut parts = Vec::with_capacity(2 * grads.len() + 1);
@@ -214,7 +225,9 @@ impl Ledger {
             end = segment.offset + segment.len();
             parts.push(match grad {
                 None => zeros(segment.len())?,
-                Some(grad) => grad.tensor()?.reshape((self.sets, segment.len()))?,
+                Some(grad) => {
+                    self.scaled(segment, grad.tensor()?.reshape((self.sets, segment.len()))?)?
+                }
             });
         }
         if self.width > end {
@@ -222,6 +235,14 @@ impl Ledger {
         }
         let whole = Tensor::cat(&parts, 1)?;
         self.scale.as_ref().map_or(Ok(whole.clone()), |scale| whole.broadcast_mul(scale))
+    }
+
+    /// Times the segment's scale, where that is not done for all segments at once.
+    fn scaled(&self, segment: &Segment, grad: Tensor) -> Result<Tensor> {
+        if self.scale.is_some() || segment.scale == 1. {
+            return Ok(grad);
+        }
+        grad.affine(segment.scale, 0.)
     }
 }
 

@@ -32,6 +32,7 @@ use candle_core::{CpuStorage, Result, Shape, Tensor};
 
 use crate::generator::{GeneratorOutput, Rows};
 use crate::ops::scalar::is_direct;
+use crate::ops::second_order::keeps_graph;
 use below::{below_linear, below_scaled, below_values};
 use cut::Sets;
 use ledger::Ledger;
@@ -160,6 +161,15 @@ pub(crate) fn steps(xs: &Tensor) -> Result<Vec<Tensor>> {
 }
 
 impl Cuts {
+    /// The same without the shorter way, which is for gradients that nothing differentiates again.
+    fn for_second_order(self) -> Result<Self> {
+        if !keeps_graph() {
+            return Ok(self);
+        }
+        let tensors = (0..self.tensors.len()).map(|index| self.tracked(index));
+        Ok(Self { tensors: tensors.collect::<Result<_>>()?, sinks: Vec::new(), watch: self.watch })
+    }
+
     fn untracked(tensors: Vec<Tensor>) -> Self {
         Self { tensors, sinks: Vec::new(), watch: None }
     }
@@ -179,7 +189,7 @@ impl Cuts {
             |index| Sink { ledger: ledger.clone(), index, below: below.clone(), of_view: false };
         let tensors = values.into_iter().enumerate().map(slice).collect::<Result<Vec<_>>>()?;
         let sinks = (0..tensors.len()).map(sink).collect();
-        Ok(Self { tensors, sinks, watch: Some(Watch(ledger.clone())) })
+        Self { tensors, sinks, watch: Some(Watch(ledger.clone())) }.for_second_order()
     }
 
     /// A tensor whose gradient goes to the ledger.

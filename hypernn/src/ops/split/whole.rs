@@ -44,11 +44,12 @@ pub(crate) fn split_whole(rows: &Rows, sets: Option<usize>, pattern: &Pattern) -
     let ledger = Arc::new(ledger.with_scale(factors.scale));
     let below = below(rows, &ledger)?;
     let sink = |index| Sink { ledger: ledger.clone(), index, below: below.clone(), of_view: true };
-    Ok(Cuts {
+    let cuts = Cuts {
         tensors: views.collect::<Result<_>>()?,
         sinks: (0..pattern.segments.len()).map(sink).collect(),
         watch: Some(Watch(ledger)),
-    })
+    };
+    cuts.for_second_order()
 }
 
 pub(super) fn view(whole: &Tensor, sets: Option<usize>, segment: &Segment) -> Result<Tensor> {
