@@ -23,8 +23,10 @@ use crate::target::HyperTarget;
 use crate::target::adapter::Adapter;
 use crate::target::constructor::Requests;
 use crate::target::layout::{Layout, ParamInfo, Place};
+use crate::target::recorded::{Recorded, recorded};
 use crate::target::role::{Role, Roles};
 use crate::target::source::{ParamSource, ParamSpec, Served};
+use crate::target::value::{Made, Values};
 use scale::Scales;
 
 /// A target with its configuration and layout, shared by all that is generated for it.
@@ -35,11 +37,30 @@ pub struct TargetPlan<T> {
     pub(crate) name: &'static str,
     pub(crate) layout: Layout,
     pub(crate) starts: Starts,
-    /// Whether the type says all: there is no configuration and no constructor.
-    of_type_alone: bool,
+    /// What fields without parameters hold.
+    pub(crate) values: Values,
+    origin: Origin,
     /// What forwards over several sets were seen to do.
     forwards: Forwards,
     build: Box<Build<T>>,
+}
+
+/// What says how a target is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Its type alone.
+    Type,
+    Configuration,
+    Constructor,
+}
+
+impl Origin {
+    fn of<T: HyperTarget>() -> Self {
+        match TypeId::of::<T::Config>() == TypeId::of::<()>() {
+            true => Self::Type,
+            false => Self::Configuration,
+        }
+    }
 }
 
 /// Whether a target's forward looks at the weights of its layers.
@@ -78,10 +99,17 @@ impl<T: HyperTarget> TargetPlan<T> {
     /// # Errors
     /// An invalid size, or two tensors of one name.
     pub fn new(config: &T::Config) -> Result<Self> {
-        let (of_type_alone, config) =
-            (TypeId::of::<T::Config>() == TypeId::of::<()>(), config.clone());
-        let plan = Self::record(T::NAME, move |source| T::build(&config, source))?;
-        Ok(Self { of_type_alone, ..plan })
+        let origin = Origin::of::<T>();
+        let config = config.clone();
+        Self::record((T::NAME, origin), move |source| T::build_by_sets(&config, source))
+    }
+
+    /// The plan for a flat vector, of no network: what was recorded for the type serves again.
+    fn of_flat(config: &T::Config) -> Result<Self> {
+        let (layout, values) = Recorded::clone(&*recorded::<T>(config)?);
+        let config = config.clone();
+        let build = move |source: &mut dyn ParamSource| T::build_by_sets(&config, source);
+        Ok(Self::of((T::NAME, Origin::of::<T>()), (layout, values), build))
     }
 }
 
@@ -96,23 +124,26 @@ impl<T> TargetPlan<T> {
         constructor: impl Fn(VarBuilder<'_>) -> Result<T> + Send + Sync + 'static,
     ) -> Result<Self> {
         let requests = Requests::record(&constructor)?;
-        Self::record(type_name::<T>(), move |source| requests.build(source, &constructor))
+        let name = (type_name::<T>(), Origin::Constructor);
+        Self::record(name, move |source| requests.build(source, &constructor))
     }
 
     fn record(
-        name: &'static str,
+        (name, origin): (&'static str, Origin),
         build: impl Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let layout = Layout::record(Roles::default(), |source| build(source).map(drop))?;
+        let (layout, values) = Layout::record(Roles::default(), |source| build(source).map(drop))?;
         layout.ensure_parameters(name)?;
-        Ok(Self {
-            name,
-            layout,
-            starts: Starts::default(),
-            of_type_alone: false,
-            forwards: Forwards::default(),
-            build: Box::new(build),
-        })
+        Ok(Self::of((name, origin), (layout, values), build))
+    }
+
+    fn of(
+        (name, origin): (&'static str, Origin),
+        (layout, values): Recorded,
+        build: impl Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync + 'static,
+    ) -> Self {
+        let (starts, forwards) = (Starts::default(), Forwards::default());
+        Self { name, layout, starts, values, origin, forwards, build: Box::new(build) }
     }
 
     /// The same target with other roles for the tensors that a pattern matches, and no pretrained
@@ -121,9 +152,10 @@ impl<T> TargetPlan<T> {
     /// # Errors
     /// A pattern that decides nothing, shared tensors of different shapes, or nothing to generate.
     pub fn with_roles(self, roles: &[(&str, Role)]) -> Result<Self> {
-        let layout = Layout::record(Roles::new(roles), |source| (self.build)(source).map(drop))?;
+        let (layout, values) =
+            Layout::record(Roles::new(roles), |source| (self.build)(source).map(drop))?;
         layout.ensure_parameters(self.name)?;
-        Ok(Self { layout, starts: Starts::default(), ..self })
+        Ok(Self { layout, values, starts: Starts::default(), ..self })
     }
 
     /// The same target, with the roles that it has, starting from a pretrained network in this dtype,
@@ -136,8 +168,12 @@ impl<T> TargetPlan<T> {
         pretrained: impl Into<Pretrained<'a>>,
         (dtype, device): (DType, &Device),
     ) -> Result<Self> {
-        let starts = pretrained.into().starts(&self.layout, dtype, device)?;
-        Ok(Self { starts, ..self })
+        let (pretrained, mut values) = (pretrained.into(), self.values);
+        let starts = pretrained.starts(&self.layout, dtype, device)?;
+        for (name, tensor) in values.names.iter().zip(&mut values.tensors) {
+            *tensor = pretrained.value(name, tensor)?;
+        }
+        Ok(Self { starts, values, ..self })
     }
 
     /// Which tensor lies where in the flat vector.
@@ -187,6 +223,8 @@ pub(crate) struct Kept {
     pub(crate) buffers: Arc<[Tensor]>,
     /// How many sets of running statistics there are; none where all weight sets share one.
     pub(crate) buffer_sets: Option<usize>,
+    /// Tensors of fields without parameters.
+    pub(crate) values: Arc<[Tensor]>,
     /// A hash of each frozen tensor, once it was asked for: these never change.
     pub(crate) hashes: Arc<OnceLock<Vec<String>>>,
 }
@@ -221,7 +259,9 @@ impl<T: HyperTarget> GeneratedParams<T> {
     /// # Errors
     /// The vector's length, rank or dtype is not the target's.
     pub fn from_flat(config: &T::Config, flat: &Tensor) -> Result<Self> {
-        Self::from_flat_and_kept(Arc::new(TargetPlan::new(config)?), flat, Kept::default())
+        let plan = Arc::new(TargetPlan::of_flat(config)?);
+        let kept = Kept { values: plan.values.tensors.clone().into(), ..Kept::default() };
+        Self::from_flat_and_kept(plan, flat, kept)
     }
 }
 
@@ -312,6 +352,8 @@ impl<T> GeneratedParams<T> {
         let mut named = params.collect::<Result<Vec<_>>>()?;
         let buffers = self.layout().buffers().iter().zip(self.kept.buffers.iter());
         named.extend(buffers.map(|(buffer, tensor)| (buffer.name.clone(), tensor.clone())));
+        let values = self.plan.values.names.iter().zip(self.kept.values.iter());
+        named.extend(values.map(|(name, tensor)| (name.clone(), tensor.clone())));
         Ok(named)
     }
 
@@ -339,16 +381,30 @@ impl<T> GeneratedParams<T> {
     pub fn unpack_t(&self, train: bool) -> Result<T> {
         match self.sets.zip(self.one_set_layer()) {
             Some((1, _)) => self.set(0)?.unpack_t(train),
-            Some((sets, "")) => candle_core::bail!(
-                "{} is built by its constructor, for one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each",
-                self.plan.name
-            ),
-            Some((sets, layer)) => candle_core::bail!(
-                "layer `{layer}` of {} computes with one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each, or take the layer from `hypernn::nn`",
-                self.plan.name
-            ),
+            Some((sets, layer)) => candle_core::bail!("{}", self.one_at_a_time(sets, layer)),
             None => (self.plan.build)(&mut GeneratedSource::new(self, train)),
         }
+    }
+
+    /// Why a target that computes with one set of weights at a time can't have several.
+    fn one_at_a_time(&self, sets: usize, layer: &str) -> String {
+        let name = self.plan.name;
+        let but = format!("but these are {sets}: unpack `params.set(i)?` for each");
+        if layer.is_empty() {
+            let how = match self.plan.origin {
+                Origin::Constructor => "built by its constructor, for",
+                _ => "a target by hand, which takes",
+            };
+            return format!("{name} is {how} one set of weights at a time, {but}");
+        }
+        if self.layout().params().iter().any(|param| param.name == layer) {
+            return format!(
+                "`{layer}` of {name} is a bare tensor, which is that of one set of weights, {but}, or write `tensor(…, sets = true)` where the forward takes `[G, …]`"
+            );
+        }
+        format!(
+            "layer `{layer}` of {name} computes with one set of weights at a time, {but}, or take the layer from `hypernn::nn`"
+        )
     }
 
     /// The same values, cut off from the hypernetwork: no gradient flows back, and nothing of the
@@ -507,6 +563,8 @@ struct GeneratedSource<'a> {
     sinks: &'a [Option<Sink>],
     kept: &'a [Tensor],
     buffers: std::slice::Iter<'a, Tensor>,
+    values: std::slice::Iter<'a, Tensor>,
+    made: std::slice::Iter<'a, Made>,
     sets: Option<usize>,
     buffer_sets: Option<usize>,
     train: bool,
@@ -520,6 +578,8 @@ impl<'a> GeneratedSource<'a> {
             sinks: &params.sinks,
             kept: &params.kept.params,
             buffers: params.kept.buffers.iter(),
+            values: params.kept.values.iter(),
+            made: params.plan.values.made.iter(),
             sets: params.sets,
             buffer_sets: params.kept.buffer_sets,
             train,
@@ -542,7 +602,7 @@ impl<'a> GeneratedSource<'a> {
     /// The adapter whose factors are generated from `down` on.
     fn adapter(&self, down: usize, scale: f64, dropout: f32) -> Adapter {
         let factor = |index: usize| served(self.generated, self.sinks, index);
-        Adapter { down: factor(down), up: factor(down + 1), scale, dropout }
+        Adapter { down: factor(down), up: factor(down + 1), scale, dropout, merged: Arc::default() }
     }
 
     /// A tensor that the hypernetwork keeps, in the dtype of those that it generates.
@@ -597,6 +657,14 @@ impl ParamSource for GeneratedSource<'_> {
         let (base, adapter) = self.find(name, *place)?;
         self.check(spec, &base.tensor, sets)?;
         Ok((base, adapter))
+    }
+
+    fn fixed(&mut self, _name: &str, make: &mut dyn FnMut() -> Result<Tensor>) -> Result<Tensor> {
+        self.values.next().map_or_else(make, |tensor| Ok(tensor.clone()))
+    }
+
+    fn made(&mut self, make: &mut dyn FnMut() -> Made) -> Made {
+        self.made.next().map_or_else(make, Arc::clone)
     }
 
     /// Buffers start afresh where the hypernetwork keeps none.

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use candle_core::{DType, Result, Storage, Tensor, bail};
 
 use super::sets::variable;
-use super::{GeneratedParams, Kept, TargetPlan};
+use super::{GeneratedParams, Kept, Origin, TargetPlan};
 use crate::check::ensure_same_device;
 use crate::ops::split::Watch;
-use crate::target::layout::Layout;
 
 impl<T> GeneratedParams<T> {
     /// The sets of all of these, one after the other, as copies: parameters that serve every row count
@@ -93,7 +92,7 @@ impl<T> GeneratedParams<T> {
             ("the second", other.device().location()),
             ("the first", self.device().location()),
         )?;
-        self.kept.ensure_same(&other.kept, self.layout())
+        self.kept.ensure_same(&other.kept, &self.plan)
     }
 }
 
@@ -104,7 +103,7 @@ impl<T> TargetPlan<T> {
             bail!("the first difference in layout is `{first}`, `{second}`");
         }
         // What a configuration or a constructor says beside sizes is known to nobody.
-        if !Arc::ptr_eq(self, other) && !(self.of_type_alone && other.of_type_alone) {
+        if !Arc::ptr_eq(self, other) && [self.origin, other.origin] != [Origin::Type; 2] {
             bail!(
                 "they are of two networks over {}, each with a configuration or constructor of its own: `save` those of one, and `load_params` them by the other",
                 self.name
@@ -116,14 +115,16 @@ impl<T> TargetPlan<T> {
 
 impl Kept {
     /// The same parameters that are not generated.
-    fn ensure_same(&self, other: &Self, layout: &Layout) -> Result<()> {
+    fn ensure_same<T>(&self, other: &Self, plan: &TargetPlan<T>) -> Result<()> {
         if self.params.len() != other.params.len() {
             bail!("one of them was made without the tensors that its network keeps");
         }
-        let pairs = self.params.iter().zip(&*other.params).zip(layout.kept());
-        for ((first, second), kept) in pairs {
+        let params = self.params.iter().zip(&*other.params);
+        let params = plan.layout.kept().iter().map(|kept| &kept.name).zip(params);
+        let values = plan.values.names.iter().zip(self.values.iter().zip(&*other.values));
+        for (name, (first, second)) in params.chain(values) {
             if !same(first, second)? {
-                bail!("they lie over other values of `{}`, which is not generated", kept.name);
+                bail!("they lie over other values of `{name}`, which is not generated");
             }
         }
         Ok(())

@@ -79,6 +79,8 @@
 //! # }
 //! ```
 
+use std::sync::{Arc, OnceLock};
+
 use candle_core::{Result, Shape, Tensor};
 
 use super::source::Served;
@@ -164,6 +166,8 @@ pub struct Adapter {
     pub(crate) scale: f64,
     /// The part of the input that is dropped; 0 unless the target is built for training.
     pub(crate) dropout: f32,
+    /// The adapted weight, once a forward of the target's own asked for it.
+    pub(crate) merged: Arc<OnceLock<Tensor>>,
 }
 
 impl Adapter {
@@ -174,6 +178,12 @@ impl Adapter {
         let sets = &up[..up.len() - 2];
         let shape = Shape::from([sets, base.dims()].concat());
         (product.reshape(shape)? * self.scale)?.broadcast_add(base)
+    }
+
+    /// The adapted weight for a forward of the target's own, computed when it is first asked for.
+    pub(crate) fn shown(&self, base: &Tensor) -> &Tensor {
+        // Base and factors fit together: the layout made them so.
+        self.merged.get_or_init(|| self.merge(base).unwrap_or_else(|_| base.clone()))
     }
 
     /// The number of sets, 1 where it is shared.

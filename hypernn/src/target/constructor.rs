@@ -115,6 +115,7 @@ use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
 use super::source::{ParamKind, ParamSource, ParamSpec};
+use super::value::is_stored_name;
 
 /// What a constructor asks its builder for, in order, each name once.
 pub(crate) struct Requests(Vec<Request>);
@@ -192,6 +193,9 @@ impl SimpleBackend for Recorder {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
+        if is_stored_name(name) {
+            bail!("`{name}` is made by the model itself");
+        }
         if !dtype.is_float() {
             bail!("the constructor asks for `{name}` as {dtype:?}, expected a floating dtype");
         }
