@@ -106,7 +106,7 @@ fn main() -> Result<()> {
     let error_before = error(&hyper, &device)?;
 
     let mut rng = StdRng::seed_from_u64(common.seed);
-    let mut optimizer = AdamW::new_lr(vars.all_vars(), learning_rate)?;
+    let mut optimizer = AdamW::new_lr(hyper.trainable(), learning_rate)?;
     for step in 0..steps {
         let [conditions, xs, ys] = draw(&mut rng, CURVES, POINTS, &device)?;
         let params = hyper.generate_params(&conditions)?;

@@ -21,10 +21,12 @@ mod target;
 /// - `#[hyper([linear(8, 8); 4])]` for a `Vec` or an array of layers alike,
 ///   `#[hyper([linear(8, 16), linear(16, 2)])]` for layers that differ;
 /// - `#[hyper(if BIAS { tensor([8]) })]` for an `Option`;
-/// - `#[hyper(tensor([3, 4]))]` for a bare `Tensor`;
+/// - `#[hyper(tensor([3, 4]))]` for a bare `Tensor`; `tensor([3, 4], sets = true)` where the forward takes
+///   the tensors of several sets, `[G, 3, 4]`;
 /// - no attribute, or `#[hyper(target)]`: a target itself; `#[hyper(target(EXPR))]` passes it its
 ///   configuration;
-/// - `#[hyper(value = EXPR)]`: a field without parameters;
+/// - `#[hyper(value = EXPR)]`: a field without parameters, made once for each network; tensors in it are
+///   in checkpoints and not trained;
 /// - `#[hyper(linear_no_bias(8, 100), tie(weight = embed.weight))]`: reuses the tensor of a field
 ///   above;
 /// - `#[hyper(linear(8, 8), name = "path")]`: another name in the layout;

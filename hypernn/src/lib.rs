@@ -42,7 +42,7 @@
 //! let xs = Tensor::ones((5, 4), DType::F32, &Device::Cpu)?;
 //! let loss = || hyper.forward(&xs)?.sqr()?.mean_all();
 //! let before = loss()?.to_scalar::<f32>()?;
-//! SGD::new(vars.all_vars(), 0.01)?.backward_step(&loss()?)?;
+//! SGD::new(hyper.trainable(), 0.01)?.backward_step(&loss()?)?;
 //! assert!(loss()?.to_scalar::<f32>()? < before);
 //!
 //! // An ordinary target over the generated weights.

@@ -181,6 +181,15 @@ impl Pretrained<'_> {
         })
     }
 
+    /// A tensor that the target made for itself, as this network has it.
+    pub(crate) fn value(&self, name: &str, made: &Tensor) -> Result<Tensor> {
+        if self.starts_afresh(name) || !self.vb.contains_tensor(name) {
+            return Ok(made.clone());
+        }
+        let tensor = self.tensor(name, made.shape(), Init::Const(0.), made.dtype())?;
+        tensor.to_device(made.device())
+    }
+
     /// Tensors that are shared are alike in the pretrained network too.
     fn check_shared(&self, layout: &Layout) -> Result<()> {
         for (name, first) in layout.aliases() {

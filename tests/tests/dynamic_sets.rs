@@ -114,7 +114,7 @@ mod ours {
     layer!(PReLU, [3, 4], (prelu(Some(3))), nn::PReLU);
     layer!(Gru, [3, 2], (gru(2, 3)), nn::GRU, |layer, xs| gru(layer, xs));
     layer!(Lstm, [3, 2], (lstm(2, 3)), nn::LSTM, |layer, xs| lstm(layer, xs));
-    layer!(Bare, [2, 3], (tensor([3])), Tensor, |layer, xs| scaled(layer, xs));
+    layer!(Bare, [2, 3], (tensor([3], sets = true)), Tensor, |layer, xs| scaled(layer, xs));
 }
 
 /// The same of candle's layers, which take one set of weights.

@@ -62,6 +62,61 @@ fn a_forward_holds_the_sets_about_once() -> Result<()> {
     Ok(())
 }
 
+/// Adapters that are kept take what their values do, and what is computed with them what it has of values.
+/// Undetached, each also holds the graph of its generation.
+#[test]
+fn kept_parameters_hold_no_graph_once_detached() -> Result<()> {
+    const COUNT: usize = 64;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_vars, vb) = variables(0, DType::F32);
+    let hyper = HyperPolicy::new(vb)?;
+    let condition = |seed| input(&[8], seed, DType::F32);
+    let xs = input(&[4, 8], 1, DType::F32)?;
+    hyper.generate_params(&condition(0)?)?.forward(&xs)?;
+    let held = |detached: bool, outputs: bool| {
+        let idle = ALLOCATOR.current_usage();
+        let (mut kept, mut computed) = (Vec::new(), Vec::new());
+        for seed in 0..COUNT as u64 {
+            let params = hyper.generate_params(&condition(seed)?)?;
+            let params = if detached { params.detach() } else { params };
+            match outputs {
+                true => computed.push(params.forward(&xs)?),
+                false => kept.push(params),
+            }
+        }
+        Ok::<_, candle_core::Error>((ALLOCATOR.current_usage() - idle) / COUNT)
+    };
+    let values = HyperPolicy::NUM_TARGET_PARAMS * size_of::<f32>();
+    let ([adapter, output], [with_graph, output_with_graph]) =
+        ([held(true, false)?, held(true, true)?], [held(false, false)?, held(false, true)?]);
+    println!(
+        "{values} bytes of values: an adapter {adapter}, with its graph {with_graph}; an output of 512 bytes {output}, with its graph {output_with_graph}"
+    );
+    assert!(adapter <= values + 8192, "{adapter} bytes, the values have {values}");
+    assert!(output <= 512 + 4096, "{output} bytes, the values have 512");
+    // With the graph, an output holds the parameters that it was computed by.
+    assert!(output_with_graph >= values, "{output_with_graph}");
+    assert!(with_graph >= adapter);
+    Ok(())
+}
+
+/// A set by itself holds nothing of the others.
+#[test]
+fn a_set_holds_nothing_of_the_others() -> Result<()> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_vars, vb) = variables(0, DType::F32);
+    let hyper = HyperPolicy::new(vb)?;
+    let conditions = input(&[32, 8], 1, DType::F32)?;
+    hyper.generate_params(&conditions)?;
+    let idle = ALLOCATOR.current_usage();
+    let one = hyper.generate_params(&conditions)?.detach().set(7)?;
+    let values = HyperPolicy::NUM_TARGET_PARAMS * size_of::<f32>();
+    let held = ALLOCATOR.current_usage() - idle;
+    assert!(held <= 2 * values, "{held} bytes, the values have {values}");
+    assert_eq!(one.num_sets(), None);
+    Ok(())
+}
+
 /// Unfolded at once, the images of a convolution would take nine times their own size, and in the
 /// backward again. Tile by tile, the rest is small beside inputs and outputs.
 #[test]

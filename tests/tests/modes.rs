@@ -155,7 +155,7 @@ struct Other {
     linear: Linear,
     #[hyper(batch_norm(4))]
     other: BatchNorm,
-    #[hyper(tensor([4, 2]))]
+    #[hyper(tensor([4, 2], sets = true))]
     last: Tensor,
 }
 

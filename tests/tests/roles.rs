@@ -743,7 +743,7 @@ fn flat_vectors_of_a_target_with_roles() -> Result<()> {
     assert_eq!(values(&flat)?, expected.concat());
     assert_eq!(
         message(Outer::unpack(&flat)),
-        "`parts.trunk.0.weight` is not generated: a hypernetwork keeps it, and a flat vector does not hold it"
+        "`parts.trunk.0.weight` is not generated: a hypernetwork keeps it, and a flat vector does not hold it; the hypernetwork's `params_from_flat` adds it"
     );
     Ok(())
 }

@@ -45,6 +45,8 @@ impl HyperTarget for PolicyByHand {
 
     const NAME: &'static str = "PolicyByHand";
 
+    const TAKES_SETS: bool = true;
+
     fn build(_: &(), source: &mut dyn ParamSource) -> Result<Self> {
         Ok(Self {
             hidden: scoped(source, "hidden", |source| Linear::build(&HIDDEN, source))?,

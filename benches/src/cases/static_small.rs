@@ -48,6 +48,8 @@ impl HyperTarget for NetByHand {
 
     const NAME: &'static str = "NetByHand";
 
+    const TAKES_SETS: bool = true;
+
     fn build(_: &(), source: &mut dyn ParamSource) -> Result<Self> {
         Ok(Self {
             hidden: scoped(source, "hidden", |source| Linear::build(&HIDDEN, source))?,

@@ -3,6 +3,8 @@ impl HyperTarget for ByHand {
 
     const NAME: &'static str = "ByHand";
 
+    const TAKES_SETS: bool = true;
+
     fn build(_config: &(), source: &mut dyn ParamSource) -> Result<Self> {
         Ok(Self {
             conv1: scoped(source, "conv1", |source| HyperLayer::build(&CONV1, source))?,

@@ -3,7 +3,7 @@
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
-use syn::{Expr, Generics, WherePredicate, parse_quote};
+use syn::{Expr, Generics, Type, WherePredicate, parse_quote};
 
 use super::call;
 use super::check::{Field, FieldKind, Header, Target};
@@ -61,6 +61,14 @@ pub(crate) fn is_generic(field: &Field, target: &Target) -> bool {
     let params = target.header.generics.type_params();
     let params: Vec<_> = params.map(|param| param.ident.unraw().to_string()).collect();
     mentions(field.ty.to_token_stream(), &params)
+}
+
+/// Whether a type mentions a type parameter or a lifetime of the target, so that it need not be `'static`.
+pub(crate) fn mentions_generics(ty: &Type, target: &Target) -> bool {
+    let generics = &target.header.generics;
+    let types = generics.type_params().map(|param| param.ident.to_string());
+    let lifetimes = generics.lifetimes().map(|param| param.lifetime.ident.to_string());
+    mentions(ty.to_token_stream(), &types.chain(lifetimes).collect::<Vec<_>>())
 }
 
 fn layers(target: &Target) -> Vec<(&Field, &Layer)> {

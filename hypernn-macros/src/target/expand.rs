@@ -134,6 +134,9 @@ fn hyper_target(header: &Header, generics: &Generics, body: &TokenStream) -> Tok
 
             const NAME: &'static __p::str = #name;
 
+            // Each of its fields tells for itself.
+            const TAKES_SETS: __p::bool = true;
+
             fn build(
                 #argument: &Self::Config,
                 __source: &mut dyn __p::ParamSource,
@@ -299,7 +302,14 @@ fn build_field(field: &Field, target: &Target) -> TokenStream {
         FieldKind::Value(_) => {
             let (function, argument) =
                 (value_function(&field.member), config_argument(&target.header));
-            quote!(let #built = Self::#function(#argument);)
+            if bounds::mentions_generics(&field.ty, target) {
+                return quote!(let #built = Self::#function(#argument););
+            }
+            let (ty, name) = (&field.ty, &field.name);
+            quote! {
+                let #built = (&__p::ValueOf::<#ty>::NEW)
+                    .build(#name, __source, || Self::#function(#argument))?;
+            }
         }
         FieldKind::Layer { layer, tie } => {
             let (configs, spec) = (spec::configs(layer), spec::spec(layer));

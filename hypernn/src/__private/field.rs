@@ -41,7 +41,7 @@ impl<'a, B> Spec<'a, NestedSpec<B>> {
     {
         let build =
             |spec: &NestedSpec<B>, source: &mut dyn ParamSource| T::build(spec.0.config(), source);
-        let layer = LayerOf { refused: None, takes_sets: true, build };
+        let layer = LayerOf { refused: None, takes_sets: T::TAKES_SETS, build };
         Field { spec: self.0, role: None, layer }
     }
 }

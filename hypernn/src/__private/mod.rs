@@ -8,6 +8,7 @@ mod part;
 mod sizes;
 mod step_of;
 mod target;
+mod value;
 
 pub use candle_core::{DType, Result, Tensor, Var};
 pub use std::clone::Clone;
@@ -27,6 +28,7 @@ pub use self::part::{NoPart, Part};
 pub use self::sizes::Sizes;
 pub use self::step_of::{StepOf, UnknownStep};
 pub use self::target::{NoTarget, TargetOf};
+pub use self::value::{MadeAnew, MadeOnce, ValueOf};
 pub use crate::check::{Problem, ensure};
 pub use crate::condition::own::{ConditionIsVector, InputIsCondition, OwnCondition};
 pub use crate::embedding::{ConditionedEmbeddingSpec, EmbeddingSpec};
@@ -44,7 +46,7 @@ pub use hypernn_macros::Declaration;
 
 /// The names that may stand in `#[hyper(…)]`.
 pub mod spec {
-    pub use super::{NoAdapter as _, NoEpsilon as _};
+    pub use super::{MadeAnew as _, MadeOnce as _, NoAdapter as _, NoEpsilon as _};
     pub use crate::nn::spec::*;
     pub use crate::target::tensor::tensor;
 }

@@ -102,7 +102,7 @@ impl<T> GeneratedParams<T> {
     /// several sets at once.
     pub fn with_buffers(&self, buffers: &Buffers) -> Result<Self> {
         let name = self.plan.name;
-        if let Some(layer) = self.layout().one_set_layer() {
+        if let Some(layer) = self.one_set_layer() {
             candle_core::bail!(
                 "layer `{layer}` of {name} computes with one set of weights at a time, so statistics of {} sets can't be kept: take the layer from `hypernn::nn`",
                 buffers.sets

@@ -28,8 +28,10 @@ use crate::target::adapter::Adapter;
 use crate::target::constructor::Requests;
 use crate::target::layout::{Layout, ParamInfo, Place};
 use crate::target::name::short_name;
+use crate::target::recorded::{Recorded, recorded};
 use crate::target::role::{Role, Roles};
 use crate::target::source::{BufferDtype, ParamSource, ParamSpec, Served};
+use crate::target::value::{Made, Values};
 use scale::Scales;
 
 /// A target with its configuration and layout, shared by all that is generated for it.
@@ -40,6 +42,8 @@ pub struct TargetPlan<T> {
     pub(crate) name: &'static str,
     pub(crate) layout: Layout,
     pub(crate) starts: Starts,
+    /// What fields without parameters hold.
+    pub(crate) values: Values,
     roles: Vec<(String, Role)>,
     model: Model<T>,
     /// What forwards over several sets were seen to do.
@@ -95,6 +99,15 @@ type Build<T> = dyn Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync;
 
 type Constructor<T> = dyn Fn(VarBuilder<'static>) -> Result<T> + Send + Sync;
 
+impl<T: HyperTarget> Model<T> {
+    fn declared(config: &T::Config) -> Self {
+        let of_type_alone = TypeId::of::<T::Config>() == TypeId::of::<()>();
+        let config = config.clone();
+        let build = move |source: &mut dyn ParamSource| T::build_by_sets(&config, source);
+        Self::Declared { build: Box::new(build), of_type_alone }
+    }
+}
+
 impl<T> Model<T> {
     /// Whether the type says all: there is no configuration and no constructor.
     fn is_of_type_alone(&self) -> bool {
@@ -108,13 +121,15 @@ impl<T> Model<T> {
         }
     }
 
-    fn layout(&self, roles: &[(String, Role)]) -> Result<Layout> {
+    /// The layout, and what was made for fields without parameters.
+    fn record(&self, roles: &[(String, Role)]) -> Result<Recorded> {
         let roles = Roles::new(roles);
         match self {
             Self::Declared { build, .. } => Layout::record(roles, |source| build(source).map(drop)),
             Self::Constructed { requests, .. } => {
-                let layout = Layout::record(roles, |source| requests.serve(source).map(drop))?;
-                Ok(layout.with_absent(requests.absent()))
+                let (layout, values) =
+                    Layout::record(roles, |source| requests.serve(source).map(drop))?;
+                Ok((layout.with_absent(requests.absent()), values))
             }
         }
     }
@@ -146,10 +161,13 @@ impl<T: HyperTarget> TargetPlan<T> {
     /// # Errors
     /// An invalid size, or two tensors of one name.
     pub fn new(config: &T::Config) -> Result<Self> {
-        let of_type_alone = TypeId::of::<T::Config>() == TypeId::of::<()>();
-        let config = config.clone();
-        let build: Box<Build<T>> = Box::new(move |source| T::build(&config, source));
-        Self::of(T::NAME, Model::Declared { build, of_type_alone })
+        Self::record(T::NAME, Model::declared(config))
+    }
+
+    /// The plan for a flat vector, of no network: what was recorded for the type serves again.
+    fn of_flat(config: &T::Config) -> Result<Self> {
+        let recorded = Recorded::clone(&*recorded::<T>(config)?);
+        Ok(Self::of(T::NAME, Model::declared(config), recorded))
     }
 }
 
@@ -181,20 +199,18 @@ impl<T> TargetPlan<T> {
         let (constructor, over_pretrained) = (Box::new(constructor), pretrained.is_some());
         let is_same = AtomicBool::new(false);
         let model = Model::Constructed { constructor, requests, over_pretrained, is_same };
-        Self::of(short_name::<T>(), model)
+        Self::record(short_name::<T>(), model)
     }
 
-    fn of(name: &'static str, model: Model<T>) -> Result<Self> {
-        let layout = model.layout(&[])?;
-        layout.ensure_parameters(name)?;
-        Ok(Self {
-            name,
-            layout,
-            starts: Starts::default(),
-            roles: Vec::new(),
-            model,
-            forwards: Forwards::default(),
-        })
+    fn record(name: &'static str, model: Model<T>) -> Result<Self> {
+        let recorded = model.record(&[])?;
+        recorded.0.ensure_parameters(name)?;
+        Ok(Self::of(name, model, recorded))
+    }
+
+    fn of(name: &'static str, model: Model<T>, (layout, values): Recorded) -> Self {
+        let (starts, forwards) = (Starts::default(), Forwards::default());
+        Self { name, layout, starts, values, roles: Vec::new(), model, forwards }
     }
 
     /// The same target with other roles for the tensors that a pattern matches, and no pretrained
@@ -204,9 +220,9 @@ impl<T> TargetPlan<T> {
     /// A pattern that decides nothing, shared tensors of different shapes, or nothing to generate.
     pub fn with_roles(self, roles: &[(&str, Role)]) -> Result<Self> {
         let roles: Vec<_> = roles.iter().map(|(name, role)| ((*name).to_owned(), *role)).collect();
-        let layout = self.model.layout(&roles)?;
+        let (layout, values) = self.model.record(&roles)?;
         layout.ensure_parameters(self.name)?;
-        Ok(Self { layout, starts: Starts::default(), roles, ..self })
+        Ok(Self { layout, values, starts: Starts::default(), roles, ..self })
     }
 
     /// The same target, with the roles that it has, starting from a pretrained network in this dtype,
@@ -221,10 +237,13 @@ impl<T> TargetPlan<T> {
     ) -> Result<Self> {
         let pretrained = pretrained.into();
         let model = self.model.over(&pretrained)?;
-        let layout = model.layout(&self.roles)?;
+        let (layout, mut values) = model.record(&self.roles)?;
         layout.ensure_parameters(self.name)?;
         let starts = pretrained.starts(&layout, dtype, device)?;
-        Ok(Self { layout, starts, model, ..self })
+        for (name, tensor) in values.names.iter().zip(&mut values.tensors) {
+            *tensor = pretrained.value(name, tensor)?;
+        }
+        Ok(Self { layout, values, starts, model, ..self })
     }
 
     /// The name and tensor of what is neither generated nor kept, but a part of the model: integers of
@@ -276,6 +295,8 @@ pub(crate) struct Kept {
     pub(crate) buffers: Arc<[Tensor]>,
     /// How many sets of running statistics there are; none where all weight sets share one.
     pub(crate) buffer_sets: Option<usize>,
+    /// Tensors of fields without parameters.
+    pub(crate) values: Arc<[Tensor]>,
     /// A hash of each frozen tensor, once it was asked for: these never change.
     pub(crate) hashes: Arc<OnceLock<Vec<String>>>,
 }
@@ -310,7 +331,9 @@ impl<T: HyperTarget> GeneratedParams<T> {
     /// # Errors
     /// The vector's length, rank or dtype is not the target's.
     pub fn from_flat(config: &T::Config, flat: &Tensor) -> Result<Self> {
-        Self::from_flat_and_kept(Arc::new(TargetPlan::new(config)?), flat, Kept::default())
+        let plan = Arc::new(TargetPlan::of_flat(config)?);
+        let kept = Kept { values: plan.values.tensors.clone().into(), ..Kept::default() };
+        Self::from_flat_and_kept(plan, flat, kept)
     }
 }
 
@@ -403,6 +426,8 @@ impl<T> GeneratedParams<T> {
         named.extend(buffers.map(|(buffer, tensor)| (buffer.name.clone(), tensor.clone())));
         let constants = self.plan.constants();
         named.extend(constants.map(|(name, tensor)| (name.to_owned(), tensor.clone())));
+        let values = self.plan.values.names.iter().zip(self.kept.values.iter());
+        named.extend(values.map(|(name, tensor)| (name.clone(), tensor.clone())));
         Ok(named)
     }
 
@@ -430,16 +455,30 @@ impl<T> GeneratedParams<T> {
     pub fn unpack_t(&self, train: bool) -> Result<T> {
         match self.sets.zip(self.one_set_layer()) {
             Some((1, _)) => self.set(0)?.unpack_t(train),
-            Some((sets, "")) => candle_core::bail!(
-                "{} is built by its constructor, for one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each",
-                self.plan.name
-            ),
-            Some((sets, layer)) => candle_core::bail!(
-                "layer `{layer}` of {} computes with one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each, or take the layer from `hypernn::nn`",
-                self.plan.name
-            ),
+            Some((sets, layer)) => candle_core::bail!("{}", self.one_at_a_time(sets, layer)),
             None => self.plan.model.build(&mut GeneratedSource::new(self, train)),
         }
+    }
+
+    /// Why a target that computes with one set of weights at a time can't have several.
+    fn one_at_a_time(&self, sets: usize, layer: &str) -> String {
+        let name = self.plan.name;
+        let but = format!("but these are {sets}: unpack `params.set(i)?` for each");
+        if layer.is_empty() {
+            let how = match self.plan.model {
+                Model::Constructed { .. } => "built by its constructor, for",
+                Model::Declared { .. } => "a target by hand, which takes",
+            };
+            return format!("{name} is {how} one set of weights at a time, {but}");
+        }
+        if self.layout().params().iter().any(|param| param.name == layer) {
+            return format!(
+                "`{layer}` of {name} is a bare tensor, which is that of one set of weights, {but}, or write `tensor(…, sets = true)` where the forward takes `[G, …]`"
+            );
+        }
+        format!(
+            "layer `{layer}` of {name} computes with one set of weights at a time, {but}, or take the layer from `hypernn::nn`"
+        )
     }
 
     /// The same values, cut off from the hypernetwork: no gradient flows back, and nothing of the
@@ -588,6 +627,8 @@ struct GeneratedSource<'a> {
     sinks: &'a [Option<Sink>],
     kept: &'a [Tensor],
     buffers: std::slice::Iter<'a, Tensor>,
+    values: std::slice::Iter<'a, Tensor>,
+    made: std::slice::Iter<'a, Made>,
     sets: Option<usize>,
     buffer_sets: Option<usize>,
     train: bool,
@@ -601,6 +642,8 @@ impl<'a> GeneratedSource<'a> {
             sinks: &params.sinks,
             kept: &params.kept.params,
             buffers: params.kept.buffers.iter(),
+            values: params.kept.values.iter(),
+            made: params.plan.values.made.iter(),
             sets: params.sets,
             buffer_sets: params.kept.buffer_sets,
             train,
@@ -623,7 +666,7 @@ impl<'a> GeneratedSource<'a> {
     /// The adapter whose factors are generated from `down` on.
     fn adapter(&self, down: usize, scale: f64, dropout: f32) -> Adapter {
         let factor = |index: usize| served(self.generated, self.sinks, index);
-        Adapter { down: factor(down), up: factor(down + 1), scale, dropout }
+        Adapter { down: factor(down), up: factor(down + 1), scale, dropout, merged: Arc::default() }
     }
 
     /// A tensor that the hypernetwork keeps, in the dtype of those that it generates.
@@ -692,6 +735,14 @@ impl ParamSource for GeneratedSource<'_> {
             BufferDtype::Params if self.train && buffer.dtype() == internal(params) => Ok(buffer),
             BufferDtype::Params => buffer.to_dtype(params),
         }
+    }
+
+    fn fixed(&mut self, _name: &str, make: &mut dyn FnMut() -> Result<Tensor>) -> Result<Tensor> {
+        self.values.next().map_or_else(make, |tensor| Ok(tensor.clone()))
+    }
+
+    fn made(&mut self, make: &mut dyn FnMut() -> Made) -> Made {
+        self.made.next().map_or_else(make, Arc::clone)
     }
 
     /// Buffers start afresh where the hypernetwork keeps none.

@@ -9,7 +9,6 @@ use super::sets::variable;
 use super::{GeneratedParams, Kept, TargetPlan};
 use crate::check::ensure_same_device;
 use crate::ops::split::Watch;
-use crate::target::layout::Layout;
 
 impl<T> GeneratedParams<T> {
     /// The sets of all of these, one after the other, as copies: parameters that serve every row count
@@ -93,7 +92,7 @@ impl<T> GeneratedParams<T> {
             ("the second", other.device().location()),
             ("the first", self.device().location()),
         )?;
-        self.kept.ensure_same(&other.kept, self.layout())
+        self.kept.ensure_same(&other.kept, &self.plan)
     }
 }
 
@@ -118,14 +117,16 @@ impl<T> TargetPlan<T> {
 
 impl Kept {
     /// The same parameters that are not generated.
-    fn ensure_same(&self, other: &Self, layout: &Layout) -> Result<()> {
+    fn ensure_same<T>(&self, other: &Self, plan: &TargetPlan<T>) -> Result<()> {
         if self.params.len() != other.params.len() {
             bail!("one of them was made without the tensors that its network keeps");
         }
-        let pairs = self.params.iter().zip(&*other.params).zip(layout.kept());
-        for ((first, second), kept) in pairs {
+        let params = self.params.iter().zip(&*other.params);
+        let params = plan.layout.kept().iter().map(|kept| &kept.name).zip(params);
+        let values = plan.values.names.iter().zip(self.values.iter().zip(&*other.values));
+        for (name, (first, second)) in params.chain(values) {
             if !same(first, second)? {
-                bail!("they lie over other values of `{}`, which is not generated", kept.name);
+                bail!("they lie over other values of `{name}`, which is not generated");
             }
         }
         Ok(())

@@ -16,6 +16,7 @@ use super::core::Core;
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::target::layout::{Layout, first_difference, hex};
 use crate::target::role::Role;
+use crate::target::value::is_stored_name;
 
 const NETWORK: &str = "hypernn.network";
 pub(super) const TARGET: &str = "hypernn.target";
@@ -107,7 +108,8 @@ impl<T> Core<T> {
             found.metadata.get(PRETRAINED_HASH).map(String::as_str),
             self.pretrained_hash()?.as_deref(),
         )?;
-        let pairs = self.named_tensors().map(|(name, var)| {
+        let known = self.named_tensors().filter(|(name, _)| found.should_have(name));
+        let pairs = known.map(|(name, var)| {
             let value = found.tensor(name, var)?;
             if !var.is_variable() {
                 bail!("`{name}` is not a variable of this hypernetwork: build it from a VarMap to load into it");
@@ -184,7 +186,14 @@ impl Checkpoint {
         unknown.map_or(Ok(()), |name| bail!("tensor `{name}` is none of this hypernetwork's"))
     }
 
+    /// Whether it lacks a tensor where it has none of this name: version 0.1 did not write what a
+    /// target makes for itself.
+    fn should_have(&self, name: &str) -> bool {
+        self.tensors.contains_key(name) || !is_stored_name(name)
+    }
+
     pub(super) fn check_hash<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
+        let names = names.filter(|name| self.tensors.contains_key(*name));
         let tensors: Vec<_> =
             names.map(|name| (name.to_owned(), self.tensors[name].clone())).collect();
         let (expected, found) = (self.entry(TENSORS_HASH)?, hash(&tensors)?);

@@ -23,6 +23,7 @@ use crate::pretrained::Starts;
 use crate::target::layout::{KeptInfo, Layout};
 use crate::target::role::Role;
 use crate::target::source::BufferDtype;
+use crate::target::value::{Values, stored};
 
 /// The sizes of a hypernetwork, and its name for messages and files.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +115,7 @@ impl<'a, T> Building<'a, T> {
             params: kept(layout, starts, &vb.pp("target"))?,
             buffers: buffers(layout, starts, &vb.pp("buffers"))?,
             buffer_sets: None,
+            values: values(&core.plan.values, &vb.pp("buffers"))?,
             hashes: Arc::default(),
         };
         core.check_builder(&vb)?;
@@ -359,6 +361,11 @@ fn buffers(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<
         started(&vb, (&buffer.name, buffer.shape.dims(), buffer.init), start.as_ref())
     });
     buffers.collect()
+}
+
+/// What the target made for itself, as variables that are not trained.
+fn values(values: &Values, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
+    values.named().map(|(name, made)| stored(vb, name, made)).collect()
 }
 
 /// A variable that starts from a tensor where there is one, unless the builder has it already.

@@ -14,7 +14,7 @@ use super::checkpoint::{
 };
 use super::core::Core;
 use crate::generated::stack::same;
-use crate::generated::{GeneratedParams, Kept};
+use crate::generated::{GeneratedParams, Kept, TargetPlan};
 use crate::target::layout::{BufferInfo, Layout};
 use crate::target::role::Role;
 
@@ -85,15 +85,16 @@ impl<T> GeneratedParams<T> {
             (LAYOUT, self.layout().to_string()),
             (LAYOUT_HASH, self.layout().hash().to_owned()),
             (SETS, sets),
-            (KEPT, self.kept().lines(self.layout())?),
+            (KEPT, self.kept().lines(self.plan())?),
         ];
         Ok(entries.map(|(key, value)| (key.to_owned(), value)).into())
     }
 }
 
 impl Kept {
-    /// The name and hash of each parameter that is not generated.
-    fn lines(&self, layout: &Layout) -> Result<String> {
+    /// The name and hash of each tensor that is not generated.
+    fn lines<T>(&self, plan: &TargetPlan<T>) -> Result<String> {
+        let layout = &plan.layout;
         let mut frozen = self.frozen_hashes(layout)?.iter();
         let mut lines = String::new();
         for (info, tensor) in layout.kept().iter().zip(&*self.params) {
@@ -102,6 +103,9 @@ impl Kept {
                 _ => hash_of(tensor)?,
             };
             lines += &format!("{} {hash}\n", info.name);
+        }
+        for (name, tensor) in plan.values.names.iter().zip(&*self.values) {
+            lines += &format!("{name} {}\n", hash_of(tensor)?);
         }
         Ok(lines)
     }
@@ -134,7 +138,7 @@ impl<T> Core<T> {
     fn params_of(&self, found: &Checkpoint) -> Result<GeneratedParams<T>> {
         let (layout, sets) = (self.layout(), found.sets()?);
         found.check_layout(self.plan.name, layout)?;
-        found.check_kept(&self.kept.lines(layout)?)?;
+        found.check_kept(&self.kept.lines(&self.plan)?)?;
         let (_, device) = self.kind();
         let tensors = layout.params().iter().map(|param| {
             let shape = [sets.as_slice(), param.shape.dims()].concat();

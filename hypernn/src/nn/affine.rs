@@ -130,7 +130,11 @@ impl Affine {
 
     /// The weight as the layer's own method gives it to others, of this rank where it is shared.
     pub(super) fn shown_weight(&self, rank: usize) -> &Tensor {
-        sets::shown(self.weight(), rank)
+        let weight = match &self.adapter {
+            Some(adapter) => adapter.shown(self.weight()),
+            None => self.weight(),
+        };
+        sets::shown(weight, rank)
     }
 
     /// The bias as the layer's own method gives it to others.

@@ -85,7 +85,7 @@ macro_rules! layer {
                 &self.config
             }
 
-            /// The weight.
+            /// The weight, with what a low-rank adapter adds to it; computed when it is first asked for.
             pub fn weight(&self) -> &Tensor {
                 self.params.shown_weight($rank)
             }

@@ -111,7 +111,8 @@ impl Linear {
         Self { params: Affine::new(weight, bias) }
     }
 
-    /// The weight; with a low-rank [adapter](crate::target::adapter), that which is adapted.
+    /// The weight, with what a low-rank [adapter](crate::target::adapter) adds to it; computed when it is first
+    /// asked for.
     pub fn weight(&self) -> &Tensor {
         self.params.shown_weight(2)
     }

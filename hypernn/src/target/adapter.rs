@@ -79,6 +79,8 @@
 //! # }
 //! ```
 
+use std::sync::{Arc, OnceLock};
+
 use candle_core::{Result, Tensor};
 
 use super::source::Served;
@@ -165,12 +167,20 @@ pub struct Adapter {
     pub(crate) scale: f64,
     /// The part of the input that is dropped; 0 unless the target is built for training.
     pub(crate) dropout: f32,
+    /// The adapted weight, once a forward of the target's own asked for it.
+    pub(crate) merged: Arc<OnceLock<Tensor>>,
 }
 
 impl Adapter {
     /// The adapted weight, `[dims…]` or `[G, dims…]`.
     pub(crate) fn merge(&self, base: &Tensor) -> Result<Tensor> {
         low_rank(base, [&self.up.tracked()?, &self.down.tracked()?], self.scale)
+    }
+
+    /// The adapted weight for a forward of the target's own, computed when it is first asked for.
+    pub(crate) fn shown(&self, base: &Tensor) -> &Tensor {
+        // Base and factors fit together: the layout made them so.
+        self.merged.get_or_init(|| self.merge(base).unwrap_or_else(|_| base.clone()))
     }
 
     /// The number of sets, 1 where it is shared.

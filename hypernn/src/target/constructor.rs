@@ -189,6 +189,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::lent::{Lent, lend};
 use super::source::{BufferDtype, ParamKind, ParamSource, ParamSpec};
+use super::value::is_stored_name;
 use crate::pretrained::{Pretrained, missing, unlike};
 
 /// What a constructor asks its builder for, in order, each name once, and what it was told.
@@ -298,6 +299,11 @@ impl Request {
     }
 }
 
+/// What is served as it is: integers, tensors without values, and those that a model made for itself.
+fn is_constant(name: &str, tensor: &Tensor) -> bool {
+    !tensor.dtype().is_float() || tensor.elem_count() == 0 || is_stored_name(name)
+}
+
 /// Running statistics, by the names that `candle_nn::batch_norm` asks for.
 fn is_buffer(name: &str) -> bool {
     matches!(name.rsplit('.').next(), Some("running_mean" | "running_var"))
@@ -397,7 +403,7 @@ impl Log {
 
     fn note(&mut self, request: Request, answer: Result<Tensor>) -> Result<Tensor> {
         match &answer {
-            Ok(tensor) if !tensor.dtype().is_float() || tensor.elem_count() == 0 => {
+            Ok(tensor) if is_constant(&request.name, tensor) => {
                 self.answers.constants.insert(request.name, tensor.detach());
             }
             Ok(_) if self.shape_of(&request.name).is_none() => self.asked.push(request),
@@ -456,6 +462,11 @@ impl SimpleBackend for Recorder {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
+        if is_stored_name(name)
+            && !self.network.with(|network| network.is_some_and(|n| n.has(name)))
+        {
+            bail!("`{name}` is made by the model itself");
+        }
         let other = (dtype != self.dtype).then_some(dtype);
         let request = Request { name: name.to_owned(), shape, init, dtype: other };
         let found = self.network.with(|network| {

@@ -53,7 +53,8 @@ pub trait HyperLayer<S>: Parameters + Sized {
 
     /// Whether the layer computes with several sets of weights at once, `[G, …]`, each for its own
     /// run of rows, as those of [`nn`](crate::nn) do. A target with a layer that does not is applied
-    /// to one set after the other.
+    /// to one set after the other, and its results are right by themselves; so say `true` only for a layer
+    /// whose computation takes the sets in front into account.
     const TAKES_SETS: bool = false;
 
     /// Builds the layer, asking `source` for its parameters in flat order.
@@ -142,7 +143,7 @@ where
         .collect()
 }
 
-fn into_array<T, const N: usize>(layers: Vec<T>) -> Result<[T; N]> {
+pub(super) fn into_array<T, const N: usize>(layers: Vec<T>) -> Result<[T; N]> {
     let found = layers.len();
     <[T; N]>::try_from(layers).or_else(|_| {
         candle_core::bail!("an array of {N} layers can't hold {found}: write `[layer; {N}]`")

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::adapter::{Adapter, AdapterSize};
 use super::role::{Role, Roles};
 use super::source::{BufferDtype, ParamKind, ParamSource, ParamSpec, Served};
+use super::value::{Made, Values, stored_name};
 use crate::check::{MOST_VALUES, sum, too_many};
 
 /// One parameter of a target.
@@ -121,17 +122,18 @@ fn serialize_dims<S: serde::Serializer>(
 }
 
 impl Layout {
-    /// Records what `build` asks for.
+    /// Records what `build` asks for, and what was made for fields without parameters.
     ///
     /// # Errors
     /// Whatever `build` returns, two parameters of the same name, or a role of no or of unlike tensors.
     pub(crate) fn record(
         roles: Roles,
         build: impl FnOnce(&mut dyn ParamSource) -> Result<()>,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Values)> {
         let mut recorder = Recorder { roles, ..Default::default() };
         build(&mut recorder)?;
-        recorder.finish()
+        let values = std::mem::take(&mut recorder.values);
+        Ok((recorder.finish(&values)?, values))
     }
 
     /// The same, of a target whose constructor looked for these names in vain.
@@ -311,6 +313,7 @@ struct Recorder {
     shared: HashMap<usize, usize>,
     num_params: usize,
     one_set_layer: Option<String>,
+    values: Values,
 }
 
 impl Recorder {
@@ -356,10 +359,11 @@ impl Recorder {
         zeros(spec.dims)
     }
 
-    fn finish(self) -> Result<Layout> {
+    fn finish(self, values: &Values) -> Result<Layout> {
         self.roles.finish()?;
         let mut names: Vec<_> = self.places.iter().map(|(name, _)| name.as_str()).collect();
         names.extend(self.buffers.iter().map(|buffer| buffer.name.as_str()));
+        names.extend(values.names.iter().map(String::as_str));
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             candle_core::bail!("two tensors of the target are named `{}`", pair[0]);
@@ -482,6 +486,29 @@ impl ParamSource for Recorder {
         check_spec(&format!("buffer `{name}`"), spec)?;
         self.buffers.push(BufferInfo { name, shape, init: spec.init, dtype });
         zeros(spec.dims)
+    }
+
+    fn fixed(&mut self, name: &str, make: &mut dyn FnMut() -> Result<Tensor>) -> Result<Tensor> {
+        let (name, tensor) = (self.name(&stored_name(name)), make()?.detach());
+        self.values.names.push(name);
+        self.values.tensors.push(tensor.clone());
+        Ok(tensor)
+    }
+
+    fn made(&mut self, make: &mut dyn FnMut() -> Made) -> Made {
+        let made = make();
+        self.values.made.push(made.clone());
+        made
+    }
+
+    /// A tensor that is not generated is the same in all sets.
+    fn bare(&mut self, spec: &ParamSpec<'_>, takes_sets: bool) -> Result<Tensor> {
+        let tensor = self.param(spec)?;
+        let kept = matches!(self.places.last(), Some((_, Place::Kept(_))));
+        if !takes_sets && !kept {
+            self.takes_one_set();
+        }
+        Ok(tensor)
     }
 
     fn takes_one_set(&mut self) {

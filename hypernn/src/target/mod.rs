@@ -8,9 +8,11 @@ pub mod layout;
 mod lent;
 pub(crate) mod name;
 mod nothing;
+pub(crate) mod recorded;
 pub mod role;
 pub mod source;
 pub mod tensor;
+pub mod value;
 
 use std::marker::PhantomData;
 
@@ -21,7 +23,6 @@ use crate::generated::GeneratedParams;
 pub use forward::{ForwardTarget, ForwardTargetT};
 use layer::Parameters;
 use layout::Layout;
-use role::Roles;
 use source::{ParamSource, VarBuilderSource};
 
 /// A network whose weights can be generated. Derive it: `#[derive(HyperTarget)]`.
@@ -42,11 +43,25 @@ pub trait HyperTarget: Parameters + Sized {
     /// The type's name, for messages and files.
     const NAME: &'static str;
 
+    /// Whether each layer tells for itself how many sets it takes, as the derive's do. A target by hand
+    /// that builds its layers without them is applied to one set after the other, unless it says that all
+    /// of them take several, as [`HyperLayer::TAKES_SETS`](crate::HyperLayer::TAKES_SETS) does.
+    const TAKES_SETS: bool = false;
+
     /// Builds the network, asking `source` for its parameters in flat order.
     ///
     /// # Errors
     /// An invalid size, or whatever the source returns.
     fn build(config: &Self::Config, source: &mut dyn ParamSource) -> Result<Self>;
+
+    /// As [`build`](Self::build), and says where the target takes one set of weights at a time.
+    #[doc(hidden)]
+    fn build_by_sets(config: &Self::Config, source: &mut dyn ParamSource) -> Result<Self> {
+        if !Self::TAKES_SETS {
+            source.takes_one_set();
+        }
+        Self::build(config, source)
+    }
 
     /// The network with variables of its own, named by field: an ordinary candle model.
     ///
@@ -83,10 +98,7 @@ pub trait HyperTarget: Parameters + Sized {
     /// # Errors
     /// An invalid size, or two tensors of one name.
     fn layout_with(config: &Self::Config) -> Result<Layout> {
-        let layout =
-            Layout::record(Roles::default(), |source| Self::build(config, source).map(drop))?;
-        layout.ensure_parameters(Self::NAME)?;
-        Ok(layout)
+        Ok(recorded::recorded::<Self>(config)?.0.clone())
     }
 
     /// The network over a flat vector `[P]`, or over `G` sets `[G, P]`; gradients flow into it.
@@ -125,7 +137,7 @@ pub trait HyperTarget: Parameters + Sized {
     /// # Errors
     /// A layer does not give access to its tensors, or they differ in dtype or device.
     fn pack_with(&self, config: &Self::Config) -> Result<Tensor> {
-        crate::generated::pack(self, &Self::layout_with(config)?)
+        crate::generated::pack(self, &recorded::recorded::<Self>(config)?.0)
     }
 
     /// `unpack(flat)?.forward(xs)`.
@@ -182,6 +194,8 @@ impl<T: HyperTarget> HyperTarget for Box<T> {
     type Config = T::Config;
 
     const NAME: &'static str = T::NAME;
+
+    const TAKES_SETS: bool = T::TAKES_SETS;
 
     fn build(config: &Self::Config, source: &mut dyn ParamSource) -> Result<Self> {
         T::build(config, source).map(Self::new)

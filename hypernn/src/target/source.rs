@@ -5,6 +5,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::adapter::Adapter;
 use super::role::Role;
+use super::value::{Made, stored, stored_name};
 use crate::check::ensure_floating;
 use crate::memory::ensure_room;
 use crate::ops::split::Sink;
@@ -165,6 +166,29 @@ pub trait ParamSource {
 
     /// The layer at this path computes with one set of weights at a time.
     fn takes_one_set(&mut self) {}
+
+    /// A tensor of the layer that is neither generated nor trained, such as random features or a table
+    /// that is computed once: made once for each network, and kept in its checkpoints. Its name is below
+    /// the layer's own path; see [`value`](super::value).
+    ///
+    /// # Errors
+    /// Those of `make`, or the source has it with another shape.
+    fn fixed(&mut self, _name: &str, make: &mut dyn FnMut() -> Result<Tensor>) -> Result<Tensor> {
+        make()
+    }
+
+    /// The value of a field without parameters, made once for each network.
+    #[doc(hidden)]
+    fn made(&mut self, make: &mut dyn FnMut() -> Made) -> Made {
+        make()
+    }
+
+    /// As [`param`](Self::param), for a bare tensor: whether the forward takes those of several sets, only
+    /// the target knows.
+    #[doc(hidden)]
+    fn bare(&mut self, spec: &ParamSpec<'_>, _takes_sets: bool) -> Result<Tensor> {
+        self.param(spec)
+    }
 }
 
 /// Builds what lies below one path component.
@@ -240,6 +264,10 @@ impl ParamSource for VarBuilderSource<'_> {
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
         self.get(spec)
     }
+
+    fn fixed(&mut self, name: &str, make: &mut dyn FnMut() -> Result<Tensor>) -> Result<Tensor> {
+        stored(self.here(), &stored_name(name), &make()?)
+    }
 }
 
 /// Serves one named tensor of another layer, and everything else from the source below.
@@ -312,5 +340,17 @@ impl ParamSource for TiedSource<'_> {
 
     fn takes_one_set(&mut self) {
         self.source.takes_one_set();
+    }
+
+    fn fixed(&mut self, name: &str, make: &mut dyn FnMut() -> Result<Tensor>) -> Result<Tensor> {
+        self.source.fixed(name, make)
+    }
+
+    fn made(&mut self, make: &mut dyn FnMut() -> Made) -> Made {
+        self.source.made(make)
+    }
+
+    fn bare(&mut self, spec: &ParamSpec<'_>, takes_sets: bool) -> Result<Tensor> {
+        self.source.bare(spec, takes_sets)
     }
 }
