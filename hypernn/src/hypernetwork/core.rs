@@ -31,8 +31,7 @@ pub struct Declared {
 
 pub(super) struct Core<T> {
     pub(super) name: &'static str,
-    /// What was written after `embedding:`, `generator:` and `mode:`.
-    parts: [String; 3],
+    pub(super) parts: Parts,
     chunks: ChunkPlan,
     pub(super) scheme: InitScheme,
     scales: Scales,
@@ -40,6 +39,15 @@ pub(super) struct Core<T> {
     pub(super) kept: Kept,
     /// Variables and what else a checkpoint holds, in the order of construction.
     vars: Vec<(String, Tensor)>,
+}
+
+/// What was written after `embedding:`, `generator:` and `mode:`.
+pub(super) struct Parts {
+    pub(super) embedding: String,
+    /// The embedding as checkpoints name it.
+    pub(super) embedding_in_files: String,
+    pub(super) generator: String,
+    pub(super) mode: &'static str,
 }
 
 /// A core whose variables are still being taken.
@@ -53,7 +61,7 @@ impl<'a, T> Building<'a, T> {
     pub(super) fn new(
         plan: TargetPlan<T>,
         declared: &Declared,
-        parts: [String; 3],
+        parts: Parts,
         vb: VarBuilder<'a>,
     ) -> Result<Self> {
         ensure(declared.shape.check())?;
@@ -190,7 +198,7 @@ impl<T> Core<T> {
         let kept = self.kept_counts();
         let target =
             format!("{} ({target_params} parameters in {tensors} tensors{kept})", self.plan.name);
-        let [embedding, generator, mode] = &self.parts;
+        let Parts { embedding, generator, mode, .. } = &self.parts;
         let (rows, chunk) = (self.chunks.rows(), self.chunks.chunk());
         let surplus = self.chunks.surplus();
         f.debug_struct(self.name)

@@ -9,7 +9,6 @@ mod static_network;
 mod vars;
 
 pub use self::audit::{Audit, Gradient};
-pub(crate) use self::checkpoint::write_tensors;
 pub use self::core::Declared;
 pub use dynamic_network::{DynamicAux, DynamicHyperNetwork};
 pub use static_network::{Aux, StaticHyperNetwork};

@@ -6,7 +6,7 @@ use candle_core::{DType, Module, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::audit::Audit;
-use super::core::{Building, Core, Declared};
+use super::core::{Building, Core, Declared, Parts};
 use crate::embedding::{Embedding, EmbeddingSpec};
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{GeneratorSpec, WeightGenerator};
@@ -44,7 +44,12 @@ impl<T> StaticHyperNetwork<T> {
         (embedding, generator): (&dyn EmbeddingSpec, &dyn GeneratorSpec),
         vb: VarBuilder<'_>,
     ) -> Result<Self> {
-        let parts = [embedding.to_string(), generator.to_string(), "static".to_owned()];
+        let parts = Parts {
+            embedding: embedding.to_string(),
+            embedding_in_files: embedding.to_string(),
+            generator: generator.to_string(),
+            mode: "static",
+        };
         let building = Building::new(plan, declared, parts, vb)?;
         let Declared { shape, scheme, .. } = *declared;
         let embedding = embedding.build(scheme, building.part("embedding"))?;

@@ -103,6 +103,9 @@ pub struct Layout {
     num_params: usize,
     hash: String,
     one_set_layer: Option<String>,
+    /// The path of each layer that says what else it computes with, and that.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    layers: Vec<(String, String)>,
 }
 
 /// A shape as the list of its dimensions.
@@ -204,6 +207,12 @@ impl Layout {
         self.one_set_layer.as_deref()
     }
 
+    /// What layers compute with beside their tensors, such as a stride, by path; those that say so. See
+    /// [`describe`](ParamSource::describe).
+    pub fn layers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.layers.iter().map(|(path, layer)| (path.as_str(), layer.as_str()))
+    }
+
     /// The parameter that holds the flat vector's value number `index`, if there is one.
     pub fn param_at(&self, index: usize) -> Option<&ParamInfo> {
         let after = self.params.partition_point(|param| param.offset <= index);
@@ -256,6 +265,7 @@ struct Recorder {
     shared: HashMap<usize, usize>,
     num_params: usize,
     one_set_layer: Option<String>,
+    layers: Vec<(String, String)>,
 }
 
 impl Recorder {
@@ -301,16 +311,17 @@ impl Recorder {
     }
 
     fn finish(self) -> Result<Layout> {
-        self.roles.finish()?;
         let mut names: Vec<_> = self.places.iter().map(|(name, _)| name.as_str()).collect();
+        self.roles.finish(&names)?;
         names.extend(self.buffers.iter().map(|buffer| buffer.name.as_str()));
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             candle_core::bail!("two tensors of the target are named `{}`", pair[0]);
         }
-        let Self { params, kept, buffers, places, num_params, one_set_layer, .. } = self;
+        let Self { params, kept, buffers, places, num_params, one_set_layer, layers, .. } = self;
         let hash = String::new();
-        let mut layout = Layout { params, kept, buffers, places, num_params, hash, one_set_layer };
+        let mut layout =
+            Layout { params, kept, buffers, places, num_params, hash, one_set_layer, layers };
         layout.hash = hash_of(&layout);
         Ok(layout)
     }
@@ -416,6 +427,10 @@ impl ParamSource for Recorder {
         if self.one_set_layer.is_none() {
             self.one_set_layer = Some(self.name(""));
         }
+    }
+
+    fn describe(&mut self, layer: &dyn std::fmt::Display) {
+        self.layers.push((self.name(""), layer.to_string()));
     }
 }
 

@@ -141,6 +141,11 @@ pub trait ParamSource {
 
     /// The layer at this path computes with one set of weights at a time.
     fn takes_one_set(&mut self) {}
+
+    /// What else the layer at this path computes with: its kind and its settings, such as a stride, as
+    /// one line. A checkpoint holds it, and is refused where a layer has other settings than the file
+    /// says. A layer that says nothing is not compared; only the layout looks at it.
+    fn describe(&mut self, _layer: &dyn std::fmt::Display) {}
 }
 
 /// Builds what lies below one path component.
@@ -267,5 +272,9 @@ impl ParamSource for TiedSource<'_> {
 
     fn takes_one_set(&mut self) {
         self.source.takes_one_set();
+    }
+
+    fn describe(&mut self, layer: &dyn std::fmt::Display) {
+        self.source.describe(layer);
     }
 }
