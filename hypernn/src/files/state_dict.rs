@@ -62,6 +62,16 @@ const KINDS: [(&str, &str); 6] = [
     ("_rebuild_wrapper_subclass", "a tensor of a class of its own"),
 ];
 
+/// Functions whose arguments are known.
+const KNOWN: [&str; 6] = [
+    "_rebuild_tensor",
+    "_rebuild_tensor_v2",
+    "_rebuild_tensor_v3",
+    "_rebuild_parameter",
+    "_rebuild_parameter_with_state",
+    "_rebuild_from_type_v2",
+];
+
 /// The tensors of a `state_dict`.
 #[derive(Default)]
 pub(super) struct StateDict {
@@ -223,7 +233,7 @@ fn described(pickle: &Pickle<'_>, function: &str, args: &[Value]) -> Result<Desc
         ("_rebuild_tensor_v2" | "_rebuild_tensor", [storage, offset, dims, strides, ..]) => {
             (*storage, *offset, *dims, *strides)
         }
-        ("_rebuild_tensor_v2" | "_rebuild_tensor" | "_rebuild_tensor_v3", _) => {
+        _ if KNOWN.contains(&function) => {
             bail!("`{function}` has {} arguments, which are too few", args.len())
         }
         _ => {
