@@ -130,3 +130,68 @@ fn crc32(bytes: &[u8]) -> u32 {
     let byte = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc));
     !bytes.iter().fold(!0, byte)
 }
+
+/// The entries of a zip archive that are stored as they are, without the directory they are in.
+pub fn entries(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let number = |at: usize, width: usize| {
+        bytes[at..at + width].iter().rev().fold(0, |n, byte| n << 8 | usize::from(*byte))
+    };
+    let heads = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(b"PK\x01\x02"));
+    let entry = |head: usize| {
+        let name = &bytes[head + 46..][..number(head + 28, 2)];
+        let name = String::from_utf8_lossy(name).into_owned();
+        let (local, size) = (number(head + 42, 4), number(head + 20, 4));
+        let start = local + 30 + number(local + 26, 2) + number(local + 28, 2);
+        let name = name.split_once('/').map_or(name.clone(), |(_, name)| name.to_owned());
+        (name, bytes[start..start + size].to_vec())
+    };
+    heads.map(entry).collect()
+}
+
+/// Numbers from a seed, for changes to files.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// From this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03)
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % end.max(1)
+    }
+
+    /// The same bytes with one to four changes.
+    pub fn change(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        for _ in 0..=self.below(4) {
+            self.change_once(&mut bytes);
+        }
+        bytes
+    }
+
+    /// A byte changed, extreme numbers, a part cut out, put in twice or moved; or an instruction put in.
+    fn change_once(&mut self, bytes: &mut Vec<u8>) {
+        const CODES: &[u8] =
+            b"(.012)]}RQbtu\x85\x86\x87\x88\x81\x93\x94N\x8a\x8b\x8c\x8dXqrhjcKJMGase";
+        let at = self.below(bytes.len());
+        let end = (at + 1 + self.below(24)).min(bytes.len());
+        match self.below(7) {
+            _ if bytes.is_empty() => bytes.push(self.below(256) as u8),
+            0 | 1 => bytes[at] = self.below(256) as u8,
+            2 => bytes[at..end].fill([0, 0xff, 0x7f, 0x80][self.below(4)]),
+            3 => drop(bytes.drain(at..end)),
+            4 => {
+                let (part, to) = (bytes[at..end].to_vec(), self.below(bytes.len()));
+                bytes.splice(to..to, part);
+            }
+            5 => bytes.insert(at, CODES[self.below(CODES.len())]),
+            _ => bytes[at] = CODES[self.below(CODES.len())],
+        }
+    }
+}

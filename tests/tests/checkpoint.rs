@@ -439,7 +439,7 @@ hypernetwork! {
 #[test]
 fn layers_of_other_settings() -> Result<()> {
     let (_dir, path) = place();
-    let new = |settings: &Settings| HyperConfigured::new(variables(1, DType::F32).1, settings);
+    let new = |settings: &Settings| HyperConfigured::new(settings, variables(1, DType::F32).1);
     let default = Settings::default();
     new(&default)?.save(&path)?;
     new(&default)?.load(&path)?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Result, Tensor};
 use hypernn::nn::{BatchNorm, Linear};
 use hypernn::{HyperTarget, Pretrained, hypernetwork};
-use hypernn_tests::files::{Pickle, archive, patched};
+use hypernn_tests::files::{Pickle, Random, archive, patched};
 use hypernn_tests::{message, values, variables};
 use tempfile::TempDir;
 
@@ -673,4 +673,62 @@ fn candles_reader_agrees() -> Result<()> {
     }
     assert!(count > 30, "{count}");
     Ok(())
+}
+
+/// PyTorch's and our files with changes: each is read or refused, in bounded time and memory. More of
+/// them where `HYPERNN_FUZZ` says how many.
+#[test]
+fn changed_files() -> Result<()> {
+    let count = std::env::var("HYPERNN_FUZZ").ok().and_then(|count| count.parse().ok());
+    let count: u64 = count.unwrap_or(400);
+    let (_dir, path) = place("net.pt");
+    let names =
+        ["m_kinds.pt", "m_kinds_protocol_5.pt", "m_training.pt", "m_script.pt", "m_whole.pt"];
+    let archives =
+        names.map(|name| hypernn_tests::files::entries(&std::fs::read(golden(name)).unwrap()));
+    let plain = ["m_kinds.pt", "m_kinds_legacy.pt", "m_kinds.safetensors", "n_static.safetensors"];
+    let plain = plain.map(|name| std::fs::read(golden(name)).unwrap());
+    let hyper = HyperNet::new(variables(1, DType::F32).1)?;
+    let (mut read, mut refused) = (0, 0);
+    for seed in 0..count {
+        let mut random = Random::new(seed);
+        let bytes = if seed % 2 == 0 {
+            let index = random.below(archives.len());
+            changed_archive(&archives[index], &mut random)
+        } else {
+            let index = random.below(plain.len());
+            random.change(&plain[index])
+        };
+        std::fs::write(&path, &bytes)?;
+        let start = std::time::Instant::now();
+        match Pretrained::open(&path) {
+            Ok(_) => read += 1,
+            Err(err) => {
+                refused += 1;
+                assert!(err.to_string().starts_with("can't read "), "{seed}: {err}");
+            }
+        }
+        assert!(hyper.load(&path).is_err(), "{seed}");
+        assert!(start.elapsed().as_secs() < 10, "{seed}");
+    }
+    assert!(read > count / 20 && refused > count / 4, "{read} read, {refused} refused");
+    assert!(peak_memory() < 2 << 30, "{} bytes", peak_memory());
+    Ok(())
+}
+
+/// An archive whose pickle is changed, with a checksum that fits.
+fn changed_archive(entries: &[(String, Vec<u8>)], random: &mut Random) -> Vec<u8> {
+    let changed = entries.iter().map(|(name, bytes)| {
+        let is_pickle = name == "data.pkl";
+        (name.as_str(), if is_pickle { random.change(bytes) } else { bytes.clone() })
+    });
+    archive(&changed.collect::<Vec<_>>())
+}
+
+/// The most memory that this process had, in bytes, where the system says.
+fn peak_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<usize>().ok());
+    kilobytes.unwrap_or(0) * 1024
 }
