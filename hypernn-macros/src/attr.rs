@@ -1,9 +1,11 @@
 //! What all attributes share.
 
-use proc_macro2::TokenTree;
+use proc_macro2::{TokenStream, TokenTree};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
-use syn::{Attribute, Ident, Path, Result, Token};
+use syn::spanned::Spanned;
+use syn::{Attribute, Ident, Meta, MetaList, Path, Result, Token};
 
 use crate::report::Report;
 
@@ -36,6 +38,51 @@ fn separated<T>(input: ParseStream<'_>, item: fn(ParseStream<'_>) -> Result<T>) 
         input.parse::<Token![,]>()?;
     }
     Ok(items)
+}
+
+/// What an attribute of a declaration means for each item that is emitted for it: `#[cfg]` holds for all
+/// of them, and so does what the user allows, for they repeat the user's own names and expressions.
+pub(crate) fn passed_on(attrs: &[Attribute]) -> TokenStream {
+    let metas = attrs.iter().filter_map(|attr| passed_on_meta(&attr.meta));
+    metas.map(|meta| quote!(#[#meta])).collect()
+}
+
+fn passed_on_meta(meta: &Meta) -> Option<TokenStream> {
+    let path = meta.path();
+    if path.is_ident("cfg") || path.is_ident("allow") {
+        return Some(meta.to_token_stream());
+    }
+    let Meta::List(MetaList { tokens, .. }) = meta else { return None };
+    if path.is_ident("expect") {
+        // What is expected of the declaration need not be there in each of the items.
+        return Some(quote_spanned!(path.span()=> allow(#tokens)));
+    }
+    let (condition, metas) = conditional(meta)?;
+    let metas: Vec<_> = metas.iter().filter_map(passed_on_meta).collect();
+    (!metas.is_empty()).then(|| quote!(cfg_attr(#condition, #(#metas),*)))
+}
+
+/// The condition of a `cfg_attr`, and its attributes.
+pub(crate) fn conditional(meta: &Meta) -> Option<(TokenStream, Vec<Meta>)> {
+    let Meta::List(MetaList { path, tokens, .. }) = meta else { return None };
+    if !path.is_ident("cfg_attr") {
+        return None;
+    }
+    let mut parts = commas(tokens.clone()).into_iter();
+    let condition = parts.next()?;
+    Some((condition, parts.filter_map(|part| syn::parse2(part).ok()).collect()))
+}
+
+/// What stands between the commas.
+fn commas(tokens: TokenStream) -> Vec<TokenStream> {
+    let mut parts = vec![TokenStream::new()];
+    for tree in tokens {
+        match &tree {
+            TokenTree::Punct(punct) if punct.as_char() == ',' => parts.push(TokenStream::new()),
+            _ => parts.last_mut().into_iter().for_each(|part| part.extend([tree.clone()])),
+        }
+    }
+    parts
 }
 
 /// The path of a crate or module, as it can stand in `use`.
@@ -119,6 +166,25 @@ mod tests {
         assert_eq!(distance("tei", "tie"), 1);
         assert_eq!(distance("config", "confg"), 1);
         assert_eq!(distance("", "name"), 4);
+    }
+
+    #[test]
+    fn what_holds_for_all_items_is_passed_on() {
+        let on = |attrs: &[Attribute]| passed_on(attrs).to_string();
+        let attrs = [
+            syn::parse_quote!(#[doc = "text"]),
+            syn::parse_quote!(#[cfg(feature = "a")]),
+            syn::parse_quote!(#[expect(deprecated, reason = "old")]),
+            syn::parse_quote!(#[cfg_attr(all(unix, a = "b"), must_use, allow(x), cfg_attr(b, cfg(c)))]),
+            syn::parse_quote!(#[cfg_attr(unix, must_use)]),
+            syn::parse_quote!(#[forbid(y)]),
+        ];
+        let expected = quote! {
+            #[cfg(feature = "a")]
+            #[allow(deprecated, reason = "old")]
+            #[cfg_attr(all(unix, a = "b"), allow(x), cfg_attr(b, cfg(c)))]
+        };
+        assert_eq!(on(&attrs), expected.to_string());
     }
 
     #[test]

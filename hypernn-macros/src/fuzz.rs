@@ -45,12 +45,30 @@ const TARGETS: &[&str] = &[
         #[hyper(value = Dropout::new(0.5))] Dropout,
         #[hyper([target; 2])] [Block; 2],
     );"#,
+    r#"/// Docs.
+    #[deprecated(note = "old")]
+    #[cfg_attr(test, allow(deprecated), cfg(test))]
+    #[hyper(sequential = [r#in, r#relu, r#loop, crate::r#mod::r#try(1), r#match], input = (1, r#N))]
+    #[hyper(forward(fn r#try(&self, r#xs: &Tensor) -> r#struct::Result))]
+    pub(in self::r#mod) struct r#type<'r#a, r#T: 'r#a + r#mod::r#trait<'r#a>, const r#N: usize> where r#T: Clone {
+        /// Docs.
+        #[allow(dead_code)]
+        #[hyper(r#linear(Self::WIDTH, r#N))]
+        r#in: Linear,
+        #[expect(unused)]
+        #[hyper([linear_no_bias(8, Self::OUT), r#linear(1, 2)], role = r#train)]
+        r#loop: Vec<Linear>,
+        #[hyper(linear(2, 3), tie(r#weight = r#in.r#weight))]
+        r#match: Linear,
+        #[hyper(value = PhantomData::<&'r#a Self>)]
+        r#kind: PhantomData<&'r#a r#T>,
+    }"#,
     "enum Net { A(#[hyper(linear(1, 2))] Linear), B { x: u8 } }",
 ];
 
 const HYPERNETWORKS: &[&str] = &[
     "/// Docs.
-    #[derive(Clone)]
+    #[derive(Own, Debug)]
     pub(in crate::a) struct HyperNet for crate::Net<'static, 3> {
         embedding: table(64, 8),
         generator: Rows::<3, 4>::new(&[32, 16]),
@@ -60,7 +78,38 @@ const HYPERNETWORKS: &[&str] = &[
         crate: ::renamed,
     }",
     "struct H for Net { embedding: Rows { n: 3, ..ROWS }, generator: linear, mode: static }",
+    "#[cfg(any())]
+    #[must_use]
+    pub struct r#type for r#mod::r#struct<'r#a, r#T, { r#N }> {
+        /// Docs.
+        embedding: table(Self::ROWS, 8),
+        #[allow(dead_code)]
+        generator: linear,
+        mode: dynamic,
+    }
+    #[deprecated]
+    #[cfg_attr(test, derive(Debug, Own), allow(unused))]
+    struct r#match for (A, &'static [B; 3]) {
+        #[cfg(test)]
+        embedding: table(1, 2),
+        #[cfg_attr(test, cfg(not(test)))]
+        embedding: table(2, 2),
+        target: by constructor,
+        generator: heads,
+        mode: static,
+    }",
 ];
+
+/// What `hypernetwork!` gives the derive that it sends some declarations through.
+const DEFERRED: &[&str] = &["#[hyper(declaration { /// Docs.
+        pub struct r#type for r#mod::Net })]
+    struct Carrier(
+        #[hyper(embedding: table(1, 2))] (),
+        /// Docs.
+        #[hyper(generator: linear)] (),
+        #[allow(dead_code)]
+        #[hyper(mode: static)] (),
+    );"];
 
 const SOUP: &[&str] = &[
     "hyper",
@@ -98,6 +147,22 @@ const SOUP: &[&str] = &[
     "generator",
     "init",
     "r#type",
+    "r#try",
+    "r#weight",
+    "'r#a",
+    "Self::X",
+    "self::r#mod::X",
+    "PhantomData<r#T>",
+    "r#type { x: 1 }",
+    "/// Docs.
+",
+    "#[cfg(any())]",
+    "#[cfg_attr(test, cfg(test), allow(dead_code))]",
+    "#[allow(dead_code)]",
+    "#[deprecated]",
+    "#[derive(Debug, Clone)]",
+    "#[derive()]",
+    "#[cfg_attr()]",
     "_",
     "union",
     "dyn",
@@ -297,6 +362,11 @@ proptest! {
     }
 
     #[test]
+    fn a_changed_declaration_in_the_derive(input in mutated(DEFERRED)) {
+        is_a_file(crate::hypernetwork::derive(input));
+    }
+
+    #[test]
     fn soup_for_both(input in soup()) {
         is_a_file(crate::target::derive(input.clone()));
         is_a_file(crate::hypernetwork::hypernetwork(input));
@@ -315,9 +385,10 @@ proptest! {
 
 #[test]
 fn the_bases_are_accepted() {
-    let derived = TARGETS[..4].iter().map(|text| crate::target::derive(tokens(text)));
+    let derived = TARGETS[..5].iter().map(|text| crate::target::derive(tokens(text)));
     let declared = HYPERNETWORKS.iter().map(|text| crate::hypernetwork::hypernetwork(tokens(text)));
-    for emitted in derived.chain(declared) {
+    let deferred = DEFERRED.iter().map(|text| crate::hypernetwork::derive(tokens(text)));
+    for emitted in derived.chain(declared).chain(deferred) {
         let text = emitted.to_string();
         assert!(!text.contains("compile_error"), "{text}");
     }

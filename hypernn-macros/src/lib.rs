@@ -84,3 +84,10 @@ pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
 pub fn hypernetwork(input: TokenStream) -> TokenStream {
     hypernetwork::hypernetwork(input.into()).into()
 }
+
+/// Through which `hypernetwork!` sends declarations with conditions; not for use by hand.
+#[doc(hidden)]
+#[proc_macro_derive(Declaration, attributes(hyper))]
+pub fn derive_declaration(input: TokenStream) -> TokenStream {
+    hypernetwork::derive(input.into()).into()
+}

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use proc_macro2::TokenStream;
-use quote::ToTokens;
+use quote::{ToTokens, quote};
 
 /// The errors found so far.
 #[derive(Default)]
@@ -22,10 +22,11 @@ impl Report {
         result.map_err(|error| self.errors.push(error)).ok()
     }
 
-    /// A `compile_error!` for each error, if there are any.
-    pub(crate) fn into_compile_errors(self) -> Option<TokenStream> {
-        let errors = self.errors.iter().map(syn::Error::to_compile_error);
-        (!self.errors.is_empty()).then(|| errors.collect())
+    /// A `compile_error!` for each error, if there are any, under the declaration's conditions.
+    pub(crate) fn into_compile_errors(self, conditions: &TokenStream) -> Option<TokenStream> {
+        let errors = self.errors.iter().flat_map(syn::Error::clone);
+        let errors = errors.map(|error| error.into_compile_error());
+        (!self.errors.is_empty()).then(|| errors.map(|error| quote!(#conditions #error)).collect())
     }
 
     /// The messages, for tests.

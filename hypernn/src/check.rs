@@ -100,6 +100,74 @@ pub const fn zero(layer: &str, size: &str, value: usize) -> Option<Problem> {
     Some(Problem::new(layer).text(": ").text(size).text(" is 0, expected at least 1"))
 }
 
+/// The most values that a tensor can have: as many `f64` fill the largest allocation there is.
+pub const MOST_VALUES: usize = isize::MAX as usize / 8;
+
+/// What counts of more than [`MOST_VALUES`] are cut to; sums of several still fit a `usize`.
+const TOO_MANY: usize = MOST_VALUES + 1;
+
+/// The number of values of a tensor with these dimensions, cut where it is more than [`MOST_VALUES`].
+///
+/// Sizes known only at run time then need no other arithmetic than sizes that are constants; a spec's
+/// `check` finds what was cut by [`too_many`].
+///
+/// ```
+/// use hypernn::check::{MOST_VALUES, product, sum};
+///
+/// assert_eq!(product(&[3, 4, 5]), 60);
+/// assert_eq!(product(&[usize::MAX, 0]), 0);
+/// assert_eq!(sum(&[product(&[usize::MAX, 2]), 7]), MOST_VALUES + 1);
+/// ```
+pub const fn product(sizes: &[usize]) -> usize {
+    let (mut product, mut i) = (1, 0);
+    while i < sizes.len() {
+        product = usize::saturating_mul(product, sizes[i]);
+        if sizes[i] == 0 {
+            return 0;
+        }
+        i += 1;
+    }
+    cut(product)
+}
+
+/// The sum of counts, cut where it is more than [`MOST_VALUES`].
+pub const fn sum(counts: &[usize]) -> usize {
+    let (mut sum, mut i) = (0, 0);
+    while i < counts.len() {
+        sum = usize::saturating_add(sum, counts[i]);
+        i += 1;
+    }
+    cut(sum)
+}
+
+const fn cut(count: usize) -> usize {
+    if count > MOST_VALUES { TOO_MANY } else { count }
+}
+
+/// The problem of a tensor with more values than [`MOST_VALUES`].
+///
+/// ```
+/// use hypernn::check::too_many;
+///
+/// let problem = too_many("linear", &[1 << 40, 1 << 40]).map(|problem| problem.message().to_owned());
+/// let expected = "linear: 1099511627776 × 1099511627776 values are more than any memory holds";
+/// assert_eq!(problem.as_deref(), Some(expected));
+/// ```
+pub const fn too_many(layer: &str, sizes: &[usize]) -> Option<Problem> {
+    if product(sizes) <= MOST_VALUES {
+        return None;
+    }
+    let (mut problem, mut i) = (Problem::new(layer).text(": "), 0);
+    while i < sizes.len() {
+        if i > 0 {
+            problem = problem.text(" × ");
+        }
+        problem = problem.number(sizes[i]);
+        i += 1;
+    }
+    Some(problem.text(" values are more than any memory holds"))
+}
+
 /// The first problem of several, so that a check reads as a list.
 pub const fn first(problems: &[Option<Problem>]) -> Option<Problem> {
     let mut i = 0;

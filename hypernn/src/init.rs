@@ -3,6 +3,8 @@
 use candle_core::{Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 
+use crate::nn::internal;
+
 /// How a hypernetwork starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -59,6 +61,12 @@ impl InitScheme {
     }
 }
 
+/// The part of the variance in a conditioned embedding's hidden values that its biases start with.
+///
+/// A condition of zeros would otherwise give an embedding of zeros, which no normalisation brings to
+/// unit variance, and whose gradient it multiplies by the inverse of what is added to keep it from a division by zero.
+pub(crate) const BIAS_SHARE: f64 = 0.25;
+
 /// PyTorch's default for the weight and bias of `nn.Linear`.
 fn pytorch(fan_in: usize) -> Init {
     let bound = (fan_in as f64).sqrt().recip();
@@ -105,7 +113,9 @@ pub(crate) fn table(
         return vb.get_with_hints((rows, width), "weight", normal);
     }
     computed(vb, &[rows, width], "weight", normal, |drawn| {
-        let mean_square = (drawn.sqr()?.sum_keepdim(1)? / width as f64)?;
-        drawn.broadcast_div(&mean_square.sqrt()?)
+        // In f16 the square of a small number is zero.
+        let values = drawn.to_dtype(internal(drawn.dtype()))?;
+        let mean_square = (values.sqr()?.sum_keepdim(1)? / width as f64)?;
+        values.broadcast_div(&mean_square.sqrt()?)?.to_dtype(drawn.dtype())
     })
 }

@@ -1,9 +1,10 @@
 //! The perceptron that generators and embeddings share.
 
 use candle_core::{Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Init, VarBuilder};
 
-use crate::init::InitScheme;
+use crate::check::{self, Problem};
+use crate::init::{InitScheme, computed};
 use crate::ops::activation;
 use crate::ops::linear::linear;
 
@@ -90,24 +91,85 @@ pub(crate) struct Dense {
 }
 
 impl Dense {
-    /// A layer whose output starts with unit variance where its input's mean square is
-    /// `second_moment`; variables `weight` and `bias`.
+    /// A layer that starts like this; variables `weight` and `bias`.
     pub(crate) fn new(
         in_dim: usize,
         out_dim: usize,
-        second_moment: f64,
+        start: Start,
         scheme: InitScheme,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
-        let init = scheme.weight(in_dim, second_moment);
-        let weight = vb.get_with_hints((out_dim, in_dim), "weight", init)?;
-        let bias = vb.get_with_hints(out_dim, "bias", scheme.bias(in_dim))?;
+        let weight = start.weight(in_dim, out_dim, scheme, vb)?;
+        let bias = vb.get_with_hints(out_dim, "bias", start.bias(in_dim, scheme))?;
         Ok(Self { weight, bias })
     }
 
     /// `[rows, in]` to `[rows, out]`.
     pub(crate) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         linear(xs, &self.weight, Some(&self.bias))
+    }
+}
+
+/// How a layer starts under the exact init: with outputs of unit variance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    /// The mean square of what it takes.
+    pub(crate) second_moment: f64,
+    /// The part of the outputs' variance that comes from the bias.
+    pub(crate) bias_share: f64,
+    /// What of the inputs starts without weight.
+    pub(crate) appended: Appended,
+}
+
+/// Inputs that come in groups, each with values of unknown size at its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Appended {
+    /// The number of groups.
+    pub(crate) groups: usize,
+    /// How many of each group's inputs are of unknown size.
+    pub(crate) width: usize,
+}
+
+impl Appended {
+    /// All inputs are of known size.
+    pub(crate) const NOTHING: Self = Self { groups: 1, width: 0 };
+}
+
+impl Start {
+    /// For inputs of unit mean square, without a bias.
+    pub(crate) const PLAIN: Self =
+        Self { second_moment: 1., bias_share: 0., appended: Appended::NOTHING };
+
+    fn weight(
+        &self,
+        in_dim: usize,
+        out_dim: usize,
+        scheme: InitScheme,
+        vb: &VarBuilder<'_>,
+    ) -> Result<Tensor> {
+        let (dims, Appended { groups, width }) = ([out_dim, in_dim], self.appended);
+        let second_moment = self.second_moment / (1. - self.bias_share);
+        if scheme == InitScheme::HyperNn || width == 0 {
+            let init = scheme.weight(in_dim, second_moment);
+            return vb.get_with_hints(&dims[..], "weight", init);
+        }
+        let init = scheme.weight(in_dim - groups * width, second_moment);
+        computed(vb, &dims, "weight", init, |drawn| {
+            let by_group = drawn.reshape((out_dim, groups, in_dim / groups))?;
+            by_group
+                .narrow(2, 0, in_dim / groups - width)?
+                .pad_with_zeros(2, 0, width)?
+                .reshape(&dims[..])
+        })
+    }
+
+    fn bias(&self, in_dim: usize, scheme: InitScheme) -> Init {
+        match scheme {
+            InitScheme::Exact if self.bias_share > 0. => {
+                Init::Randn { mean: 0., stdev: self.bias_share.sqrt() }
+            }
+            scheme => scheme.bias(in_dim),
+        }
     }
 }
 
@@ -121,21 +183,24 @@ pub(crate) struct Mlp {
 
 impl Mlp {
     /// Variables `0.weight`, `0.bias`, `1.weight`, …, one pair per layer.
+    /// The first starts as `start` says, the others likewise for what the activation gives them.
     pub(crate) fn new(
         in_dim: usize,
-        widths: &[usize],
-        activation: Activation,
+        (widths, activation): (&[usize], Activation),
         out_dim: usize,
+        start: Start,
         scheme: InitScheme,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
-        let mut inputs = (in_dim, 1.);
+        let (mut inputs, mut start) = (in_dim, start);
         let mut hidden = Vec::with_capacity(widths.len());
         for (i, &width) in widths.iter().enumerate() {
-            hidden.push(Dense::new(inputs.0, width, inputs.1, scheme, &vb.pp(i))?);
-            inputs = (width, activation.second_moment());
+            hidden.push(Dense::new(inputs, width, start, scheme, &vb.pp(i))?);
+            inputs = width;
+            start.second_moment = activation.second_moment();
+            start.appended = Appended::NOTHING;
         }
-        let last = Dense::new(inputs.0, out_dim, inputs.1, scheme, &vb.pp(widths.len()))?;
+        let last = Dense::new(inputs, out_dim, start, scheme, &vb.pp(widths.len()))?;
         Ok(Self { hidden, activation, last })
     }
 
@@ -160,11 +225,34 @@ pub(crate) const fn num_params<const L: usize>(
 ) -> usize {
     let (mut inputs, mut sum, mut i) = (in_dim, 0, 0);
     while i < L {
-        sum += (inputs + 1) * widths[i];
+        sum = check::sum(&[sum, layer(inputs, widths[i])]);
         inputs = widths[i];
         i += 1;
     }
-    sum + (inputs + 1) * out_dim
+    check::sum(&[sum, layer(inputs, out_dim)])
+}
+
+/// The number of values of one layer.
+const fn layer(in_dim: usize, out_dim: usize) -> usize {
+    check::product(&[check::sum(&[in_dim, 1]), out_dim])
+}
+
+/// The problem of a layer with more values than memory has room for.
+pub(crate) const fn too_many<const L: usize>(
+    part: &str,
+    in_dim: usize,
+    widths: [usize; L],
+    out_dim: usize,
+) -> Option<Problem> {
+    let (mut inputs, mut i) = (in_dim, 0);
+    while i < L {
+        if let Some(problem) = check::too_many(part, &[inputs, widths[i]]) {
+            return Some(problem);
+        }
+        inputs = widths[i];
+        i += 1;
+    }
+    check::too_many(part, &[inputs, out_dim])
 }
 
 /// An array of widths as a list, whatever its length; serde itself knows some lengths alone.

@@ -53,17 +53,27 @@ impl ChunkPlan {
         self.chunk
     }
 
-    /// The number of generated values that feed no parameter, all at the end of the last row.
+    /// The number of generated values, those that feed no parameter included.
+    pub const fn num_values(&self) -> usize {
+        self.rows.saturating_mul(self.chunk)
+    }
+
+    /// The number of generated values that feed no parameter, all at the end of the last row; 0 in a
+    /// plan without rows.
     pub const fn surplus(&self) -> usize {
-        self.rows * self.chunk - self.num_params
+        self.num_values().saturating_sub(self.num_params)
     }
 
-    /// Which rows feed the `len` parameters from `offset` on.
+    /// Which rows feed the `len` parameters from `offset` on; none in a plan without rows or parameters.
     pub const fn rows_of(&self, offset: usize, len: usize) -> std::ops::Range<usize> {
-        offset / self.chunk..(offset + len).div_ceil(self.chunk)
+        if self.rows == 0 || self.chunk == 0 {
+            return 0..0;
+        }
+        offset / self.chunk..offset.saturating_add(len).div_ceil(self.chunk)
     }
 
-    /// What is wrong with the plan: no parameters, no embeddings, or rows that feed nothing.
+    /// What is wrong with the plan: no parameters, no embeddings, rows that feed nothing, or more values
+    /// than memory has room for.
     pub const fn check(&self) -> Option<Problem> {
         if self.num_params == 0 {
             return Some(Problem::new(
@@ -72,6 +82,10 @@ impl ChunkPlan {
         }
         if self.rows == 0 {
             return Some(Problem::new("0 embeddings, expected at least 1"));
+        }
+        if self.rows.checked_mul(self.chunk).is_none() {
+            let problem = Problem::new("").number(self.rows).text(" embeddings for chunks of ");
+            return Some(problem.number(self.chunk).text(" are more values than a `usize` counts"));
         }
         let used = self.num_params.div_ceil(self.chunk);
         if used == self.rows { None } else { Some(self.wasted(used)) }
@@ -127,6 +141,21 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn plans_without_rows_or_parameters_have_numbers_too() {
+        for plan in [ChunkPlan::new(10, 0), ChunkPlan::new(0, 3), ChunkPlan::whole(0)] {
+            assert_eq!((plan.surplus(), plan.rows_of(0, 5), plan.num_values()), (0, 0..0, 0));
+            assert!(plan.check().is_some());
+        }
+        let plan = ChunkPlan::new(usize::MAX, 2);
+        assert_eq!(plan.rows_of(usize::MAX - 1, usize::MAX), 1..2);
+        let message = plan.check().map(|problem| problem.message().to_owned());
+        let chunk = usize::MAX.div_ceil(2);
+        let expected =
+            format!("2 embeddings for chunks of {chunk} are more values than a `usize` counts");
+        assert_eq!(message, Some(expected));
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Shape, Tensor, bail};
+use candle_core::{DType, Device, Error, Result, Shape, Tensor, bail};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
 use crate::files;
+use crate::finite::ensure_finite;
 use crate::target::layout::Layout;
 use crate::target::role::matches;
 use crate::target::source::ParamKind;
@@ -74,6 +75,8 @@ pub struct Pretrained<'a> {
     without: Vec<String>,
     /// What is wrong with a prefix.
     problem: Option<String>,
+    /// Whether values that are not finite are an error.
+    finite: bool,
 }
 
 impl std::fmt::Debug for Pretrained<'_> {
@@ -84,7 +87,7 @@ impl std::fmt::Debug for Pretrained<'_> {
 
 impl<'a> From<VarBuilder<'a>> for Pretrained<'a> {
     fn from(vb: VarBuilder<'a>) -> Self {
-        Self { vb, names: None, without: Vec::new(), problem: None }
+        Self { vb, names: None, without: Vec::new(), problem: None, finite: false }
     }
 }
 
@@ -165,12 +168,12 @@ impl<'a> Pretrained<'a> {
     }
 
     fn renamed(self, rename: Rename) -> Self {
-        let Self { vb, names, without, problem } = self;
+        let Self { vb, names, without, problem, finite } = self;
         let problem = problem.or_else(|| rename.problem(names.as_deref()?));
         let names = names.map(|names| names.iter().map(|name| rename.apply(name)).collect());
         let (dtype, device) = (vb.dtype(), vb.device().clone());
         let vb = VarBuilder::from_backend(Box::new(Renamed { vb, rename }), dtype, device);
-        Self { vb, names, without, problem }
+        Self { vb, names, without, problem, finite }
     }
 }
 
@@ -180,6 +183,45 @@ impl Pretrained<'_> {
     #[must_use]
     pub fn without(mut self, pattern: &str) -> Self {
         self.without.push(pattern.to_owned());
+        self
+    }
+
+    /// `new_from` then gives an error where a value is NaN or infinite, in the file or in the dtype of the
+    /// hypernetwork: 10³⁰⁰ in a file of `f64` is infinite as `f32`. Without this, values are taken as they
+    /// are.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Result, Tensor};
+    /// use hypernn::nn::{Linear, VarBuilder, VarMap};
+    /// use hypernn::{HyperTarget, Pretrained, hypernetwork};
+    ///
+    /// #[derive(HyperTarget)]
+    /// struct Net {
+    ///     #[hyper(linear(1, 1))]
+    ///     fc: Linear,
+    /// }
+    ///
+    /// hypernetwork! {
+    ///     struct HyperNet for Net { embedding: table(2, 3), generator: linear, mode: static }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let tensors = [
+    ///     ("fc.weight".to_owned(), Tensor::new(&[[1e300f64]], &Device::Cpu)?),
+    ///     ("fc.bias".to_owned(), Tensor::new(&[0f64], &Device::Cpu)?),
+    /// ];
+    /// let file = VarBuilder::from_tensors(tensors.into(), DType::F64, &Device::Cpu);
+    /// let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
+    /// let refused = HyperNet::new_from(vb, Pretrained::from(file).check_finite());
+    /// assert!(refused.is_err_and(|err| err.to_string().starts_with(
+    ///     "`fc.weight` of the pretrained network in F32: 1 of 1 values are not finite, the first at index 0 is inf"
+    /// )));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn check_finite(mut self) -> Self {
+        self.finite = true;
         self
     }
 
@@ -194,7 +236,12 @@ impl Pretrained<'_> {
             if self.starts_afresh(name) {
                 return Ok(None);
             }
-            self.tensor(layout, name, (shape, init, dtype))?.to_device(device).map(Some)
+            let tensor = self.tensor(layout, name, (shape, init, dtype))?;
+            if self.finite {
+                let what = || format!("`{name}` of the pretrained network in {dtype:?}");
+                ensure_finite(what, &tensor)?;
+            }
+            tensor.to_device(device).map(Some)
         };
         // An adapter is no part of the pretrained network: it adds nothing at the start.
         let params = layout.params().iter().map(|at| match at.kind {
@@ -231,8 +278,48 @@ impl Pretrained<'_> {
         Ok(())
     }
 
-    fn starts_afresh(&self, name: &str) -> bool {
+    /// Whether a tensor starts as it does without a pretrained network.
+    pub(crate) fn starts_afresh(&self, name: &str) -> bool {
         self.without.iter().any(|pattern| matches(pattern, name))
+    }
+
+    /// Whether a model of this network has a tensor of this name: one that the network has, or that
+    /// `without` names in full.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.vb.contains_tensor(name) || self.without.iter().any(|pattern| pattern == name)
+    }
+
+    /// The dtype and device of its builder.
+    pub(crate) fn kind(&self) -> (DType, Device) {
+        (self.vb.dtype(), self.vb.device().clone())
+    }
+
+    /// The answer of its builder, which is an error where it has no such tensor, also where a `VarMap`
+    /// would make one.
+    pub(crate) fn get(
+        &self,
+        shape: &Shape,
+        name: &str,
+        (init, dtype): (Init, DType),
+    ) -> Result<Tensor> {
+        self.ensure_has(name)?;
+        self.vb.get_with_hints_dtype(shape.clone(), name, init, dtype)
+    }
+
+    /// The answer of its builder to a request without a shape.
+    pub(crate) fn get_unchecked(&self, name: &str, dtype: DType) -> Result<Tensor> {
+        self.ensure_has(name)?;
+        self.vb.get_unchecked_dtype(name, dtype)
+    }
+
+    /// Candle's own error, which a constructor may look at.
+    fn ensure_has(&self, name: &str) -> Result<()> {
+        if self.vb.contains_tensor(name) {
+            return Ok(());
+        }
+        let prefix = self.vb.prefix();
+        let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+        Err(Error::CannotFindTensor { path }.bt())
     }
 
     fn tensor(
@@ -242,28 +329,28 @@ impl Pretrained<'_> {
         (shape, init, dtype): (&Shape, Init, DType),
     ) -> Result<Tensor> {
         if !self.vb.contains_tensor(name) {
-            bail!(
-                "the pretrained network has no `{name}`, expected shape {:?}: {}",
-                shape.dims(),
-                self.advice(layout, name)
-            );
+            let wanted: Vec<_> = layout.names().collect();
+            return Err(self.missing(&wanted, name, shape));
         }
         let tensor = self.vb.get_with_hints_dtype(shape.clone(), name, init, dtype);
-        let tensor = tensor.map_err(|err| {
-            candle_core::Error::msg(format!(
-                "`{name}` of the pretrained network, expected shape {:?}: {err}",
-                shape.dims()
-            ))
-        })?;
+        let tensor = tensor.map_err(|err| unlike(name, shape, &err.to_string()))?;
         // A `VarMap` gives its variables in the dtype that they have.
         tensor.detach().to_dtype(dtype)?.contiguous()
     }
 
+    /// The network lacks one of the tensors that are wanted.
+    pub(crate) fn missing(&self, wanted: &[&str], name: &str, shape: &Shape) -> Error {
+        let (dims, advice) = (shape.dims(), self.advice(wanted, name));
+        Error::msg(format!(
+            "the pretrained network has no `{name}`, expected shape {dims:?}: {advice}"
+        ))
+    }
+
     /// What to do about a name that is not there. Where names differ by a prefix, all else would be
     /// another network.
-    fn advice(&self, layout: &Layout, name: &str) -> String {
-        let missing: Vec<_> =
-            layout.names().filter(|name| !self.vb.contains_tensor(name)).collect();
+    fn advice(&self, wanted: &[&str], name: &str) -> String {
+        let is_missing = |name: &&str| !self.vb.contains_tensor(name);
+        let missing: Vec<_> = wanted.iter().copied().filter(is_missing).collect();
         if let Some(prefix) = self.prefix_in_front(&missing) {
             return format!(
                 "its names have `{prefix}` in front: `strip_prefix(\"{prefix}\")` takes them without"
@@ -278,7 +365,7 @@ impl Pretrained<'_> {
         match &self.names {
             None => fresh,
             Some(names) if names.is_empty() => "it has no tensors at all".to_owned(),
-            Some(names) if missing.len() == layout.names().count() => format!(
+            Some(names) if missing.len() == wanted.len() && wanted.len() > 1 => format!(
                 "none of the target's tensors is in it; it has {}",
                 files::list(&names[..names.len().min(6)], names.len())
             ),
@@ -407,6 +494,12 @@ impl SimpleBackend for Renamed<'_> {
     fn contains_tensor(&self, name: &str) -> bool {
         self.vb.contains_tensor(&self.original(name))
     }
+}
+
+/// The network has another tensor of this name.
+pub(crate) fn unlike(name: &str, shape: &Shape, reason: &str) -> Error {
+    let dims = shape.dims();
+    Error::msg(format!("`{name}` of the pretrained network, expected shape {dims:?}: {reason}"))
 }
 
 /// Where the tensors of a target start; none where as in a fresh network.

@@ -3,8 +3,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Module, Result, Tensor};
-use candle_nn::VarMap;
+use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_nn::{VarBuilder, VarMap};
 use hypernn::nn::{self, AdamW, Optimizer};
 use hypernn::{HyperTarget, hypernetwork};
 use hypernn_tests::{gradients, input, message, relative_error, values, variables};
@@ -216,5 +216,116 @@ fn files_have_the_dtype_of_what_they_hold() -> Result<()> {
     assert!(relative_error(&found, &expected)? < 1e-2);
     let baked = candle_core::safetensors::load(&baked, &Device::Cpu)?;
     assert!(baked.values().all(|tensor| tensor.dtype() == DType::BF16));
+    Ok(())
+}
+
+/// Running statistics first, so that they are asked for before any parameter, and last.
+struct Normed {
+    first: candle_nn::BatchNorm,
+    linear: candle_nn::Linear,
+    last: candle_nn::BatchNorm,
+}
+
+impl Normed {
+    fn new(vb: VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            first: candle_nn::batch_norm(3, 1e-5, vb.pp("first"))?,
+            linear: candle_nn::linear(3, 2, vb.pp("linear"))?,
+            last: candle_nn::batch_norm(2, 1e-5, vb.pp("last"))?,
+        })
+    }
+}
+
+impl ModuleT for Normed {
+    fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
+        let xs = self.linear.forward(&self.first.forward_t(xs, train)?)?;
+        self.last.forward_t(&xs, train)
+    }
+}
+
+hypernetwork! {
+    struct HyperNormed for Normed {
+        target: by constructor, embedding: table(6, 3), generator: linear, mode: static,
+    }
+}
+
+/// The same by fields: candle's layer and ours.
+#[derive(HyperTarget)]
+struct Derived {
+    #[hyper(batch_norm(3, 1e-5))]
+    first: candle_nn::BatchNorm,
+    #[hyper(linear(3, 2))]
+    linear: candle_nn::Linear,
+    #[hyper(batch_norm(2, 1e-5))]
+    last: nn::BatchNorm,
+}
+
+impl ModuleT for Derived {
+    fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
+        let xs = self.linear.forward(&self.first.forward_t(xs, train)?)?;
+        self.last.forward_t(&xs, train)
+    }
+}
+
+hypernetwork! {
+    struct HyperDerived for Derived { embedding: table(6, 3), generator: linear, mode: static }
+}
+
+/// Statistics of a pair of dtypes, after two steps in training: as bound to those of f64, in the file too.
+macro_rules! statistics_follow {
+    ($new:expr) => {
+        let mut exact: Option<Vec<Vec<f64>>> = None;
+        for of_hyper in [DType::F64, DType::F32] {
+            for of_target in [DType::F64, DType::F32, DType::F16, DType::BF16] {
+                let net = $new(variables(5, of_hyper).1)?.with_target_dtype(of_target)?;
+                let xs = |seed| input(&[8, 3], seed, of_target);
+                net.forward_t(&xs(1)?, true)?;
+                net.forward_t(&xs(2)?, true)?;
+                let eval = net.forward_t(&xs(3)?, false)?;
+                assert_eq!(eval.dtype(), of_target);
+                let dir = tempfile::TempDir::new().unwrap();
+                let path = dir.path().join("net.safetensors");
+                net.save(&path)?;
+                let file = candle_core::safetensors::load(&path, &Device::Cpu)?;
+                let names = ["first.running_mean", "first.running_var", "last.running_mean"];
+                let of = |name: &str| values(&file[&format!("buffers.{name}")]);
+                let mut found = names.map(of).into_iter().collect::<Result<Vec<_>>>()?;
+                found.push(values(&eval)?);
+                let exact = exact.get_or_insert_with(|| found.clone());
+                for (found, expected) in found.iter().flatten().zip(exact.iter().flatten()) {
+                    let off = (found - expected).abs();
+                    let bound = 2. * bound(of_target).max(bound(of_hyper));
+                    assert!(off < bound, "{of_hyper:?} for {of_target:?}: {found}, not {expected}");
+                }
+                // Into a network whose target has another dtype.
+                let other = $new(variables(6, of_hyper).1)?;
+                other.load(&path)?;
+                assert_eq!(
+                    values(&other.forward_t(&xs(3)?.to_dtype(of_hyper)?, false)?)?.len(),
+                    16
+                );
+            }
+        }
+    };
+}
+
+#[test]
+fn running_statistics_move_in_every_dtype() -> Result<()> {
+    statistics_follow!(|vb| HyperNormed::new(vb, Normed::new));
+    statistics_follow!(HyperDerived::new);
+    Ok(())
+}
+
+/// A part of a model in a dtype of its own.
+#[test]
+fn running_statistics_of_another_dtype() -> Result<()> {
+    let hyper = HyperNormed::new(variables(5, DType::F32).1, |vb| {
+        let first = candle_nn::batch_norm(3, 1e-5, vb.pp("first").to_dtype(DType::F64))?;
+        let linear = candle_nn::linear(3, 2, vb.pp("linear"))?;
+        Ok(Normed { first, linear, last: candle_nn::batch_norm(2, 1e-5, vb.pp("last"))? })
+    })?;
+    hyper.target()?.first.forward_t(&input(&[8, 3], 1, DType::F64)?, true)?;
+    let moved = values(hyper.target()?.first.running_mean())?;
+    assert!(moved.iter().all(|value| *value != 0.), "{moved:?}");
     Ok(())
 }

@@ -259,6 +259,45 @@ fn saved_roles() -> Result<()> {
     Ok(())
 }
 
+/// A builder over a checkpoint's tensors says over which pretrained network they were saved, as long as
+/// the dtype is the same.
+#[test]
+fn a_checkpoint_by_builder_knows_its_pretrained_network() -> Result<()> {
+    let ((_, tensors), (_, others)) = (trained(1, DType::F32)?, trained(2, DType::F32)?);
+    let (_dir, path) = place();
+    let saved = HyperHead::new_from(variables(2, DType::F32).1, pretrained(&tensors, DType::F32))?;
+    saved.save(&path)?;
+    let file = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    let from = |file: &HashMap<String, Tensor>, base, dtype| {
+        HyperHead::new_from(pretrained(file, dtype), pretrained(base, dtype))
+    };
+    let xs = input(&[6, 3], 3, DType::F32)?;
+    let built = from(&file, &tensors, DType::F32)?;
+    assert_eq!(values(&built.forward(&xs)?)?, values(&saved.forward(&xs)?)?);
+    let found = message(from(&file, &others, DType::F32));
+    let start = "the builder has the tensors of a checkpoint of HyperHead: it was saved over another pretrained network: SHA-256 ";
+    assert!(found.starts_with(start), "{found}");
+    assert!(from(&file, &tensors, DType::F64).is_ok());
+    // Files of before say nothing.
+    let mut older = file.clone();
+    older.retain(|name, _| !name.starts_with("pretrained_sha256"));
+    assert_eq!(older.len() + 1, file.len());
+    assert!(from(&older, &others, DType::F32).is_ok());
+    // What was saved is loaded, and what is built from it saves the same.
+    saved.load(&path)?;
+    built.save(&path)?;
+    let again = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    assert_eq!(again.len(), file.len());
+    let without = HyperNet::new_from(variables(2, DType::F32).1, pretrained(&tensors, DType::F32))?;
+    without.save(&path)?;
+    let file = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    assert_eq!(
+        message(HyperNet::new(pretrained(&file, DType::F32))),
+        "the builder has the tensors of a checkpoint of HyperNet: it was saved over a pretrained network, but this hypernetwork has none: build it by `new_from`"
+    );
+    Ok(())
+}
+
 hypernetwork! {
     struct HyperNet for Net { embedding: table(37, 3), generator: linear, mode: static }
 }

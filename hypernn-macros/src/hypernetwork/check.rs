@@ -2,9 +2,12 @@
 //! reported, each at its own tokens.
 
 use proc_macro2::TokenStream;
+use quote::quote;
+use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
-use syn::{Attribute, Expr, Ident, Path, Type, Visibility, parse_quote};
+use syn::{Expr, Ident, Path, Type, Visibility, parse_quote};
 
+use super::derives;
 use super::parse::{Declaration, Entry};
 use crate::attr::{self, unknown_key};
 use crate::report::Report;
@@ -14,7 +17,10 @@ const KEYS: [&str; 8] =
 
 /// A declaration whose parts are known; expanding it can't fail.
 pub(super) struct Checked {
-    pub(super) attrs: Vec<Attribute>,
+    /// The attributes of the type.
+    pub(super) attrs: Vec<TokenStream>,
+    /// The attributes of all items that belong to it.
+    pub(super) shared: TokenStream,
     pub(super) vis: Visibility,
     pub(super) name: Ident,
     pub(super) target: Type,
@@ -58,6 +64,8 @@ pub(super) fn check(declaration: Declaration, report: &mut Report) -> Checked {
     let Declaration { attrs, vis, name, target, entries } = declaration;
     let entries: Vec<_> = entries.into_iter().collect();
     check_keys(&entries, report);
+    let shared = shared(&attrs, &entries);
+    let attrs = derives::check(attrs, &name, report);
     let keys = Keys { entries: &entries, name: &name };
     let embedding = keys.required("embedding", "embedding: table(64, 8)", report);
     let generator = keys.required("generator", "generator: linear", report);
@@ -68,17 +76,48 @@ pub(super) fn check(declaration: Declaration, report: &mut Report) -> Checked {
     let krate = keys
         .parsed_by("crate", attr::crate_path, report)
         .unwrap_or_else(|| parse_quote!(::hypernn));
-    Checked { attrs, vis, name, target, embedding, generator, mode, init, source, roles, krate }
+    Checked {
+        attrs,
+        shared,
+        vis,
+        name,
+        target,
+        embedding,
+        generator,
+        mode,
+        init,
+        source,
+        roles,
+        krate,
+    }
 }
 
-/// Unknown keys, and each key but the first of its name.
+/// What is allowed for one key is for all, since the items repeat the user's expressions.
+fn shared(attrs: &[syn::Attribute], entries: &[Entry]) -> TokenStream {
+    let on_keys = entries.iter().map(|entry| attr::passed_on(&entry.attrs));
+    let (on_type, on_keys) = (attr::passed_on(attrs), on_keys.collect::<TokenStream>());
+    quote!(#on_type #on_keys)
+}
+
+/// An attribute that a key does not take, unknown keys, and each key but the first of its name.
 fn check_keys(entries: &[Entry], report: &mut Report) {
     for (i, entry) in entries.iter().enumerate() {
+        check_attrs(entry, report);
         let key = entry.key.to_string();
         if !KEYS.contains(&key.as_str()) {
             report.error(&entry.key, unknown_key(&key, &KEYS));
         } else if entries[..i].iter().any(|earlier| earlier.key == entry.key) {
             report.error(&entry.key, format!("`{key}` is given twice"));
+        }
+    }
+}
+
+fn check_attrs(entry: &Entry, report: &mut Report) {
+    for attr in &entry.attrs {
+        let known = ["doc", "cfg", "cfg_attr", "allow", "expect"];
+        if !known.iter().any(|known| attr.path().is_ident(known)) {
+            let message = "a key takes documentation, `#[cfg]` and `#[allow]`; other attributes go above `struct`";
+            report.error(attr, message);
         }
     }
 }
@@ -127,7 +166,8 @@ impl Keys<'_> {
     }
 
     fn missing(&self, key: &str, form: &str, report: &mut Report) {
-        report.error(self.name, format!("`{}` has no `{key}`: write `{form}`", self.name));
+        let name = self.name.unraw();
+        report.error(self.name, format!("`{name}` has no `{key}`: write `{form}`"));
     }
 
     fn parsed<P: Parse>(&self, key: &str, report: &mut Report) -> Option<P> {
@@ -245,6 +285,23 @@ mod tests {
     fn a_comma_left_out_is_missed_before_the_next_key() {
         let tokens = quote!(struct H for Net { embedding: table(1, 2) generator: linear });
         assert_eq!(errors(tokens), ["expected `,` before the next key"]);
+    }
+
+    #[test]
+    fn a_key_takes_documentation_and_conditions() {
+        let tokens = quote! {
+            struct H for Net {
+                /// Docs.
+                #[cfg(test)]
+                embedding: table(1, 2),
+                #[allow(dead_code)]
+                generator: linear,
+                #[must_use]
+                mode: static,
+            }
+        };
+        let refused = "a key takes documentation, `#[cfg]` and `#[allow]`; other attributes go above `struct`";
+        assert_eq!(errors(tokens), [refused]);
     }
 
     #[test]

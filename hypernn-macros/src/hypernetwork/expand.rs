@@ -2,11 +2,12 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::{Expr, Ident};
 
 use super::check::{Checked, Mode, Source};
 use super::methods::{methods, own_condition};
-use crate::span::{ends, private_at};
+use crate::span::{ends, private_at, shown_at};
 
 /// The whole type.
 pub(super) fn expand(checked: &Checked) -> TokenStream {
@@ -14,40 +15,69 @@ pub(super) fn expand(checked: &Checked) -> TokenStream {
     parts.into_iter().chain([methods(checked), traits(checked)]).collect()
 }
 
+/// An item beside the type, on which the attributes hold that do for all of it.
+pub(super) fn item(checked: &Checked, item: &TokenStream) -> TokenStream {
+    let shared = &checked.shared;
+    quote!(#shared #item)
+}
+
+/// The type where it is used. It is shown where it is declared, but is not the user's own use of it, which
+/// `#[deprecated]` would be reported at.
+pub(super) fn name(checked: &Checked) -> Ident {
+    let mut name = checked.name.clone();
+    name.set_span(shown_at(name.span()));
+    name
+}
+
 /// What stands in for a declaration with errors: the same names, nothing behind them.
 pub(super) fn stub(checked: &Checked) -> TokenStream {
-    let Checked { name, krate, .. } = checked;
-    let Argument { before, after, .. } = Argument::of(checked);
-    let stub = quote! {
-        #[allow(dead_code, missing_docs, unused_variables)]
-        impl #name {
-            pub const NUM_TARGET_PARAMS: #krate::__private::usize = 0;
-            pub const NUM_PARAMS: #krate::__private::usize = 0;
-            pub const RATIO: #krate::__private::f64 = 0.;
-            pub const CHUNKS: #krate::ChunkPlan = #krate::ChunkPlan::whole(0);
-            #[doc(hidden)]
-            const __OWN_CONDITION: #krate::__private::OwnCondition =
-                #krate::__private::OwnCondition { is_vector: true, condition: 0, input: 0 };
+    let parts = [definition(checked), stub_of_sizes(checked), stub_of_functions(checked)];
+    parts.into_iter().chain([methods(checked), traits(checked)]).collect()
+}
 
+fn stub_of_sizes(checked: &Checked) -> TokenStream {
+    let (krate, name) = (&checked.krate, name(checked));
+    let private = quote!(#krate::__private);
+    let stub = quote! {
+        #[doc(hidden)]
+        impl #name {
+            pub const NUM_TARGET_PARAMS: #private::usize = 0;
+            pub const NUM_PARAMS: #private::usize = 0;
+            pub const RATIO: #private::f64 = 0.;
+            pub const CHUNKS: #krate::ChunkPlan = #krate::ChunkPlan::whole(0);
+            const __OWN_CONDITION: #private::OwnCondition =
+                #private::OwnCondition { is_vector: true, condition: 0, input: 0 };
+        }
+    };
+    item(checked, &stub)
+}
+
+fn stub_of_functions(checked: &Checked) -> TokenStream {
+    let (krate, name) = (&checked.krate, name(checked));
+    let Argument { before, after, .. } = Argument::of(checked);
+    let private = quote!(#krate::__private);
+    let stub = quote! {
+        #[doc(hidden)]
+        impl #name {
             pub fn new(
                 #before
                 _: #krate::nn::VarBuilder<'_>,
                 #after
-            ) -> #krate::__private::Result<Self> {
-                #krate::__private::invalid()
+            ) -> #private::Result<Self> {
+                #private::invalid()
             }
 
             pub fn new_from<'__p>(
                 #before
                 _: #krate::nn::VarBuilder<'_>,
-                _: impl #krate::__private::Into<#krate::Pretrained<'__p>>,
+                _: impl #private::Into<#krate::Pretrained<'__p>>,
                 #after
-            ) -> #krate::__private::Result<Self> {
-                #krate::__private::invalid()
+            ) -> #private::Result<Self> {
+                #private::invalid()
             }
         }
     };
-    [definition(checked), stub, methods(checked), traits(checked)].into_iter().collect()
+    item(checked, &stub)
 }
 
 /// What `new` takes for a target by constructor.
@@ -55,7 +85,7 @@ fn constructor_bound(checked: &Checked) -> TokenStream {
     let Checked { target, krate, .. } = checked;
     let private = quote!(#krate::__private);
     quote! {
-        impl #private::Fn(#krate::nn::VarBuilder<'_>) -> #private::Result<#target>
+        impl #private::Fn(#krate::nn::VarBuilder<'static>) -> #private::Result<#target>
             + #private::Send + #private::Sync + 'static
     }
 }
@@ -115,7 +145,7 @@ impl Part {
         let (local, key) =
             (Ident::new(key, Span::mixed_site().located_at(span)), Ident::new(key, span));
         let closed = closed(expr);
-        let value = quote!(&{ #[allow(unused_imports)] use #krate::#key::spec::*; #closed });
+        let value = quote!(&{ use #krate::#key::spec::*; #closed });
         let private = private_at(krate, span);
         let spec = quote_spanned!(span=> #private::#spec);
         Self { key, value, private, end, local, known, spec }
@@ -146,16 +176,16 @@ impl Part {
     }
 
     /// A constant that fails to evaluate where there is a problem.
-    fn deny(&self, problem: &TokenStream) -> TokenStream {
+    fn deny(&self, problem: &TokenStream, checked: &Checked) -> TokenStream {
         let (private, problem) = (&self.private, quote_spanned!(self.end=> (#problem)));
-        quote_spanned!(self.key.span()=> const _: () = #private::deny #problem;)
+        item(checked, &quote_spanned!(self.key.span()=> const _: () = #private::deny #problem;))
     }
 }
 
 /// What is known of the sizes, as a function of the target's, so that it serves constants and run
 /// time alike.
 fn sizes(checked: &Checked) -> TokenStream {
-    let Checked { name, krate, .. } = checked;
+    let (krate, name) = (&checked.krate, name(checked));
     let (embedding, generator) = (Part::embedding(checked), Part::generator(checked));
     let none = TokenStream::new();
     let (e, e_value, e_known) =
@@ -171,13 +201,11 @@ fn sizes(checked: &Checked) -> TokenStream {
     let g_params = generator.call("num_params", &quote_spanned!(Span::mixed_site()=> shape));
     let g_check = generator.call("check", &quote_spanned!(Span::mixed_site()=> shape));
     let conditions = conditions(checked, &embedding, &generator);
-    quote_spanned! {Span::mixed_site()=>
+    let sizes = quote_spanned! {Span::mixed_site()=>
         impl #name {
             #[doc(hidden)]
-            #[allow(unused_parens)]
-            const fn __sizes(num_target_params: #krate::__private::usize) -> #krate::__private::Sizes {
-                #[allow(unused_imports)]
-                use #krate::__private::NoPart as _;
+                        const fn __sizes(num_target_params: #krate::__private::usize) -> #krate::__private::Sizes {
+                                use #krate::__private::NoPart as _;
                 let (#e, #g) = (#e_value, #g_value);
                 let (#e, #g) = (#e_known, #g_known);
                 let rows = #rows;
@@ -195,7 +223,8 @@ fn sizes(checked: &Checked) -> TokenStream {
                 }
             }
         }
-    }
+    };
+    item(checked, &sizes)
 }
 
 /// What the parts of a dynamic hypernetwork are conditioned on.
@@ -242,17 +271,43 @@ impl Argument {
     }
 }
 
+/// What the plan takes of a pretrained network: a constructor runs over it.
+struct Over {
+    parameter: TokenStream,
+    /// The argument without a pretrained network, and with one.
+    none: TokenStream,
+    given: TokenStream,
+}
+
+impl Over {
+    fn name() -> Ident {
+        Ident::new("pretrained", Span::mixed_site())
+    }
+
+    fn of(checked: &Checked) -> Self {
+        let Checked { source, krate, .. } = checked;
+        if !matches!(source, Source::Constructor) {
+            let none = TokenStream::new;
+            return Self { parameter: none(), none: none(), given: none() };
+        }
+        let (private, name) = (quote!(#krate::__private), Self::name());
+        Self {
+            parameter: quote!(#name: #private::Option<&#krate::Pretrained<'_>>,),
+            none: quote!(, #private::Option::None),
+            given: quote!(, #private::Option::Some(&#name)),
+        }
+    }
+}
+
 /// `new`, `new_from`, and what they share.
 fn functions(checked: &Checked) -> TokenStream {
-    let Checked { name, target, krate, .. } = checked;
+    let (Checked { target, krate, .. }, name) = (checked, name(checked));
     let private = quote!(#krate::__private);
     let Argument { name: argument, before, after } = Argument::of(checked);
+    let Over { parameter, none, given } = Over::of(checked);
     let (asked, plan) = (is_target(checked), plan(checked));
     let (sizes, build) = (sizes_of_plan(checked), build(checked));
-    quote_spanned! {Span::mixed_site()=>
-        #asked
-
-        #[allow(dead_code, unused_parens)]
+    let functions = quote_spanned! {Span::mixed_site()=>
         impl #name {
             /// Builds the hypernetwork, with its variables below `vb`.
             ///
@@ -263,7 +318,7 @@ fn functions(checked: &Checked) -> TokenStream {
                 vb: #krate::nn::VarBuilder<'_>,
                 #after
             ) -> #private::Result<Self> {
-                Self::__build(Self::__plan(#argument)?, vb)
+                Self::__build(Self::__plan(#argument #none)?, vb)
             }
 
             /// As `new`, over a pretrained network: it starts as that network, and learns the
@@ -277,13 +332,13 @@ fn functions(checked: &Checked) -> TokenStream {
                 pretrained: impl #private::Into<#krate::Pretrained<'__p>>,
                 #after
             ) -> #private::Result<Self> {
-                let plan = Self::__plan(#argument)?;
-                let plan = plan.with_pretrained(pretrained, (vb.dtype(), vb.device()))?;
+                let pretrained: #krate::Pretrained<'__p> = #private::Into::into(pretrained);
+                let plan = Self::__plan(#argument #given)?;
+                let plan = plan.with_pretrained(pretrained, ((&vb).dtype(), (&vb).device()))?;
                 Self::__build(plan, vb)
             }
 
-            fn __plan(#before #after) -> #private::Result<#private::TargetPlan<#target>> {
-                #[allow(unused_imports)]
+            fn __plan(#before #after #parameter) -> #private::Result<#private::TargetPlan<#target>> {
                 use #private::NoTarget as _;
                 #plan
             }
@@ -296,7 +351,9 @@ fn functions(checked: &Checked) -> TokenStream {
                 #build
             }
         }
-    }
+    };
+    let functions = item(checked, &functions);
+    quote!(#asked #functions)
 }
 
 /// The target's plan, with its roles.
@@ -314,12 +371,13 @@ fn plan(checked: &Checked) -> TokenStream {
         }
         Source::Constructor => {
             let argument = Argument::of(checked).name;
-            quote!(#private::TargetPlan::<#target>::from_constructor(#argument))
+            let pretrained = Over::name();
+            quote!(#private::TargetPlan::<#target>::by_constructor(#argument, #pretrained))
         }
     };
     let Some(roles) = &checked.roles else { return plan };
     let (span, roles) = (ends(roles).0, closed(roles));
-    let roles = quote!({ #[allow(unused_imports)] use #krate::target::role::spec::*; #roles });
+    let roles = quote!({ use #krate::target::role::spec::*; #roles });
     quote_spanned!(span=> #plan?.with_roles(&#roles))
 }
 
@@ -327,7 +385,7 @@ fn sizes_of_plan(checked: &Checked) -> TokenStream {
     if checked.has_constants() {
         return quote!(Self::__SIZES);
     }
-    quote_spanned!(Span::mixed_site()=> Self::__sizes(plan.num_params()))
+    quote_spanned!(Span::mixed_site()=> Self::__sizes((&plan).num_params()))
 }
 
 /// The only place that asks for a target.
@@ -343,14 +401,14 @@ fn is_target(checked: &Checked) -> TokenStream {
             quote_spanned!(span=> #at::TargetOf::<#target>::fixed(#at::FixedTarget::IS_FIXED);)
         }
     };
-    quote! {
+    let asked = quote! {
         const _: fn() = || {
-            #[allow(unused_imports)]
             use #private::NoTarget as _;
             let _ = <#target as #krate::HyperTarget>::NAME;
             #also
         };
-    }
+    };
+    item(checked, &asked)
 }
 
 /// What `new` does after the plan and the sizes.
@@ -360,20 +418,18 @@ fn build(checked: &Checked) -> TokenStream {
     let (embedding, generator) = (Part::embedding(checked), Part::generator(checked));
     let (embedding, generator) =
         (embedding.known(&embedding.value), generator.known(&generator.value));
-    let init = closed(init);
-    let network = network(checked);
+    let (name, init, network) = (name.unraw().to_string(), closed(init), network(checked));
     let conditions = match checked.mode {
         Mode::Static => TokenStream::new(),
-        Mode::Dynamic => quote_spanned!(Span::mixed_site()=> sizes.conditions(),),
+        Mode::Dynamic => quote_spanned!(Span::mixed_site()=> (&sizes).conditions(),),
     };
     quote_spanned! {Span::mixed_site()=>
-        #[allow(unused_imports)]
         use #private::NoPart as _;
-        sizes.ensure()?;
+        (&sizes).ensure()?;
         let declared = #private::Declared {
-            name: #private::stringify!(#name),
+            name: #name,
             shape: sizes.shape,
-            scheme: { #[allow(unused_imports)] use #krate::init::spec::*; #init },
+            scheme: { use #krate::init::spec::*; #init },
         };
         let inner =
             <#network>::new(plan, &declared, #conditions (#embedding, #generator), vb)?;
@@ -383,16 +439,12 @@ fn build(checked: &Checked) -> TokenStream {
 
 /// For a target all of whose sizes are constants.
 fn constants(checked: &Checked) -> TokenStream {
-    let Checked { name, target, krate, .. } = checked;
+    let (Checked { target, krate, .. }, name) = (checked, name(checked));
     let private = quote!(#krate::__private);
-    let rows = Part::embedding(checked).deny(&quote!(#name::__SIZES.rows()));
-    let generator = Part::generator(checked).deny(&quote!(#name::__SIZES.generator()));
+    let rows = Part::embedding(checked).deny(&quote!((&#name::__SIZES).rows()), checked);
+    let generator = Part::generator(checked).deny(&quote!((&#name::__SIZES).generator()), checked);
     let own_condition = own_condition_constant(checked);
-    quote_spanned! {Span::mixed_site()=>
-        #rows
-        #generator
-
-        #[allow(dead_code, unused_parens)]
+    let constants = quote_spanned! {Span::mixed_site()=>
         impl #name {
             #[doc(hidden)]
             const __SIZES: #private::Sizes = Self::__sizes(Self::NUM_TARGET_PARAMS);
@@ -401,7 +453,6 @@ fn constants(checked: &Checked) -> TokenStream {
 
             /// The number of the target's generated parameters.
             pub const NUM_TARGET_PARAMS: #private::usize = {
-                #[allow(unused_imports)]
                 use #private::NoTarget as _;
                 #private::TargetOf::<#target>::NUM_PARAMS
             };
@@ -416,7 +467,9 @@ fn constants(checked: &Checked) -> TokenStream {
             /// How the generated rows cover the target's flat vector.
             pub const CHUNKS: #krate::ChunkPlan = Self::__SIZES.shape.plan;
         }
-    }
+    };
+    let constants = item(checked, &constants);
+    quote!(#rows #generator #constants)
 }
 
 /// What is known of the target's input as its own condition.
@@ -427,17 +480,21 @@ fn own_condition_constant(checked: &Checked) -> Option<TokenStream> {
         quote! {
             #[doc(hidden)]
             const __OWN_CONDITION: #private::OwnCondition = {
-                #[allow(unused_imports)]
                 use #private::NoTarget as _;
                 let input = #private::TargetOf::<#target>::INPUT_SHAPE;
-                #private::OwnCondition::new(Self::__SIZES.conditions(), input)
+                #private::OwnCondition::new((&Self::__SIZES).conditions(), input)
             };
         }
     })
 }
 
 fn traits(checked: &Checked) -> TokenStream {
-    let Checked { name, target, krate, .. } = checked;
+    let parts = [module(checked), debug(checked), common(checked)];
+    parts.iter().map(|part| item(checked, part)).collect()
+}
+
+fn module(checked: &Checked) -> TokenStream {
+    let (Checked { target, krate, .. }, name) = (checked, name(checked));
     let (private, own) = (quote!(#krate::__private), own_condition(checked));
     quote! {
         impl #krate::nn::Module for #name
@@ -445,13 +502,45 @@ fn traits(checked: &Checked) -> TokenStream {
             for<'__a> #target: #krate::nn::Module #own
         {
             fn forward(&self, xs: &#private::Tensor) -> #private::Result<#private::Tensor> {
-                self.inner.forward(xs)
+                (&self.inner).forward(xs)
             }
         }
+    }
+}
 
+fn debug(checked: &Checked) -> TokenStream {
+    let (private, name) = (&checked.krate, name(checked));
+    let private = quote!(#private::__private);
+    quote! {
         impl #private::Debug for #name {
             fn fmt(&self, f: &mut #private::Formatter<'_>) -> #private::FmtResult {
                 #private::Debug::fmt(&self.inner, f)
+            }
+        }
+    }
+}
+
+/// What static and dynamic hypernetworks have in common.
+fn common(checked: &Checked) -> TokenStream {
+    let (Checked { target, krate, .. }, name) = (checked, name(checked));
+    let private = quote!(#krate::__private);
+    let condition = match checked.mode {
+        Mode::Static => quote!(()),
+        Mode::Dynamic => quote!(#private::Tensor),
+    };
+    quote! {
+        impl #krate::Hypernetwork<#target> for #name {
+            type Condition = #condition;
+
+            fn generate(
+                &self,
+                condition: &#condition,
+            ) -> #private::Result<#krate::GeneratedParams<#target>> {
+                #krate::Hypernetwork::generate(&self.inner, condition)
+            }
+
+            fn network(&self) -> #private::NetworkRef<'_, #target> {
+                #krate::Hypernetwork::network(&self.inner)
             }
         }
     }

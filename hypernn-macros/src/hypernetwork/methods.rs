@@ -4,6 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 
 use super::check::{Checked, Mode};
+use super::expand::{item, name};
 use crate::span::ends;
 
 pub(super) fn methods(checked: &Checked) -> TokenStream {
@@ -12,14 +13,14 @@ pub(super) fn methods(checked: &Checked) -> TokenStream {
         Mode::Static => static_methods(&paths),
         Mode::Dynamic => dynamic_methods(&paths),
     };
-    let (name, shared) = (&checked.name, shared_methods(&paths));
-    quote! {
-        #[allow(dead_code)]
+    let (name, shared) = (name(checked), shared_methods(&paths));
+    let methods = quote! {
         impl #name {
             #own
             #shared
         }
-    }
+    };
+    item(checked, &methods)
 }
 
 /// What the signatures name.
@@ -60,8 +61,8 @@ impl Paths {
             aux,
             audit: quote!(#krate::hypernetwork::Audit),
             network: super::expand::network(checked),
-            module: quote_spanned!(span=> where for<'__a> #target: #krate::nn::Module),
-            module_t: quote_spanned!(span=> where for<'__a> #target: #krate::nn::ModuleT),
+            module: quote_spanned!(span=> where for<'__a> #target: #krate::target::ForwardTarget),
+            module_t: quote_spanned!(span=> where for<'__a> #target: #krate::target::ForwardTargetT),
             own: own_condition(checked),
         }
     }
@@ -69,7 +70,7 @@ impl Paths {
 
 /// What holds where the input can condition its own weights, as far as constants tell.
 pub(super) fn own_condition(checked: &Checked) -> TokenStream {
-    let Checked { name, krate, mode, .. } = checked;
+    let (Checked { krate, mode, .. }, name) = (checked, name(checked));
     if *mode == Mode::Static || !checked.has_constants() {
         return TokenStream::new();
     }
@@ -91,7 +92,7 @@ fn static_methods(paths: &Paths) -> TokenStream {
         /// # Errors
         /// candle's own.
         pub fn generate_params(&self) -> #result<#params> {
-            self.inner.generate_params()
+            (&self.inner).generate_params()
         }
 
         /// An ordinary target over freshly generated parameters.
@@ -99,7 +100,7 @@ fn static_methods(paths: &Paths) -> TokenStream {
         /// # Errors
         /// candle's own.
         pub fn target(&self) -> #result<#target> {
-            self.inner.target()
+            (&self.inner).target()
         }
 
         /// Writes the generated weights as an ordinary checkpoint of the target.
@@ -107,7 +108,7 @@ fn static_methods(paths: &Paths) -> TokenStream {
         /// # Errors
         /// The file can't be written.
         pub fn bake(&self, path: impl #private::AsRef<#private::Path>) -> #result<()> {
-            self.inner.bake(path)
+            (&self.inner).bake(path)
         }
     }
 }
@@ -125,7 +126,7 @@ fn dynamic_methods(paths: &Paths) -> TokenStream {
         /// # Errors
         /// The embedding has no tasks, or the builder's own.
         pub fn grow(&mut self, count: #private::usize, vb: #vb) -> #result<()> {
-            self.inner.grow(count, vb)
+            (&mut self.inner).grow(count, vb)
         }
 
         /// Writes the weights for one condition as an ordinary checkpoint of the target.
@@ -137,7 +138,7 @@ fn dynamic_methods(paths: &Paths) -> TokenStream {
             condition: &#tensor,
             path: impl #private::AsRef<#private::Path>,
         ) -> #result<()> {
-            self.inner.bake(condition, path)
+            (&self.inner).bake(condition, path)
         }
     }
 }
@@ -150,7 +151,7 @@ fn generation(paths: &Paths) -> TokenStream {
         /// # Errors
         /// candle's own.
         pub fn zero_state(&self, sets: #private::usize) -> #result<#state> {
-            self.inner.zero_state(sets)
+            (&self.inner).zero_state(sets)
         }
 
         /// Generates the target's parameters for a condition: one set for `[width]` (or one task),
@@ -159,7 +160,7 @@ fn generation(paths: &Paths) -> TokenStream {
         /// # Errors
         /// A condition of another width, rank or dtype, or an unknown task.
         pub fn generate_params(&self, condition: &#tensor) -> #result<#params> {
-            self.inner.generate_params(condition)
+            (&self.inner).generate_params(condition)
         }
 
         /// As `generate_params`, from a state; also gives the next state.
@@ -171,7 +172,7 @@ fn generation(paths: &Paths) -> TokenStream {
             condition: &#tensor,
             state: &#state,
         ) -> #result<(#params, #state)> {
-            self.inner.generate_step(condition, state)
+            (&self.inner).generate_step(condition, state)
         }
     }
 }
@@ -186,7 +187,7 @@ fn sequences(paths: &Paths) -> TokenStream {
         /// The input's width is not the condition's, a state of another number of rows, or the
         /// target's own.
         pub fn step(&self, xs: &#tensor, state: &#state) -> #result<(#tensor, #state)> #module #own {
-            self.inner.step(xs, state)
+            (&self.inner).step(xs, state)
         }
 
         /// As `step`, in training or not.
@@ -199,7 +200,7 @@ fn sequences(paths: &Paths) -> TokenStream {
             state: &#state,
             train: #private::bool,
         ) -> #result<(#tensor, #state)> #module_t #own {
-            self.inner.step_t(xs, state, train)
+            (&self.inner).step_t(xs, state, train)
         }
 
         /// A whole sequence `[B, T, …]` from a state: outputs `[B, T, …]` and the last state.
@@ -207,7 +208,7 @@ fn sequences(paths: &Paths) -> TokenStream {
         /// # Errors
         /// As `step`, or no steps.
         pub fn run(&self, xs: &#tensor, state: &#state) -> #result<(#tensor, #state)> #module #own {
-            self.inner.run(xs, state)
+            (&self.inner).run(xs, state)
         }
 
         /// As `run`, in training or not.
@@ -220,7 +221,7 @@ fn sequences(paths: &Paths) -> TokenStream {
             state: &#state,
             train: #private::bool,
         ) -> #result<(#tensor, #state)> #module_t #own {
-            self.inner.run_t(xs, state, train)
+            (&self.inner).run_t(xs, state, train)
         }
 
         /// A sequence of conditions over a target of any signature, such as a recurrent one:
@@ -235,7 +236,7 @@ fn sequences(paths: &Paths) -> TokenStream {
             carried: __C,
             step: impl #private::FnMut(&#target, #private::usize, __C) -> #result<(#tensor, __C)>,
         ) -> #result<(#tensor, #state, __C)> {
-            self.inner.scan(conditions, state, carried, step)
+            (&self.inner).scan(conditions, state, carried, step)
         }
     }
 }
@@ -266,7 +267,7 @@ fn forward_methods(paths: &Paths) -> TokenStream {
         /// # Errors
         /// The target's own.
         pub fn forward(&self, xs: &#tensor) -> #result<#tensor> #module #own {
-            self.inner.forward(xs)
+            (&self.inner).forward(xs)
         }
 
         /// Applies the target with parameters generated before.
@@ -286,7 +287,7 @@ fn forward_methods(paths: &Paths) -> TokenStream {
             xs: &#tensor,
             train: #private::bool,
         ) -> #result<#tensor> #module_t #own {
-            self.inner.forward_t(xs, train)
+            (&self.inner).forward_t(xs, train)
         }
 
         /// Applies the target with parameters generated before, in training or not.
@@ -308,7 +309,7 @@ fn forward_methods(paths: &Paths) -> TokenStream {
         /// # Errors
         /// The target's own.
         pub fn forward_aux(&self, xs: &#tensor) -> #result<(#tensor, #aux)> #module #own {
-            self.inner.forward_aux(xs)
+            (&self.inner).forward_aux(xs)
         }
     }
 }
@@ -322,7 +323,44 @@ fn file_methods(paths: &Paths) -> TokenStream {
         /// # Errors
         /// The backward pass's own.
         pub fn audit(&self, params: &#params, loss: &#tensor) -> #result<#audit> {
-            self.inner.audit(params, loss)
+            (&self.inner).audit(params, loss)
+        }
+
+        /// The variables that are trained, each once, in the order of construction: what an
+        /// optimiser takes. Bases and running statistics, which a `VarMap` holds as well, are left
+        /// out.
+        pub fn trainable(&self) -> #private::Vec<#private::Var> {
+            self.inner.trainable()
+        }
+
+        /// Takes a flat vector `[P]`, or `[G, P]` for `G` sets, as generated parameters; what is
+        /// not generated is what the hypernetwork keeps.
+        ///
+        /// # Errors
+        /// The vector's length, rank, dtype or device does not fit.
+        pub fn params_from_flat(&self, flat: &#tensor) -> #result<#params> {
+            self.inner.params_from_flat(flat)
+        }
+
+        /// Reads generated parameters that their `save` wrote.
+        ///
+        /// # Errors
+        /// The file is not a whole file of generated parameters of this target, or was saved over
+        /// other trained or frozen tensors.
+        pub fn load_params(
+            &self,
+            path: impl #private::AsRef<#private::Path>,
+        ) -> #result<#params> {
+            self.inner.load_params(path)
+        }
+
+        /// Looks for values that are NaN or infinite among the variables and all else that a
+        /// checkpoint holds; `load` takes them as they are.
+        ///
+        /// # Errors
+        /// A tensor has such values; it is named.
+        pub fn check_finite(&self) -> #result<()> {
+            self.inner.check_finite()
         }
 
         /// The hypernetwork itself, with all its methods.
@@ -335,7 +373,7 @@ fn file_methods(paths: &Paths) -> TokenStream {
         /// # Errors
         /// The file can't be written.
         pub fn save(&self, path: impl #private::AsRef<#private::Path>) -> #result<()> {
-            self.inner.save(path)
+            (&self.inner).save(path)
         }
 
         /// Reads a `state_dict` of the Python library hyper-nn, for the same network with
@@ -347,7 +385,7 @@ fn file_methods(paths: &Paths) -> TokenStream {
             &self,
             path: impl #private::AsRef<#private::Path>,
         ) -> #result<()> {
-            self.inner.load_hyper_nn(path)
+            (&self.inner).load_hyper_nn(path)
         }
 
         /// Reads what `save` wrote.
@@ -355,7 +393,7 @@ fn file_methods(paths: &Paths) -> TokenStream {
         /// # Errors
         /// The file is not a whole checkpoint of this hypernetwork; nothing has changed.
         pub fn load(&self, path: impl #private::AsRef<#private::Path>) -> #result<()> {
-            self.inner.load(path)
+            (&self.inner).load(path)
         }
     }
 }

@@ -1,6 +1,8 @@
 //! `hypernetwork! { … }`: from a declaration to a type.
 
 mod check;
+mod deferred;
+mod derives;
 mod expand;
 mod methods;
 mod parse;
@@ -9,12 +11,29 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use crate::report::Report;
-use parse::Declaration;
+use parse::{Declaration, Declarations};
 
-/// Parses, checks and expands a declaration. Where it is wrong, all its errors, with a type that
+/// Parses, checks and expands declarations. Where one is wrong, all its errors, with a type that
 /// keeps the rest of the program from failing over them.
 pub(crate) fn hypernetwork(input: TokenStream) -> TokenStream {
-    match syn::parse2::<Declaration>(input) {
+    let Declarations { whole, broken } = match syn::parse2(input) {
+        Ok(declarations) => declarations,
+        Err(error) => return error.into_compile_error(),
+    };
+    let broken = broken.map(syn::Error::into_compile_error);
+    whole.into_iter().map(declared).chain(broken).collect()
+}
+
+fn declared(declaration: Declaration) -> TokenStream {
+    if deferred::is_deferred(&declaration) {
+        return deferred::defer(&declaration);
+    }
+    hypernetwork_parsed(declaration)
+}
+
+/// The derive through which some declarations go.
+pub(crate) fn derive(input: TokenStream) -> TokenStream {
+    match syn::parse2(input).and_then(deferred::declaration) {
         Ok(declaration) => hypernetwork_parsed(declaration),
         Err(error) => error.into_compile_error(),
     }
@@ -23,7 +42,7 @@ pub(crate) fn hypernetwork(input: TokenStream) -> TokenStream {
 fn hypernetwork_parsed(declaration: Declaration) -> TokenStream {
     let mut report = Report::default();
     let checked = check::check(declaration, &mut report);
-    match report.into_compile_errors() {
+    match report.into_compile_errors(&checked.shared) {
         None => expand::expand(&checked),
         Some(errors) => {
             let stub = expand::stub(&checked);

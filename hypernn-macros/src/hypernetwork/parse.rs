@@ -6,6 +6,8 @@
 //!     key: value,
 //! }
 //! ```
+//!
+//! A call may hold several.
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::buffer::Cursor;
@@ -25,23 +27,62 @@ pub(super) struct Declaration {
 
 /// `key: value`.
 pub(super) struct Entry {
+    /// Documentation and conditions.
+    pub(super) attrs: Vec<Attribute>,
     pub(super) key: Ident,
     pub(super) value: TokenStream,
 }
 
 const FORM: &str = "the form is `struct HyperNet for Net { embedding: table(64, 8), generator: linear, mode: static }`";
 
+/// All declarations of a call, and what is wrong with one that is none.
+pub(super) struct Declarations {
+    pub(super) whole: Vec<Declaration>,
+    pub(super) broken: Option<syn::Error>,
+}
+
+impl Parse for Declarations {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let mut whole = Vec::new();
+        loop {
+            match input.parse() {
+                Ok(declaration) => whole.push(declaration),
+                Err(error) => {
+                    // What follows could only be guessed.
+                    input.parse::<TokenStream>()?;
+                    return Ok(Self { whole, broken: Some(error) });
+                }
+            }
+            if input.is_empty() {
+                return Ok(Self { whole, broken: None });
+            }
+        }
+    }
+}
+
 impl Parse for Declaration {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let Head { attrs, vis, name, target } = input.parse()?;
+        let body = with_form(body(input))?;
+        let entries = body.parse_terminated(Entry::parse, Token![,])?;
+        Ok(Self { attrs, vis, name, target, entries })
+    }
+}
+
+/// What stands before the braces.
+pub(super) struct Head {
+    pub(super) attrs: Vec<Attribute>,
+    pub(super) vis: Visibility,
+    pub(super) name: Ident,
+    pub(super) target: Type,
+}
+
+impl Parse for Head {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let attrs = input.call(Attribute::parse_outer)?;
         let vis = input.parse()?;
         let (name, target) = with_form(head(input))?;
-        let body = with_form(body(input))?;
-        let entries = body.parse_terminated(Entry::parse, Token![,])?;
-        if !input.is_empty() {
-            return Err(input.error("a `hypernetwork!` declares one hypernetwork"));
-        }
-        Ok(Self { attrs, vis, name, target, entries })
+        Ok(Self { attrs, vis, name, target })
     }
 }
 
@@ -68,6 +109,7 @@ fn with_form<T>(parsed: Result<T>) -> Result<T> {
 
 impl Parse for Entry {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let attrs = input.call(Attribute::parse_outer)?;
         let key = input.call(Ident::parse_any)?;
         input.parse::<Token![:]>()?;
         let end = if key == "config" {
@@ -82,7 +124,7 @@ impl Parse for Entry {
         if value.is_empty() {
             return Err(syn::Error::new(key.span(), format!("`{key}:` has no value")));
         }
-        Ok(Self { key, value })
+        Ok(Self { attrs, key, value })
     }
 }
 
@@ -102,7 +144,8 @@ fn tokens_until(
 ) -> Result<TokenStream> {
     let mut tokens = TokenStream::new();
     while !input.is_empty() && !ends(input) {
-        let next_key = input.peek(Ident) && input.peek2(Token![:]) && !input.peek2(Token![::]);
+        let next_key = input.peek(Ident) && input.peek2(Token![:]) && !input.peek2(Token![::])
+            || input.peek(Token![#]);
         if next_key && !tokens.is_empty() {
             return Err(input.error("expected `,` before the next key"));
         }

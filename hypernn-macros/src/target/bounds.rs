@@ -2,8 +2,10 @@
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
+use syn::ext::IdentExt;
 use syn::{Expr, Generics, WherePredicate, parse_quote};
 
+use super::call;
 use super::check::{Field, FieldKind, Header, Target};
 use super::parse::Layer;
 use super::spec;
@@ -57,7 +59,7 @@ fn generic_layers(target: &Target) -> Vec<(&Field, &Layer)> {
 /// Whether a field's type mentions a type parameter.
 pub(crate) fn is_generic(field: &Field, target: &Target) -> bool {
     let params = target.header.generics.type_params();
-    let params: Vec<_> = params.map(|param| param.ident.to_string()).collect();
+    let params: Vec<_> = params.map(|param| param.ident.unraw().to_string()).collect();
     mentions(field.ty.to_token_stream(), &params)
 }
 
@@ -71,7 +73,7 @@ fn layers(target: &Target) -> Vec<(&Field, &Layer)> {
 
 fn mentions(tokens: TokenStream, names: &[String]) -> bool {
     tokens.into_iter().any(|tree| match tree {
-        TokenTree::Ident(ident) => names.contains(&ident.to_string()),
+        TokenTree::Ident(ident) => names.contains(&ident.unraw().to_string()),
         TokenTree::Group(group) => mentions(group.stream(), names),
         _ => false,
     })
@@ -115,7 +117,7 @@ fn config_type(config: Option<&Expr>, header: &Header) -> Option<TokenStream> {
 
 /// Whether an expression is the target's own `config`.
 fn is_config(expr: &Expr) -> bool {
-    matches!(expr, Expr::Path(path) if path.path.is_ident("config"))
+    matches!(call::bare(expr), Expr::Path(path) if path.path.is_ident("config"))
 }
 
 /// The type of the targets in a layer of type `ty`.

@@ -3,6 +3,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Expr, ExprPath, ExprStruct, Ident};
 
@@ -60,6 +61,11 @@ pub(crate) fn is_known(name: &str) -> bool {
     KNOWN.iter().any(|known| known.name == name)
 }
 
+/// Whether a call is one of a constructor of ours.
+pub(crate) fn is_ours(call: &Call) -> bool {
+    lookup(&call.func).is_some()
+}
+
 /// The argument that says what the layer takes, where its constructor is known.
 pub(crate) fn input_size(call: &Call) -> Option<&Expr> {
     let at = match lookup(&call.func)?.name {
@@ -71,7 +77,7 @@ pub(crate) fn input_size(call: &Call) -> Option<&Expr> {
 }
 
 fn lookup(func: &ExprPath) -> Option<&'static Known> {
-    let ident = func.path.get_ident()?;
+    let ident = func.path.get_ident()?.unraw();
     KNOWN.iter().find(|known| ident == known.name)
 }
 
@@ -101,7 +107,7 @@ pub(crate) fn surplus(call: &Call) -> Option<(&Expr, String)> {
 
 /// `vb`, `vb.pp("…")`.
 fn is_var_builder(value: &Expr) -> bool {
-    match value {
+    match bare(value) {
         Expr::Path(path) => path.path.is_ident("vb"),
         Expr::MethodCall(call) => call.method == "pp" || is_var_builder(&call.receiver),
         Expr::Reference(reference) => is_var_builder(&reference.expr),
@@ -123,16 +129,26 @@ pub(crate) fn lower(call: &Call) -> Lowered {
     let known = lookup(&call.func);
     let sizes = known.map_or(values.len(), |known| known.sizes.min(values.len()));
     let (sizes, rest) = values.split_at(sizes);
-    let bare = bare(call, sizes);
+    let sized = sized(call, sizes);
     let (Some(known), Some(config)) = (known, rest.first()) else {
-        return Lowered { spec: with_options(bare, call), config: None };
+        return Lowered { spec: with_options(sized, call), config: None };
     };
-    let configured = configure(bare, known, config);
+    let configured = configure(sized, known, config);
     Lowered { spec: with_options(configured.spec, call), config: configured.config }
 }
 
+/// The expression in the parentheses that may be around it, and in the invisible groups that the
+/// arguments of macros come in.
+pub(crate) fn bare(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Group(group) => bare(&group.expr),
+        Expr::Paren(paren) => bare(&paren.expr),
+        expr => expr,
+    }
+}
+
 /// The call with its sizes alone, between the user's own parentheses.
-fn bare(call: &Call, sizes: &[&Expr]) -> TokenStream {
+fn sized(call: &Call, sizes: &[&Expr]) -> TokenStream {
     let mut tokens = call.func.to_token_stream();
     call.paren.surround(&mut tokens, |tokens| tokens.extend(quote!(#(#sizes),*)));
     tokens
@@ -148,28 +164,28 @@ fn with_options(mut spec: TokenStream, call: &Call) -> TokenStream {
     spec
 }
 
-fn configure(bare: TokenStream, known: &Known, config: &Expr) -> Lowered {
-    match config {
+fn configure(sized: TokenStream, known: &Known, config: &Expr) -> Lowered {
+    match bare(config) {
         Expr::Struct(literal) => match literal.rest.as_deref().and_then(default_kind) {
-            Some(kind) => from_literal((bare, known), literal, kind),
-            None => Lowered { spec: with_config(&bare, known, config), config: None },
+            Some(kind) => from_literal((sized, known), literal, kind),
+            None => Lowered { spec: with_config(&sized, known, config), config: None },
         },
         _ => match default_kind(config) {
-            Some(kind) => from_default((bare, known), config, kind),
-            None => Lowered { spec: with_config(&bare, known, config), config: None },
+            Some(kind) => from_default((sized, known), config, kind),
+            None => Lowered { spec: with_config(&sized, known, config), config: None },
         },
     }
 }
 
 /// The spec with a configuration as a value.
-fn with_config(bare: &TokenStream, known: &Known, config: impl ToTokens) -> TokenStream {
+fn with_config(sized: &TokenStream, known: &Known, config: impl ToTokens) -> TokenStream {
     let (span, end) = ends(&config);
     if known.config != Config::Eps {
-        return quote_spanned!(span=> #bare.config(#config));
+        return quote_spanned!(span=> #sized.config(#config));
     }
     let method = Ident::new(known.name, span);
-    let bare = quote_spanned!(end=> (#bare));
-    quote_spanned!(span=> __p::Eps(#config).#method #bare)
+    let sized = quote_spanned!(end=> (#sized));
+    quote_spanned!(span=> __p::Eps(#config).#method #sized)
 }
 
 /// What a call of a default constructor starts from.
@@ -190,8 +206,8 @@ impl DefaultKind {
 
 /// `Default::default()`, `Type::default()`, `Type::default_no_bias()`.
 fn default_kind(expr: &Expr) -> Option<DefaultKind> {
-    let Expr::Call(call) = expr else { return None };
-    let Expr::Path(func) = &*call.func else { return None };
+    let Expr::Call(call) = bare(expr) else { return None };
+    let Expr::Path(func) = bare(&call.func) else { return None };
     let last = func.path.segments.last()?;
     let is_default = call.args.is_empty() && func.path.segments.len() > 1;
     match is_default.then(|| last.ident.to_string())?.as_str() {
@@ -201,15 +217,19 @@ fn default_kind(expr: &Expr) -> Option<DefaultKind> {
     }
 }
 
-fn from_default((bare, known): (TokenStream, &Known), config: &Expr, kind: DefaultKind) -> Lowered {
-    let typed = (!is_untyped(config)).then(|| with_config(&bare, known, config));
-    Lowered { spec: kind.apply(&bare), config: typed }
+fn from_default(
+    (sized, known): (TokenStream, &Known),
+    config: &Expr,
+    kind: DefaultKind,
+) -> Lowered {
+    let typed = (!is_untyped(config)).then(|| with_config(&sized, known, config));
+    Lowered { spec: kind.apply(&sized), config: typed }
 }
 
 /// `Default::default()`, whose type nothing tells.
 fn is_untyped(config: &Expr) -> bool {
-    let Expr::Call(call) = config else { return false };
-    let Expr::Path(func) = &*call.func else { return false };
+    let Expr::Call(call) = bare(config) else { return false };
+    let Expr::Path(func) = bare(&call.func) else { return false };
     func.qself.is_none()
         && func.path.segments.iter().rev().nth(1).is_some_and(|s| s.ident == "Default")
 }
@@ -217,14 +237,14 @@ fn is_untyped(config: &Expr) -> bool {
 /// Each field is a call on the spec, which checks its name and value; of the literal itself only
 /// the type is checked.
 fn from_literal(
-    (bare, known): (TokenStream, &Known),
+    (sized, known): (TokenStream, &Known),
     literal: &ExprStruct,
     kind: DefaultKind,
 ) -> Lowered {
     let (path, rest) = (&literal.path, &literal.rest);
     let empty = quote_spanned!(literal.path.span()=> #path { ..#rest });
-    let config = with_config(&bare, known, empty);
-    let mut spec = kind.apply(&bare);
+    let config = with_config(&sized, known, empty);
+    let mut spec = kind.apply(&sized);
     for field in &literal.fields {
         let (name, value) = (&field.member, &field.expr);
         spec = quote!(#spec.#name(#value));

@@ -1,11 +1,13 @@
 //! The chain of a `sequential` target: which field or step each of its names is.
 
 use quote::ToTokens;
+use syn::ext::IdentExt;
+use syn::spanned::Spanned;
 use syn::{Expr, Ident, Member};
 
 use super::call;
-use super::check::{Field, FieldKind, member_name};
-use super::parse::{Call, Step};
+use super::check::{Field, FieldKind, member_name, same_member};
+use super::parse::{Call, Layer, Step};
 use crate::attr::similar;
 use crate::report::Report;
 
@@ -99,12 +101,13 @@ fn link(step: Step, fields: &[Field], report: &mut Report) -> Option<Link> {
 }
 
 fn named(member: Member, fields: &[Field], report: &mut Report) -> Option<Link> {
-    if let Some(i) = fields.iter().position(|field| field.member == member) {
+    if let Some(i) = fields.iter().position(|field| same_member(&field.member, &member)) {
         return Some(Link::Field(i));
     }
     let name = member_name(&member);
     if STEPS.contains(&name.as_str()) {
-        let value = syn::parse_quote!(#member);
+        let step = Ident::new(&name, member.span());
+        let value = syn::parse_quote!(#step);
         return Some(Link::Value(value, name));
     }
     report.error(&member, no_such_step(&name, fields));
@@ -125,7 +128,7 @@ fn no_such_step(name: &str, fields: &[Field]) -> String {
 /// The name by which a message speaks of a step.
 fn last_name(step: &impl ToTokens) -> String {
     let idents = step.to_token_stream().into_iter().filter_map(|tree| match tree {
-        proc_macro2::TokenTree::Ident(ident) => Some(ident.to_string()),
+        proc_macro2::TokenTree::Ident(ident) => Some(ident.unraw().to_string()),
         _ => None,
     });
     idents.last().unwrap_or_else(|| "step".to_owned())
@@ -136,12 +139,20 @@ fn check_left_out(links: &[Link], fields: &[Field], report: &mut Report) {
     let used = |i: usize| links.iter().any(|link| matches!(link, Link::Field(j) if *j == i));
     for (i, field) in fields.iter().enumerate() {
         if matches!(field.kind, FieldKind::Layer { .. }) && !used(i) {
-            let name = member_name(&field.member);
-            report.error(
-                &field.member,
-                format!("field `{name}` is no step of the chain: its parameters would have no use"),
-            );
+            report.error(&field.member, left_out(field));
         }
+    }
+}
+
+fn left_out(field: &Field) -> String {
+    let name = member_name(&field.member);
+    let message =
+        format!("field `{name}` is no step of the chain: its parameters would have no use");
+    match &field.kind {
+        FieldKind::Layer { layer: Layer::Target(_, None), .. } => format!(
+            "{message}; a field without parameters says how to make it: `#[hyper(value = PhantomData)]`"
+        ),
+        _ => message,
     }
 }
 

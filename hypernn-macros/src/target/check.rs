@@ -16,6 +16,7 @@ use super::parse::{
 use super::role::{self, Holds, Role};
 use crate::attr::{similar, unknown_key};
 use crate::report::Report;
+use crate::span::shown_at;
 
 const STRUCT_KEYS: &[&str] = &["config", "crate", "forward", "sequential", "sequential_t", "input"];
 const FIELD_KEYS: &[&str] = &["value", "name", "tie", "role"];
@@ -29,7 +30,10 @@ pub(crate) struct Target {
 
 /// What stands on the struct.
 pub(crate) struct Header {
+    /// The struct's name where it is used: shown where it is declared, but not the user's own use.
     pub(crate) ident: Ident,
+    /// The attributes of all that is emitted.
+    pub(crate) shared: TokenStream,
     pub(crate) vis: Visibility,
     pub(crate) generics: Generics,
     pub(crate) krate: Path,
@@ -67,15 +71,62 @@ pub(crate) fn check(raw: RawTarget, report: &mut Report) -> Target {
     let mut items = raw.items;
     let chain = take_chain(&mut items, report);
     let input = take_input(&mut items, chain.is_some(), report);
-    let mut header = header(raw.ident, raw.vis, raw.generics, items, report);
+    let mut header = header(raw.vis, (raw.ident, raw.generics, raw.shared), items, report);
     header.sequential = chain.as_ref().map(|chain| chain.key.clone());
     let fields = match raw.body {
         Body::Struct(fields) => check_fields(&header.ident, fields, report),
         Body::Enum(token) => not_a_struct(token, report),
         Body::Union(token) => not_a_struct(token, report),
     };
+    if header.config.is_none() {
+        check_recursion(&header.ident, &fields, report);
+    }
     let chain = chain.map(|chain| chain::check(chain, input, &fields, report));
     Target { header, fields, chain }
+}
+
+/// A target in itself, whose size has no end.
+fn check_recursion(ident: &Ident, fields: &[Field], report: &mut Report) {
+    for field in fields {
+        let FieldKind::Layer { layer, .. } = &field.kind else { continue };
+        if !holds_target(layer) {
+            continue;
+        }
+        if let Some(at) = find_itself(field.ty.to_token_stream(), ident) {
+            let name = ident.unraw();
+            report.error(at, format!("`{name}` holds itself, and nothing says how deep: give it a configuration, `#[hyper(config = Type)]`, and the field a condition, `#[hyper(if config.depth > 0 {{ target(config.below()) }})]`"));
+        }
+    }
+}
+
+/// Whether there is a target in the layer that takes no configuration.
+fn holds_target(layer: &Layer) -> bool {
+    match layer {
+        Layer::Call(_) => false,
+        Layer::Target(_, config) => config.is_none(),
+        Layer::Repeat(layer, _) | Layer::When(_, layer) => holds_target(layer),
+        Layer::List(layers) => layers.iter().any(holds_target),
+    }
+}
+
+/// Where a type names the struct that it stands in: by its name alone, or as `Self`.
+fn find_itself(ty: TokenStream, ident: &Ident) -> Option<Ident> {
+    let mut in_path = false;
+    for tree in ty {
+        match tree {
+            TokenTree::Ident(found) if !in_path && (same(&found, ident) || found == "Self") => {
+                return Some(found);
+            }
+            TokenTree::Group(group) => {
+                if let Some(found) = find_itself(group.stream(), ident) {
+                    return Some(found);
+                }
+                in_path = false;
+            }
+            tree => in_path = matches!(&tree, TokenTree::Punct(punct) if punct.as_char() == ':'),
+        }
+    }
+    None
 }
 
 /// The one chain among the items.
@@ -116,9 +167,8 @@ fn not_a_struct(token: impl ToTokens, report: &mut Report) -> Vec<Field> {
 }
 
 fn header(
-    ident: Ident,
     vis: Visibility,
-    generics: Generics,
+    (mut ident, generics, shared): (Ident, Generics, TokenStream),
     items: Vec<StructItem>,
     report: &mut Report,
 ) -> Header {
@@ -134,8 +184,9 @@ fn header(
         }
     }
     check_distinct_forwards(&forwards, report);
-    let krate = krate.value.unwrap_or_else(|| parse_quote!(::hypernn));
-    Header { ident, vis, generics, krate, config: config.value, forwards, sequential: None }
+    ident.set_span(shown_at(ident.span()));
+    let (krate, config) = (krate.value.unwrap_or_else(|| parse_quote!(::hypernn)), config.value);
+    Header { ident, shared, vis, generics, krate, config, forwards, sequential: None }
 }
 
 /// A key that may be given once.
@@ -168,9 +219,24 @@ fn unknown_on_struct(key: &Ident, report: &mut Report) {
 
 fn check_distinct_forwards(forwards: &[Forward], report: &mut Report) {
     for (i, forward) in forwards.iter().enumerate() {
-        if forwards[..i].iter().any(|earlier| earlier.name == forward.name) {
-            report.error(&forward.name, format!("`forward` of `{}` is given twice", forward.name));
+        if forwards[..i].iter().any(|earlier| same(&earlier.name, &forward.name)) {
+            let name = forward.name.unraw();
+            report.error(&forward.name, format!("`forward` of `{name}` is given twice"));
         }
+    }
+}
+
+/// Whether two names are one: `r#a` is `a`.
+pub(crate) fn same(a: &Ident, b: &Ident) -> bool {
+    a.unraw() == b.unraw()
+}
+
+/// Whether two names of fields are one.
+pub(crate) fn same_member(a: &Member, b: &Member) -> bool {
+    match (a, b) {
+        (Member::Named(a), Member::Named(b)) => same(a, b),
+        (Member::Unnamed(a), Member::Unnamed(b)) => a.index == b.index,
+        _ => false,
     }
 }
 
@@ -241,7 +307,8 @@ fn check_fields(ident: &Ident, raw: Vec<RawField>, report: &mut Report) -> Vec<F
         fields.push(field);
     }
     if !fields.iter().any(|field| matches!(field.kind, FieldKind::Layer { .. })) {
-        report.error(ident, format!("`{ident}` has no parameters: a target has at least one field with a layer, such as `#[hyper(linear(64, 10))] fc: Linear`"));
+        let name = ident.unraw();
+        report.error(ident, format!("`{name}` has no parameters: a target has at least one field with a layer, such as `#[hyper(linear(64, 10))] fc: Linear`"));
     }
     fields
 }
@@ -467,13 +534,13 @@ fn check_tie(
     (own, earlier, members): (&Member, &[Field], &[Member]),
     report: &mut Report,
 ) {
-    if tie.param != "weight" {
+    if tie.param.unraw() != "weight" {
         report.error(&tie.param, "only `weight` can be tied: `tie(weight = field.weight)`");
     }
     if !matches!(layer, Layer::Call(_)) {
         report.error(first_tokens(layer), "a tied field is one layer, written as a call: `linear_no_bias(8, 100), tie(weight = field.weight)`");
     }
-    match earlier.iter().find(|field| field.member == tie.field) {
+    match earlier.iter().find(|field| same_member(&field.member, &tie.field)) {
         Some(Field { kind: FieldKind::Layer { layer: Layer::Call(_), .. }, .. }) => {}
         Some(_) => report.error(&tie.field, tie_source_is_no_call(tie)),
         None => report.error(&tie.field, no_such_field(tie, own, earlier, members)),
@@ -487,10 +554,10 @@ fn tie_source_is_no_call(tie: &Tie) -> String {
 
 fn no_such_field(tie: &Tie, own: &Member, earlier: &[Field], members: &[Member]) -> String {
     let field = member_name(&tie.field);
-    if tie.field == *own {
+    if same_member(&tie.field, own) {
         return format!("field `{field}` can't be tied to itself");
     }
-    if members.contains(&tie.field) {
+    if members.iter().any(|member| same_member(member, &tie.field)) {
         return format!("field `{field}` comes later: a tie names a field above");
     }
     let names: Vec<_> = earlier.iter().map(|field| member_name(&field.member)).collect();
@@ -593,6 +660,27 @@ mod tests {
         ] {
             assert!(message(empty).starts_with("`S` has no parameters: "));
         }
+    }
+
+    #[test]
+    fn a_target_in_itself_needs_a_configuration() {
+        let holds = |attr: TokenStream, ty: TokenStream| {
+            messages(quote!(struct r#S { #[hyper(linear(1, 2))] fc: Linear, #attr next: #ty }))
+        };
+        let when = quote!(#[hyper(if DEEP { target })]);
+        for ty in [quote!(Option<Box<S>>), quote!(Box<Self>), quote!([S; 2]), quote!((u8, S))] {
+            let found = holds(when.clone(), ty);
+            assert!(found.concat().starts_with("`S` holds itself, and nothing says"), "{found:?}");
+        }
+        for ty in [quote!(other::S), quote!(S2), quote!(Option<::a::S>)] {
+            assert_eq!(holds(when.clone(), ty), [""; 0]);
+        }
+        assert_eq!(holds(quote!(#[hyper(own::layer(1))]), quote!(Own<S>)), [""; 0]);
+        let configured = quote! {
+            #[hyper(config = Sizes)]
+            struct S { #[hyper(if config.deep { target(config) })] next: Option<Box<S>> }
+        };
+        assert_eq!(messages(configured), [""; 0]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::parse::{Layer, Tie};
 use super::role::{Lora, Role};
 use super::spec::Counted;
 use super::{bounds, forward, spec};
-use crate::span::ends;
+use crate::span::{ends, shown_at};
 
 /// All that a target needs.
 pub(crate) fn expand(target: &Target) -> TokenStream {
@@ -25,12 +25,11 @@ pub(crate) fn expand(target: &Target) -> TokenStream {
 /// A scope in which the constructors' names mean specs, and generated code is short to write.
 fn among_names(header: &Header, implementation: &TokenStream) -> TokenStream {
     let krate = &header.krate;
+    let shared = &header.shared;
     quote! {
-        #[allow(non_snake_case, unused_imports, unused_parens, unused_qualifications)]
-        #[allow(unused_variables, unreachable_pub, dead_code, arithmetic_overflow)]
-        #[allow(clippy::all, clippy::pedantic)]
+        #shared
         const _: () = {
-            use #krate::__private::{self as __p, spec::*};
+            use #krate::__private::{self as __p, NoLayer as _, spec::*};
             #implementation
         };
     }
@@ -59,10 +58,10 @@ fn values(target: &Target) -> TokenStream {
     if functions.is_empty() {
         return TokenStream::new();
     }
-    let (ident, generics) = (&header.ident, &header.generics);
+    let Header { ident, generics, shared, .. } = header;
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     quote! {
-        #[allow(non_snake_case, unused_parens, unused_variables, clippy::all, clippy::pedantic)]
+        #shared
         impl #impl_generics #ident #ty_generics #where_clause {
             #(#functions)*
         }
@@ -222,7 +221,8 @@ fn forwards(header: &Header, generics: &Generics) -> TokenStream {
 fn functional(header: &Header, forward: &Forward) -> TokenStream {
     let vis = &header.vis;
     let Forward { name, args, output } = forward;
-    let function = format_ident!("functional_{}", name.unraw(), span = name.span());
+    let span = shown_at(name.span());
+    let function = format_ident!("functional_{}", name.unraw(), span = span);
     let doc = format!("`unpack(flat)?.{}(…)`.", name.unraw());
     let (names, types): (Vec<_>, Vec<_>) = args.iter().cloned().unzip();
     let flat = Ident::new("flat", Span::mixed_site());
@@ -252,6 +252,17 @@ fn functional(header: &Header, forward: &Forward) -> TokenStream {
     }
 }
 
+/// A field where it is used. It is shown where it is declared, but is not the user's own use of it, which
+/// `#[deprecated]` would be reported at.
+pub(crate) fn used(member: &Member) -> Member {
+    let mut member = member.clone();
+    match &mut member {
+        Member::Named(ident) => ident.set_span(shown_at(ident.span())),
+        Member::Unnamed(index) => index.span = shown_at(index.span),
+    }
+    member
+}
+
 /// The variable that holds a field while the target is built.
 fn local(member: &Member) -> Ident {
     format_ident!("__field_{}", member_name(member), span = Span::mixed_site())
@@ -263,7 +274,7 @@ fn build(target: &Target) -> TokenStream {
     let shapes = configured_shapes(target);
     let fields = target.fields.iter().map(|field| build_field(field, target));
     let members = target.fields.iter().map(|field| {
-        let (member, built) = (&field.member, local(&field.member));
+        let (member, built) = (used(&field.member), local(&field.member));
         quote!(#member: #built)
     });
     quote! {
@@ -279,7 +290,7 @@ fn configured_shapes(target: &Target) -> Option<TokenStream> {
     let Header { config: Some(_), sequential: Some(_), .. } = &target.header else {
         return None;
     };
-    Some(quote!(__p::ensure(Self::__chain(config).first())?;))
+    Some(quote!(__p::ensure((&Self::__chain(config)).first())?;))
 }
 
 fn build_field(field: &Field, target: &Target) -> TokenStream {
@@ -313,11 +324,30 @@ fn typed_spec(field: &Field, layer: &Layer) -> TokenStream {
     quote_spanned!(span=> __p::Spec(&__spec).of::<#ty>(#asked #layer))
 }
 
+/// The field as `__field`, which knows whether it is built from what its attribute says, where that is
+/// asked.
+pub(crate) fn known_field(field: &Field, layer: &Layer) -> Option<TokenStream> {
+    let (spec, typed) = (spec::spec(layer), typed_spec(field, layer));
+    spec::asks_field(layer).then(|| {
+        quote! {
+            let __spec = #spec;
+            let __field = #typed;
+        }
+    })
+}
+
+fn where_known(field: &Field, layer: &Layer, expr: TokenStream) -> TokenStream {
+    match known_field(field, layer) {
+        Some(known) => quote!({ #known #expr }),
+        None => expr,
+    }
+}
+
 fn make(field: &Field, layer: &Layer, tie: Option<&Tie>) -> TokenStream {
     let name = &field.name;
     let (spec, role) = (typed_spec(field, layer), with_role(field));
     let Some(Tie { param, field: source, source: parameter }) = tie else {
-        return quote!(#spec #role.build(#name, __source));
+        return quote!((&#spec #role).build(#name, __source));
     };
     let from = local(source);
     let (param, parameter) = (param.unraw().to_string(), parameter.unraw().to_string());
@@ -325,8 +355,8 @@ fn make(field: &Field, layer: &Layer, tie: Option<&Tie>) -> TokenStream {
     quote! {
         {
             use __p::NoParameters as _;
-            let __tied = __p::FieldRef(&#from).parameter(#source, #parameter)?;
-            #spec #role.build_tied(#name, __source, (#param, __tied))
+            let __tied = (&__p::FieldRef(&#from)).parameter(#source, #parameter)?;
+            (&#spec #role).build_tied(#name, __source, (#param, __tied))
         }
     }
 }
@@ -358,8 +388,9 @@ fn visit(target: &Target) -> TokenStream {
 }
 
 fn visit_field(field: &Field) -> Option<TokenStream> {
-    let (member, FieldKind::Layer { tie, .. }) = (&field.member, &field.kind) else { return None };
-    let field = quote!(__p::FieldRef(&self.#member));
+    let FieldKind::Layer { tie, .. } = &field.kind else { return None };
+    let member = used(&field.member);
+    let field = quote!((&__p::FieldRef(&self.#member)));
     Some(match tie {
         None => quote!(#field.visit(__visitor)?;),
         Some(tie) => {
@@ -396,7 +427,7 @@ fn num_params(target: &Target) -> TokenStream {
             None if tie.is_some() => Counted::Untied,
             None => Counted::All,
         };
-        Some(spec::count(layer, &ty, &counted))
+        Some(where_known(field, layer, spec::count(layer, &ty, &counted)))
     });
     quote!(0 #(+ #counts)*)
 }
@@ -423,24 +454,32 @@ fn field_checks(field: &Field, layer: &Layer) -> Vec<TokenStream> {
     let (typed, denied) = (typed_spec(field, layer), quote_spanned!(end=> (#name)));
     let refused = quote_spanned! {span=> {
         let __spec = #spec;
-        #typed.deny #denied
+        (&#typed).deny #denied
     }};
     let mut checks = spec::checks(layer);
     if let Some(Role::Lora(lora)) = &field.role {
         checks.extend(spec::adapter_checks(layer, &adapter(lora), &lora.rank));
     }
-    checks.push(refused);
-    checks.extend(array_check(field, layer));
-    checks
+    let checks = checks.into_iter().map(|check| where_known(field, layer, check));
+    checks.chain([refused]).chain(array_check(field, layer)).collect()
 }
 
 /// An array's length is the number of its layers.
 fn array_check(field: &Field, layer: &Layer) -> Option<TokenStream> {
-    let Type::Array(array) = &field.ty else { return None };
+    let Type::Array(array) = bare_type(&field.ty) else { return None };
     let (found, len, name) = (spec::len(layer)?, &array.len, member_name(&field.member));
     let (span, end) = ends(len);
     let problem = quote_spanned!(end=> (__p::array(#name, #len, #found)));
     Some(quote_spanned!(span=> __p::deny #problem))
+}
+
+/// The type in the invisible groups that the arguments of macros come in.
+fn bare_type(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => bare_type(&group.elem),
+        Type::Paren(paren) => bare_type(&paren.elem),
+        ty => ty,
+    }
 }
 
 /// The checks of a generic target, evaluated for each of its types.
@@ -463,7 +502,9 @@ fn constants(target: &Target) -> TokenStream {
 fn name_self(tokens: TokenStream, ident: &Ident) -> TokenStream {
     let trees = tokens.into_iter().map(|tree| match tree {
         TokenTree::Ident(word) if word == "Self" => {
-            TokenTree::Ident(Ident::new(&ident.to_string(), word.span()))
+            let mut named = ident.clone();
+            named.set_span(shown_at(word.span()));
+            TokenTree::Ident(named)
         }
         TokenTree::Group(group) => {
             let inner = name_self(group.stream(), ident);

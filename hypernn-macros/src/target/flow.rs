@@ -6,6 +6,7 @@ use syn::Expr;
 
 use super::chain::{Chain, Link};
 use super::check::{Field, FieldKind, Header, Target, member_name};
+use super::expand::known_field;
 use super::parse::{Call, Layer};
 use super::{bounds, call, spec};
 use crate::span::{ends, shown_at};
@@ -73,7 +74,11 @@ impl Flow {
     fn field(&mut self, field: &Field) -> TokenStream {
         let (name, ty) = (member_name(&field.member), field.ty.to_token_stream());
         match &field.kind {
-            FieldKind::Layer { layer, .. } => self.layer(layer, &name, &ty),
+            FieldKind::Layer { layer, .. } => {
+                let known = known_field(field, layer);
+                let steps = self.layer(layer, &name, &ty);
+                quote!(#known #steps)
+            }
             FieldKind::Value(_) => quote! {
                 let __chain = if __p::StepOf::<#ty>::KEEPS {
                     __chain
@@ -125,14 +130,19 @@ impl Flow {
     fn call(&mut self, call: &Call, name: &str) -> TokenStream {
         let place = self.place(Place::of_call(call));
         let (spec, span) = (spec::call_spec(call), ends(&call.func).0);
+        let known = match call::is_ours(call) {
+            true => quote!(&__spec),
+            false => quote!((&__field).known(&__spec)),
+        };
         // Wrong sizes are a problem of their own, and their shapes could not be computed.
         quote_spanned! {span=>
             let __spec = #spec;
-            let __chain = if __spec.check().is_some() {
+            let __spec = #known;
+            let __chain = if __p::Option::is_some(&__spec.check()) {
                 __chain.unknown(#name)
             } else {
                 let __chain = __chain.takes(#place, #name, __spec.takes());
-                __chain.gives(#place, #name, __spec.gives(__chain.shape()))
+                __chain.gives(#place, #name, __spec.gives((&__chain).shape()))
             };
         }
     }
@@ -167,7 +177,7 @@ impl Flow {
                 }
             };
         }
-        let (input, output) = (quote!(Self::__CHAIN.input()), quote!(*Self::__CHAIN.shape()));
+        let (input, output) = (quote!((&Self::__CHAIN).input()), quote!(*(&Self::__CHAIN).shape()));
         let shape = quote!(__p::SampleShape);
         quote! {
             #[automatically_derived]
@@ -205,11 +215,11 @@ impl Flow {
         let input_check = chain.input.as_deref().and_then(|sizes| {
             let (span, end) = (ends(sizes.first()?).0, ends(sizes.last()?).1);
             let input = input(chain);
-            Some(deny((span, end), &quote!(#input.check())))
+            Some(deny((span, end), &quote!((&#input).check())))
         });
         let checks = self.places.iter().enumerate().map(|(i, place)| {
-            let takes = deny(place.takes, &quote!(Self::__CHAIN.taken(#i)));
-            let gives = deny(place.gives, &quote!(Self::__CHAIN.given(#i)));
+            let takes = deny(place.takes, &quote!((&Self::__CHAIN).taken(#i)));
+            let gives = deny(place.gives, &quote!((&Self::__CHAIN).given(#i)));
             quote!({ #takes; #gives })
         });
         input_check.into_iter().chain(checks).collect()
@@ -248,13 +258,13 @@ fn deny((span, end): (Span, Span), problem: &TokenStream) -> TokenStream {
 /// A step without parameters.
 fn between(place: usize, name: &str, step: &TokenStream, span: Span) -> TokenStream {
     quote_spanned! {span=>
-        let __step = #step;
+        let __step = &#step;
         let __problem = __step.check();
-        let __chain = if __problem.is_some() {
+        let __chain = if __p::Option::is_some(&__problem) {
             __chain.broken(#place, #name, __problem)
         } else {
             let __chain = __chain.takes(#place, #name, __step.takes());
-            __chain.passes(#place, #name, __step.gives(__chain.shape()))
+            __chain.passes(#place, #name, __step.gives((&__chain).shape()))
         };
     }
 }
@@ -263,7 +273,7 @@ fn between(place: usize, name: &str, step: &TokenStream, span: Span) -> TokenStr
 fn input(chain: &Chain) -> TokenStream {
     let shape = quote!(__p::SampleShape);
     let Some(sizes) = &chain.input else { return quote!(#shape::ANY) };
-    let sizes = sizes.iter().map(|size| match size {
+    let sizes = sizes.iter().map(|size| match call::bare(size) {
         Expr::Infer(_) => quote!(__p::Option::None),
         size => quote!({
             let __size: __p::usize = #size;

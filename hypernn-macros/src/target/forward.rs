@@ -6,6 +6,7 @@ use syn::{Generics, WherePredicate, parse_quote};
 
 use super::chain::{Chain, Link};
 use super::check::{FieldKind, Header, Target};
+use super::expand::used;
 use super::parse::Layer;
 use super::{bounds, spec};
 use crate::span::ends;
@@ -56,7 +57,7 @@ fn step(link: &Link, xs: &TokenStream, target: &Target, chain: &Chain) -> TokenS
     match link {
         Link::Field(i) => {
             let field = &target.fields[*i];
-            let (member, ty) = (&field.member, &field.ty);
+            let (member, ty) = (used(&field.member), &field.ty);
             let value = quote!(self.#member);
             match &field.kind {
                 FieldKind::Layer { layer, .. } if is_container(layer) => {
@@ -93,7 +94,7 @@ fn several(layer: &Layer, value: &TokenStream, xs: &TokenStream, chain: &Chain) 
     let each = each(layer, &quote!(__item), chain);
     quote! {
         let mut __ys = __p::Clone::clone(#xs);
-        for __item in #value.iter() {
+        for __item in __p::Container::items(&#value) {
             #each
         }
     }
@@ -107,7 +108,7 @@ fn each(layer: &Layer, item: &TokenStream, chain: &Chain) -> TokenStream {
     };
     if is_container(inner) {
         let each = each(inner, item, chain);
-        return quote!(for #item in #item.iter() { #each });
+        return quote!(for #item in __p::Container::items(#item) { #each });
     }
     let applied = apply_shown(&shown(inner), item, &quote!(&__ys), chain);
     quote!(__ys = #applied?;)

@@ -30,7 +30,7 @@ fn derive_parsed(input: DeriveInput) -> TokenStream {
     let mut report = Report::default();
     let raw = parse::parse(input, &mut report);
     let target = check::check(raw, &mut report);
-    match report.into_compile_errors() {
+    match report.into_compile_errors(&TokenStream::new()) {
         None => expand::expand(&target),
         Some(errors) => {
             let stub = expand::stub(&target.header);

@@ -22,6 +22,8 @@ const LAYER_FORMS: &str = "expected a layer: `linear(64, 10)`, `[layer; n]`, `[l
 /// A struct as it was written.
 pub(crate) struct RawTarget {
     pub(crate) ident: Ident,
+    /// What is allowed on the struct and on its fields.
+    pub(crate) shared: TokenStream,
     pub(crate) vis: Visibility,
     pub(crate) generics: Generics,
     pub(crate) items: Vec<StructItem>,
@@ -110,12 +112,24 @@ pub(crate) struct Tie {
 /// Takes the input apart.
 pub(crate) fn parse(input: DeriveInput, report: &mut Report) -> RawTarget {
     let items = attr::items(&input.attrs, report, StructItem::parse);
+    let shared = shared(&input);
     let body = match input.data {
         Data::Struct(data) => Body::Struct(fields(data.fields, report)),
         Data::Enum(data) => Body::Enum(data.enum_token),
         Data::Union(data) => Body::Union(data.union_token),
     };
-    RawTarget { ident: input.ident, vis: input.vis, generics: input.generics, items, body }
+    let DeriveInput { ident, vis, generics, .. } = input;
+    RawTarget { ident, shared, vis, generics, items, body }
+}
+
+/// What is emitted repeats the types and expressions of all fields.
+fn shared(input: &DeriveInput) -> TokenStream {
+    let on_struct = attr::passed_on(&input.attrs);
+    let Data::Struct(data) = &input.data else { return on_struct };
+    data.fields.iter().fold(on_struct, |mut shared, field| {
+        shared.extend(attr::passed_on(&field.attrs));
+        shared
+    })
 }
 
 fn fields(fields: Fields, report: &mut Report) -> Vec<RawField> {
@@ -209,9 +223,10 @@ fn is_member(input: ParseStream<'_>) -> bool {
 
 /// The sizes of a tuple, or the one size that something else is.
 fn sizes(input: ParseStream<'_>) -> Result<Vec<Expr>> {
-    Ok(match input.parse()? {
-        Expr::Tuple(tuple) => tuple.elems.into_iter().collect(),
-        size => vec![size],
+    let size: Expr = input.parse()?;
+    Ok(match super::call::bare(&size) {
+        Expr::Tuple(tuple) => tuple.elems.iter().cloned().collect(),
+        _ => vec![size],
     })
 }
 

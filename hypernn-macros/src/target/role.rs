@@ -1,6 +1,7 @@
 //! The role of a field: what becomes of tensors that are not generated as they are.
 
 use proc_macro2::{Ident, TokenStream, TokenTree};
+use syn::ext::IdentExt;
 
 use super::parse::{Layer, RawRole};
 use crate::report::Report;
@@ -39,7 +40,7 @@ pub(super) struct Holds<'a> {
 /// A role of all that the field holds.
 pub(super) fn check(raw: &RawRole, holds: Holds<'_>, report: &mut Report) -> Option<Role> {
     let RawRole { name: role, args } = raw;
-    match (role.to_string().as_str(), args) {
+    match (role.unraw().to_string().as_str(), args) {
         ("lora" | "lora_dropout", Some(args)) => {
             check_adapted(role, holds, report);
             Some(Role::Lora(Lora::new(role, args)))

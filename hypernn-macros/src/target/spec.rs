@@ -1,4 +1,7 @@
 //! The expressions that a field's layer becomes: its spec, its count, its checks.
+//!
+//! A method that takes `&self` is called on a reference: on a value, a trait of the user's with a method
+//! of that name by value, `impl<T> Check for T { fn check(self) }`, would come first.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -42,7 +45,7 @@ pub(crate) fn step(call: &Call) -> TokenStream {
 
 /// As [`step`], for one that is not a call: a name that is known, or the user's own path.
 pub(crate) fn step_value(value: &Expr) -> TokenStream {
-    match value {
+    match call::bare(value) {
         Expr::Path(path) if path.path.get_ident().is_some() => {
             quote_spanned!(ends(value).0=> __p::step::#value)
         }
@@ -116,7 +119,24 @@ pub(crate) enum Counted {
     Adapters(TokenStream),
 }
 
-/// The number of generated values of a layer of type `ty`, as a constant expression.
+/// A call's spec by reference. One that the macro does not know may be anything: it is asked for where
+/// `__field` is known to be built from it, and elsewhere one takes its place that nothing is wrong with, since
+/// the field's own error says it.
+pub(crate) fn known(call: &Call) -> TokenStream {
+    let (spec, span) = (call_spec(call), span(call));
+    match call::is_ours(call) {
+        true => quote_spanned!(span=> (&#spec)),
+        false => quote_spanned!(span=> (&__field).known(&#spec)),
+    }
+}
+
+/// Whether [`known`] asks a `__field`.
+pub(crate) fn asks_field(layer: &Layer) -> bool {
+    calls(layer).into_iter().any(|call| !call::is_ours(call))
+}
+
+/// The number of generated values of a layer of type `ty`, as a constant expression, where
+/// [`known`] can be asked.
 pub(crate) fn count(layer: &Layer, ty: &TokenStream, counted: &Counted) -> TokenStream {
     let count_item = |layer| count(layer, &item(ty), counted);
     match layer {
@@ -138,16 +158,13 @@ pub(crate) fn count(layer: &Layer, ty: &TokenStream, counted: &Counted) -> Token
 }
 
 fn count_call(call: &Call, counted: &Counted) -> TokenStream {
-    let (spec, span) = (call_spec(call), span(call));
+    let (spec, span) = (known(call), span(call));
     match counted {
         Counted::All => quote_spanned!(span=> #spec.num_params()),
-        Counted::Untied => quote_spanned!(span=> {
-            let __spec = #spec;
-            __spec.num_params() - __spec.num_weights()
-        }),
+        Counted::Untied => quote_spanned!(span=> (#spec.num_params() - #spec.num_weights())),
         Counted::Adapters(role) => {
             let size = adapter(call, role);
-            quote_spanned!(span=> #size.num_params())
+            quote_spanned!(span=> (&#size).num_params())
         }
     }
 }
@@ -166,7 +183,7 @@ pub(crate) fn adapter_checks(
     let (span, end) = ends(rank);
     check_calls(layer, &|call| {
         let size = adapter(call, role);
-        let checked = quote_spanned!(end=> (#size.check()));
+        let checked = quote_spanned!(end=> ((&#size).check()));
         quote_spanned!(span=> __p::deny #checked)
     })
 }
@@ -186,12 +203,12 @@ fn check_calls(layer: &Layer, check: &dyn Fn(&Call) -> TokenStream) -> Vec<Token
 
 /// The size of the adapters of a layer.
 fn adapter(call: &Call, role: &TokenStream) -> TokenStream {
-    let (spec, rank) = (call_spec(call), quote!((#role.rank())));
+    let (spec, rank) = (known(call), quote!((__p::Role::rank(#role))));
     quote_spanned!(span(call)=> #spec.adapter #rank)
 }
 
 fn check_call(call: &Call) -> TokenStream {
-    let spec = call_spec(call);
+    let spec = known(call);
     let end = shown_at(call.paren.span.close());
     let checked = quote_spanned!(end=> (#spec.check()));
     quote_spanned!(span(call)=> __p::deny #checked)

@@ -6,14 +6,14 @@ use candle_core::{Result, Tensor};
 
 use super::invalid;
 use crate::check::Problem;
-use crate::flow::SampleShape;
+use crate::flow::{Given, SampleShape};
 use crate::nn::Epsilon;
-use crate::target::adapter::Adaptable;
+use crate::target::adapter::{Adaptable, AdapterSize};
 use crate::target::layer::{Container, LayerOf, Parameters, Visitor};
 use crate::target::role::Role;
 use crate::target::source::{ParamSource, TiedSource, scoped};
 use crate::target::{Configures, NestedSpec};
-use crate::{FixedTarget, HyperTarget, ShapedTarget};
+use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
 
 /// The spec of a field.
 #[derive(Debug)]
@@ -114,6 +114,59 @@ impl<T, S> Field<'_, T, S> {
             source.leave_role()?;
             Ok(built)
         })
+    }
+}
+
+impl<T: HyperLayer<S>, S> Field<'_, T, S> {
+    /// The spec of a layer in the field.
+    pub const fn known<'a, L>(&self, layer: &'a L) -> &'a L {
+        layer
+    }
+}
+
+/// Stands in for the specs of a field whose type is built from no such thing, which [`Spec::of`] reports.
+pub trait NoLayer {
+    /// A spec that nothing is wrong with.
+    fn known<L>(&self, _layer: &L) -> &'static NoSpec {
+        &NoSpec
+    }
+}
+
+impl<T, S> NoLayer for Field<'_, T, S> {}
+
+/// The spec of no layer.
+#[derive(Debug)]
+pub struct NoSpec;
+
+impl NoSpec {
+    /// No parameters.
+    pub const fn num_params(&self) -> usize {
+        0
+    }
+
+    /// No weights.
+    pub const fn num_weights(&self) -> usize {
+        0
+    }
+
+    /// No adapters.
+    pub const fn adapter(&self, _rank: usize) -> AdapterSize {
+        AdapterSize::of_matrix(1, 1, 1)
+    }
+
+    /// No problem.
+    pub const fn check(&self) -> Option<Problem> {
+        None
+    }
+
+    /// Any shape.
+    pub const fn takes(&self) -> SampleShape {
+        SampleShape::ANY
+    }
+
+    /// Any shape.
+    pub const fn gives(&self, _input: &SampleShape) -> Given {
+        Given::Shape(SampleShape::ANY)
     }
 }
 
@@ -254,4 +307,9 @@ where
     T::Item: Container,
 {
     type Item = <T::Item as Container>::Item;
+
+    /// None: it stands for a type alone.
+    fn items(&self) -> impl Iterator<Item = &Self::Item> {
+        std::iter::empty()
+    }
 }

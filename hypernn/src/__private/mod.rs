@@ -9,7 +9,7 @@ mod sizes;
 mod step_of;
 mod target;
 
-pub use candle_core::{DType, Result, Tensor};
+pub use candle_core::{DType, Result, Tensor, Var};
 pub use std::clone::Clone;
 pub use std::convert::{AsRef, Into};
 pub use std::fmt::{Debug, Formatter, Result as FmtResult};
@@ -17,9 +17,12 @@ pub use std::marker::{Send, Sync};
 pub use std::ops::{Fn, FnMut};
 pub use std::path::Path;
 pub use std::stringify;
+pub use std::vec::Vec;
 pub use std::{option::Option, primitive::*, result::Result as StdResult};
 
-pub use self::field::{Field, FieldRef, ItemOf, NoAdapter, NoEpsilon, NoParameters, Spec, array};
+pub use self::field::{
+    Field, FieldRef, ItemOf, NoAdapter, NoEpsilon, NoLayer, NoParameters, NoSpec, Spec, array,
+};
 pub use self::part::{NoPart, Part};
 pub use self::sizes::Sizes;
 pub use self::step_of::{StepOf, UnknownStep};
@@ -30,13 +33,14 @@ pub use crate::embedding::{ConditionedEmbeddingSpec, EmbeddingSpec};
 pub use crate::flow::{Chain, SampleShape, Step, StepT};
 pub use crate::generated::TargetPlan;
 pub use crate::generator::{ConditionedGeneratorSpec, GeneratorSpec};
-pub use crate::hypernetwork::{Declared, DynamicHyperNetwork, StaticHyperNetwork};
+pub use crate::hypernetwork::{Declared, DynamicHyperNetwork, NetworkRef, StaticHyperNetwork};
 pub use crate::nn::{Eps, Module, ModuleT, step};
 pub use crate::target::layer::{Container, Parameters, Repeat, Visitor};
 pub use crate::target::role::{self, Role};
 pub use crate::target::source::{ParamSource, TiedSource, scoped};
 pub use crate::target::{Configures, NestedSpec};
 pub use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
+pub use hypernn_macros::Declaration;
 
 /// The names that may stand in `#[hyper(…)]`.
 pub mod spec {

@@ -133,7 +133,7 @@ impl Encoding {
     pub const fn width(self, width: usize) -> usize {
         match self {
             Self::Raw => width,
-            Self::CosSin => 2 * width,
+            Self::CosSin => width.saturating_mul(2),
         }
     }
 

@@ -6,6 +6,7 @@ use candle_nn::VarBuilder;
 use super::{Embedding, EmbeddingSpec};
 use crate::check::ensure_same_device;
 use crate::init::InitScheme;
+use crate::memory::ensure_room;
 
 /// What a conditioned embedding gives to the generator.
 #[derive(Clone, Debug)]
@@ -61,6 +62,7 @@ impl State {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
+        ensure_room(|| "the state".to_owned(), &[count, sets, width], (dtype, device))?;
         let zeros = (0..count).map(|_| Tensor::zeros((sets, width), dtype, device));
         Ok(Self { tensors: zeros.collect::<Result<_>>()? })
     }

@@ -5,10 +5,10 @@ use candle_nn::VarBuilder;
 
 use super::recurrent::unit_rms;
 use super::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
-use crate::check::{Problem, ensure, first, zero};
+use crate::check::{Problem, ensure, first, product, zero};
 use crate::condition::{Condition, Encoding};
-use crate::init::InitScheme;
-use crate::mlp::{Activation, Mlp, num_params};
+use crate::init::{BIAS_SHARE, InitScheme};
+use crate::mlp::{self, Activation, Mlp, Start, num_params};
 
 /// `embedding: encoder(width, [hidden, …], activation, num_embeddings, embedding_dim)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,9 @@ pub struct EncoderSpec<const L: usize> {
 /// `embedding: encoder(width, [hidden, …], activation, num_embeddings, embedding_dim)`: a perceptron
 /// from the condition to all embeddings at once.
 ///
-/// Under the exact init the embeddings of a set are divided by their root mean square.
+/// Under the exact init the embeddings of a set are divided by their root mean square, and biases start
+/// as normal numbers, with a quarter of each layer's variance, so that there is something to divide for any
+/// condition, zero included.
 pub const fn encoder<const L: usize>(
     width: usize,
     widths: [usize; L],
@@ -71,7 +73,7 @@ impl<const L: usize> EncoderSpec<L> {
 
     /// The number of its variables' values.
     pub const fn num_params(&self) -> usize {
-        let outputs = self.num_embeddings * self.embedding_dim;
+        let outputs = product(&[self.num_embeddings, self.embedding_dim]);
         num_params(self.encoding.width(self.width), self.widths, outputs)
     }
 
@@ -84,10 +86,13 @@ impl<const L: usize> EncoderSpec<L> {
             }
             i += 1;
         }
+        let (inputs, outputs) =
+            (self.encoding.width(self.width), [self.num_embeddings, self.embedding_dim]);
         first(&[
             zero("encoder", "width", self.width),
             zero("encoder", "num_embeddings", self.num_embeddings),
             zero("encoder", "embedding_dim", self.embedding_dim),
+            mlp::too_many("encoder", inputs, self.widths, product(&outputs)),
         ])
     }
 }
@@ -113,7 +118,9 @@ impl<const L: usize> ConditionedEmbeddingSpec for EncoderSpec<L> {
         let (inputs, dims) =
             (self.encoding.width(self.width), [self.num_embeddings, self.embedding_dim]);
         let outputs = dims[0] * dims[1];
-        let mlp = Mlp::new(inputs, &self.widths, self.activation, outputs, scheme, &vb)?;
+        let start = Start { bias_share: BIAS_SHARE, ..Start::PLAIN };
+        let hidden = (&self.widths[..], self.activation);
+        let mlp = Mlp::new(inputs, hidden, outputs, start, scheme, &vb)?;
         let normalised = scheme == InitScheme::Exact;
         Ok(Box::new(Encoder { mlp, dims, encoding: self.encoding, normalised }))
     }

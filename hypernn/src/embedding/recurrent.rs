@@ -6,11 +6,11 @@ use candle_nn::rnn::{GRUState, LSTMState, RNN};
 use candle_nn::{GRUConfig, Init, LSTMConfig, VarBuilder};
 
 use super::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
-use crate::check::{Problem, ensure, first, zero};
+use crate::check::{Problem, ensure, first, product, sum, too_many, zero};
 use crate::condition::{Condition, Encoding};
-use crate::init::{self, InitScheme};
+use crate::init::{self, BIAS_SHARE, InitScheme};
 use crate::mlp::Dense;
-use crate::nn::{GRU, LSTM};
+use crate::nn::{GRU, LSTM, internal};
 use crate::ops::activation::tanh;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,9 @@ pub struct RecurrentSpec {
 /// by the hidden state `h' = tanh(W x + b + U h + c)`, whose width is the number of embeddings.
 ///
 /// Under the exact init the hidden state is divided by its root mean square, so that the weights'
-/// scale does not depend on the condition's; under `hyper_nn` it is taken as it is.
+/// scale does not depend on the condition's, and biases start as normal numbers, whose sum has a variance
+/// of ¼, so that there is something to divide for a condition of zero; under `hyper_nn` it is taken as it
+/// is. With one embedding nothing but the state's sign is left by that division: take at least two.
 pub const fn rnn(width: usize, num_embeddings: usize, embedding_dim: usize) -> RecurrentSpec {
     RecurrentSpec::new(CellKind::Rnn, [width, num_embeddings, embedding_dim])
 }
@@ -102,8 +104,9 @@ impl RecurrentSpec {
 
     /// The number of its variables' values.
     pub const fn num_params(&self) -> usize {
-        let inputs = self.encoding.width(self.width) + self.num_embeddings + 2;
-        self.num_embeddings * (self.embedding_dim + self.cell.gates() * inputs)
+        let inputs = sum(&[self.encoding.width(self.width), self.num_embeddings, 2]);
+        let of_row = sum(&[self.embedding_dim, product(&[self.cell.gates(), inputs])]);
+        product(&[self.num_embeddings, of_row])
     }
 
     /// What is wrong with the sizes, if anything.
@@ -113,6 +116,12 @@ impl RecurrentSpec {
             zero(name, "width", self.width),
             zero(name, "num_embeddings", self.num_embeddings),
             zero(name, "embedding_dim", self.embedding_dim),
+            too_many(name, &[self.num_embeddings, self.embedding_dim]),
+            too_many(name, &[self.cell.gates(), self.num_embeddings, self.num_embeddings]),
+            too_many(
+                name,
+                &[self.cell.gates(), self.num_embeddings, self.encoding.width(self.width)],
+            ),
         ])
     }
 
@@ -121,7 +130,9 @@ impl RecurrentSpec {
         // PyTorch draws all of a cell's weights by the hidden width.
         let (w_ih_init, w_hh_init, bias) = match scheme {
             InitScheme::Exact => {
-                (scheme.weight(inputs, 1.), scheme.weight(hidden, 1.), scheme.bias(hidden))
+                // There are two of them.
+                let bias = Init::Randn { mean: 0., stdev: (BIAS_SHARE / 2.).sqrt() };
+                (scheme.weight(inputs, 1.), scheme.weight(hidden, 1.), bias)
             }
             InitScheme::HyperNn => (scheme.bias(hidden), scheme.bias(hidden), scheme.bias(hidden)),
         };
@@ -202,8 +213,10 @@ impl ConditionedEmbedding for Recurrent {
 
 /// Each row divided by its root mean square.
 pub(super) fn unit_rms(rows: &Tensor) -> Result<Tensor> {
-    let mean_square = rows.sqr()?.mean_keepdim(D::Minus1)?;
-    rows.broadcast_div(&(mean_square + 1e-8)?.sqrt()?)
+    // In f16 what is added is zero, and the square of a large number infinite.
+    let values = rows.to_dtype(internal(rows.dtype()))?;
+    let mean_square = values.sqr()?.mean_keepdim(D::Minus1)?;
+    values.broadcast_div(&(mean_square + 1e-8)?.sqrt()?)?.to_dtype(rows.dtype())
 }
 
 #[derive(Clone, Debug)]

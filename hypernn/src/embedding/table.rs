@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{Embedding, EmbeddingSpec};
-use crate::check::{Problem, ensure, first, zero};
+use crate::check::{Problem, ensure, first, product, too_many, zero};
 use crate::condition::Condition;
 use crate::init::{self, InitScheme};
 
@@ -40,7 +40,7 @@ impl TableSpec {
 
     /// The number of its variables' values.
     pub const fn num_params(&self) -> usize {
-        self.num_embeddings * self.embedding_dim
+        product(&[self.num_embeddings, self.embedding_dim])
     }
 
     /// What is wrong with the sizes, if anything.
@@ -48,6 +48,7 @@ impl TableSpec {
         first(&[
             zero("table", "num_embeddings", self.num_embeddings),
             zero("table", "embedding_dim", self.embedding_dim),
+            too_many("table", &[self.num_embeddings, self.embedding_dim]),
         ])
     }
 }

@@ -4,9 +4,10 @@ use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
-use crate::check::{Problem, ensure, first, zero};
+use crate::check::{Problem, ensure, first, product, too_many, zero};
 use crate::condition::Condition;
 use crate::init::{self, InitScheme};
+use crate::memory::ensure_room;
 
 /// `embedding: tasks(num_tasks, num_embeddings, embedding_dim)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl TasksSpec {
 
     /// The number of its variables' values.
     pub const fn num_params(&self) -> usize {
-        self.num_tasks * self.num_embeddings * self.embedding_dim
+        product(&[self.num_tasks, self.num_embeddings, self.embedding_dim])
     }
 
     /// What is wrong with the sizes, if anything.
@@ -54,6 +55,7 @@ impl TasksSpec {
             zero("tasks", "num_tasks", self.num_tasks),
             zero("tasks", "num_embeddings", self.num_embeddings),
             zero("tasks", "embedding_dim", self.embedding_dim),
+            too_many("tasks", &[self.num_tasks, self.num_embeddings, self.embedding_dim]),
         ])
     }
 }
@@ -113,6 +115,9 @@ impl ConditionedEmbedding for Tasks {
     }
 
     fn grow(&mut self, count: usize, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<()> {
+        let (rows, width) = self.dims;
+        let room = || format!("the table of {count} tasks");
+        ensure_room(room, &[count, rows, width], (vb.dtype(), vb.device()))?;
         let tables = (0..count).map(|i| {
             let vb = vb.pp(self.tables.len() + i);
             init::table(scheme, self.dims, &vb)

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Shape, Tensor, bail};
+use candle_core::{DType, Device, Error, Result, Shape, Tensor, bail};
 use candle_nn::Init;
 use candle_nn::var_builder::SimpleBackend;
 
@@ -94,11 +94,13 @@ fn refusal(name: &str, kind: &str) -> String {
     )
 }
 
+/// With candle's own errors, which a constructor may look at.
 impl SimpleBackend for Found {
     fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, to: &Device) -> Result<Tensor> {
         let tensor = self.get_unchecked(name, dtype, to)?;
         if *tensor.shape() != shape {
-            bail!("it has shape {:?}, expected {:?}", tensor.dims(), shape.dims());
+            let (msg, got) = (format!("shape mismatch for {name}"), tensor.shape().clone());
+            return Err(Error::UnexpectedShape { msg, expected: shape, got }.bt());
         }
         Ok(tensor)
     }
@@ -107,7 +109,7 @@ impl SimpleBackend for Found {
         match (self.tensors.get(name), self.left_out.get(name)) {
             (Some(tensor), _) => tensor.to_device(to)?.to_dtype(dtype),
             (None, Some(kind)) => bail!("{}", refusal(name, kind)),
-            (None, None) => bail!("no tensor `{name}`"),
+            (None, None) => Err(Error::CannotFindTensor { path: name.to_owned() }.bt()),
         }
     }
 

@@ -69,7 +69,6 @@ fn of_error(bytes: &[u8], err: &SafeTensorError) -> String {
 /// Tensors as they were at one moment, as bytes: what is hashed is what is written, also where another
 /// thread goes on training. Each tensor is copied at once; a step may come between two of them.
 pub(crate) struct Snapshot {
-    /// In the order of a file: larger values first, so that each lies at a multiple of its size.
     tensors: Vec<Taken>,
 }
 
@@ -86,19 +85,23 @@ impl Snapshot {
     /// # Errors
     /// candle's own.
     pub(crate) fn take<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<Self> {
-        let take = |(name, tensor): (&str, &Tensor)| {
-            let mut bytes =
-                Vec::with_capacity(tensor.elem_count() * tensor.dtype().size_in_bytes());
-            tensor.write_bytes(&mut bytes)?;
-            let (dtype, dims) = (tensor.dtype(), tensor.dims().to_vec());
-            Ok(Taken { name: name.to_owned(), dtype, dims, bytes })
-        };
-        let mut tensors = tensors.map(take).collect::<Result<Vec<_>>>()?;
-        tensors.sort_by(|a, b| {
-            let size = |taken: &Taken| std::cmp::Reverse(taken.dtype.size_in_bytes());
-            size(a).cmp(&size(b)).then_with(|| a.name.cmp(&b.name))
-        });
-        Ok(Self { tensors })
+        let mut snapshot = Self { tensors: Vec::new() };
+        for (name, tensor) in tensors {
+            snapshot.add(name, tensor)?;
+        }
+        Ok(snapshot)
+    }
+
+    /// Copies one more.
+    ///
+    /// # Errors
+    /// candle's own.
+    pub(crate) fn add(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        let (dtype, dims) = (tensor.dtype(), tensor.dims().to_vec());
+        let mut bytes = Vec::with_capacity(tensor.elem_count() * dtype.size_in_bytes());
+        tensor.write_bytes(&mut bytes)?;
+        self.tensors.push(Taken { name: name.to_owned(), dtype, dims, bytes });
+        Ok(())
     }
 
     /// SHA-256 over names, dtypes, shapes and values, by name: tasks that were added come last where they
@@ -118,7 +121,10 @@ impl Snapshot {
     ///
     /// # Errors
     /// The file can't be written.
-    pub(crate) fn write(&self, path: &Path, metadata: HashMap<String, String>) -> Result<()> {
+    pub(crate) fn write(mut self, path: &Path, metadata: HashMap<String, String>) -> Result<()> {
+        // Larger values first: each then lies at a multiple of its size.
+        let size = |taken: &Taken| std::cmp::Reverse(taken.dtype.size_in_bytes());
+        self.tensors.sort_by(|a, b| size(a).cmp(&size(b)).then_with(|| a.name.cmp(&b.name)));
         let header = self.header(metadata).map_err(|err| super::can_not("write", path, &err))?;
         super::write(path, |file| {
             file.write_all(&(header.len() as u64).to_le_bytes())?;

@@ -8,7 +8,8 @@ const MAX: usize = 8;
 /// The shape of one sample: of a tensor without its first dimension, the batch.
 ///
 /// It may be known in part. `[1, _, _]` has three dimensions, the first of size 1; `[…, 64]` ends in
-/// one of size 64, and has any number before it.
+/// one of size 64, and has any number before it. Of more than eight dimensions the number is left open,
+/// and so are, of more than sixteen, those in the middle: what does not fit is then found at run time.
 ///
 /// ```
 /// use hypernn::flow::SampleShape;
@@ -38,20 +39,22 @@ struct Dims {
 impl Dims {
     const NONE: Self = Self { sizes: [None; MAX], len: 0 };
 
-    const fn push(mut self, size: Option<usize>) -> Self {
-        if self.len < MAX {
-            self.sizes[self.len] = size;
-            self.len += 1;
-        }
-        self
+    const fn is_full(&self) -> bool {
+        self.len == MAX
     }
 
-    const fn extend(mut self, sizes: &[Option<usize>]) -> Self {
-        let mut i = 0;
-        while i < sizes.len() {
-            self = self.push(sizes[i]);
-            i += 1;
+    /// One more; where there is no room, the first is given up for it.
+    const fn push(mut self, size: Option<usize>) -> Self {
+        if self.is_full() {
+            let mut i = 1;
+            while i < MAX {
+                self.sizes[i - 1] = self.sizes[i];
+                i += 1;
+            }
+            self.len -= 1;
         }
+        self.sizes[self.len] = size;
+        self.len += 1;
         self
     }
 
@@ -106,31 +109,49 @@ impl SampleShape {
     /// A shape of which nothing is known.
     pub const ANY: Self = Self { front: Dims::NONE, open: true, back: Dims::NONE };
 
+    /// A shape without dimensions.
+    const EMPTY: Self = Self { front: Dims::NONE, open: false, back: Dims::NONE };
+
     /// A shape all of whose sizes are known.
     pub const fn new(sizes: &[usize]) -> Self {
-        let mut front = Dims::NONE;
-        let mut i = 0;
+        let (mut shape, mut i) = (Self::EMPTY, 0);
         while i < sizes.len() {
-            front = front.push(Some(sizes[i]));
+            shape = shape.then(Some(sizes[i]));
             i += 1;
         }
-        Self { front, open: false, back: Dims::NONE }
+        shape
     }
 
     /// A shape of this many dimensions, some of unknown size.
     pub const fn of(sizes: &[Option<usize>]) -> Self {
-        Self { front: Dims::NONE.extend(sizes), open: false, back: Dims::NONE }
+        Self::EMPTY.extend(sizes)
     }
 
     /// Channels, then the sizes of an image or a line.
     pub const fn image(channels: Option<usize>, sizes: &[Option<usize>]) -> Self {
-        let front = Dims::NONE.push(channels).extend(sizes);
-        Self { front, open: false, back: Dims::NONE }
+        Self::EMPTY.then(channels).extend(sizes)
     }
 
     /// A shape that begins like this.
     pub const fn first(sizes: &[Option<usize>]) -> Self {
-        Self { open: true, ..Self::of(sizes) }
+        Self { open: true, back: Dims::NONE, ..Self::of(sizes) }
+    }
+
+    /// One more dimension behind. Where there is no room in front, the number of dimensions is left open.
+    const fn then(self, size: Option<usize>) -> Self {
+        if self.open || self.front.is_full() {
+            return Self { open: true, back: self.back.push(size), ..self };
+        }
+        Self { front: self.front.push(size), ..self }
+    }
+
+    const fn extend(mut self, sizes: &[Option<usize>]) -> Self {
+        let mut i = 0;
+        while i < sizes.len() {
+            self = self.then(sizes[i]);
+            i += 1;
+        }
+        self
     }
 
     /// A shape whose last dimension has this size.
@@ -154,7 +175,7 @@ impl SampleShape {
         if dims.len == 0 { None } else { dims.sizes[dims.len - 1] }
     }
 
-    /// The number of values, where all sizes are known.
+    /// The number of values, where all sizes are known and a `usize` can count them.
     pub const fn num_values(&self) -> Option<usize> {
         if self.open {
             return None;
@@ -162,7 +183,10 @@ impl SampleShape {
         let (mut product, mut i) = (1, 0);
         while i < self.front.len {
             match self.front.sizes[i] {
-                Some(size) => product *= size,
+                Some(size) => match usize::checked_mul(product, size) {
+                    Some(counted) => product = counted,
+                    None => return None,
+                },
                 None => return None,
             }
             i += 1;
@@ -248,10 +272,7 @@ impl SampleShape {
     /// The same with one more dimension behind.
     #[must_use]
     pub const fn push(self, size: usize) -> Self {
-        if self.open {
-            return Self { back: self.back.push(Some(size)), ..self };
-        }
-        Self { front: self.front.push(Some(size)), ..self }
+        self.then(Some(size))
     }
 
     /// What is known where a shape is both; `None` where it can't be.
@@ -394,6 +415,34 @@ mod tests {
         assert_eq!(IMAGE.with_last(3).to_string(), "[8, _, 3]");
         assert_eq!(WIDTH.push(2).with_last(3).to_string(), "[…, 8, 3]");
         assert_eq!(SampleShape::ANY.with_last(3).last_dim(), Some(3));
+    }
+
+    /// Nothing is said of a shape of many dimensions that is not true of it.
+    #[test]
+    fn more_than_eight_dimensions_are_left_open() {
+        let sizes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+        let nine = SampleShape::new(&sizes[..9]);
+        assert_eq!(nine.to_string(), "[1, 2, 3, 4, 5, 6, 7, 8, …, 9]");
+        assert_eq!((nine.rank(), nine.num_values(), nine.last_dim()), (None, None, Some(9)));
+        assert_eq!(SampleShape::new(&sizes[..8]).rank(), Some(8));
+        // The last of nine is no eighth.
+        assert_eq!(met(nine, SampleShape::last(8)), None);
+        assert!(met(nine, SampleShape::last(9)).is_some() && met(nine, nine).is_some());
+        assert_eq!(met(nine, SampleShape::new(&sizes[..8])), None);
+        assert_eq!(met(nine, SampleShape::new(&sizes)), None);
+        // With one more behind, and a last dimension of another size.
+        let ten = SampleShape::new(&sizes[..8]).push(9).push(10);
+        assert!(ten.same(&SampleShape::new(&sizes)) && !ten.is(&sizes[..8]));
+        assert_eq!(ten.with_last(3).last_dim(), Some(3));
+        let many = SampleShape::new(&[7; 30]).push(1);
+        assert_eq!(many.to_string(), "[7, 7, 7, 7, 7, 7, 7, 7, …, 7, 7, 7, 7, 7, 7, 7, 1]");
+        assert!(SampleShape::first(&[Some(1); 9]).rank().is_none());
+    }
+
+    #[test]
+    fn values_that_no_usize_counts_are_unknown() {
+        assert_eq!(SampleShape::new(&[usize::MAX, 2]).num_values(), None);
+        assert_eq!(SampleShape::new(&[usize::MAX, 1]).num_values(), Some(usize::MAX));
     }
 
     #[test]

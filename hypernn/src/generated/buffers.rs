@@ -7,6 +7,7 @@ use candle_nn::VarBuilder;
 
 use super::GeneratedParams;
 use crate::init::computed;
+use crate::memory::ensure_room;
 use crate::target::layout::Layout;
 
 /// Running statistics of several weight sets, `[G, features]` each: those of each set are its own.
@@ -79,6 +80,8 @@ impl Buffers {
         let names = layout.buffers().iter().map(|buffer| buffer.name.clone()).collect();
         let tensors = layout.buffers().iter().zip(shared).map(|(buffer, shared)| {
             let dims = [&[sets], buffer.shape.dims()].concat();
+            let name = || format!("buffer `{}`", buffer.name);
+            ensure_room(name, &dims, (vb.dtype(), vb.device()))?;
             let start = |_: &Tensor| shared.detach().broadcast_as(&*dims)?.contiguous();
             computed(vb, &dims, &buffer.name, buffer.init, start)
         });

@@ -1,27 +1,33 @@
 //! Generated parameters: the flat vector a hypernetwork made, cut into the target's tensors.
 
 mod buffers;
+mod forward;
 pub(crate) mod scale;
+mod sets;
+pub(crate) mod stack;
 
-use std::sync::Arc;
+use std::any::TypeId;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 pub use buffers::Buffers;
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::check::ensure_same_device;
+use crate::finite::ensure_finite;
 use crate::generator::GeneratorOutput;
-use crate::nn::rows_per_set;
-use crate::ops::split::{Cuts, Sink, Watch, split, unstack};
+use crate::nn::internal;
+use crate::ops::split::{Cuts, Sink, Unstack, Watch, split};
 use crate::pretrained::{Pretrained, Starts};
 use crate::target::HyperTarget;
 use crate::target::adapter::Adapter;
 use crate::target::constructor::Requests;
 use crate::target::layout::{Layout, ParamInfo, Place};
+use crate::target::name::short_name;
 use crate::target::role::{Role, Roles};
-use crate::target::source::{ParamSource, ParamSpec, Served};
-use crate::trace::span;
+use crate::target::source::{BufferDtype, ParamSource, ParamSpec, Served};
 use scale::Scales;
 
 /// A target with its configuration and layout, shared by all that is generated for it.
@@ -32,10 +38,85 @@ pub struct TargetPlan<T> {
     pub(crate) name: &'static str,
     pub(crate) layout: Layout,
     pub(crate) starts: Starts,
-    build: Box<Build<T>>,
+    roles: Vec<(String, Role)>,
+    model: Model<T>,
+    /// What forwards over several sets were seen to do.
+    forwards: Forwards,
+}
+
+/// How a target is built.
+enum Model<T> {
+    Declared {
+        build: Box<Build<T>>,
+        /// Whether the type says all: there is no configuration.
+        of_type_alone: bool,
+    },
+    /// By the constructor, which was run for its requests: over a pretrained network, or over none.
+    Constructed { constructor: Box<Constructor<T>>, requests: Requests, over_pretrained: bool },
+}
+
+/// Whether a target's forward looks at the weights of its layers.
+#[derive(Default)]
+struct Forwards {
+    looked: AtomicBool,
+    /// One went without.
+    went_without: AtomicBool,
+}
+
+impl Forwards {
+    fn look_at_weights(&self) -> bool {
+        self.looked.load(Ordering::Relaxed)
+    }
+
+    fn are_known(&self) -> bool {
+        self.looked.load(Ordering::Relaxed) || self.went_without.load(Ordering::Relaxed)
+    }
+
+    fn saw_weights(&self) {
+        self.looked.store(true, Ordering::Relaxed);
+    }
+
+    fn saw_none(&self) {
+        if !self.went_without.load(Ordering::Relaxed) {
+            self.went_without.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 type Build<T> = dyn Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync;
+
+type Constructor<T> = dyn Fn(VarBuilder<'static>) -> Result<T> + Send + Sync;
+
+impl<T> Model<T> {
+    fn build(&self, source: &mut dyn ParamSource) -> Result<T> {
+        match self {
+            Self::Declared { build, .. } => build(source),
+            Self::Constructed { constructor, requests, .. } => requests.build(source, constructor),
+        }
+    }
+
+    fn layout(&self, roles: &[(String, Role)]) -> Result<Layout> {
+        let roles = Roles::new(roles);
+        match self {
+            Self::Declared { build, .. } => Layout::record(roles, |source| build(source).map(drop)),
+            Self::Constructed { requests, .. } => {
+                let layout = Layout::record(roles, |source| requests.serve(source).map(drop))?;
+                Ok(layout.with_absent(requests.absent()))
+            }
+        }
+    }
+
+    /// The same model as it is over a pretrained network, where that decides what the model is.
+    fn over(self, pretrained: &Pretrained<'_>) -> Result<Self> {
+        match self {
+            Self::Constructed { constructor, over_pretrained: false, .. } => {
+                let requests = Requests::record(&constructor, Some(pretrained))?;
+                Ok(Self::Constructed { constructor, requests, over_pretrained: true })
+            }
+            model => Ok(model),
+        }
+    }
+}
 
 impl<T: HyperTarget> TargetPlan<T> {
     /// The plan for a configuration.
@@ -43,8 +124,10 @@ impl<T: HyperTarget> TargetPlan<T> {
     /// # Errors
     /// An invalid size, or two tensors of one name.
     pub fn new(config: &T::Config) -> Result<Self> {
+        let of_type_alone = TypeId::of::<T::Config>() == TypeId::of::<()>();
         let config = config.clone();
-        Self::record(T::NAME, move |source| T::build(&config, source))
+        let build: Box<Build<T>> = Box::new(move |source| T::build(&config, source));
+        Self::of(T::NAME, Model::Declared { build, of_type_alone })
     }
 }
 
@@ -56,19 +139,39 @@ impl<T> TargetPlan<T> {
     /// The constructor's own, a tensor that is asked for without a shape, with two shapes or in a
     /// dtype that is not floating, or no parameters at all.
     pub fn from_constructor(
-        constructor: impl Fn(VarBuilder<'_>) -> Result<T> + Send + Sync + 'static,
+        constructor: impl Fn(VarBuilder<'static>) -> Result<T> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let requests = Requests::record(&constructor)?;
-        Self::record(type_name::<T>(), move |source| requests.build(source, &constructor))
+        Self::by_constructor(constructor, None)
     }
 
-    fn record(
-        name: &'static str,
-        build: impl Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync + 'static,
+    /// As [`from_constructor`](Self::from_constructor), for a model that is built over a pretrained
+    /// network, which [`with_pretrained`](Self::with_pretrained) then takes: its constructor may need the
+    /// network even to run.
+    ///
+    /// # Errors
+    /// Those of the constructor over the pretrained network, or no parameters at all.
+    #[doc(hidden)]
+    pub fn by_constructor(
+        constructor: impl Fn(VarBuilder<'static>) -> Result<T> + Send + Sync + 'static,
+        pretrained: Option<&Pretrained<'_>>,
     ) -> Result<Self> {
-        let layout = Layout::record(Roles::default(), |source| build(source).map(drop))?;
+        let requests = Requests::record(&constructor, pretrained)?;
+        let (constructor, over_pretrained) = (Box::new(constructor), pretrained.is_some());
+        let model = Model::Constructed { constructor, requests, over_pretrained };
+        Self::of(short_name::<T>(), model)
+    }
+
+    fn of(name: &'static str, model: Model<T>) -> Result<Self> {
+        let layout = model.layout(&[])?;
         layout.ensure_parameters(name)?;
-        Ok(Self { name, layout, starts: Starts::default(), build: Box::new(build) })
+        Ok(Self {
+            name,
+            layout,
+            starts: Starts::default(),
+            roles: Vec::new(),
+            model,
+            forwards: Forwards::default(),
+        })
     }
 
     /// The same target with other roles for the tensors that a pattern matches, and no pretrained
@@ -77,13 +180,14 @@ impl<T> TargetPlan<T> {
     /// # Errors
     /// A pattern that decides nothing, shared tensors of different shapes, or nothing to generate.
     pub fn with_roles(self, roles: &[(&str, Role)]) -> Result<Self> {
-        let layout = Layout::record(Roles::new(roles), |source| (self.build)(source).map(drop))?;
+        let roles: Vec<_> = roles.iter().map(|(name, role)| ((*name).to_owned(), *role)).collect();
+        let layout = self.model.layout(&roles)?;
         layout.ensure_parameters(self.name)?;
-        Ok(Self { layout, starts: Starts::default(), ..self })
+        Ok(Self { layout, starts: Starts::default(), roles, ..self })
     }
 
     /// The same target, with the roles that it has, starting from a pretrained network in this dtype,
-    /// on this device.
+    /// on this device. A model by constructor is the one that its constructor builds over this network.
     ///
     /// # Errors
     /// The network lacks a tensor, or has one of another shape.
@@ -92,8 +196,22 @@ impl<T> TargetPlan<T> {
         pretrained: impl Into<Pretrained<'a>>,
         (dtype, device): (DType, &Device),
     ) -> Result<Self> {
-        let starts = pretrained.into().starts(&self.layout, dtype, device)?;
-        Ok(Self { starts, ..self })
+        let pretrained = pretrained.into();
+        let model = self.model.over(&pretrained)?;
+        let layout = model.layout(&self.roles)?;
+        layout.ensure_parameters(self.name)?;
+        let starts = pretrained.starts(&layout, dtype, device)?;
+        Ok(Self { layout, starts, model, ..self })
+    }
+
+    /// The name and tensor of what is neither generated nor kept, but a part of the model: integers of
+    /// a pretrained network, and tensors without values.
+    pub(crate) fn constants(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let requests = match &self.model {
+            Model::Declared { .. } => None,
+            Model::Constructed { requests, .. } => Some(requests),
+        };
+        requests.into_iter().flat_map(Requests::constants)
     }
 
     /// Which tensor lies where in the flat vector.
@@ -105,14 +223,6 @@ impl<T> TargetPlan<T> {
     pub fn num_params(&self) -> usize {
         self.layout.num_params()
     }
-}
-
-/// The name of a type without the path to it.
-fn type_name<T>() -> &'static str {
-    let name = std::any::type_name::<T>();
-    let path = name.split('<').next().unwrap_or(name);
-    let start = path.rfind("::").map_or(0, |at| at + 2);
-    &name[start..]
 }
 
 /// The parameters of a target `T`, as a hypernetwork generated them: one set, or one per row or
@@ -127,8 +237,10 @@ pub struct GeneratedParams<T> {
     tensors: Vec<Tensor>,
     /// A shorter way for the gradient of each, where there is one.
     sinks: Vec<Option<Sink>>,
-    /// Sees the gradient of each, where gradients flow back.
-    watch: Option<Watch>,
+    /// See the gradients of what was generated, where gradients flow back.
+    watches: Arc<[Watch]>,
+    /// The sets of each tensor, once one was asked for by itself.
+    by_set: Arc<OnceLock<Vec<Unstack>>>,
     kept: Kept,
 }
 
@@ -141,18 +253,8 @@ pub(crate) struct Kept {
     pub(crate) buffers: Arc<[Tensor]>,
     /// How many sets of running statistics there are; none where all weight sets share one.
     pub(crate) buffer_sets: Option<usize>,
-}
-
-impl Kept {
-    /// Those of one set.
-    fn set(&self, index: usize) -> Result<Self> {
-        if self.buffer_sets.is_none() {
-            return Ok(self.clone());
-        }
-        let buffers = self.buffers.iter().map(|buffer| buffer.detach().get(index)?.copy());
-        let buffers = buffers.collect::<Result<_>>()?;
-        Ok(Self { buffers, buffer_sets: None, ..self.clone() })
-    }
+    /// A hash of each frozen tensor, once it was asked for: these never change.
+    pub(crate) hashes: Arc<OnceLock<Vec<String>>>,
 }
 
 impl<T> Clone for GeneratedParams<T> {
@@ -162,7 +264,8 @@ impl<T> Clone for GeneratedParams<T> {
             sets: self.sets,
             tensors: self.tensors.clone(),
             sinks: self.sinks.clone(),
-            watch: self.watch.clone(),
+            watches: self.watches.clone(),
+            by_set: self.by_set.clone(),
             kept: self.kept.clone(),
         }
     }
@@ -184,10 +287,7 @@ impl<T: HyperTarget> GeneratedParams<T> {
     /// # Errors
     /// The vector's length, rank or dtype is not the target's.
     pub fn from_flat(config: &T::Config, flat: &Tensor) -> Result<Self> {
-        let plan = TargetPlan::new(config)?;
-        let sets = check_flat(&plan, flat)?;
-        let scales = Scales::identity(&plan.layout);
-        Self::from_generated(Arc::new(plan), &flat.clone().into(), sets, &scales, Kept::default())
+        Self::from_flat_and_kept(Arc::new(TargetPlan::new(config)?), flat, Kept::default())
     }
 }
 
@@ -205,7 +305,36 @@ impl<T> GeneratedParams<T> {
         let Cuts { tensors, sinks, watch } = cuts;
         let sink = |(index, sink)| scales.keeps_gradient(index).then_some(sink);
         let sinks = sinks.into_iter().enumerate().map(sink).collect();
-        Ok(Self { plan, sets, tensors, sinks, watch, kept })
+        let watches = watch.into_iter().collect();
+        Ok(Self { plan, sets, tensors, sinks, watches, by_set: Arc::default(), kept })
+    }
+
+    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as it is, with the tensors that a hypernetwork
+    /// keeps.
+    pub(crate) fn from_flat_and_kept(
+        plan: Arc<TargetPlan<T>>,
+        flat: &Tensor,
+        kept: Kept,
+    ) -> Result<Self> {
+        let (sets, scales) = (check_flat(&plan, flat)?, Scales::identity(&plan.layout));
+        Self::from_generated(plan, &flat.clone().into(), sets, &scales, kept)
+    }
+
+    /// Tensors that were generated before, `[dims…]` or `[G, dims…]`, in the order of the layout.
+    pub(crate) fn from_tensors(
+        plan: Arc<TargetPlan<T>>,
+        tensors: Vec<Tensor>,
+        sets: Option<usize>,
+        kept: Kept,
+    ) -> Self {
+        let (watches, by_set) = (Arc::default(), Arc::default());
+        Self { plan, sets, tensors, sinks: Vec::new(), watches, by_set, kept }
+    }
+
+    /// Other tensors made of these.
+    fn with_tensors(&self, tensors: Vec<Tensor>, sets: Option<usize>, kept: Kept) -> Self {
+        let made = Self::from_tensors(self.plan.clone(), tensors, sets, kept);
+        Self { watches: self.watches.clone(), ..made }
     }
 
     /// The tensors, each with a gradient that costs no more than the tensor.
@@ -229,7 +358,15 @@ impl<T> GeneratedParams<T> {
         self.plan.layout.params().iter().zip(&self.tensors)
     }
 
-    /// Every tensor of the target by its name: generated, kept and buffers.
+    pub(crate) fn plan(&self) -> &TargetPlan<T> {
+        &self.plan
+    }
+
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// Every tensor of the target by its name: generated, kept, buffers and constants.
     pub(crate) fn named(&self) -> Result<Vec<(String, Tensor)>> {
         let source = GeneratedSource::new(self, false);
         let params = self.layout().places().iter().map(|(name, place)| {
@@ -241,6 +378,8 @@ impl<T> GeneratedParams<T> {
         let mut named = params.collect::<Result<Vec<_>>>()?;
         let buffers = self.layout().buffers().iter().zip(self.kept.buffers.iter());
         named.extend(buffers.map(|(buffer, tensor)| (buffer.name.clone(), tensor.clone())));
+        let constants = self.plan.constants();
+        named.extend(constants.map(|(name, tensor)| (name.to_owned(), tensor.clone())));
         Ok(named)
     }
 
@@ -250,23 +389,6 @@ impl<T> GeneratedParams<T> {
     /// candle's own.
     pub fn flat(&self) -> Result<Tensor> {
         flatten(&self.tracked().collect::<Result<Vec<_>>>()?, self.sets)
-    }
-
-    /// One of several sets, by itself. Where each set has running statistics of its own, it has a copy
-    /// of them.
-    ///
-    /// # Errors
-    /// There is no such set.
-    pub fn set(&self, index: usize) -> Result<Self> {
-        match self.sets {
-            Some(sets) if index < sets => {}
-            Some(sets) => candle_core::bail!("there is no set {index}, expected one of {sets}"),
-            None => candle_core::bail!("there is no set {index}: one set serves every row"),
-        }
-        let tensors = self.tracked().map(|tensor| tensor?.get(index)?.contiguous());
-        let tensors = tensors.collect::<Result<_>>()?;
-        let kept = self.kept.set(index)?;
-        Ok(Self { sets: None, tensors, kept, sinks: Vec::new(), ..self.clone() })
     }
 
     /// An ordinary target over the generated tensors; gradients flow through it.
@@ -283,7 +405,7 @@ impl<T> GeneratedParams<T> {
     /// # Errors
     /// As there.
     pub fn unpack_t(&self, train: bool) -> Result<T> {
-        match self.sets_in_turn() {
+        match self.sets.zip(self.one_set_layer()) {
             Some((1, _)) => self.set(0)?.unpack_t(train),
             Some((sets, "")) => candle_core::bail!(
                 "{} is built by its constructor, for one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each",
@@ -293,84 +415,75 @@ impl<T> GeneratedParams<T> {
                 "layer `{layer}` of {} computes with one set of weights at a time, but these are {sets}: unpack `params.set(i)?` for each, or take the layer from `hypernn::nn`",
                 self.plan.name
             ),
-            None => (self.plan.build)(&mut GeneratedSource::new(self, train)),
+            None => self.plan.model.build(&mut GeneratedSource::new(self, train)),
         }
     }
 
-    /// The number of sets and the layer that makes them take their turns, where one does.
-    fn sets_in_turn(&self) -> Option<(usize, &str)> {
-        self.sets.zip(self.plan.layout.one_set_layer())
-    }
-
-    /// Applies the target; the input's rows are shared out among the sets.
+    /// The same values, cut off from the hypernetwork: no gradient flows back, and nothing of the
+    /// hypernetwork's graph is held in memory.
     ///
-    /// # Errors
-    /// Rows that are not a multiple of the number of sets, or the target's own.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
-    where
-        T: Module,
-    {
-        self.apply(xs, false, |target, xs| target.forward(xs))
-    }
-
-    /// At once where all layers take sets, else one set after the other.
-    fn apply(
-        &self,
-        xs: &Tensor,
-        train: bool,
-        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
-    ) -> Result<Tensor> {
-        span!("forward", self.plan.name);
-        ensure_same_device(
-            ("the input", xs.device().location()),
-            ("the generated parameters", self.device().location()),
-        )?;
-        let Some((sets, _)) = self.sets_in_turn() else {
-            return forward(&self.unpack_t(train)?, xs);
-        };
-        let rows = rows_per_set(self.plan.name, xs.dim(0)?, sets)?;
-        let outputs = self.each_set(sets)?.into_iter().enumerate().map(|(set, params)| {
-            forward(&params.unpack_t(train)?, &xs.narrow(0, set * rows, rows)?.contiguous()?)
-        });
-        Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
-    }
-
-    fn each_set(&self, sets: usize) -> Result<Vec<Self>> {
-        let mut each =
-            vec![Self { sets: None, tensors: Vec::new(), sinks: Vec::new(), ..self.clone() }; sets];
-        for tensor in self.tracked() {
-            for (params, tensor) in each.iter_mut().zip(unstack(&tensor?)?) {
-                params.tensors.push(tensor);
-            }
-        }
-        Ok(each)
-    }
-
-    /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
+    /// Parameters that are kept for later, and all that is computed with them, should be detached
+    /// where nothing is to be learned: otherwise each of them, and each value computed with them, such
+    /// as the keys and values of a cache, holds what it was computed from.
     ///
-    /// # Errors
-    /// As there.
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
-    where
-        T: ModuleT,
-    {
-        self.apply(xs, train, |target, xs| target.forward_t(xs, train))
-    }
-
-    /// The same values, cut off from the hypernetwork: no gradient flows back.
+    /// ```
+    /// use candle_core::{DType, Device, Result, Tensor};
+    /// use hypernn::nn::{Linear, VarBuilder, VarMap};
+    /// use hypernn::{HyperTarget, hypernetwork};
+    ///
+    /// #[derive(HyperTarget)]
+    /// #[hyper(sequential)]
+    /// struct Net {
+    ///     #[hyper(linear(4, 2))]
+    ///     fc: Linear,
+    /// }
+    ///
+    /// hypernetwork! {
+    ///     struct HyperNet for Net { embedding: table(5, 3), generator: linear, mode: static }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let hyper = HyperNet::new(VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu))?;
+    /// let xs = Tensor::ones((1, 4), DType::F32, &Device::Cpu)?;
+    /// let params = hyper.generate_params()?;
+    /// assert!(params.forward(&xs)?.track_op());
+    /// assert!(!params.detach().forward(&xs)?.track_op());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
     pub fn detach(&self) -> Self {
         let tensors = self.tensors.iter().map(Tensor::detach).collect();
         let params = self.kept.params.iter().map(Tensor::detach).collect();
         let kept = Kept { params, ..self.kept.clone() };
-        Self { tensors, kept, sinks: Vec::new(), watch: None, ..self.clone() }
+        Self::from_tensors(self.plan.clone(), tensors, self.sets, kept)
     }
 
-    /// The gradients of a loss, and what each generated tensor got of them.
+    /// The gradients of a loss, and what each generated tensor got of them, `[dims…]` or
+    /// `[G, dims…]`.
     pub(crate) fn backward(&self, loss: &Tensor) -> Result<(GradStore, Vec<Option<Tensor>>)> {
-        match &self.watch {
-            Some(watch) => watch.pass(|| loss.backward()),
-            None => Ok((loss.backward()?, vec![None; self.tensors.len()])),
+        let mut filed = Vec::with_capacity(self.watches.len());
+        let grads = watched(&self.watches, loss, &mut filed)?;
+        let grad = |index: usize| self.grad(filed.iter().rev().map(|grads| &grads[index]), index);
+        Ok((grads, (0..self.tensors.len()).map(grad).collect::<Result<_>>()?))
+    }
+
+    /// The gradient of a tensor that was put together from those that several splits gave.
+    fn grad<'a>(
+        &self,
+        filed: impl Iterator<Item = &'a Option<Tensor>>,
+        index: usize,
+    ) -> Result<Option<Tensor>> {
+        let found: Vec<_> = filed.flatten().collect();
+        if let [] | [_] = &found[..] {
+            return Ok(found.first().map(|grad| (*grad).clone()));
         }
+        let dims = self.layout().params()[index].shape.dims();
+        let by_set = found.into_iter().map(|grad| {
+            let sets = grad.elem_count() / dims.iter().product::<usize>().max(1);
+            grad.reshape([&[sets], dims].concat())
+        });
+        Tensor::cat(&by_set.collect::<Result<Vec<_>>>()?, 0).map(Some)
     }
 
     /// The device that holds them.
@@ -384,21 +497,23 @@ impl<T> GeneratedParams<T> {
     /// # Errors
     /// A tensor has such values: its name, their number and the index of the first.
     pub fn check_finite(&self) -> Result<()> {
-        for (param, tensor) in self.tensors() {
-            let values = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-            let bad = values.iter().filter(|value| !value.is_finite()).count();
-            if let Some(first) = values.iter().position(|value| !value.is_finite()) {
-                candle_core::bail!(
-                    "generated parameter `{}` of {}: {bad} of {} values are not finite, the first at index {first} is {}",
-                    param.name,
-                    self.plan.name,
-                    values.len(),
-                    values[first]
-                );
-            }
-        }
-        Ok(())
+        self.tensors().try_for_each(|(param, tensor)| {
+            let what = || format!("generated parameter `{}` of {}", param.name, self.plan.name);
+            ensure_finite(what, tensor)
+        })
     }
+}
+
+/// Runs a backward pass that all of these watch, and adds what each saw, the last first.
+fn watched(
+    watches: &[Watch],
+    loss: &Tensor,
+    filed: &mut Vec<Vec<Option<Tensor>>>,
+) -> Result<GradStore> {
+    let Some((watch, others)) = watches.split_first() else { return loss.backward() };
+    let (grads, of_watch) = watch.pass(|| watched(others, loss, filed))?;
+    filed.push(of_watch);
+    Ok(grads)
 }
 
 /// The number of sets in a flat vector, after its shape and dtype have been checked.
@@ -492,7 +607,7 @@ impl<'a> GeneratedSource<'a> {
     fn kept(&self, name: &str, index: usize) -> Result<Tensor> {
         let Some(tensor) = self.kept.get(index) else {
             candle_core::bail!(
-                "`{name}` is not generated: a hypernetwork keeps it, and a flat vector does not hold it"
+                "`{name}` is not generated: a hypernetwork keeps it, and a flat vector does not hold it; the hypernetwork's `params_from_flat` adds it"
             )
         };
         self.generated.first().map_or(Ok(tensor.clone()), |like| tensor.to_dtype(like.dtype()))
@@ -540,6 +655,20 @@ impl ParamSource for GeneratedSource<'_> {
         let (base, adapter) = self.find(name, *place)?;
         self.check(spec, &base.tensor, sets)?;
         Ok((base, adapter))
+    }
+
+    /// The variable itself where the layer can compute with it, which it then also changes.
+    fn buffer_of(&mut self, spec: &ParamSpec<'_>, dtype: BufferDtype) -> Result<Tensor> {
+        let buffer = self.buffer(spec)?;
+        // A layout has at least one parameter.
+        let params = self.generated[0].dtype();
+        match dtype {
+            BufferDtype::Any => Ok(buffer),
+            BufferDtype::Fixed(dtype) => buffer.to_dtype(dtype),
+            // In training, candle computes in this dtype.
+            BufferDtype::Params if self.train && buffer.dtype() == internal(params) => Ok(buffer),
+            BufferDtype::Params => buffer.to_dtype(params),
+        }
     }
 
     /// Buffers start afresh where the hypernetwork keeps none.

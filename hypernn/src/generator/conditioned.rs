@@ -5,9 +5,9 @@ use candle_nn::VarBuilder;
 
 use super::heads::HeadsSpec;
 use super::linear::LinearSpec;
-use super::mlp::MlpSpec;
+use super::mlp::{LowRankSpec, MlpSpec};
 use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
-use crate::check::{Problem, first, zero};
+use crate::check::{Problem, first, sum, zero};
 use crate::condition::{Condition, Encoding};
 use crate::embedding::Embedded;
 use crate::init::InitScheme;
@@ -95,8 +95,17 @@ impl<S: Copy> Conditioned<S> {
 
     /// What the generator inside takes: wider embeddings.
     const fn widened(&self, mut shape: GeneratorShape) -> GeneratorShape {
-        shape.embedding_dim += self.encoding.width(self.width);
+        shape.embedding_dim = sum(&[shape.embedding_dim, self.encoding.width(self.width)]);
         shape
+    }
+
+    /// How many values of unknown size come behind every embedding: an encoded condition has a mean
+    /// square of one.
+    const fn of_unknown_size(&self) -> usize {
+        match self.encoding {
+            Encoding::Raw => self.width,
+            Encoding::CosSin => 0,
+        }
     }
 }
 
@@ -104,6 +113,10 @@ macro_rules! conditioned {
     ($(($($generics:tt)*) $spec:ty),*) => {$(
         impl $($generics)* $spec {
             /// Appends a condition of this width to every embedding.
+            ///
+            /// Under the exact init, weights on a condition that enters as it is start at zero, so
+            /// that the target starts at candle's scale whatever the condition's, and how it depends on
+            /// the condition is learned. Those on an encoded one start like all others.
             pub const fn conditioned(self, width: usize) -> Conditioned<Self> {
                 Conditioned { spec: self, width, encoding: Encoding::Raw }
             }
@@ -127,31 +140,35 @@ macro_rules! conditioned {
 
             /// What is wrong with the sizes, if anything.
             pub const fn check(&self, shape: GeneratorShape) -> Option<Problem> {
-                first(&[zero("conditioned", "width", self.width), self.spec.check(shape)])
+                first(&[
+                    zero("conditioned", "width", self.width),
+                    self.spec.check(self.widened(shape)),
+                ])
+            }
+        }
+
+        #[diagnostic::do_not_recommend]
+        impl $($generics)* ConditionedGeneratorSpec for Conditioned<$spec> {
+            fn build(
+                &self,
+                shape: GeneratorShape,
+                scheme: InitScheme,
+                vb: VarBuilder<'_>,
+            ) -> Result<Box<dyn ConditionedGenerator>> {
+                let (shape, width) = (self.widened(shape), self.of_unknown_size());
+                let inner = self.spec.build_appended(shape, width, scheme, &vb)?;
+                Ok(Box::new(Appended { inner, encoding: self.encoding }))
             }
         }
     )*};
 }
 
-conditioned!(() LinearSpec, () HeadsSpec, (<const L: usize>) MlpSpec<L>);
+conditioned!(() LinearSpec, () HeadsSpec, () LowRankSpec, (<const L: usize>) MlpSpec<L>);
 
 impl<S: std::fmt::Display> std::fmt::Display for Conditioned<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.conditioned({})", self.spec, self.width)?;
         f.write_str(self.encoding.suffix())
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<S: GeneratorSpec + Copy> ConditionedGeneratorSpec for Conditioned<S> {
-    fn build(
-        &self,
-        shape: GeneratorShape,
-        scheme: InitScheme,
-        vb: VarBuilder<'_>,
-    ) -> Result<Box<dyn ConditionedGenerator>> {
-        let inner = GeneratorSpec::build(&self.spec, self.widened(shape), scheme, vb)?;
-        Ok(Box::new(Appended { inner, encoding: self.encoding }))
     }
 }
 

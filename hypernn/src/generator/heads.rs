@@ -4,9 +4,9 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
-use crate::check::Problem;
+use crate::check::{Problem, ensure, product, sum, too_many};
 use crate::init::InitScheme;
-use crate::mlp::Dense;
+use crate::mlp::{Appended, Dense, Start};
 use crate::plan::ChunkPlan;
 
 /// `generator: heads`.
@@ -30,12 +30,14 @@ impl HeadsSpec {
 
     /// The number of its variables' values.
     pub const fn num_params(&self, shape: GeneratorShape) -> usize {
-        (shape.num_embeddings * shape.embedding_dim + 1) * shape.plan.num_params()
+        let inputs = product(&[shape.num_embeddings, shape.embedding_dim]);
+        product(&[sum(&[inputs, 1]), shape.plan.num_params()])
     }
 
-    /// Nothing: it has no sizes of its own.
-    pub const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
-        None
+    /// More values than memory has room for; it has no sizes of its own.
+    pub const fn check(&self, shape: GeneratorShape) -> Option<Problem> {
+        let GeneratorShape { num_embeddings, embedding_dim, plan } = shape;
+        too_many("heads", &[num_embeddings, embedding_dim, plan.num_params()])
     }
 }
 
@@ -54,8 +56,24 @@ impl GeneratorSpec for HeadsSpec {
         scheme: InitScheme,
         vb: VarBuilder<'_>,
     ) -> Result<Box<dyn WeightGenerator>> {
-        let inputs = shape.num_embeddings * shape.embedding_dim;
-        Ok(Box::new(Heads(Dense::new(inputs, shape.plan.num_params(), 1., scheme, &vb)?)))
+        self.build_appended(shape, 0, scheme, &vb)
+    }
+}
+
+impl HeadsSpec {
+    /// With so many values of unknown size at the end of each embedding.
+    pub(super) fn build_appended(
+        &self,
+        shape: GeneratorShape,
+        width: usize,
+        scheme: InitScheme,
+        vb: &VarBuilder<'_>,
+    ) -> Result<Box<dyn WeightGenerator>> {
+        ensure(self.check(shape))?;
+        let groups = shape.num_embeddings;
+        let start = Start { appended: Appended { groups, width }, ..Start::PLAIN };
+        let (inputs, outputs) = (groups * shape.embedding_dim, shape.plan.num_params());
+        Ok(Box::new(Heads(Dense::new(inputs, outputs, start, scheme, vb)?)))
     }
 }
 

@@ -4,9 +4,9 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
-use crate::check::Problem;
+use crate::check::{Problem, ensure, product, sum, too_many};
 use crate::init::InitScheme;
-use crate::mlp::Dense;
+use crate::mlp::{Appended, Dense, Start};
 use crate::plan::ChunkPlan;
 
 /// `generator: linear`.
@@ -27,12 +27,12 @@ impl LinearSpec {
 
     /// The number of its variables' values.
     pub const fn num_params(&self, shape: GeneratorShape) -> usize {
-        (shape.embedding_dim + 1) * shape.plan.chunk()
+        product(&[sum(&[shape.embedding_dim, 1]), shape.plan.chunk()])
     }
 
-    /// Nothing: it has no sizes of its own.
-    pub const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
-        None
+    /// More values than memory has room for; it has no sizes of its own.
+    pub const fn check(&self, shape: GeneratorShape) -> Option<Problem> {
+        too_many("linear", &[shape.embedding_dim, shape.plan.chunk()])
     }
 }
 
@@ -51,8 +51,23 @@ impl GeneratorSpec for LinearSpec {
         scheme: InitScheme,
         vb: VarBuilder<'_>,
     ) -> Result<Box<dyn WeightGenerator>> {
-        let layer = Dense::new(shape.embedding_dim, shape.plan.chunk(), 1., scheme, &vb)?;
-        Ok(Box::new(Linear(layer)))
+        self.build_appended(shape, 0, scheme, &vb)
+    }
+}
+
+impl LinearSpec {
+    /// With so many values of unknown size at the end of each embedding.
+    pub(super) fn build_appended(
+        &self,
+        shape: GeneratorShape,
+        width: usize,
+        scheme: InitScheme,
+        vb: &VarBuilder<'_>,
+    ) -> Result<Box<dyn WeightGenerator>> {
+        ensure(self.check(shape))?;
+        let start = Start { appended: Appended { groups: 1, width }, ..Start::PLAIN };
+        let (inputs, outputs) = (shape.embedding_dim, shape.plan.chunk());
+        Ok(Box::new(Linear(Dense::new(inputs, outputs, start, scheme, vb)?)))
     }
 }
 

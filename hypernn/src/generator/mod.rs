@@ -98,7 +98,7 @@ use crate::plan::ChunkPlan;
 pub use conditioned::{Conditioned, ConditionedGenerator, ConditionedGeneratorSpec};
 pub use heads::HeadsSpec;
 pub use linear::LinearSpec;
-pub use mlp::MlpSpec;
+pub use mlp::{LowRankSpec, MlpSpec};
 pub use output::GeneratorOutput;
 pub(crate) use output::Rows;
 

@@ -55,6 +55,36 @@ impl GeneratorOutput {
     pub(crate) fn detach(&self) -> Self {
         Self { rows: self.rows.detach() }
     }
+
+    /// Whether the shape of the values is such.
+    pub(crate) fn has_dims(&self, is_such: impl Fn(&[usize]) -> bool) -> bool {
+        match &self.rows {
+            Rows::Values(values) => is_such(values.dims()),
+            Rows::Linear { inputs, weight, .. } => match (inputs.dims(), weight.dims()) {
+                ([rows @ .., _], &[chunk, _]) => is_such(&[rows.iter().product(), chunk]),
+                _ => false,
+            },
+            Rows::Scaled { shared, gains, .. } => match (shared.dims(), gains.dims()) {
+                (&[rows, chunk], &[sets, _]) => is_such(&[sets, rows, chunk]),
+                _ => false,
+            },
+        }
+    }
+}
+
+/// What it is made of, by shape.
+impl std::fmt::Display for GeneratorOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.rows {
+            Rows::Values(values) => write!(f, "values of shape {:?}", values.dims()),
+            Rows::Linear { inputs, weight, .. } => {
+                write!(f, "a linear layer of weight {:?} over {:?}", weight.dims(), inputs.dims())
+            }
+            Rows::Scaled { shared, gains, .. } => {
+                write!(f, "rows {:?} scaled by gains {:?}", shared.dims(), gains.dims())
+            }
+        }
+    }
 }
 
 impl Rows {

@@ -8,45 +8,47 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use candle_nn::VarBuilder;
 use sha2::{Digest, Sha256};
 
 use super::core::{Core, Parts};
 use crate::files::{self, Found, Snapshot};
 use crate::generated::{GeneratedParams, TargetPlan};
-use crate::target::layout::{Layout, hex};
+use crate::target::layout::{Layout, first_difference, hex};
 use crate::target::role::Role;
 
 const NETWORK: &str = "hypernn.network";
-const TARGET: &str = "hypernn.target";
-const VERSION: &str = "hypernn.version";
-const LAYOUT: &str = "hypernn.layout";
-const LAYOUT_HASH: &str = "hypernn.layout_sha256";
-const TENSORS_HASH: &str = "hypernn.tensors_sha256";
+pub(super) const TARGET: &str = "hypernn.target";
+pub(super) const VERSION: &str = "hypernn.version";
+pub(super) const LAYOUT: &str = "hypernn.layout";
+pub(super) const LAYOUT_HASH: &str = "hypernn.layout_sha256";
+pub(super) const TENSORS_HASH: &str = "hypernn.tensors_sha256";
 const PRETRAINED_HASH: &str = "hypernn.pretrained_sha256";
-const LAYERS: &str = "hypernn.layers";
+pub(super) const LAYERS: &str = "hypernn.layers";
 const EMBEDDING: &str = "hypernn.embedding";
 const GENERATOR: &str = "hypernn.generator";
 const MODE: &str = "hypernn.mode";
 const INIT: &str = "hypernn.init";
+const FINGERPRINT: &str = "pretrained_sha256.";
 
-type Metadata = HashMap<String, String>;
+pub(super) type Metadata = HashMap<String, String>;
 
 impl<T> Core<T> {
     pub(super) fn save(&self, path: &Path) -> Result<()> {
-        let snapshot = Snapshot::take(self.named_tensors())?;
+        let mut snapshot = Snapshot::take(self.named_tensors())?;
         let mut metadata = self.metadata();
         metadata.extend(self.declaration().map(|(key, value)| (key.to_owned(), value)));
-        metadata.insert(LAYERS.to_owned(), layers(self.layout()));
         metadata.insert(TENSORS_HASH.to_owned(), snapshot.hash());
         if let Some(pretrained) = self.pretrained_hash()? {
+            snapshot.add(&fingerprint(self.kind().0), &text_tensor(&pretrained)?)?;
             metadata.insert(PRETRAINED_HASH.to_owned(), pretrained);
         }
         snapshot.write(path, metadata)
     }
 
     pub(super) fn load(&self, path: &Path) -> Result<()> {
-        let found = files::read(path).map(Checkpoint);
+        let found = Checkpoint::read(path);
         let checked = found.and_then(|found| self.checked(&found));
         let checked = checked.map_err(|err| files::can_not("load", path, &err))?;
         for (var, value) in checked {
@@ -68,6 +70,7 @@ impl<T> Core<T> {
             (VERSION, env!("CARGO_PKG_VERSION").to_owned()),
             (LAYOUT, self.layout().to_string()),
             (LAYOUT_HASH, self.layout().hash().to_owned()),
+            (LAYERS, layers(self.layout())),
         ];
         entries.map(|(key, value)| (key.to_owned(), value)).into()
     }
@@ -91,8 +94,31 @@ impl<T> Core<T> {
         let frozen = layout.kept().iter().zip(self.kept.params.iter());
         let frozen = frozen.filter(|(kept, _)| kept.role == Role::Freeze);
         let frozen = frozen.map(|(kept, tensor)| (kept.name.clone(), tensor.clone()));
-        let tensors: Vec<_> = params.chain(frozen).collect();
+        let constants = self.plan.constants().filter(|(_, tensor)| tensor.elem_count() > 0);
+        let constants = constants.map(|(name, tensor)| (name.to_owned(), tensor.clone()));
+        let tensors: Vec<_> = params.chain(frozen).chain(constants).collect();
         if tensors.is_empty() { Ok(None) } else { hash(&tensors).map(Some) }
+    }
+
+    /// A builder over the tensors of a checkpoint has those of one that was saved over this pretrained
+    /// network. Where it has variables of its own it says nothing of one, nor where its checkpoint is of
+    /// another dtype, whose hash is another.
+    pub(super) fn check_builder(&self, vb: &VarBuilder<'_>) -> Result<()> {
+        let floats = [DType::F32, DType::F64, DType::F16, DType::BF16];
+        let saved_over = floats.into_iter().find(|dtype| vb.contains_tensor(&fingerprint(*dtype)));
+        let Some(saved_over) = saved_over else { return Ok(()) };
+        let expected = self.pretrained_hash()?;
+        if expected.is_some() && saved_over != vb.dtype() {
+            return Ok(());
+        }
+        let found = vb.get_unchecked_dtype(&fingerprint(saved_over), DType::U8)?;
+        let found = String::from_utf8_lossy(&found.to_vec1::<u8>()?).into_owned();
+        check_pretrained(Some(&found), expected.as_deref()).map_err(|err| {
+            candle_core::Error::msg(format!(
+                "the builder has the tensors of a checkpoint of {}: {err}",
+                self.name
+            ))
+        })
     }
 
     /// Each variable with its new value, after every check has passed.
@@ -101,7 +127,10 @@ impl<T> Core<T> {
         found.check_layout(self.plan.name, self.layout())?;
         found.check_layers(self.plan.name, self.layout())?;
         found.check_declaration(self.name, self.declaration())?;
-        found.check_pretrained(self.pretrained_hash()?.as_deref())?;
+        check_pretrained(
+            found.metadata.get(PRETRAINED_HASH).map(String::as_str),
+            self.pretrained_hash()?.as_deref(),
+        )?;
         let pairs = self.named_tensors().map(|(name, var)| {
             let value = found.tensor(name, var)?;
             if !var.is_variable() {
@@ -117,17 +146,26 @@ impl<T> Core<T> {
 }
 
 /// The settings of layers that say so, one in a line.
-fn layers(layout: &Layout) -> String {
+pub(super) fn layers(layout: &Layout) -> String {
     let lines = layout.layers().map(|(path, layer)| format!("{path}: {layer}"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A checkpoint in memory.
-struct Checkpoint(Found);
+pub(super) struct Checkpoint {
+    pub(super) metadata: Metadata,
+    pub(super) tensors: HashMap<String, Tensor>,
+    left_out: HashMap<String, String>,
+}
 
 impl Checkpoint {
-    fn entry(&self, key: &str) -> Result<&str> {
-        match self.0.metadata.get(key) {
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let Found { tensors, left_out, metadata } = files::read(path)?;
+        Ok(Self { metadata, tensors, left_out })
+    }
+
+    pub(super) fn entry(&self, key: &str) -> Result<&str> {
+        match self.metadata.get(key) {
             Some(value) => Ok(value),
             None => {
                 bail!("no `{key}` in its metadata: it was not written by `save` of a hypernetwork")
@@ -136,8 +174,8 @@ impl Checkpoint {
     }
 
     /// The file is not of a later version than this one knows.
-    fn check_version(&self) -> Result<()> {
-        let Some(found) = self.0.metadata.get(VERSION) else { return Ok(()) };
+    pub(super) fn check_version(&self) -> Result<()> {
+        let Some(found) = self.metadata.get(VERSION) else { return Ok(()) };
         let own = env!("CARGO_PKG_VERSION");
         match (epoch(found), epoch(own)) {
             (Some(theirs), Some(ours)) if theirs > ours => bail!(
@@ -148,28 +186,27 @@ impl Checkpoint {
         }
     }
 
-    fn check_layout(&self, target: &str, layout: &Layout) -> Result<()> {
+    pub(super) fn check_layout(&self, target: &str, layout: &Layout) -> Result<()> {
         let (found, hash) = (self.entry(LAYOUT)?, self.entry(LAYOUT_HASH)?);
         if hash == layout.hash() {
             return Ok(());
         }
-        let expected = layout.to_string();
-        let lines = |text: &str| text.lines().map(squeeze).collect::<Vec<_>>();
-        let Some((found, expected)) = first_difference(&lines(found), &lines(&expected)) else {
+        let (found, expected) = first_difference(found, &layout.to_string());
+        if found == expected {
             bail!(
                 "its metadata were altered: its layout is that of {target}, but `{LAYOUT_HASH}` is {hash}, expected {}",
                 layout.hash()
             );
-        };
+        }
         bail!(
             "it is a checkpoint for target {}; the first difference in layout: the file has `{found}`, {target} has `{expected}`",
-            self.entry(TARGET)?
+            self.entry(TARGET)?,
         );
     }
 
     /// Layers that are in both compute alike.
-    fn check_layers(&self, target: &str, layout: &Layout) -> Result<()> {
-        let Some(text) = self.0.metadata.get(LAYERS) else { return Ok(()) };
+    pub(super) fn check_layers(&self, target: &str, layout: &Layout) -> Result<()> {
+        let Some(text) = self.metadata.get(LAYERS) else { return Ok(()) };
         let theirs: HashMap<_, _> = text.lines().filter_map(|line| line.split_once(": ")).collect();
         for (path, expected) in layout.layers() {
             match theirs.get(path) {
@@ -184,7 +221,7 @@ impl Checkpoint {
 
     fn check_declaration(&self, own: &str, declared: [(&str, String); 4]) -> Result<()> {
         for (key, expected) in declared {
-            match self.0.metadata.get(key) {
+            match self.metadata.get(key) {
                 Some(found) if *found != expected => {
                     let part = key.trim_start_matches("hypernn.");
                     bail!(
@@ -197,31 +234,17 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn check_pretrained(&self, expected: Option<&str>) -> Result<()> {
-        match (self.0.metadata.get(PRETRAINED_HASH), expected) {
-            (None, None) => Ok(()),
-            (Some(found), Some(expected)) if found == expected => Ok(()),
-            (Some(found), Some(expected)) => bail!(
-                "it was saved over another pretrained network: SHA-256 {found}, expected {expected}"
-            ),
-            (Some(_), None) => bail!(
-                "it was saved over a pretrained network, but this hypernetwork has none: build it by `new_from`"
-            ),
-            (None, Some(_)) => bail!(
-                "it was saved without a pretrained network, but this hypernetwork has one: build it by `new`"
-            ),
-        }
-    }
-
     fn tensor(&self, name: &str, var: &Tensor) -> Result<Tensor> {
-        let Some(tensor) = self.0.tensors.get(name) else {
+        let Some(tensor) = self.tensors.get(name) else {
             let expected = format!("expected {:?} of shape {:?}", var.dtype(), var.dims());
-            match self.0.left_out.get(name) {
+            match self.left_out.get(name) {
                 Some(kind) => bail!("tensor `{name}` is {kind}, {expected}"),
                 None => bail!("no tensor `{name}`, {expected}"),
             }
         };
-        if tensor.dims() != var.dims() || tensor.dtype() != var.dtype() {
+        // The dtype of running statistics may follow the target's, which may be another now.
+        let other = tensor.dtype() != var.dtype() && !name.starts_with("buffers.");
+        if tensor.dims() != var.dims() || other {
             bail!(
                 "tensor `{name}` is {:?} of shape {:?}, expected {:?} of shape {:?}",
                 tensor.dtype(),
@@ -230,19 +253,20 @@ impl Checkpoint {
                 var.dims()
             );
         }
-        Ok(tensor.clone())
+        tensor.to_dtype(var.dtype())
     }
 
-    fn check_names<'a>(&self, known: impl Iterator<Item = &'a str>) -> Result<()> {
+    pub(super) fn check_names<'a>(&self, known: impl Iterator<Item = &'a str>) -> Result<()> {
         let known: Vec<_> = known.collect();
-        let found = self.0.tensors.keys().chain(self.0.left_out.keys());
+        let found = self.tensors.keys().chain(self.left_out.keys());
+        let found = found.filter(|name| !name.starts_with(FINGERPRINT));
         let unknown = found.filter(|name| !known.contains(&name.as_str())).min();
         unknown.map_or(Ok(()), |name| bail!("tensor `{name}` is none of this hypernetwork's"))
     }
 
-    fn check_hash<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    pub(super) fn check_hash<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
         let tensors: Vec<_> =
-            names.map(|name| (name.to_owned(), self.0.tensors[name].clone())).collect();
+            names.map(|name| (name.to_owned(), self.tensors[name].clone())).collect();
         let (expected, found) = (self.entry(TENSORS_HASH)?, hash(&tensors)?);
         if found != expected {
             bail!(
@@ -253,17 +277,21 @@ impl Checkpoint {
     }
 }
 
-/// A line of a layout with single spaces.
-fn squeeze(line: &str) -> String {
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// The first pair of lines that differ.
-fn first_difference(found: &[String], expected: &[String]) -> Option<(String, String)> {
-    let line =
-        |lines: &[String], at: usize| lines.get(at).map_or("nothing".to_owned(), String::clone);
-    let at = (0..found.len().max(expected.len())).find(|&at| found.get(at) != expected.get(at))?;
-    Some((line(found, at), line(expected, at)))
+/// A checkpoint was saved over the pretrained network of this hash, or over none, as this one has none.
+fn check_pretrained(found: Option<&str>, expected: Option<&str>) -> Result<()> {
+    match (found, expected) {
+        (None, None) => Ok(()),
+        (Some(found), Some(expected)) if found == expected => Ok(()),
+        (Some(found), Some(expected)) => bail!(
+            "it was saved over another pretrained network: SHA-256 {found}, expected {expected}"
+        ),
+        (Some(_), None) => bail!(
+            "it was saved over a pretrained network, but this hypernetwork has none: build it by `new_from`"
+        ),
+        (None, Some(_)) => bail!(
+            "it was saved without a pretrained network, but this hypernetwork has one: build it by `new`"
+        ),
+    }
 }
 
 /// The part of a version that must not be later: before 1.0, each minor version may change all.
@@ -273,8 +301,19 @@ fn epoch(version: &str) -> Option<(u64, u64)> {
     Some((major, if major == 0 { minor } else { 0 }))
 }
 
+/// The name of the tensor that says over which pretrained network a checkpoint of this dtype was saved:
+/// what builds from a file's tensors by a `VarBuilder` sees no metadata.
+fn fingerprint(dtype: DType) -> String {
+    format!("{FINGERPRINT}{}", dtype.as_str())
+}
+
+/// A text as its bytes.
+fn text_tensor(text: &str) -> Result<Tensor> {
+    Tensor::new(text.as_bytes(), &Device::Cpu)
+}
+
 /// SHA-256 over names, dtypes, shapes and values, as of a [`Snapshot`].
-fn hash(tensors: &[(String, Tensor)]) -> Result<String> {
+pub(super) fn hash(tensors: &[(String, Tensor)]) -> Result<String> {
     let mut sorted: Vec<_> = tensors.iter().collect();
     sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut hasher = Sha256::new();

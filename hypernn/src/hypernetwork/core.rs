@@ -1,22 +1,28 @@
 //! What static and dynamic hypernetworks share: the target's plan, the chunks, the scales and what a
 //! checkpoint holds.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 
+use super::given::Promised;
 use super::vars::Recorded;
 use crate::check::{ensure, ensure_same_device};
+use crate::finite::ensure_finite;
 use crate::generated::scale::Scales;
 use crate::generated::{GeneratedParams, Kept, TargetPlan};
 use crate::generator::{GeneratorOutput, GeneratorShape};
 use crate::init::{InitScheme, computed};
+use crate::memory::ensure_room;
+use crate::nn::internal;
 use crate::ops::heap::keep_large_buffers;
 use crate::plan::ChunkPlan;
 use crate::pretrained::Starts;
 use crate::target::layout::{KeptInfo, Layout};
 use crate::target::role::Role;
+use crate::target::source::BufferDtype;
 
 /// The sizes of a hypernetwork, and its name for messages and files.
 #[derive(Clone, Copy, Debug)]
@@ -29,16 +35,21 @@ pub struct Declared {
     pub scheme: InitScheme,
 }
 
+/// How many names `Debug` lists.
+const SHOWN: usize = 4;
+
 pub(super) struct Core<T> {
     pub(super) name: &'static str,
     pub(super) parts: Parts,
-    chunks: ChunkPlan,
+    shape: GeneratorShape,
     pub(super) scheme: InitScheme,
     scales: Scales,
     pub(super) plan: Arc<TargetPlan<T>>,
     pub(super) kept: Kept,
     /// Variables and what else a checkpoint holds, in the order of construction.
     vars: Vec<(String, Tensor)>,
+    /// The dtype and device of its builder, for where there are none.
+    of_builder: (DType, Device),
 }
 
 /// What was written after `embedding:`, `generator:` and `mode:`.
@@ -70,16 +81,18 @@ impl<'a, T> Building<'a, T> {
         }
         let plan = Arc::new(plan);
         check_plan(&plan, &declared.shape.plan)?;
+        let of_builder = (vb.dtype(), vb.device().clone());
         let (recorded, vb) = Recorded::new(vb);
         let core = Core {
             name: declared.name,
             parts,
-            chunks: declared.shape.plan,
+            shape: declared.shape,
             scheme: declared.scheme,
             scales: Scales::identity(&plan.layout),
             plan,
             kept: Kept::default(),
             vars: Vec::new(),
+            of_builder,
         };
         Ok(Self { core, recorded, vb })
     }
@@ -87,6 +100,16 @@ impl<'a, T> Building<'a, T> {
     /// The builder of one part's variables.
     pub(super) fn part(&self, name: &str) -> VarBuilder<'a> {
         self.vb.pp(name)
+    }
+
+    /// Whether the parts of a static hypernetwork give what their specs say.
+    pub(super) fn check(&self, embedding: &Tensor, output: &GeneratorOutput) -> Result<()> {
+        let first = self.recorded.first();
+        let like = first.as_ref().map(|first| (first.dtype(), first.device()));
+        let (dtype, device) = &self.core.of_builder;
+        let promised = self.core.promised(like.unwrap_or((*dtype, device)));
+        promised.check_embedding(embedding)?;
+        promised.check_output(output, None)
     }
 
     /// `first` is the first output of a generator that gives the same whatever the condition.
@@ -98,7 +121,9 @@ impl<'a, T> Building<'a, T> {
             params: kept(layout, starts, &vb.pp("target"))?,
             buffers: buffers(layout, starts, &vb.pp("buffers"))?,
             buffer_sets: None,
+            hashes: Arc::default(),
         };
+        core.check_builder(&vb)?;
         drop(vb);
         core.vars = recorded.into_vec();
         Ok(core)
@@ -111,8 +136,28 @@ impl<T> Core<T> {
         output: &GeneratorOutput,
         sets: Option<usize>,
     ) -> Result<GeneratedParams<T>> {
+        self.checks().check_output(output, sets)?;
+        let (count, values) = (sets.unwrap_or(1), self.shape.plan.num_values());
+        let what = || format!("what {} generates, of {count} × {values} values,", self.name);
+        ensure_room(what, &[count, values], self.kind())?;
         let (plan, kept) = (self.plan.clone(), self.kept.clone());
         GeneratedParams::from_generated(plan, output, sets, &self.scales, kept)
+    }
+
+    fn promised<'a>(&'a self, kind: (DType, &'a Device)) -> Promised<'a> {
+        Promised { network: self.name, parts: &self.parts, shape: self.shape, kind }
+    }
+
+    /// What its parts have to give.
+    pub(super) fn checks(&self) -> Promised<'_> {
+        self.promised(self.kind())
+    }
+
+    /// Looks for values that are NaN or infinite.
+    pub(super) fn check_finite(&self) -> Result<()> {
+        self.named_tensors().try_for_each(|(name, tensor)| {
+            ensure_finite(|| format!("`{name}` of {}", self.name), tensor)
+        })
     }
 
     /// The same with generated tensors of this dtype.
@@ -122,7 +167,27 @@ impl<T> Core<T> {
                 "the target's dtype is {dtype:?}, expected one of f16, bf16, f32 and f64"
             );
         }
-        Ok(Self { scales: self.scales.with_dtype(dtype), ..self })
+        let mut core = Self { scales: self.scales.with_dtype(dtype), ..self };
+        core.convert_buffers(internal(dtype))?;
+        Ok(core)
+    }
+
+    /// candle's layers change running statistics in the dtype in which they compute. Where that is
+    /// another, the statistics go on as other variables, which a checkpoint then holds.
+    fn convert_buffers(&mut self, dtype: DType) -> Result<()> {
+        let infos = self.plan.layout.buffers();
+        let mut buffers = self.kept.buffers.to_vec();
+        for (info, buffer) in infos.iter().zip(&mut buffers) {
+            if info.dtype != BufferDtype::Params || buffer.dtype() == dtype {
+                continue;
+            }
+            let converted = Var::from_tensor(&buffer.to_dtype(dtype)?)?.into_inner();
+            let held = self.vars.iter_mut().find(|(_, tensor)| tensor.id() == buffer.id());
+            held.into_iter().for_each(|(_, tensor)| *tensor = converted.clone());
+            *buffer = converted;
+        }
+        self.kept.buffers = buffers.into();
+        Ok(())
     }
 
     /// The dtype of generated tensors, where it was chosen.
@@ -135,7 +200,7 @@ impl<T> Core<T> {
     }
 
     pub(super) fn chunks(&self) -> ChunkPlan {
-        self.chunks
+        self.shape.plan
     }
 
     /// The name and tensor of all that a checkpoint holds.
@@ -148,11 +213,30 @@ impl<T> Core<T> {
         trained.map(|(_, tensor)| tensor.elem_count()).sum()
     }
 
+    /// The variables that are trained, each once, in the order of construction.
+    pub(super) fn trainable(&self) -> Vec<Var> {
+        let mut seen = HashSet::new();
+        let trained = self.named_tensors().filter(|(name, tensor)| {
+            is_trained(name) && tensor.is_variable() && seen.insert(tensor.id())
+        });
+        // Of a variable's tensor this is the variable, and can't fail.
+        trained.filter_map(|(_, tensor)| Var::from_tensor(tensor).ok()).collect()
+    }
+
+    pub(super) fn params_from_flat(&self, flat: &Tensor) -> Result<GeneratedParams<T>> {
+        let (_, device) = self.kind();
+        ensure_same_device(
+            ("the flat vector", flat.device().location()),
+            ("the hypernetwork", device.location()),
+        )?;
+        GeneratedParams::from_flat_and_kept(self.plan.clone(), flat, self.kept.clone())
+    }
+
     /// The dtype and device of the variables.
     pub(super) fn kind(&self) -> (DType, &Device) {
         match self.vars.first() {
             Some((_, var)) => (var.dtype(), var.device()),
-            None => (DType::F32, &Device::Cpu),
+            None => (self.of_builder.0, &self.of_builder.1),
         }
     }
 
@@ -191,6 +275,18 @@ impl<T> Core<T> {
         text(Role::Train) + &text(Role::Freeze)
     }
 
+    /// The first names that the target's constructor looked for in vain.
+    fn absent(&self) -> Option<String> {
+        let absent = self.layout().absent();
+        let shown = absent.iter().take(SHOWN).map(|name| format!("`{name}`"));
+        let shown = shown.collect::<Vec<_>>().join(", ");
+        match absent.len() {
+            0 => None,
+            count if count > SHOWN => Some(format!("{shown} and {} more", count - SHOWN)),
+            _ => Some(shown),
+        }
+    }
+
     pub(super) fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (params, target_params) = (self.num_params(), self.layout().num_params());
         let ratio = 100. * params as f64 / target_params as f64;
@@ -199,16 +295,20 @@ impl<T> Core<T> {
         let target =
             format!("{} ({target_params} parameters in {tensors} tensors{kept})", self.plan.name);
         let Parts { embedding, generator, mode, .. } = &self.parts;
-        let (rows, chunk) = (self.chunks.rows(), self.chunks.chunk());
-        let surplus = self.chunks.surplus();
-        f.debug_struct(self.name)
+        let (rows, chunk) = (self.shape.plan.rows(), self.shape.plan.chunk());
+        let surplus = self.shape.plan.surplus();
+        let mut shown = f.debug_struct(self.name);
+        shown
             .field("target", &format_args!("{target}"))
             .field("embedding", &format_args!("{embedding}"))
             .field("generator", &format_args!("{generator}"))
             .field("mode", &format_args!("{mode}"))
             .field("chunks", &format_args!("{rows} of {chunk}, surplus {surplus}"))
-            .field("parameters", &format_args!("{params} ({ratio:.1}% of the target's)"))
-            .finish()
+            .field("parameters", &format_args!("{params} ({ratio:.1}% of the target's)"));
+        if let Some(absent) = self.absent() {
+            shown.field("taken as absent", &format_args!("{absent}"));
+        }
+        shown.finish()
     }
 }
 
@@ -245,7 +345,12 @@ fn kept(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<[Te
 fn buffers(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
     let buffers = layout.buffers().iter().enumerate();
     let buffers = buffers.map(|(index, buffer)| {
-        started(vb, (&buffer.name, buffer.shape.dims(), buffer.init), starts.buffer(index))
+        let vb = match buffer.dtype {
+            BufferDtype::Fixed(dtype) => vb.to_dtype(dtype),
+            BufferDtype::Any | BufferDtype::Params => vb.clone(),
+        };
+        let start = starts.buffer(index).map(|start| start.to_dtype(vb.dtype())).transpose()?;
+        started(&vb, (&buffer.name, buffer.shape.dims(), buffer.init), start.as_ref())
     });
     buffers.collect()
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use candle_nn::VarBuilder;
 
 use super::audit::Audit;
@@ -12,8 +12,10 @@ use crate::condition::Condition;
 use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
 use crate::generated::{Buffers, GeneratedParams, TargetPlan};
 use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
+use crate::ops::split::unstack;
 use crate::plan::ChunkPlan;
 use crate::target::layout::Layout;
+use crate::target::{ForwardTarget, ForwardTargetT};
 use crate::trace::span;
 
 /// What a dynamic hypernetwork computed on the way to the target's output.
@@ -128,23 +130,28 @@ impl<T> DynamicHyperNetwork<T> {
     ) -> Result<DynamicAux<T>> {
         span!("generate", self.core.name);
         let (embedding, state) = self.embedding.forward(rows, state)?;
+        self.core.checks().check_embedded(&embedding, rows.dim(0)?)?;
         let output = self.generator.forward(&embedding, rows)?;
         Ok(DynamicAux { params: self.core.generate(&output, sets)?, embedding, state })
     }
 
     /// The target's input as its own condition: a vector per row.
     fn own_condition(&self, xs: &Tensor) -> Result<Tensor> {
+        self.check_own(xs.dims())?;
+        self.cast(&if xs.rank() > 2 { xs.flatten_from(1)? } else { xs.clone() })
+    }
+
+    /// Whether an input of this shape, `[B, …]`, can be its own condition.
+    fn check_own(&self, dims: &[usize]) -> Result<()> {
         let Condition::Vector(width) = self.condition else {
             bail!(
                 "the input can't be its own condition, which is the number of a task: use `generate_params(&tasks)` and `forward_with`"
             );
         };
-        let rows = if xs.rank() > 2 { xs.flatten_from(1)? } else { xs.clone() };
-        match rows.dims() {
-            &[_, found] if found == width => self.cast(&rows),
+        match dims {
+            [_, row @ ..] if !row.is_empty() && row.iter().product::<usize>() == width => Ok(()),
             _ => bail!(
-                "an input of shape {:?} can't be its own condition of width {width}: use `generate_params(&condition)` and `forward_with`",
-                xs.dims()
+                "an input of shape {dims:?} can't be its own condition of width {width}: use `generate_params(&condition)` and `forward_with`"
             ),
         }
     }
@@ -163,7 +170,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// The input's width is not the condition's, or the target's own.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
     where
-        T: Module,
+        T: ForwardTarget,
     {
         self.generate_params(&self.own_condition(xs)?)?.forward(xs)
     }
@@ -174,7 +181,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// As there.
     pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
     where
-        T: ModuleT,
+        T: ForwardTargetT,
     {
         self.generate_params(&self.own_condition(xs)?)?.forward_t(xs, train)
     }
@@ -185,7 +192,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// As there.
     pub fn forward_aux(&self, xs: &Tensor) -> Result<(Tensor, DynamicAux<T>)>
     where
-        T: Module,
+        T: ForwardTarget,
     {
         let condition = self.own_condition(xs)?;
         let aux = self.generate_aux(&condition, &self.zero_state(condition.dim(0)?)?)?;
@@ -200,7 +207,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// own.
     pub fn step(&self, xs: &Tensor, state: &State) -> Result<(Tensor, State)>
     where
-        T: Module,
+        T: ForwardTarget,
     {
         let (params, state) = self.generate_step(&self.own_condition(xs)?, state)?;
         Ok((params.forward(xs)?, state))
@@ -212,7 +219,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// As there.
     pub fn step_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
     where
-        T: ModuleT,
+        T: ForwardTargetT,
     {
         let (params, state) = self.generate_step(&self.own_condition(xs)?, state)?;
         Ok((params.forward_t(xs, train)?, state))
@@ -225,7 +232,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// As [`step`](Self::step), or no steps.
     pub fn run(&self, xs: &Tensor, state: &State) -> Result<(Tensor, State)>
     where
-        T: Module,
+        T: ForwardTarget,
     {
         self.run_with(xs, state, |params, xs| params.forward(xs))
     }
@@ -236,7 +243,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// As there.
     pub fn run_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
     where
-        T: ModuleT,
+        T: ForwardTargetT,
     {
         self.run_with(xs, state, |params, xs| params.forward_t(xs, train))
     }
@@ -248,11 +255,11 @@ impl<T> DynamicHyperNetwork<T> {
         forward: impl Fn(&GeneratedParams<T>, &Tensor) -> Result<Tensor>,
     ) -> Result<(Tensor, State)> {
         check_steps(xs)?;
-        self.own_condition(&step_of(xs, 0)?)?;
+        self.check_own(&[&xs.dims()[..1], &xs.dims()[2..]].concat())?;
         let conditions = if xs.rank() > 3 { &xs.flatten_from(2)? } else { xs };
-        let conditions = self.cast(conditions)?;
+        let (conditions, inputs) = (self.cast(conditions)?, steps(xs)?);
         let step =
-            |params: &GeneratedParams<T>, at, ()| Ok((forward(params, &step_of(xs, at)?)?, ()));
+            |params: &GeneratedParams<T>, at: usize, ()| Ok((forward(params, &inputs[at])?, ()));
         let (outputs, state, ()) = self.scan_params(&conditions, state, (), step)?;
         Ok((outputs, state))
     }
@@ -285,8 +292,8 @@ impl<T> DynamicHyperNetwork<T> {
         check_steps(conditions)?;
         let (mut state, mut carried) = (state.clone(), carried);
         let mut outputs = Vec::with_capacity(conditions.dim(1)?);
-        for at in 0..conditions.dim(1)? {
-            let (params, next) = self.generate_step(&step_of(conditions, at)?, &state)?;
+        for (at, condition) in steps(conditions)?.iter().enumerate() {
+            let (params, next) = self.generate_step(condition, &state)?;
             let (output, next_carried) = step(&params, at, carried)?;
             outputs.push(output);
             (state, carried) = (next, next_carried);
@@ -328,6 +335,11 @@ impl<T> DynamicHyperNetwork<T> {
         self.core.kind()
     }
 
+    /// What it shares with hypernetworks of the other kind.
+    pub(super) fn core(&self) -> &Core<T> {
+        &self.core
+    }
+
     /// Which tensor of the target lies where in the flat vector.
     pub fn layout(&self) -> &Layout {
         self.core.layout()
@@ -343,10 +355,49 @@ impl<T> DynamicHyperNetwork<T> {
         self.condition
     }
 
+    /// Looks for values that are NaN or infinite among all that a checkpoint holds, as those of a file
+    /// may be: [`load`](Self::load) takes them as they are.
+    ///
+    /// # Errors
+    /// A tensor has such values: its name, their number and the index of the first.
+    pub fn check_finite(&self) -> Result<()> {
+        self.core.check_finite()
+    }
+
     /// The name and tensor of all that a checkpoint holds: the variables, then buffers, which are
     /// not trained.
     pub fn named_tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.core.named_tensors()
+    }
+
+    /// The variables that are trained, each once, in the order of construction: what an optimiser
+    /// takes. Bases and running statistics are left out, which a `VarMap` holds as well and gives by
+    /// `all_vars`: an optimiser that decays or moves what has no gradient would change them.
+    /// See [`StaticHyperNetwork::trainable`](super::StaticHyperNetwork::trainable).
+    pub fn trainable(&self) -> Vec<Var> {
+        self.core.trainable()
+    }
+
+    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as parameters of this network's target, as
+    /// [`GeneratedParams::flat`] gives it: values are taken as they are, and what is not generated is
+    /// what this network keeps. It serves targets of every kind: with roles, over a pretrained network,
+    /// with adapters, with a configuration, by constructor. Gradients flow into the vector.
+    ///
+    /// # Errors
+    /// The vector's length, rank, dtype or device does not fit.
+    pub fn params_from_flat(&self, flat: &Tensor) -> Result<GeneratedParams<T>> {
+        self.core.params_from_flat(flat)
+    }
+
+    /// Reads parameters that [`GeneratedParams::save`] wrote: an adapter, say, for this network. They
+    /// are as they were when they were saved, in their dtype, on this network's device; no gradient
+    /// flows back. What is not generated is what this network keeps.
+    ///
+    /// # Errors
+    /// The file is not a whole file of generated parameters of this target, was altered, or was saved
+    /// over other trained or frozen tensors: the first difference is named.
+    pub fn load_params(&self, path: impl AsRef<Path>) -> Result<GeneratedParams<T>> {
+        self.core.load_params(path.as_ref())
     }
 
     /// The number of trained values.
@@ -412,9 +463,16 @@ fn check_steps(xs: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Step `at` of a sequence `[B, T, …]`, `[B, …]`.
-fn step_of(xs: &Tensor, at: usize) -> Result<Tensor> {
-    xs.narrow(1, at, 1)?.squeeze(1)?.contiguous()
+/// The steps of a sequence `[B, T, …]`, `[B, …]` each.
+///
+/// The backward of candle's `narrow` costs as much as the whole sequence, at each step: one that has a
+/// gradient is cut at once.
+fn steps(xs: &Tensor) -> Result<Vec<Tensor>> {
+    let by_step = xs.transpose(0, 1)?.contiguous()?;
+    if by_step.track_op() {
+        return unstack(&by_step);
+    }
+    (0..by_step.dim(0)?).map(|at| by_step.get(at)).collect()
 }
 
 impl<T> std::fmt::Debug for DynamicHyperNetwork<T> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Result, Tensor, Var};
 use candle_nn::VarBuilder;
 
 use super::audit::Audit;
@@ -12,6 +12,7 @@ use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{GeneratorSpec, WeightGenerator};
 use crate::plan::ChunkPlan;
 use crate::target::layout::Layout;
+use crate::target::{ForwardTarget, ForwardTargetT};
 use crate::trace::span;
 
 /// What a static hypernetwork computed on the way to the target's output.
@@ -54,7 +55,9 @@ impl<T> StaticHyperNetwork<T> {
         let Declared { shape, scheme, .. } = *declared;
         let embedding = embedding.build(scheme, building.part("embedding"))?;
         let generator = generator.build(shape, scheme, building.part("generator"))?;
-        let first = generator.forward(&embedding.forward()?)?;
+        let embedded = embedding.forward()?;
+        let first = generator.forward(&embedded)?;
+        building.check(&embedded, &first)?;
         Ok(Self { core: building.finish(Some(&first))?, embedding, generator })
     }
 
@@ -81,6 +84,7 @@ impl<T> StaticHyperNetwork<T> {
 
     fn generate_from(&self, embedding: &Tensor) -> Result<GeneratedParams<T>> {
         span!("generate", self.core.name);
+        self.core.checks().check_embedding(embedding)?;
         self.core.generate(&self.generator.forward(embedding)?, None)
     }
 
@@ -99,7 +103,7 @@ impl<T> StaticHyperNetwork<T> {
     /// The target's own.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
     where
-        T: Module,
+        T: ForwardTarget,
     {
         self.generate_params()?.forward(xs)
     }
@@ -110,7 +114,7 @@ impl<T> StaticHyperNetwork<T> {
     /// The target's own.
     pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
     where
-        T: ModuleT,
+        T: ForwardTargetT,
     {
         self.generate_params()?.forward_t(xs, train)
     }
@@ -121,7 +125,7 @@ impl<T> StaticHyperNetwork<T> {
     /// The target's own.
     pub fn forward_aux(&self, xs: &Tensor) -> Result<(Tensor, Aux<T>)>
     where
-        T: Module,
+        T: ForwardTarget,
     {
         let embedding = self.embedding.forward()?;
         let params = self.generate_from(&embedding)?;
@@ -137,6 +141,11 @@ impl<T> StaticHyperNetwork<T> {
         self.core.audit(params, loss)
     }
 
+    /// What it shares with hypernetworks of the other kind.
+    pub(super) fn core(&self) -> &Core<T> {
+        &self.core
+    }
+
     /// Which tensor of the target lies where in the flat vector.
     pub fn layout(&self) -> &Layout {
         self.core.layout()
@@ -147,10 +156,78 @@ impl<T> StaticHyperNetwork<T> {
         self.core.chunks()
     }
 
+    /// Looks for values that are NaN or infinite among all that a checkpoint holds, as those of a file
+    /// may be: [`load`](Self::load) takes them as they are.
+    ///
+    /// # Errors
+    /// A tensor has such values: its name, their number and the index of the first.
+    pub fn check_finite(&self) -> Result<()> {
+        self.core.check_finite()
+    }
+
     /// The name and tensor of all that a checkpoint holds: the variables, then bases and buffers,
     /// which are not trained.
     pub fn named_tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.core.named_tensors()
+    }
+
+    /// The variables that are trained, each once, in the order of construction: what an optimiser
+    /// takes. Bases and running statistics are left out, which a `VarMap` holds as well and gives by
+    /// `all_vars`: an optimiser that decays or moves what has no gradient would change them.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Result, Tensor};
+    /// use hypernn::nn::{AdamW, LayerNorm, Linear, Optimizer, VarBuilder, VarMap};
+    /// use hypernn::{HyperTarget, hypernetwork};
+    ///
+    /// #[derive(HyperTarget)]
+    /// #[hyper(sequential)]
+    /// struct Net {
+    ///     #[hyper(linear(4, 6))]
+    ///     fc: Linear,
+    ///     #[hyper(layer_norm(6))]
+    ///     norm: LayerNorm,
+    /// }
+    ///
+    /// hypernetwork! {
+    ///     struct HyperNet for Net { embedding: table(7, 3), generator: linear, mode: static }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let vars = VarMap::new();
+    /// let hyper = HyperNet::new(VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+    /// // Table, weight and bias; the bases of the norm's two tensors are not trained.
+    /// assert_eq!((hyper.trainable().len(), vars.all_vars().len()), (3, 5));
+    /// let mut optimizer = AdamW::new_lr(hyper.trainable(), 0.01)?;
+    /// let xs = Tensor::ones((2, 4), DType::F32, &Device::Cpu)?;
+    /// optimizer.backward_step(&hyper.forward(&xs)?.sqr()?.mean_all()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn trainable(&self) -> Vec<Var> {
+        self.core.trainable()
+    }
+
+    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as parameters of this network's target, as
+    /// [`GeneratedParams::flat`] gives it: values are taken as they are, and what is not generated is
+    /// what this network keeps. It serves targets of every kind: with roles, over a pretrained network,
+    /// with adapters, with a configuration, by constructor. Gradients flow into the vector.
+    ///
+    /// # Errors
+    /// The vector's length, rank, dtype or device does not fit.
+    pub fn params_from_flat(&self, flat: &Tensor) -> Result<GeneratedParams<T>> {
+        self.core.params_from_flat(flat)
+    }
+
+    /// Reads parameters that [`GeneratedParams::save`] wrote: an adapter, say, for this network. They
+    /// are as they were when they were saved, in their dtype, on this network's device; no gradient
+    /// flows back. What is not generated is what this network keeps.
+    ///
+    /// # Errors
+    /// The file is not a whole file of generated parameters of this target, was altered, or was saved
+    /// over other trained or frozen tensors: the first difference is named.
+    pub fn load_params(&self, path: impl AsRef<Path>) -> Result<GeneratedParams<T>> {
+        self.core.load_params(path.as_ref())
     }
 
     /// The number of trained values.

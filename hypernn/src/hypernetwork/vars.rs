@@ -6,6 +6,8 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
+use crate::memory::ensure_room;
+
 type Names = Arc<Mutex<Vec<(String, Tensor)>>>;
 
 /// The variables taken so far, by the path below the builder that was given.
@@ -18,6 +20,11 @@ impl Recorded {
         let (dtype, device) = (vb.dtype(), vb.device().clone());
         let backend = Recorder { vb, names: names.clone() };
         (Self(names), VarBuilder::from_backend(Box::new(backend), dtype, device))
+    }
+
+    pub(super) fn first(&self) -> Option<Tensor> {
+        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        names.first().map(|(_, tensor)| tensor.clone())
     }
 
     pub(super) fn into_vec(self) -> Vec<(String, Tensor)> {
@@ -39,6 +46,9 @@ impl SimpleBackend for Recorder<'_> {
         dtype: DType,
         _: &Device,
     ) -> Result<Tensor> {
+        if !self.vb.contains_tensor(name) {
+            ensure_room(|| format!("variable `{name}`"), shape.dims(), (dtype, self.vb.device()))?;
+        }
         let tensor = self.vb.get_with_hints_dtype(shape, name, init, dtype)?;
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         names.push((name.to_owned(), tensor.clone()));

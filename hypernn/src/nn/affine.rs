@@ -95,8 +95,8 @@ impl Affine {
 
     /// The number of sets, for a weight whose rank is `rank` where all share it.
     pub(super) fn sets(&self, layer: &str, rank: usize) -> Result<usize> {
-        let bias = self.bias().map(|bias| (bias, 1));
-        sets::among(layer, std::iter::once((self.weight(), rank)).chain(bias))
+        let bias = self.bias().map(|bias| ("bias", bias, 1));
+        sets::among(layer, std::iter::once(("weight", self.weight(), rank)).chain(bias))
     }
 
     /// Weight and bias as `[sets, dims…]`; see [`sets::spread`].
@@ -126,6 +126,16 @@ impl Affine {
 
     pub(super) fn bias(&self) -> Option<&Tensor> {
         self.bias.as_ref().map(|bias| &bias.tensor)
+    }
+
+    /// The weight as the layer's own method gives it to others, of this rank where it is shared.
+    pub(super) fn shown_weight(&self, rank: usize) -> &Tensor {
+        sets::shown(self.weight(), rank)
+    }
+
+    /// The bias as the layer's own method gives it to others.
+    pub(super) fn shown_bias(&self) -> Option<&Tensor> {
+        self.bias().map(|bias| sets::shown(bias, 1))
     }
 
     /// A convolution with the weights of all sets; see [`convolution`].

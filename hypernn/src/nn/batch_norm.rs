@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 
-use candle_core::{ModuleT, Result, Tensor, Var};
+use candle_core::{DType, Device, Error, ModuleT, Result, Shape, Tensor, Var};
+use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{BatchNormConfig, Init, VarBuilder};
 
 use super::affine::Affine;
 use super::{norm, sets};
-use crate::check::{Problem, first, zero};
+use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::target::source::{BufferDtype, ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
 /// What a batch norm is made of: `batch_norm(num_features)` or `batch_norm(num_features, config)`
 /// in an attribute.
@@ -65,7 +66,7 @@ impl BatchNormSpec {
 
     /// The number of its parameters; running statistics are none.
     pub const fn num_params(&self) -> usize {
-        2 * self.num_weights()
+        sum(&[self.num_weights(), self.num_weights()])
     }
 
     /// The number of values in `weight`.
@@ -77,7 +78,8 @@ impl BatchNormSpec {
     pub const fn check(&self) -> Option<Problem> {
         first(&[
             zero("batch_norm", "num_features", self.num_features),
-            norm::negative("batch_norm", self.config.eps),
+            too_many("batch_norm", &[self.num_features]),
+            norm::eps("batch_norm", self.config.eps),
             momentum(self.config.momentum),
         ])
     }
@@ -92,8 +94,8 @@ impl BatchNormSpec {
         Given::Shape(*input)
     }
 
-    /// Running statistics, then weight 1 and bias 0.
-    fn parts(&self, source: &mut dyn ParamSource) -> Result<Parts> {
+    /// Running statistics, for a layer that computes with them in this dtype, then weight 1 and bias 0.
+    fn parts(&self, source: &mut dyn ParamSource, running: BufferDtype) -> Result<Parts> {
         crate::check::ensure(self.check())?;
         let BatchNormConfig { eps, remove_mean, momentum, .. } = self.config;
         source.describe(&format_args!(
@@ -105,8 +107,8 @@ impl BatchNormSpec {
             kind: ParamKind::Tensor,
             init: Init::Const(value),
         };
-        let running_mean = source.buffer(&spec("running_mean", 0.))?;
-        let running_var = source.buffer(&spec("running_var", 1.))?;
+        let running_mean = source.buffer_of(&spec("running_mean", 0.), running)?;
+        let running_var = source.buffer_of(&spec("running_var", 1.), running)?;
         let affine = || Affine::of_norm(source, self.num_features, true);
         let params = self.config.affine.then(affine).transpose()?;
         Ok(Parts { running_mean, running_var, params })
@@ -192,12 +194,13 @@ impl BatchNorm {
             ("running_mean", self.running_mean.as_tensor()),
             ("running_var", self.running_var.as_tensor()),
         ];
-        let affine = self.weight_and_bias().into_iter();
+        let affine =
+            self.params.iter().filter_map(|params| Some((params.weight(), params.bias()?)));
         running.into_iter().chain(affine.flat_map(|(w, b)| [("weight", w), ("bias", b)]))
     }
 
     fn sets(&self) -> Result<usize> {
-        sets::among("batch_norm", self.named().map(|(_, w)| (w, 1)))
+        sets::among("batch_norm", self.named().map(|(name, tensor)| (name, tensor, 1)))
     }
 
     /// A layer over existing tensors.
@@ -266,12 +269,12 @@ impl BatchNorm {
 
     /// The running mean.
     pub fn running_mean(&self) -> &Tensor {
-        self.running_mean.as_tensor()
+        sets::shown(self.running_mean.as_tensor(), 1)
     }
 
     /// The running variance.
     pub fn running_var(&self) -> &Tensor {
-        self.running_var.as_tensor()
+        sets::shown(self.running_var.as_tensor(), 1)
     }
 
     /// What is added to the variance.
@@ -281,7 +284,8 @@ impl BatchNorm {
 
     /// Weight and bias.
     pub fn weight_and_bias(&self) -> Option<(&Tensor, &Tensor)> {
-        self.params.as_ref().and_then(|params| Some((params.weight(), params.bias()?)))
+        let params = self.params.as_ref()?;
+        Some((params.shown_weight(1), params.shown_bias()?))
     }
 
     /// The share of the new batch in the running statistics.
@@ -292,14 +296,17 @@ impl BatchNorm {
     /// The forward in training: `[B, features, …]` to the same, with the batch's own statistics,
     /// which also go into the running ones.
     ///
+    /// One value per feature becomes zero, as in candle; the running variance, which candle makes NaN
+    /// then, stays as it is.
+    ///
     /// # Errors
-    /// The input has less than 2 dimensions, another number of features or one value per feature,
-    /// or the batch is not a multiple of the number of sets.
+    /// The input has less than 2 dimensions, another number of features or no values, or one value per
+    /// feature for each of several sets, or the batch is not a multiple of the number of sets.
     pub fn forward_train(&self, xs: &Tensor) -> Result<Tensor> {
         let sets = self.check_input(xs)?;
         let lines = self.lines(xs, sets)?;
         let count = lines.dim(1)?;
-        if count < 2 {
+        if count == 0 || (count == 1 && sets > 1) {
             candle_core::bail!(
                 "batch_norm: {count} value per feature to train on (shape {:?}), expected at least 2",
                 xs.dims()
@@ -313,7 +320,10 @@ impl BatchNorm {
             lines
         };
         let var = lines.sqr()?.mean_keepdim(1)?;
-        self.follow(&self.running_var, &var, count as f64 / (count as f64 - 1.))?;
+        // One value says nothing of a variance: 0 with no degree of freedom left.
+        if count > 1 {
+            self.follow(&self.running_var, &var, count as f64 / (count as f64 - 1.))?;
+        }
         self.finish(xs, &lines.broadcast_div(&(var + self.config.eps)?.sqrt()?)?, sets)
     }
 
@@ -391,7 +401,8 @@ impl ModuleT for BatchNorm {
     ///
     /// # Errors
     /// The input has less than 2 dimensions or another number of features, the batch is not a
-    /// multiple of the number of sets, or training has one value per feature.
+    /// multiple of the number of sets, or training has no value per feature, or one for each of several
+    /// sets.
     fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
         if train { self.forward_train(xs) } else { self.forward_eval(xs) }
     }
@@ -401,7 +412,7 @@ impl HyperLayer<BatchNormSpec> for BatchNorm {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &BatchNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        Self::from_parts(spec.num_features, spec.parts(source)?, spec.config)
+        Self::from_parts(spec.num_features, spec.parts(source, BufferDtype::Any)?, spec.config)
     }
 }
 
@@ -417,7 +428,8 @@ impl Parameters for BatchNorm {
 
 impl HyperLayer<BatchNormSpec> for candle_nn::BatchNorm {
     fn build(spec: &BatchNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let Parts { running_mean, running_var, params } = spec.parts(source)?;
+        let Parts { running_mean, running_var, params } =
+            spec.parts(source, BufferDtype::Params)?;
         let (dtype, device) = (running_mean.dtype(), running_mean.device().clone());
         // A builder is candle's only way to keep the mean.
         let mut tensors =
@@ -426,9 +438,26 @@ impl HyperLayer<BatchNormSpec> for candle_nn::BatchNorm {
             let (weight, bias) = params.into_tensors()?;
             tensors.extend([("weight", weight)].into_iter().chain(bias.map(|bias| ("bias", bias))));
         }
-        let tensors = tensors.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
-        let vb = VarBuilder::from_tensors(tensors, dtype, &device);
+        let vb = VarBuilder::from_backend(Box::new(AsTheyAre(tensors)), dtype, device);
         candle_nn::batch_norm(spec.num_features, spec.config, vb)
+    }
+}
+
+/// Tensors by name, each in its own dtype: running statistics may have another than the parameters.
+struct AsTheyAre(HashMap<&'static str, Tensor>);
+
+impl SimpleBackend for AsTheyAre {
+    fn get(&self, _: Shape, name: &str, _: Init, dtype: DType, dev: &Device) -> Result<Tensor> {
+        self.get_unchecked(name, dtype, dev)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+        let tensor = self.0.get(name).cloned();
+        tensor.ok_or_else(|| Error::CannotFindTensor { path: name.to_owned() }.bt())
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 }
 

@@ -5,7 +5,8 @@ use candle_core::{Result, Tensor};
 use super::affine::Affine;
 use super::slide::Slide;
 use super::{norm, sets};
-use crate::check::{Problem, first, zero};
+use crate::check::{self, Problem, first, sum, zero};
+use crate::memory::ensure_room;
 use crate::ops::convolved::{Kind, convolved};
 use crate::ops::product::{product, product_transposed};
 use crate::ops::scalar::is_direct;
@@ -60,6 +61,8 @@ macro_rules! layer {
         $(#[$config_doc:meta])*
         pub fn config -> $Config:ident;
 
+        weight of rank $rank:literal;
+
         $(
             $(#[$constructor_doc:meta])*
             pub fn $constructor:ident;
@@ -78,12 +81,12 @@ macro_rules! layer {
 
             /// The weight.
             pub fn weight(&self) -> &Tensor {
-                self.params.weight()
+                self.params.shown_weight($rank)
             }
 
             /// The bias.
             pub fn bias(&self) -> Option<&Tensor> {
-                self.params.bias()
+                self.params.shown_bias()
             }
         }
 
@@ -246,12 +249,32 @@ impl Convolution<'_> {
     ) -> Result<Windows> {
         let (_, _, _, kernel_h, kernel_w) = weights.weight().dims5()?;
         let (_, _, height, width) = images.dims4()?;
-        Ok(Windows {
+        let windows = Windows {
             sets: weights.sets,
             groups: self.groups,
             height: axis(self, height, kernel_h, self.axes < 2)?,
             width: axis(self, width, kernel_w, false)?,
-        })
+        };
+        self.ensure_room(weights, images, windows)?;
+        Ok(windows)
+    }
+
+    /// A small input can have a large output, or large margins that no window sees.
+    fn ensure_room(&self, weights: &Weights, images: &Tensor, windows: Windows) -> Result<()> {
+        let (batch, channels, ..) = images.dims4()?;
+        let (_, a, b, ..) = weights.weight().dims5()?;
+        let kind = (images.dtype(), images.device());
+        let frame = |axis: Axis| sum(&[axis.pixels, axis.padding, axis.padding]);
+        let frame = [channels, frame(windows.height), frame(windows.width)];
+        ensure_room(|| format!("{}: an image between its zeros", self.layer), &frame, kind)?;
+        let (height, width) = (windows.height, windows.width);
+        let output = [
+            batch,
+            a.max(check::product(&[b, self.groups])),
+            height.positions.max(height.pixels),
+            width.positions.max(width.pixels),
+        ];
+        ensure_room(|| format!("{}: the output", self.layer), &output, kind)
     }
 
     fn weights(&self) -> Result<Weights> {

@@ -6,7 +6,7 @@ use candle_nn::{Conv1dConfig, VarBuilder};
 use super::affine::{self, Affine};
 use super::conv;
 use super::slide::{self, Slide};
-use crate::check::Problem;
+use crate::check::{Problem, first, product, sum, too_many};
 use crate::flow::{Given, SampleShape};
 use crate::target::adapter::AdapterSize;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
@@ -61,13 +61,12 @@ impl Conv1dSpec {
 
     /// The number of its parameters.
     pub const fn num_params(&self) -> usize {
-        self.num_weights() + if self.bias { self.out_channels } else { 0 }
+        sum(&[self.num_weights(), if self.bias { self.out_channels } else { 0 }])
     }
 
     /// The number of values in `weight`.
     pub const fn num_weights(&self) -> usize {
-        let [a, b, c] = self.dims();
-        a * b * c
+        product(&self.dims())
     }
 
     /// The size of a low-rank adapter of its weight.
@@ -79,7 +78,8 @@ impl Conv1dSpec {
     pub const fn check(&self) -> Option<Problem> {
         let channels = [("in_channels", self.in_channels), ("out_channels", self.out_channels)];
         let Conv1dConfig { stride, dilation, groups, .. } = self.config;
-        conv::check("conv1d", channels, self.kernel_size, stride, dilation, groups)
+        let problem = conv::check("conv1d", channels, self.kernel_size, stride, dilation, groups);
+        first(&[problem, too_many("conv1d", &self.dims())])
     }
 
     /// `in_channels`, then length.
@@ -167,6 +167,8 @@ conv::layer! {
 
     /// Stride, padding, dilation and groups.
     pub fn config -> Conv1dConfig;
+
+    weight of rank 3;
 
     /// A one-dimensional convolution with bias; variables `weight` and `bias`.
     ///

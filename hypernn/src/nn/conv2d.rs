@@ -6,7 +6,7 @@ use candle_nn::{Conv2dConfig, Init, VarBuilder};
 use super::affine::{self, Affine};
 use super::slide::{self, Slide};
 use super::{BatchNorm, conv};
-use crate::check::Problem;
+use crate::check::{Problem, first, product, sum, too_many};
 use crate::flow::{Given, SampleShape};
 use crate::target::adapter::{Adapter, AdapterSize};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
@@ -61,13 +61,12 @@ impl Conv2dSpec {
 
     /// The number of its parameters.
     pub const fn num_params(&self) -> usize {
-        self.num_weights() + if self.bias { self.out_channels } else { 0 }
+        sum(&[self.num_weights(), if self.bias { self.out_channels } else { 0 }])
     }
 
     /// The number of values in `weight`.
     pub const fn num_weights(&self) -> usize {
-        let [a, b, c, d] = self.dims();
-        a * b * c * d
+        product(&self.dims())
     }
 
     /// The size of a low-rank adapter of its weight.
@@ -79,7 +78,8 @@ impl Conv2dSpec {
     pub const fn check(&self) -> Option<Problem> {
         let channels = [("in_channels", self.in_channels), ("out_channels", self.out_channels)];
         let Conv2dConfig { stride, dilation, groups, .. } = self.config;
-        conv::check("conv2d", channels, self.kernel_size, stride, dilation, groups)
+        let problem = conv::check("conv2d", channels, self.kernel_size, stride, dilation, groups);
+        first(&[problem, too_many("conv2d", &self.dims())])
     }
 
     /// `in_channels`, then height and width.
@@ -188,6 +188,8 @@ conv::layer! {
     /// Stride, padding, dilation and groups.
     pub fn config -> Conv2dConfig;
 
+    weight of rank 4;
+
     /// A two-dimensional convolution with bias; variables `weight` and `bias`.
     ///
     /// # Errors
@@ -227,7 +229,7 @@ impl Conv2d {
 impl Conv2d {
     /// What an adapter adds to the output: a convolution to few channels, and one of single places.
     fn adapt(&self, adapter: &Adapter, xs: &Tensor) -> Result<Tensor> {
-        let kernel = &self.weight().dims()[1..];
+        let kernel = &self.params.weight().dims()[1..];
         let (mut down, mut up) = (adapter.down.clone(), adapter.up.clone());
         let dims = [&down.tensor.dims()[..down.tensor.rank() - 1], kernel].concat();
         down.tensor = down.tensor.reshape(dims)?;

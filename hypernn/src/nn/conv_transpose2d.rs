@@ -6,7 +6,7 @@ use candle_nn::{ConvTranspose2dConfig, Init, VarBuilder};
 use super::affine::Affine;
 use super::conv;
 use super::slide::{self, Slide};
-use crate::check::Problem;
+use crate::check::{Problem, first, product, sum, too_many};
 use crate::flow::{Given, SampleShape};
 use crate::target::adapter::AdapterSize;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
@@ -61,13 +61,12 @@ impl ConvTranspose2dSpec {
 
     /// The number of its parameters.
     pub const fn num_params(&self) -> usize {
-        self.num_weights() + if self.bias { self.out_channels } else { 0 }
+        sum(&[self.num_weights(), if self.bias { self.out_channels } else { 0 }])
     }
 
     /// The number of values in `weight`.
     pub const fn num_weights(&self) -> usize {
-        let [a, b, c, d] = self.dims();
-        a * b * c * d
+        product(&self.dims())
     }
 
     /// The size of a low-rank adapter of its weight.
@@ -79,7 +78,9 @@ impl ConvTranspose2dSpec {
     pub const fn check(&self) -> Option<Problem> {
         let channels = [("in_channels", self.in_channels), ("out_channels", self.out_channels)];
         let ConvTranspose2dConfig { stride, dilation, .. } = self.config;
-        conv::check("conv_transpose2d", channels, self.kernel_size, stride, dilation, 1)
+        let problem =
+            conv::check("conv_transpose2d", channels, self.kernel_size, stride, dilation, 1);
+        first(&[problem, too_many("conv_transpose2d", &self.dims())])
     }
 
     /// `in_channels`, then height and width.
@@ -175,6 +176,8 @@ conv::layer! {
 
     /// Stride, paddings and dilation.
     pub fn config -> ConvTranspose2dConfig;
+
+    weight of rank 4;
 
     /// A two-dimensional transposed convolution with bias; variables `weight` and `bias`.
     ///

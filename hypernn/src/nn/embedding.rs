@@ -4,7 +4,7 @@ use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::sets;
-use crate::check::{Problem, first, zero};
+use crate::check::{Problem, first, product, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::ops::lookup::lookup_into;
 use crate::target::adapter::AdapterSize;
@@ -21,7 +21,7 @@ pub struct EmbeddingSpec {
 impl EmbeddingSpec {
     /// The number of its parameters.
     pub const fn num_params(&self) -> usize {
-        self.in_size * self.out_size
+        product(&[self.in_size, self.out_size])
     }
 
     /// The number of values in `weight`.
@@ -39,6 +39,7 @@ impl EmbeddingSpec {
         first(&[
             zero("embedding", "in_size", self.in_size),
             zero("embedding", "out_size", self.out_size),
+            too_many("embedding", &[self.in_size, self.out_size]),
         ])
     }
 
@@ -105,7 +106,7 @@ impl Embedding {
 
     /// The table.
     pub fn embeddings(&self) -> &Tensor {
-        &self.embeddings.tensor
+        sets::shown(&self.embeddings.tensor, 2)
     }
 
     /// The number of values in a row of the table.
@@ -125,7 +126,7 @@ impl Module for Embedding {
         dims.push(self.hidden_size);
         // On CUDA, candle looks up in contiguous tables alone.
         let table = self.embeddings.tensor.contiguous()?;
-        let (table, indexes) = match sets::count("embedding", &table, 2)? {
+        let (table, indexes) = match sets::count("embedding", "table", &table, 2)? {
             None => (table, indexes.flatten_all()?),
             Some(sets) => {
                 let (_, rows, _) = table.dims3()?;

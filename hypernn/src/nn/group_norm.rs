@@ -5,7 +5,7 @@ use candle_nn::VarBuilder;
 
 use super::affine::Affine;
 use super::{norm, sets};
-use crate::check::{Problem, first, zero};
+use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
@@ -21,7 +21,7 @@ pub struct GroupNormSpec {
 impl GroupNormSpec {
     /// The number of its parameters.
     pub const fn num_params(&self) -> usize {
-        2 * self.num_channels
+        sum(&[self.num_channels, self.num_channels])
     }
 
     /// The number of values in `weight`.
@@ -35,7 +35,8 @@ impl GroupNormSpec {
             zero("group_norm", "num_groups", self.num_groups),
             zero("group_norm", "num_channels", self.num_channels),
             groups(self.num_groups, self.num_channels),
-            norm::negative("group_norm", self.eps),
+            too_many("group_norm", &[self.num_channels]),
+            norm::eps("group_norm", self.eps),
         ])
     }
 

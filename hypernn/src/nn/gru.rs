@@ -6,7 +6,7 @@ use candle_nn::{GRUConfig, Init, RNN, VarBuilder};
 
 use super::affine::Affine;
 use super::recurrent::{self, Cell, CellSpec};
-use crate::check::{Problem, first, zero};
+use crate::check::{Problem, first, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::adapter::AdapterSize;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
@@ -56,7 +56,12 @@ impl GRUSpec {
 
     /// What is wrong with the sizes, if anything.
     pub const fn check(&self) -> Option<Problem> {
-        first(&[zero("gru", "in_dim", self.in_dim), zero("gru", "hidden_dim", self.hidden_dim)])
+        first(&[
+            zero("gru", "in_dim", self.in_dim),
+            zero("gru", "hidden_dim", self.hidden_dim),
+            too_many("gru", &[GATES, self.hidden_dim, self.in_dim]),
+            too_many("gru", &[GATES, self.hidden_dim, self.hidden_dim]),
+        ])
     }
 
     /// A last dimension `in_dim`.
@@ -163,22 +168,22 @@ impl GRU {
 
     /// The weight on the input.
     pub fn w_ih(&self) -> &Tensor {
-        self.cell.inputs.weight()
+        self.cell.inputs.shown_weight(2)
     }
 
     /// The weight on the state.
     pub fn w_hh(&self) -> &Tensor {
-        self.cell.state.weight()
+        self.cell.state.shown_weight(2)
     }
 
     /// The bias on the input.
     pub fn b_ih(&self) -> Option<&Tensor> {
-        self.cell.inputs.bias()
+        self.cell.inputs.shown_bias()
     }
 
     /// The bias on the state.
     pub fn b_hh(&self) -> Option<&Tensor> {
-        self.cell.state.bias()
+        self.cell.state.shown_bias()
     }
 }
 

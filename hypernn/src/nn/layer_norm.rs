@@ -5,10 +5,10 @@ use candle_nn::{Init, LayerNormConfig, VarBuilder};
 
 use super::affine::Affine;
 use super::{norm, sets};
-use crate::check::{Problem, first, zero};
+use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::ParamSource;
+use crate::target::source::{ParamSource, variable};
 
 /// What a layer norm is made of: `layer_norm(size)` or `layer_norm(size, config)` in an attribute.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,7 +48,7 @@ impl LayerNormSpec {
 
     /// The number of its parameters.
     pub const fn num_params(&self) -> usize {
-        self.size + if self.config.affine { self.size } else { 0 }
+        sum(&[self.size, if self.config.affine { self.size } else { 0 }])
     }
 
     /// The number of values in `weight`.
@@ -60,7 +60,8 @@ impl LayerNormSpec {
     pub const fn check(&self) -> Option<Problem> {
         first(&[
             zero("layer_norm", "size", self.size),
-            norm::negative("layer_norm", self.config.eps),
+            too_many("layer_norm", &[self.size]),
+            norm::eps("layer_norm", self.config.eps),
         ])
     }
 
@@ -144,12 +145,12 @@ impl LayerNorm {
 
     /// The weight.
     pub fn weight(&self) -> &Tensor {
-        self.params.weight()
+        self.params.shown_weight(1)
     }
 
     /// The bias.
     pub fn bias(&self) -> Option<&Tensor> {
-        self.params.bias()
+        self.params.shown_bias()
     }
 
     /// What is added to the variance.
@@ -165,7 +166,7 @@ impl LayerNorm {
     /// The forward of the layer named `layer` in errors.
     pub(super) fn forward_as(&self, layer: &'static str, xs: &Tensor) -> Result<Tensor> {
         let sets = self.params.sets(layer, 1)?;
-        let size = self.weight().dim(D::Minus1)?;
+        let size = self.params.weight().dim(D::Minus1)?;
         let found = xs.dims().last().copied().unwrap_or(0);
         if found != size {
             candle_core::bail!(
@@ -250,7 +251,7 @@ pub fn layer_norm<C: Into<LayerNormConfig>>(
     crate::check::ensure(LayerNormSpec { size, config }.check())?;
     let named = |names: [&'static str; 2], value| {
         let name = names.into_iter().find(|name| vb.contains_tensor(name)).unwrap_or(names[0]);
-        vb.get_with_hints(size, name, Init::Const(value))
+        variable(&vb, &[size], name, Init::Const(value))
     };
     let weight = named(["weight", "gamma"], 1.)?;
     let bias = config.affine.then(|| named(["bias", "beta"], 0.)).transpose()?;

@@ -5,11 +5,11 @@ use candle_nn::{Init, VarBuilder};
 
 use super::affine::{self, Affine};
 use super::sets;
-use crate::check::{Problem, first, zero};
+use crate::check::{Problem, first, product, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::adapter::AdapterSize;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamSource, VarBuilderSource};
+use crate::target::source::{ParamSource, Served, VarBuilderSource};
 
 /// What a linear layer is made of: `linear(in_dim, out_dim)` in an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +22,12 @@ pub struct LinearSpec {
 impl LinearSpec {
     /// The number of its parameters.
     pub const fn num_params(&self) -> usize {
-        self.num_weights() + if self.bias { self.out_dim } else { 0 }
+        sum(&[self.num_weights(), if self.bias { self.out_dim } else { 0 }])
     }
 
     /// The number of values in `weight`.
     pub const fn num_weights(&self) -> usize {
-        self.in_dim * self.out_dim
+        product(&[self.in_dim, self.out_dim])
     }
 
     /// The size of a low-rank adapter of its weight.
@@ -37,7 +37,11 @@ impl LinearSpec {
 
     /// What is wrong with the sizes, if anything.
     pub const fn check(&self) -> Option<Problem> {
-        first(&[zero("linear", "in_dim", self.in_dim), zero("linear", "out_dim", self.out_dim)])
+        first(&[
+            zero("linear", "in_dim", self.in_dim),
+            zero("linear", "out_dim", self.out_dim),
+            too_many("linear", &[self.in_dim, self.out_dim]),
+        ])
     }
 
     /// A last dimension `in_dim`.
@@ -80,7 +84,8 @@ pub mod spec {
 
 /// `y = x wᵀ + b`, as `candle_nn::Linear`.
 ///
-/// `weight` is `[out, in]`, or `[G, out, in]` for `G` sets; `bias` `[out]` or `[G, out]`.
+/// `weight` is `[out, in]`, or `[G, out, in]` for `G` sets; `bias` `[out]` or `[G, out]`, or any other
+/// shape that broadcasts to that of the output, as candle's may be.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -108,16 +113,24 @@ impl Linear {
 
     /// The weight; with a low-rank [adapter](crate::target::adapter), that which is adapted.
     pub fn weight(&self) -> &Tensor {
-        self.params.weight()
+        self.params.shown_weight(2)
     }
 
     /// The bias.
     pub fn bias(&self) -> Option<&Tensor> {
-        self.params.bias()
+        self.params.shown_bias()
+    }
+
+    /// The bias, as a row for each set, or to be broadcast.
+    fn biases(&self, outputs: usize) -> (Option<&Served>, Option<&Served>) {
+        match &self.params.bias {
+            Some(bias) if is_row(bias.tensor.dims(), outputs) => (Some(bias), None),
+            other => (None, other.as_ref()),
+        }
     }
 
     fn check_input(&self, xs: &Tensor, sets: usize) -> Result<()> {
-        let in_dim = self.weight().dim(D::Minus1)?;
+        let in_dim = self.params.weight().dim(D::Minus1)?;
         let found = xs.dims().last().copied().unwrap_or(0);
         if found != in_dim {
             candle_core::bail!(
@@ -133,15 +146,19 @@ impl Module for Linear {
     /// `[…, in]` to `[…, out]`.
     ///
     /// # Errors
-    /// The input's last dimension is not `in`, or its first not a multiple of the number of sets.
+    /// The input's last dimension is not `in`, its first not a multiple of the number of sets, or the bias
+    /// has another shape.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let Affine { weight, bias, adapter } = &self.params;
-        let of_bias = bias.as_ref().map(|bias| (&bias.tensor, 1));
-        let sets = sets::among("linear", std::iter::once((&weight.tensor, 2)).chain(of_bias))?;
+        let Affine { weight, adapter, .. } = &self.params;
+        let of_weight = ("weight", &weight.tensor, 2);
+        sets::count(LAYER, of_weight.0, of_weight.1, of_weight.2)?;
+        let (bias, broadcast) = self.biases(weight.tensor.dim(D::Minus2)?);
+        let of_bias = bias.map(|bias| ("bias", &bias.tensor, 1));
+        let sets = sets::among(LAYER, std::iter::once(of_weight).chain(of_bias))?;
         self.check_input(xs, sets.max(adapter.as_ref().map_or(1, |adapter| adapter.sets())))?;
         // A weight that all sets share is not repeated for a bias of each.
         let apart = sets > 1 && weight.tensor.rank() == 2;
-        let with = bias.as_ref().filter(|_| !apart);
+        let with = bias.filter(|_| !apart);
         let with = with.map(|bias| bias.repeated(1, sets)).transpose()?;
         let mut ys = weight.linear(xs, with.as_ref())?;
         if let Some(adapter) = adapter {
@@ -153,10 +170,29 @@ impl Module for Linear {
                 let by_set = ys.reshape((sets, (), bias.dim(1)?))?;
                 by_set.broadcast_add(&bias.unsqueeze(1)?)?.reshape(shape)
             }
-            _ => Ok(ys),
+            _ => broadcast.map_or(Ok(ys.clone()), |bias| add_broadcast(&ys, &bias.tracked()?)),
         }
     }
 }
+
+/// Whether a bias is a row, or one for each set.
+fn is_row(dims: &[usize], outputs: usize) -> bool {
+    matches!(dims, [found] | [_, found] if *found == outputs)
+}
+
+/// As candle adds a bias of another shape.
+fn add_broadcast(ys: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let outputs = ys.dim(D::Minus1)?;
+    ys.broadcast_add(bias).map_err(|_| {
+        candle_core::Error::msg(format!(
+            "linear: the bias has shape {:?}, expected [{outputs}], or the number of sets in front, or what broadcasts to the output's {:?}",
+            bias.dims(),
+            ys.dims()
+        ))
+    })
+}
+
+const LAYER: &str = "linear";
 
 impl HyperLayer<LinearSpec> for Linear {
     const TAKES_SETS: bool = true;

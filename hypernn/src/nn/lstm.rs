@@ -6,7 +6,7 @@ use candle_nn::{Init, LSTMConfig, RNN, VarBuilder};
 
 use super::affine::Affine;
 use super::recurrent::{self, Cell, CellSpec};
-use crate::check::{Problem, first, zero};
+use crate::check::{Problem, first, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::adapter::AdapterSize;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
@@ -70,7 +70,12 @@ impl LSTMSpec {
 
     /// What is wrong with the sizes, if anything.
     pub const fn check(&self) -> Option<Problem> {
-        first(&[zero("lstm", "in_dim", self.in_dim), zero("lstm", "hidden_dim", self.hidden_dim)])
+        first(&[
+            zero("lstm", "in_dim", self.in_dim),
+            zero("lstm", "hidden_dim", self.hidden_dim),
+            too_many("lstm", &[GATES, self.hidden_dim, self.in_dim]),
+            too_many("lstm", &[GATES, self.hidden_dim, self.hidden_dim]),
+        ])
     }
 
     /// A last dimension `in_dim`.
@@ -187,22 +192,22 @@ impl LSTM {
 
     /// The weight on the input.
     pub fn w_ih(&self) -> &Tensor {
-        self.cell.inputs.weight()
+        self.cell.inputs.shown_weight(2)
     }
 
     /// The weight on the state.
     pub fn w_hh(&self) -> &Tensor {
-        self.cell.state.weight()
+        self.cell.state.shown_weight(2)
     }
 
     /// The bias on the input.
     pub fn b_ih(&self) -> Option<&Tensor> {
-        self.cell.inputs.bias()
+        self.cell.inputs.shown_bias()
     }
 
     /// The bias on the state.
     pub fn b_hh(&self) -> Option<&Tensor> {
-        self.cell.state.bias()
+        self.cell.state.shown_bias()
     }
 }
 

@@ -61,13 +61,14 @@ pub use gru::{GRU, GRUSpec, gru};
 pub use layer_norm::{LayerNorm, LayerNormSpec, layer_norm, layer_norm_no_bias};
 pub use linear::{Linear, LinearSpec, linear, linear_b, linear_no_bias};
 pub use lstm::{LSTM, LSTMSpec, lstm};
+pub(crate) use norm::internal;
 #[doc(hidden)]
 pub use norm::{Eps, Epsilon};
 pub use optim::{AdamW, Optimizer, ParamsAdamW, SGD};
 pub use pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use prelu::{PReLU, PReLUSpec, prelu};
 pub use rms_norm::{RmsNorm, RmsNormSpec, rms_norm};
-pub(crate) use sets::rows_per_set;
+pub(crate) use sets::{rows_per_set, watch_weights};
 
 /// The constructors as they are written in `#[hyper(…)]`: the candle constructor without `vb`.
 pub mod spec {

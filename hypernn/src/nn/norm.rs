@@ -56,16 +56,22 @@ pub trait Epsilon {
     fn never() -> Self::Spec;
 }
 
-/// The problem of an epsilon below zero.
-pub(super) const fn negative(layer: &str, eps: f64) -> Option<Problem> {
-    if eps >= 0. {
+/// The problem of an epsilon that is below zero, infinite or not a number.
+pub(super) const fn eps(layer: &str, eps: f64) -> Option<Problem> {
+    let found = if eps.is_nan() {
+        ": eps is NaN"
+    } else if eps < 0. {
+        ": eps is negative"
+    } else if eps.is_infinite() {
+        ": eps is infinite"
+    } else {
         return None;
-    }
-    Some(Problem::new(layer).text(": eps is negative, expected at least 0"))
+    };
+    Some(Problem::new(layer).text(found).text(", expected at least 0"))
 }
 
 /// The dtype in which statistics are computed, as in candle.
-pub(super) fn internal(dtype: DType) -> DType {
+pub(crate) fn internal(dtype: DType) -> DType {
     match dtype {
         DType::F16 | DType::BF16 => DType::F32,
         dtype => dtype,

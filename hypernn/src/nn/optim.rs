@@ -19,8 +19,9 @@ use crate::ops::adam_w::Moments;
 /// variable without a gradient stays as it is, and its moments with it.
 ///
 /// # Errors
-/// [`step`](Optimizer::step) gives an error where a gradient has not the shape, dtype and device of
-/// its variable; variables before that one have moved then.
+/// [`new`](Optimizer::new) and [`step`](Optimizer::step) give an error where a setting is NaN, infinite or
+/// negative, or β₁ or β₂ is not below 1; no variable has moved then. `step` gives one where a gradient has
+/// not the shape, dtype and device of its variable; variables before that one have moved then.
 ///
 /// ```
 /// use candle_core::{DType, Device, Result, Tensor};
@@ -51,12 +52,14 @@ impl Optimizer for AdamW {
     type Config = ParamsAdamW;
 
     fn new(vars: Vec<Var>, params: ParamsAdamW) -> Result<Self> {
+        check_settings(&params)?;
         let with_moments = |var: Var| Moments::zeros(&var).map(|moments| (var, moments));
         let vars = vars.into_iter().filter(|var| var.dtype().is_float()).map(with_moments);
         Ok(Self { vars: vars.collect::<Result<_>>()?, steps: 0, params })
     }
 
     fn step(&mut self, grads: &GradStore) -> Result<()> {
+        check_settings(&self.params)?;
         self.steps += 1;
         for (var, moments) in &mut self.vars {
             if let Some(grad) = grads.get(var) {
@@ -163,6 +166,22 @@ impl AdamW {
         };
         self.vars.iter().map(|(var, _)| name(var)).collect()
     }
+}
+
+/// A setting that is not a number makes every variable one that is not.
+fn check_settings(params: &ParamsAdamW) -> Result<()> {
+    let ParamsAdamW { lr, beta1, beta2, eps, weight_decay } = *params;
+    for (name, value) in [("learning rate", lr), ("eps", eps), ("weight decay", weight_decay)] {
+        if !(value.is_finite() && value >= 0.) {
+            bail!("adam_w: the {name} is {value}, expected a finite number of at least 0");
+        }
+    }
+    for (name, value) in [("beta1", beta1), ("beta2", beta2)] {
+        if !(0. ..1.).contains(&value) {
+            bail!("adam_w: {name} is {value}, expected at least 0 and less than 1");
+        }
+    }
+    Ok(())
 }
 
 const STEPS: &str = "steps";

@@ -4,7 +4,7 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::{norm, sets};
-use crate::check::{Problem, zero};
+use crate::check::{Problem, first, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::ops::rectified::{rectified, rectified_into};
 use crate::ops::scalar::is_direct;
@@ -34,7 +34,8 @@ impl PReLUSpec {
 
     /// What is wrong with the sizes, if anything.
     pub const fn check(&self) -> Option<Problem> {
-        zero("prelu", "num_channels", self.num_params())
+        let channels = self.num_params();
+        first(&[zero("prelu", "num_channels", channels), too_many("prelu", &[channels])])
     }
 
     /// Channels first, or any shape where one slope serves all.
@@ -102,7 +103,7 @@ impl PReLU {
 
     /// The slopes.
     pub fn weight(&self) -> &Tensor {
-        &self.weight.tensor
+        sets::shown(&self.weight.tensor, 1)
     }
 
     /// Whether all channels share one slope.
@@ -116,11 +117,11 @@ impl PReLU {
         if weight.tensor.rank() == 0 {
             weight.tensor = weight.tensor.reshape(1)?;
         }
-        let slopes = weight.spread(1, sets::among("prelu", [(&weight.tensor, 1)])?)?;
+        let slopes = weight.spread(1, sets::among("prelu", [("weight", &weight.tensor, 1)])?)?;
         if self.is_scalar && slopes.tensor.dim(1)? != 1 {
             candle_core::bail!(
                 "prelu: the weight has shape {:?}, expected one slope per set",
-                self.weight().dims()
+                self.weight.tensor.dims()
             );
         }
         Ok(slopes)

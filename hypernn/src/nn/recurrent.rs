@@ -7,6 +7,8 @@ use candle_nn::{Init, VarBuilder};
 
 use super::affine::Affine;
 use super::sets;
+use crate::check::{product, sum};
+use crate::memory::ensure_room;
 use crate::target::adapter::AdapterSize;
 use crate::target::layer::Visitor;
 use crate::target::source::{ParamKind, ParamSource, ParamSpec, Served};
@@ -41,7 +43,7 @@ pub(super) const fn num_params(
     biases: [bool; 2],
 ) -> usize {
     let biases = biases[0] as usize + biases[1] as usize;
-    gates * hidden_dim * (in_dim + hidden_dim + biases)
+    product(&[gates, hidden_dim, sum(&[in_dim, hidden_dim, biases])])
 }
 
 /// The size of low-rank adapters of the two weights.
@@ -51,7 +53,7 @@ pub(super) const fn adapter(
     hidden_dim: usize,
     rank: usize,
 ) -> AdapterSize {
-    let rows = gates * hidden_dim;
+    let rows = product(&[gates, hidden_dim]);
     let of_input = AdapterSize::of_matrix(rank, rows, in_dim);
     of_input.and(AdapterSize::of_matrix(rank, rows, hidden_dim))
 }
@@ -106,8 +108,8 @@ impl Cell {
         weights.into_iter().chain(biases)
     }
 
-    fn ranked(&self) -> impl Iterator<Item = (&Tensor, usize)> {
-        self.named().map(|(_, served, rank)| (&served.tensor, rank))
+    fn ranked(&self) -> impl Iterator<Item = (&str, &Tensor, usize)> {
+        self.named().map(|(name, served, rank)| (name, &served.tensor, rank))
     }
 
     pub(super) fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
@@ -118,11 +120,10 @@ impl Cell {
 
     /// Zeros `[B, hidden]`.
     pub(super) fn zeros(&self, batch: usize) -> Result<Tensor> {
-        Tensor::zeros(
-            (batch, self.hidden_dim),
-            self.inputs.weight().dtype(),
-            self.inputs.weight().device(),
-        )
+        let (dims, weight) = ([batch, self.hidden_dim], self.inputs.weight());
+        let state = || format!("the state of {}", self.layer);
+        ensure_room(state, &dims, (weight.dtype(), weight.device()))?;
+        Tensor::zeros(&dims[..], weight.dtype(), weight.device())
     }
 
     /// What the input `[B, in]` and the state `[B, hidden]` give to the gates, each

@@ -5,7 +5,7 @@ use candle_nn::{LayerNormConfig, VarBuilder};
 
 use super::affine::Affine;
 use super::{LayerNorm, layer_norm, norm};
-use crate::check::{Problem, first, zero};
+use crate::check::{Problem, first, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::ParamSource;
@@ -30,7 +30,11 @@ impl RmsNormSpec {
 
     /// What is wrong with the sizes, if anything.
     pub const fn check(&self) -> Option<Problem> {
-        first(&[zero("rms_norm", "size", self.size), norm::negative("rms_norm", self.eps)])
+        first(&[
+            zero("rms_norm", "size", self.size),
+            too_many("rms_norm", &[self.size]),
+            norm::eps("rms_norm", self.eps),
+        ])
     }
 
     /// A last dimension `size`.

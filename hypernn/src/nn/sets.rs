@@ -1,18 +1,46 @@
 //! Several sets of weights in one layer: which rows of the batch use which set.
 
+use std::cell::Cell;
+
 use candle_core::{Result, Tensor};
 
-/// The number of sets in `weight`, whose rank is `rank` where it is shared by all rows: `None`
-/// where it is.
+thread_local! {
+    /// Whether the forward that runs on this thread was shown weights of several sets.
+    static SHOWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A weight as a layer shows it to all others, whose rank is `rank` where it is shared by all rows.
+pub(super) fn shown(weight: &Tensor, rank: usize) -> &Tensor {
+    if weight.rank() > rank {
+        SHOWN.set(true);
+    }
+    weight
+}
+
+/// Runs a forward, and says whether it was shown weights of several sets: what it does with their first
+/// dimension nobody knows.
+pub(crate) fn watch_weights<R>(forward: impl FnOnce() -> R) -> (R, bool) {
+    let around = SHOWN.replace(false);
+    let result = forward();
+    (result, SHOWN.replace(around))
+}
+
+/// The number of sets in the tensor `name` of a layer, whose rank is `rank` where it is shared by all rows:
+/// `None` where it is.
 ///
 /// # Errors
 /// Any other rank.
-pub(crate) fn count(layer: &str, weight: &Tensor, rank: usize) -> Result<Option<usize>> {
+pub(crate) fn count(
+    layer: &str,
+    name: &str,
+    weight: &Tensor,
+    rank: usize,
+) -> Result<Option<usize>> {
     match weight.rank().checked_sub(rank) {
         Some(0) => Ok(None),
         Some(1) => weight.dim(0).map(Some),
         _ => candle_core::bail!(
-            "{layer}: the weight has shape {:?}, expected {rank} dimensions, or {} with the number of sets in front",
+            "{layer}: the {name} has shape {:?}, expected {rank} dimensions, or {} with the number of sets in front",
             weight.dims(),
             rank + 1
         ),
@@ -32,18 +60,18 @@ pub(crate) fn rows_per_set(layer: &str, rows: usize, sets: usize) -> Result<usiz
     Ok(rows / sets)
 }
 
-/// The number of sets among the weights of one layer, each with its rank where it is shared: 1
+/// The number of sets among the named tensors of one layer, each with its rank where it is shared: 1
 /// where all are.
 ///
 /// # Errors
 /// A weight of another rank, or different numbers of sets.
 pub(crate) fn among<'a>(
     layer: &str,
-    weights: impl IntoIterator<Item = (&'a Tensor, usize)>,
+    weights: impl IntoIterator<Item = (&'a str, &'a Tensor, usize)>,
 ) -> Result<usize> {
     let mut found = None;
-    for (weight, rank) in weights {
-        match (found, count(layer, weight, rank)?) {
+    for (name, weight, rank) in weights {
+        match (found, count(layer, name, weight, rank)?) {
             (Some(sets), Some(other)) if sets != other => candle_core::bail!(
                 "{layer}: one weight holds {sets} sets, another {other} (shape {:?}), expected as many",
                 weight.dims()

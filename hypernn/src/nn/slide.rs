@@ -1,6 +1,6 @@
 //! The arithmetic of a window that slides along an axis.
 
-use crate::check::Problem;
+use crate::check::{MOST_VALUES, Problem, product, sum};
 use crate::flow::{Given, SampleShape};
 
 /// A kernel along one axis.
@@ -18,21 +18,48 @@ pub(super) struct Slide {
 impl Slide {
     /// The number of places that the window takes on a line of pixels.
     pub(super) const fn positions(&self, pixels: usize) -> Result<usize, Problem> {
-        let (padded, span) = (pixels + 2 * self.padding, self.dilation * (self.taps - 1) + 1);
+        let (padded, span) = (self.padded(pixels), self.span());
+        if padded > MOST_VALUES {
+            return Err(self.too_large(pixels));
+        }
         if pixels == 0 || span > padded {
             let problem = Problem::new("the kernel spans ").number(span);
             let problem = problem.text(" with dilation, the input only ").number(padded);
             return Err(problem.text(" with padding"));
         }
-        Ok((padded - span) / self.stride + 1)
+        // A stride of 0 is found by the layer's check.
+        let stride = if self.stride == 0 { 1 } else { self.stride };
+        Ok((padded - span) / stride + 1)
+    }
+
+    /// So many pixels between their zeros.
+    const fn padded(&self, pixels: usize) -> usize {
+        sum(&[pixels, self.padding, self.padding])
+    }
+
+    /// From the first to the last pixel under the kernel.
+    const fn span(&self) -> usize {
+        sum(&[product(&[self.dilation, self.taps.saturating_sub(1)]), 1])
+    }
+
+    const fn too_large(&self, pixels: usize) -> Problem {
+        let problem = Problem::new("padding ").number(self.padding).text(" on both sides of ");
+        problem.number(pixels).text(" pixels is more than any memory holds")
     }
 
     /// The number of pixels under a window that takes this number of places: a transposed
     /// convolution's output.
     pub(super) const fn pixels(&self, positions: usize) -> Result<usize, Problem> {
-        let steps = positions.saturating_sub(1) * self.stride;
-        let span = steps + self.dilation * (self.taps - 1) + 1 + self.output_padding;
-        if positions == 0 || span <= 2 * self.padding {
+        let steps = product(&[positions.saturating_sub(1), self.stride]);
+        let span = sum(&[steps, self.span(), self.output_padding]);
+        if span > MOST_VALUES {
+            let problem =
+                Problem::new("the output of ").number(positions).text(" steps with stride ");
+            let problem = problem.number(self.stride).text(", dilation ").number(self.dilation);
+            let problem = problem.text(" and output padding ").number(self.output_padding);
+            return Err(problem.text(" is larger than any memory"));
+        }
+        if positions == 0 || span <= sum(&[self.padding, self.padding]) {
             let problem = Problem::new("the output spans ").number(span);
             let problem = problem.text(", padding ").number(self.padding);
             return Err(problem.text(" on both sides leaves nothing of it"));

@@ -15,6 +15,7 @@ pub(crate) mod heap;
 pub(crate) mod linear;
 pub(crate) mod linear_into;
 pub(crate) mod lookup;
+pub(crate) mod low_rank;
 pub(crate) mod max_pool;
 pub(crate) mod outer;
 mod panels;

@@ -79,10 +79,11 @@
 //! # }
 //! ```
 
-use candle_core::{Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::source::Served;
-use crate::check::Problem;
+use crate::check::{Problem, product, sum};
+use crate::ops::low_rank::low_rank;
 
 /// The size of the adapters that a layer's weights can have: what a spec of your own gives by `const fn
 /// adapter(&self, rank: usize) -> AdapterSize`, so that fields of it can have the role `lora`.
@@ -109,7 +110,7 @@ pub struct AdapterSize {
 impl AdapterSize {
     /// Of a weight `[outputs, inputs]`.
     pub const fn of_matrix(rank: usize, outputs: usize, inputs: usize) -> Self {
-        Self { rank, num_params: rank * (outputs + inputs), outputs, inputs }
+        Self { rank, num_params: product(&[rank, sum(&[outputs, inputs])]), outputs, inputs }
     }
 
     /// Of a kernel `[outputs, …]` of so many values in all.
@@ -125,7 +126,7 @@ impl AdapterSize {
     /// Of two weights, both with this rank.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
-        let num_params = self.num_params + other.num_params;
+        let num_params = sum(&[self.num_params, other.num_params]);
         let smaller = if self.most() <= other.most() { self } else { other };
         Self { num_params, ..smaller }
     }
@@ -169,11 +170,7 @@ pub struct Adapter {
 impl Adapter {
     /// The adapted weight, `[dims…]` or `[G, dims…]`.
     pub(crate) fn merge(&self, base: &Tensor) -> Result<Tensor> {
-        let product = self.up.tracked()?.matmul(&self.down.tracked()?)?;
-        let up = self.up.tensor.dims();
-        let sets = &up[..up.len() - 2];
-        let shape = Shape::from([sets, base.dims()].concat());
-        (product.reshape(shape)? * self.scale)?.broadcast_add(base)
+        low_rank(base, [&self.up.tracked()?, &self.down.tracked()?], self.scale)
     }
 
     /// The number of sets, 1 where it is shared.

@@ -107,52 +107,111 @@
 //! # }
 //! ```
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::{DType, Device, Result, Shape, Tensor, bail};
+use candle_core::{DType, Device, Error, Result, Shape, Tensor, bail};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
-use super::source::{ParamKind, ParamSource, ParamSpec};
+use super::lent::{Lent, lend};
+use super::source::{BufferDtype, ParamKind, ParamSource, ParamSpec};
+use crate::pretrained::{Pretrained, unlike};
 
-/// What a constructor asks its builder for, in order, each name once.
-pub(crate) struct Requests(Vec<Request>);
+/// What a constructor asks its builder for, in order, each name once, and what it was told.
+pub(crate) struct Requests {
+    asked: Vec<Request>,
+    answers: Arc<Answers>,
+}
+
+/// What a constructor was told, beside the tensors of its layout.
+#[derive(Default)]
+struct Answers {
+    /// What is served as it is: integers of a pretrained network, and tensors without values.
+    constants: HashMap<String, Tensor>,
+    /// Whether a name that was looked for was there, before the constructor asked for it.
+    looked_for: BTreeMap<String, bool>,
+    refusals: Vec<Refusal>,
+}
 
 #[derive(Clone)]
 struct Request {
     name: String,
     shape: Shape,
     init: Init,
+    /// The dtype, where it is another than the builder's.
+    dtype: Option<DType>,
 }
 
 impl Requests {
-    /// Runs the constructor over a builder that keeps the record.
-    pub(crate) fn record<T>(constructor: impl FnOnce(VarBuilder<'_>) -> Result<T>) -> Result<Self> {
-        let recorder = Recorder::default();
-        let backend = Box::new(recorder.clone());
-        constructor(VarBuilder::from_backend(backend, DType::F32, Device::Cpu))?;
-        Ok(Self(std::mem::take(&mut *recorder.requests())))
+    /// Runs the constructor over a builder that keeps the record, and has what the pretrained network
+    /// has, where there is one.
+    pub(crate) fn record<T>(
+        constructor: impl FnOnce(VarBuilder<'static>) -> Result<T>,
+        pretrained: Option<&Pretrained<'_>>,
+    ) -> Result<Self> {
+        let (dtype, device) = pretrained.map_or((DType::F32, Device::Cpu), Pretrained::kind);
+        lend(pretrained, |network| {
+            let recorder = Recorder { log: Arc::default(), network, dtype };
+            let backend = Box::new(recorder.clone());
+            let built = constructor(VarBuilder::from_backend(backend, dtype, device));
+            let Log { asked, answers } = std::mem::take(&mut *recorder.log());
+            match built {
+                Ok(_) => Ok(Self { asked, answers: Arc::new(answers) }),
+                Err(err) => Err(match pretrained {
+                    Some(pretrained) => answers.explained(err, (pretrained, &asked)),
+                    None => err,
+                }),
+            }
+        })
     }
 
     /// Runs the constructor over what the source has for each request.
     pub(crate) fn build<T>(
         &self,
         source: &mut dyn ParamSource,
-        constructor: impl FnOnce(VarBuilder<'_>) -> Result<T>,
+        constructor: impl FnOnce(VarBuilder<'static>) -> Result<T>,
     ) -> Result<T> {
         let tensors = self.serve(source)?;
-        let (dtype, device) = match self.0.first().and_then(|first| tensors.get(&first.name)) {
-            Some(like) => (like.dtype(), like.device().clone()),
-            None => (DType::F32, Device::Cpu),
-        };
-        constructor(VarBuilder::from_backend(Box::new(Recorded(tensors)), dtype, device))
+        let (dtype, device) = self.kind(&tensors);
+        let backend =
+            Recorded { tensors, answers: self.answers.clone(), asked: Mutex::default(), dtype };
+        constructor(VarBuilder::from_backend(Box::new(backend), dtype, device))
     }
 
     /// Asks the source for everything, in order.
     pub(crate) fn serve(&self, source: &mut dyn ParamSource) -> Result<HashMap<String, Tensor>> {
         source.takes_one_set();
-        self.0.iter().map(|request| Ok((request.name.clone(), request.ask(source)?))).collect()
+        self.asked.iter().map(|request| Ok((request.name.clone(), request.ask(source)?))).collect()
+    }
+
+    /// The dtype and device of the target's parameters; buffers may have another.
+    fn kind(&self, tensors: &HashMap<String, Tensor>) -> (DType, Device) {
+        let mut params = self.asked.iter().filter(|request| !is_buffer(&request.name));
+        match params.next().and_then(|first| tensors.get(&first.name)) {
+            Some(like) => (like.dtype(), like.device().clone()),
+            None => (DType::F32, Device::Cpu),
+        }
+    }
+
+    /// What is no tensor of the layout but of the model all the same, by name.
+    pub(crate) fn constants(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let asked = |name: &String| self.asked.iter().any(|request| request.name == *name);
+        let constants = self.answers.constants.iter().filter(move |(name, _)| !asked(name));
+        constants.map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// The names that were not there when the constructor looked for them, and that it did without.
+    pub(crate) fn absent(&self) -> Vec<String> {
+        let looked_for = self.answers.looked_for.iter().filter(|(_, there)| !**there);
+        let missing = self.answers.refusals.iter().filter(|refusal| refusal.is_missing());
+        let absent = looked_for.map(|(name, _)| name).chain(missing.map(|missing| &missing.name));
+        let mut absent: Vec<_> = absent.cloned().collect();
+        absent.sort_unstable();
+        absent.dedup();
+        let asked: HashSet<_> = self.asked.iter().map(|request| &request.name).collect();
+        absent.retain(|name| !asked.contains(name));
+        absent
     }
 }
 
@@ -161,25 +220,163 @@ impl Request {
         let (name, dims, init) = (self.name.as_str(), self.shape.dims(), self.init);
         // A request does not say what the tensor is in its layer.
         let spec = ParamSpec { name, dims, kind: ParamKind::Tensor, init };
-        if self.is_buffer() { source.buffer(&spec) } else { source.param(&spec) }
-    }
-
-    /// Running statistics, by the names that `candle_nn::batch_norm` asks for.
-    fn is_buffer(&self) -> bool {
-        matches!(self.name.rsplit('.').next(), Some("running_mean" | "running_var"))
+        if !is_buffer(name) {
+            return source.param(&spec);
+        }
+        source.buffer_of(&spec, self.dtype.map_or(BufferDtype::Params, BufferDtype::Fixed))
     }
 }
 
-/// Keeps the record and answers with zeros that take no memory.
-///
-/// It has no tensor before it is asked for one, as an empty `VarMap`: a model that looks for names
-/// takes the ways it takes there.
-#[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Vec<Request>>>);
+/// Running statistics, by the names that `candle_nn::batch_norm` asks for.
+fn is_buffer(name: &str) -> bool {
+    matches!(name.rsplit('.').next(), Some("running_mean" | "running_var"))
+}
+
+/// A request that was answered by an error, which the constructor may have put up with.
+struct Refusal {
+    name: String,
+    /// None where the request had none.
+    shape: Option<Shape>,
+    reason: Reason,
+    text: String,
+}
+
+/// The errors of candle's builders, so that a constructor that looks at them finds them again.
+enum Reason {
+    Missing { path: String },
+    Shape { msg: String, got: Shape },
+    Other,
+}
+
+impl Reason {
+    fn of(err: &Error) -> Self {
+        match err {
+            Error::CannotFindTensor { path } => Self::Missing { path: path.clone() },
+            Error::UnexpectedShape { msg, got, .. } => {
+                Self::Shape { msg: msg.clone(), got: got.clone() }
+            }
+            Error::WithBacktrace { inner, .. } | Error::Context { inner, .. } => Self::of(inner),
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Refusal {
+    fn new(name: &str, shape: Option<Shape>, err: &Error) -> Self {
+        let text = err.to_string();
+        let text = text.lines().next().unwrap_or_default().to_owned();
+        Self { name: name.to_owned(), shape, reason: Reason::of(err), text }
+    }
+
+    fn is_missing(&self) -> bool {
+        matches!(self.reason, Reason::Missing { .. })
+    }
+
+    /// The same error once more.
+    fn error(&self) -> Error {
+        let err = match (&self.reason, &self.shape) {
+            (Reason::Missing { path }, _) => Error::CannotFindTensor { path: path.clone() },
+            (Reason::Shape { msg, got }, Some(expected)) => Error::UnexpectedShape {
+                msg: msg.clone(),
+                expected: expected.clone(),
+                got: got.clone(),
+            },
+            _ => Error::Msg(self.text.clone()),
+        };
+        err.bt()
+    }
+
+    /// What it says about the pretrained network.
+    fn explained(&self, pretrained: &Pretrained<'_>, asked: &[Request]) -> Error {
+        match (&self.reason, &self.shape) {
+            (Reason::Missing { .. }, Some(shape)) => {
+                let asked = asked.iter().map(|request| request.name.as_str());
+                let wanted: Vec<_> = asked.chain([self.name.as_str()]).collect();
+                pretrained.missing(&wanted, &self.name, shape)
+            }
+            (Reason::Missing { .. }, None) => Error::msg(format!(
+                "the pretrained network has no `{}`, whose shape the constructor takes from there",
+                self.name
+            )),
+            (_, Some(shape)) => unlike(&self.name, shape, &self.text),
+            (_, None) => self.error(),
+        }
+    }
+}
+
+impl Answers {
+    /// What the pretrained network lacks, where that is why the constructor failed.
+    fn explained(&self, err: Error, (pretrained, asked): (&Pretrained<'_>, &[Request])) -> Error {
+        let text = err.to_string();
+        let cause = self.refusals.iter().rev().find(|refusal| text.contains(&refusal.text));
+        cause.map_or(err, |refusal| refusal.explained(pretrained, asked))
+    }
+
+    fn refusal(&self, name: &str, shape: Option<&Shape>) -> Option<&Refusal> {
+        self.refusals.iter().find(|refusal| refusal.name == name && refusal.shape.as_ref() == shape)
+    }
+}
+
+#[derive(Default)]
+struct Log {
+    asked: Vec<Request>,
+    answers: Answers,
+}
+
+impl Log {
+    fn shape_of(&self, name: &str) -> Option<&Shape> {
+        self.asked.iter().find(|request| request.name == name).map(|request| &request.shape)
+    }
+
+    fn note(&mut self, request: Request, answer: Result<Tensor>) -> Result<Tensor> {
+        match &answer {
+            Ok(tensor) if !tensor.dtype().is_float() || tensor.elem_count() == 0 => {
+                self.answers.constants.insert(request.name, tensor.detach());
+            }
+            Ok(_) if self.shape_of(&request.name).is_none() => self.asked.push(request),
+            Ok(_) => {}
+            Err(err) => self.refuse(&request.name, Some(request.shape), err),
+        }
+        answer
+    }
+
+    fn refuse(&mut self, name: &str, shape: Option<Shape>, err: &Error) {
+        self.answers.refusals.push(Refusal::new(name, shape, err));
+    }
+}
+
+/// Keeps the record, and answers as the ordinary model's builder does: that of the pretrained network,
+/// or of an empty `VarMap` where there is none. What starts afresh is of zeros that take no memory.
+#[derive(Clone)]
+struct Recorder {
+    log: Arc<Mutex<Log>>,
+    network: Lent,
+    /// That of the builder.
+    dtype: DType,
+}
 
 impl Recorder {
-    fn requests(&self) -> std::sync::MutexGuard<'_, Vec<Request>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fresh(&self, request: &Request, (dtype, device): (DType, &Device)) -> Result<Tensor> {
+        let Request { name, shape, init, .. } = request;
+        if !dtype.is_float() {
+            bail!("the constructor asks for `{name}` as {dtype:?}, expected a floating dtype");
+        }
+        if let Some(earlier) = self.log().shape_of(name).filter(|earlier| *earlier != shape) {
+            bail!(
+                "the constructor asks for `{name}` with shape {:?} and with shape {:?}",
+                earlier.dims(),
+                shape.dims()
+            );
+        }
+        if shape.elem_count() == 0 {
+            // Some inits are an error without values, which a model may count on.
+            return Ok(init.var(shape.clone(), dtype, device)?.into_inner());
+        }
+        Tensor::zeros((), dtype, device)?.broadcast_as(shape)
     }
 }
 
@@ -192,28 +389,41 @@ impl SimpleBackend for Recorder {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
-        if !dtype.is_float() {
-            bail!("the constructor asks for `{name}` as {dtype:?}, expected a floating dtype");
-        }
-        let mut requests = self.requests();
-        match requests.iter().find(|request| request.name == name) {
-            None => requests.push(Request { name: name.to_owned(), shape: shape.clone(), init }),
-            Some(earlier) if earlier.shape == shape => {}
-            Some(earlier) => bail!(
-                "the constructor asks for `{name}` with shape {:?} and with shape {:?}",
-                earlier.shape.dims(),
-                shape.dims()
-            ),
-        }
-        Tensor::zeros((), dtype, device)?.broadcast_as(shape)
+        let other = (dtype != self.dtype).then_some(dtype);
+        let request = Request { name: name.to_owned(), shape, init, dtype: other };
+        let found = self.network.with(|network| {
+            let network = network.filter(|network| !network.starts_afresh(name))?;
+            Some(network.get(&request.shape, name, (init, dtype)))
+        });
+        let answer = found.unwrap_or_else(|| self.fresh(&request, (dtype, device)));
+        self.log().note(request, answer)
     }
 
-    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
-        without_shape(name)
+    fn get_unchecked(&self, name: &str, dtype: DType, _: &Device) -> Result<Tensor> {
+        let found = self.network.with(|network| Some(network?.get_unchecked(name, dtype)));
+        let found = found.unwrap_or_else(|| without_shape(name));
+        match found {
+            Ok(tensor) => {
+                let (shape, other) =
+                    (tensor.shape().clone(), (dtype != self.dtype).then_some(dtype));
+                let init = Init::default();
+                let request = Request { name: name.to_owned(), shape, init, dtype: other };
+                self.log().note(request, Ok(tensor))
+            }
+            Err(err) => {
+                self.log().refuse(name, None, &err);
+                Err(err)
+            }
+        }
     }
 
-    fn contains_tensor(&self, _: &str) -> bool {
-        false
+    fn contains_tensor(&self, name: &str) -> bool {
+        if self.log().shape_of(name).is_some() {
+            return true;
+        }
+        let there = self.network.with(|network| network.is_some_and(|network| network.has(name)));
+        self.log().answers.looked_for.insert(name.to_owned(), there);
+        there
     }
 }
 
@@ -221,9 +431,34 @@ fn without_shape(name: &str) -> Result<Tensor> {
     bail!("the constructor asks for `{name}` without a shape, so its size is not known")
 }
 
-/// Answers with the tensors of the record's names, and has those alone: a model that asks only for what
-/// is there takes the same ways as before.
-struct Recorded(HashMap<String, Tensor>);
+/// Answers with the tensors of the record's names, and otherwise as the recorder did, so that the
+/// constructor takes the same way through the model.
+struct Recorded {
+    tensors: HashMap<String, Tensor>,
+    answers: Arc<Answers>,
+    /// The names that were asked for so far.
+    asked: Mutex<HashSet<String>>,
+    /// That of the builder.
+    dtype: DType,
+}
+
+impl Recorded {
+    fn asked(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name).or_else(|| self.answers.constants.get(name))
+    }
+
+    /// A tensor in the dtype that was asked for, on the device. A running statistic is served as it is, a
+    /// variable, in the dtype in which its layer computes.
+    fn serve(&self, name: &str, tensor: &Tensor, dtype: DType, device: &Device) -> Result<Tensor> {
+        self.asked().insert(name.to_owned());
+        let tensor = tensor.to_device(device)?;
+        if is_buffer(name) && dtype == self.dtype { Ok(tensor) } else { tensor.to_dtype(dtype) }
+    }
+}
 
 impl SimpleBackend for Recorded {
     fn get(
@@ -234,20 +469,31 @@ impl SimpleBackend for Recorded {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
-        match self.0.get(name) {
-            Some(tensor) if *tensor.shape() == shape => tensor.to_device(device)?.to_dtype(dtype),
-            _ => bail!(
-                "the constructor asks for `{name}` of shape {:?}, which it did not when its layout was taken",
-                shape.dims()
-            ),
+        if let Some(tensor) = self.find(name).filter(|tensor| *tensor.shape() == shape) {
+            return self.serve(name, tensor, dtype, device);
         }
+        if let Some(refusal) = self.answers.refusal(name, Some(&shape)) {
+            return Err(refusal.error());
+        }
+        bail!(
+            "the constructor asks for `{name}` of shape {:?}, which it did not when its layout was taken",
+            shape.dims()
+        )
     }
 
-    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
-        without_shape(name)
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+        if let Some(refusal) = self.answers.refusal(name, None) {
+            return Err(refusal.error());
+        }
+        let Some(tensor) = self.find(name) else { return without_shape(name) };
+        self.serve(name, tensor, dtype, device)
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        if self.asked().contains(name) {
+            return true;
+        }
+        let there = self.answers.looked_for.get(name).copied();
+        there.unwrap_or_else(|| self.find(name).is_some())
     }
 }

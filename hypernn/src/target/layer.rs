@@ -91,22 +91,41 @@ pub struct Repeat<S> {
 pub trait Container {
     /// The type of one element.
     type Item;
+
+    /// The elements that are there, in order.
+    fn items(&self) -> impl Iterator<Item = &Self::Item>;
 }
 
 impl<T> Container for Vec<T> {
     type Item = T;
+
+    fn items(&self) -> impl Iterator<Item = &T> {
+        self.iter()
+    }
 }
 
 impl<T, const N: usize> Container for [T; N] {
     type Item = T;
+
+    fn items(&self) -> impl Iterator<Item = &T> {
+        self.iter()
+    }
 }
 
 impl<T> Container for Option<T> {
     type Item = T;
+
+    fn items(&self) -> impl Iterator<Item = &T> {
+        self.iter()
+    }
 }
 
 impl<T: Container> Container for Box<T> {
     type Item = T::Item;
+
+    fn items(&self) -> impl Iterator<Item = &T::Item> {
+        T::items(self)
+    }
 }
 
 fn build_each<'s, T, S>(
@@ -135,8 +154,19 @@ impl<T: HyperLayer<S>, S> HyperLayer<Repeat<S>> for Vec<T> {
     const TAKES_SETS: bool = T::TAKES_SETS;
 
     fn build(spec: &Repeat<S>, source: &mut dyn ParamSource) -> Result<Self> {
+        ensure_list::<T>(spec.count)?;
         build_each(std::iter::repeat_n(&spec.spec, spec.count), source)
     }
+}
+
+/// A list of so many layers can be had.
+fn ensure_list<T>(count: usize) -> Result<()> {
+    let mut list: Vec<T> = Vec::new();
+    if list.try_reserve_exact(count).is_err() {
+        candle_core::bail!("a list of {count} layers is larger than any memory");
+    }
+    std::hint::black_box(&mut list);
+    Ok(())
 }
 
 impl<T: HyperLayer<S>, S, const M: usize> HyperLayer<[S; M]> for Vec<T> {

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::adapter::{Adapter, AdapterSize};
 use super::role::{Role, Roles};
-use super::source::{ParamKind, ParamSource, ParamSpec, Served};
+use super::source::{BufferDtype, ParamKind, ParamSource, ParamSpec, Served};
+use crate::check::{MOST_VALUES, sum, too_many};
 
 /// One parameter of a target.
 #[derive(Clone, Debug)]
@@ -83,6 +84,9 @@ pub struct BufferInfo {
     /// How it starts.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub init: Init,
+    /// The dtype in which its layer computes with it.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) dtype: BufferDtype,
 }
 
 /// The order, names, shapes and offsets of a target's parameters in its flat vector.
@@ -106,6 +110,8 @@ pub struct Layout {
     /// The path of each layer that says what else it computes with, and that.
     #[cfg_attr(feature = "serde", serde(skip))]
     layers: Vec<(String, String)>,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    absent: Vec<String>,
 }
 
 /// A shape as the list of its dimensions.
@@ -129,6 +135,23 @@ impl Layout {
         let mut recorder = Recorder { roles, ..Default::default() };
         build(&mut recorder)?;
         recorder.finish()
+    }
+
+    /// The same, of a target whose constructor looked for these names in vain.
+    pub(crate) fn with_absent(self, absent: Vec<String>) -> Self {
+        Self { absent, ..self }
+    }
+
+    /// The names of tensors that a target's constructor looked for and that are none of the target's,
+    /// in alphabetical order: it took the way that it takes where they are not there.
+    ///
+    /// Over a [`Pretrained`](crate::Pretrained) network these are the names that the network lacks.
+    /// Without one, `contains_tensor` finds nothing but what was asked for before, as over an empty
+    /// `VarMap`, and what a model does for want of a name may not be what a checkpoint asks of it: a head
+    /// tied to the embeddings, or a tensor that the constructor draws at random by itself. There are
+    /// none where the target derives [`HyperTarget`](crate::HyperTarget).
+    pub fn absent(&self) -> &[String] {
+        &self.absent
     }
 
     /// There is something to generate.
@@ -213,6 +236,15 @@ impl Layout {
         self.layers.iter().map(|(path, layer)| (path.as_str(), layer.as_str()))
     }
 
+    /// The first line in which the other differs, with this layout's own, where a flat vector of one does
+    /// not mean the same in the other.
+    pub(crate) fn difference(&self, other: &Self) -> Option<(String, String)> {
+        if self.hash == other.hash {
+            return None;
+        }
+        Some(first_difference(&self.to_string(), &other.to_string()))
+    }
+
     /// The parameter that holds the flat vector's value number `index`, if there is one.
     pub fn param_at(&self, index: usize) -> Option<&ParamInfo> {
         let after = self.params.partition_point(|param| param.offset <= index);
@@ -248,6 +280,24 @@ impl std::fmt::Display for Layout {
         }
         write!(f, "{:>10}  parameters", self.num_params)
     }
+}
+
+/// The first line of each that the other does not have in its place, with single spaces; `nothing` where a
+/// text has ended.
+pub(crate) fn first_difference(first: &str, second: &str) -> (String, String) {
+    let (mut first, mut second) = (first.lines().map(squeeze), second.lines().map(squeeze));
+    loop {
+        let lines = (first.next(), second.next());
+        if lines.0 != lines.1 || lines.0.is_none() {
+            let text = |line: Option<String>| line.unwrap_or_else(|| "nothing".to_owned());
+            return (text(lines.0), text(lines.1));
+        }
+    }
+}
+
+/// A line of a layout with single spaces.
+fn squeeze(line: &str) -> String {
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Records what is asked of it and answers with zeros that take no memory.
@@ -287,7 +337,8 @@ impl Recorder {
     /// Records a parameter. Only some layers apply an adapter themselves.
     fn request(&mut self, spec: &ParamSpec<'_>, applies_adapters: bool) -> Result<Tensor> {
         let name = self.name(spec.name);
-        if Shape::from(spec.dims).elem_count() == 0 {
+        check_spec(&format!("parameter `{name}`"), spec)?;
+        if spec.dims.contains(&0) {
             candle_core::bail!("parameter `{name}` has no values: its shape is {:?}", spec.dims);
         }
         self.field_roles.iter_mut().for_each(|(_, matrix)| *matrix |= spec.dims.len() > 1);
@@ -303,7 +354,7 @@ impl Recorder {
             }
             (Role::Train | Role::Freeze, _) => Place::Kept(self.keep(name.clone(), spec, role)),
             (Role::Generate | Role::Shared, _) => {
-                Place::Generated(self.generate(name.clone(), spec))
+                Place::Generated(self.generate(name.clone(), spec)?)
             }
         };
         self.places.push((name, place));
@@ -319,24 +370,38 @@ impl Recorder {
             candle_core::bail!("two tensors of the target are named `{}`", pair[0]);
         }
         let Self { params, kept, buffers, places, num_params, one_set_layer, layers, .. } = self;
-        let hash = String::new();
-        let mut layout =
-            Layout { params, kept, buffers, places, num_params, hash, one_set_layer, layers };
+        let (hash, absent) = (String::new(), Vec::new());
+        let mut layout = Layout {
+            params,
+            kept,
+            buffers,
+            places,
+            num_params,
+            hash,
+            one_set_layer,
+            layers,
+            absent,
+        };
         layout.hash = hash_of(&layout);
         Ok(layout)
     }
 
-    fn generate(&mut self, name: String, spec: &ParamSpec<'_>) -> usize {
+    fn generate(&mut self, name: String, spec: &ParamSpec<'_>) -> Result<usize> {
         let (shape, offset) = (Shape::from(spec.dims), self.num_params);
-        self.num_params += shape.elem_count();
+        self.num_params = sum(&[offset, shape.elem_count()]);
+        if self.num_params > MOST_VALUES {
+            candle_core::bail!(
+                "`{name}` of shape {shape:?} comes after {offset} other parameters: together they are more values than any memory holds"
+            );
+        }
         self.params.push(ParamInfo { name, shape, offset, kind: spec.kind, init: spec.init });
-        self.params.len() - 1
+        Ok(self.params.len() - 1)
     }
 
     /// The tensor of a pattern, generated for the first name.
     fn share(&mut self, pattern: usize, name: &str, spec: &ParamSpec<'_>) -> Result<usize> {
         let Some(&index) = self.shared.get(&pattern) else {
-            let index = self.generate(name.to_owned(), spec);
+            let index = self.generate(name.to_owned(), spec)?;
             self.shared.insert(pattern, index);
             return Ok(index);
         };
@@ -369,14 +434,19 @@ impl Recorder {
         if let Some(problem) = AdapterSize::of_matrix(rank, outputs, inputs).check() {
             candle_core::bail!("`{name}`: {}", problem.message());
         }
+        if !alpha.is_finite() {
+            candle_core::bail!(
+                "`{name}`: the alpha of its adapter is {alpha}, expected a finite number"
+            );
+        }
         let bound = (inputs as f64).sqrt().recip();
         let init = Init::Uniform { lo: -bound, up: bound };
         let dims = [rank, inputs];
         let factor = ParamSpec { name: "", dims: &dims, kind: ParamKind::Down, init };
-        let down = self.generate(format!("{name}.lora_a"), &factor);
+        let down = self.generate(format!("{name}.lora_a"), &factor)?;
         let (dims, init) = ([outputs, rank], Init::Const(0.));
         let factor = ParamSpec { name: "", dims: &dims, kind: ParamKind::Up, init };
-        self.generate(format!("{name}.lora_b"), &factor);
+        self.generate(format!("{name}.lora_b"), &factor)?;
         let base = self.keep(name.to_owned(), spec, Role::Freeze);
         Ok(Place::Adapted { base, down, scale: alpha / rank as f64, dropout })
     }
@@ -418,8 +488,13 @@ impl ParamSource for Recorder {
     }
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+        self.buffer_of(spec, BufferDtype::Any)
+    }
+
+    fn buffer_of(&mut self, spec: &ParamSpec<'_>, dtype: BufferDtype) -> Result<Tensor> {
         let (name, shape) = (self.name(spec.name), Shape::from(spec.dims));
-        self.buffers.push(BufferInfo { name, shape, init: spec.init });
+        check_spec(&format!("buffer `{name}`"), spec)?;
+        self.buffers.push(BufferInfo { name, shape, init: spec.init, dtype });
         zeros(spec.dims)
     }
 
@@ -432,6 +507,21 @@ impl ParamSource for Recorder {
     fn describe(&mut self, layer: &dyn std::fmt::Display) {
         self.layers.push((self.name(""), layer.to_string()));
     }
+}
+
+/// Memory can hold it, and it starts at numbers.
+fn check_spec(what: &str, spec: &ParamSpec<'_>) -> Result<()> {
+    crate::check::ensure(too_many(what, spec.dims))?;
+    let settings = match spec.init {
+        Init::Const(value) => [value, 0.],
+        Init::Randn { mean, stdev } => [mean, stdev],
+        Init::Uniform { lo, up } => [lo, up],
+        Init::Kaiming { .. } => [0., 0.],
+    };
+    if !settings.iter().all(|setting| setting.is_finite()) {
+        candle_core::bail!("{what} has the init {:?}, expected finite numbers", spec.init);
+    }
+    Ok(())
 }
 
 /// A dropout is one, and can be applied.

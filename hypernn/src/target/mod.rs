@@ -2,18 +2,23 @@
 
 pub mod adapter;
 pub mod constructor;
+mod forward;
 pub mod layer;
 pub mod layout;
+mod lent;
+pub(crate) mod name;
+mod nothing;
 pub mod role;
 pub mod source;
 pub mod tensor;
 
 use std::marker::PhantomData;
 
-use candle_core::{Module, ModuleT, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::generated::GeneratedParams;
+pub use forward::{ForwardTarget, ForwardTargetT};
 use layer::Parameters;
 use layout::Layout;
 use role::Roles;
@@ -129,7 +134,7 @@ pub trait HyperTarget: Parameters + Sized {
     /// As [`unpack`](Self::unpack), or the forward's own.
     fn functional_forward(flat: &Tensor, xs: &Tensor) -> Result<Tensor>
     where
-        Self: HyperTarget<Config = ()> + Module,
+        Self: HyperTarget<Config = ()> + ForwardTarget,
     {
         Self::functional_forward_with(&(), flat, xs)
     }
@@ -140,7 +145,7 @@ pub trait HyperTarget: Parameters + Sized {
     /// As there.
     fn functional_forward_with(config: &Self::Config, flat: &Tensor, xs: &Tensor) -> Result<Tensor>
     where
-        Self: Module,
+        Self: ForwardTarget,
     {
         GeneratedParams::<Self>::from_flat(config, flat)?.forward(xs)
     }
@@ -151,7 +156,7 @@ pub trait HyperTarget: Parameters + Sized {
     /// As [`unpack`](Self::unpack), or the forward's own.
     fn functional_forward_t(flat: &Tensor, xs: &Tensor, train: bool) -> Result<Tensor>
     where
-        Self: HyperTarget<Config = ()> + ModuleT,
+        Self: HyperTarget<Config = ()> + ForwardTargetT,
     {
         Self::functional_forward_t_with(&(), flat, xs, train)
     }
@@ -167,7 +172,7 @@ pub trait HyperTarget: Parameters + Sized {
         train: bool,
     ) -> Result<Tensor>
     where
-        Self: ModuleT,
+        Self: ForwardTargetT,
     {
         GeneratedParams::<Self>::from_flat(config, flat)?.forward_t(xs, train)
     }

@@ -157,9 +157,8 @@ pub(crate) struct Roles {
 }
 
 impl Roles {
-    pub(crate) fn new(patterns: &[(&str, Role)]) -> Self {
-        let patterns: Vec<_> = patterns.iter().map(|(p, role)| ((*p).to_owned(), *role)).collect();
-        Self { decided: vec![false; patterns.len()], patterns }
+    pub(crate) fn new(patterns: &[(String, Role)]) -> Self {
+        Self { decided: vec![false; patterns.len()], patterns: patterns.to_vec() }
     }
 
     /// The role of the first pattern that matches, and that pattern's number.
@@ -211,8 +210,8 @@ mod tests {
 
     #[test]
     fn the_first_pattern_decides() {
-        let mut roles =
-            Roles::new(&[("a.*", Role::Train), ("*", Role::Freeze), ("b", Role::Shared)]);
+        let patterns = [("a.*", Role::Train), ("*", Role::Freeze), ("b", Role::Shared)];
+        let mut roles = Roles::new(&patterns.map(|(pattern, role)| (pattern.to_owned(), role)));
         assert_eq!(roles.of("a.b"), Some((0, Role::Train)));
         assert_eq!(roles.of("b"), Some((1, Role::Freeze)));
         let message =

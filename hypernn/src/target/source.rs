@@ -1,10 +1,11 @@
 //! Where a target's tensors come from while it is built.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::adapter::Adapter;
 use super::role::Role;
+use crate::memory::ensure_room;
 use crate::ops::split::Sink;
 
 /// What a parameter is in its layer; it decides nothing by itself and is part of the layout.
@@ -58,6 +59,19 @@ pub struct ParamSpec<'a> {
     pub kind: ParamKind,
     /// How candle would initialise it.
     pub init: Init,
+}
+
+/// The dtype in which a layer computes with a buffer.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BufferDtype {
+    /// Any: the layer converts it.
+    #[default]
+    Any,
+    /// That of its parameters.
+    Params,
+    /// This one, whatever that of its parameters is.
+    Fixed(DType),
 }
 
 /// A parameter, and a shorter way for its gradient where there is one.
@@ -139,6 +153,15 @@ pub trait ParamSource {
     /// The source has no such tensor, or one of another shape.
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor>;
 
+    /// As [`buffer`](Self::buffer), for a layer that does not convert the buffer itself.
+    ///
+    /// # Errors
+    /// The source has no such tensor, or one of another shape.
+    #[doc(hidden)]
+    fn buffer_of(&mut self, spec: &ParamSpec<'_>, _dtype: BufferDtype) -> Result<Tensor> {
+        self.buffer(spec)
+    }
+
     /// The layer at this path computes with one set of weights at a time.
     fn takes_one_set(&mut self) {}
 
@@ -181,11 +204,26 @@ impl<'a> VarBuilderSource<'a> {
     /// A tensor whose name is empty is named by the path alone.
     fn get(&self, spec: &ParamSpec<'_>) -> Result<Tensor> {
         if !spec.name.is_empty() {
-            return self.here().get_with_hints(spec.dims, spec.name, spec.init);
+            return variable(self.here(), spec.dims, spec.name, spec.init);
         }
-        let prefix = self.here().prefix();
-        self.here().root().get_with_hints(spec.dims, &prefix, spec.init)
+        variable(&self.here().root(), spec.dims, &self.here().prefix(), spec.init)
     }
+}
+
+/// The variable of a builder. Where it is not there yet, it is asked for memory first.
+///
+/// # Errors
+/// The builder's own, or there is not so much memory.
+pub(crate) fn variable(
+    vb: &VarBuilder<'_>,
+    dims: &[usize],
+    name: &str,
+    init: Init,
+) -> Result<Tensor> {
+    if !vb.contains_tensor(name) {
+        ensure_room(|| format!("variable `{name}`"), dims, (vb.dtype(), vb.device()))?;
+    }
+    vb.get_with_hints(dims, name, init)
 }
 
 impl ParamSource for VarBuilderSource<'_> {
@@ -268,6 +306,10 @@ impl ParamSource for TiedSource<'_> {
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
         self.source.buffer(spec)
+    }
+
+    fn buffer_of(&mut self, spec: &ParamSpec<'_>, dtype: BufferDtype) -> Result<Tensor> {
+        self.source.buffer_of(spec, dtype)
     }
 
     fn takes_one_set(&mut self) {

@@ -6,7 +6,7 @@ use candle_nn::Init;
 use super::adapter::AdapterSize;
 use super::layer::{HyperLayer, Parameters, Visitor};
 use super::source::{ParamKind, ParamSource, ParamSpec};
-use crate::check::Problem;
+use crate::check::{Problem, product, too_many};
 use crate::flow::{Given, SampleShape};
 
 /// A bare tensor of rank `R`: `#[hyper(tensor([rows, columns]))]`.
@@ -35,13 +35,7 @@ impl<const R: usize> TensorSpec<R> {
 
     /// The number of its values.
     pub const fn num_params(&self) -> usize {
-        let mut product = 1;
-        let mut i = 0;
-        while i < R {
-            product *= self.dims[i];
-            i += 1;
-        }
-        product
+        product(&self.dims)
     }
 
     /// The size of a low-rank adapter of it, where it is a matrix or a kernel; else one without values.
@@ -55,7 +49,7 @@ impl<const R: usize> TensorSpec<R> {
     /// What is wrong with the shape, if anything.
     pub const fn check(&self) -> Option<Problem> {
         if self.num_params() > 0 {
-            return None;
+            return too_many("tensor", &self.dims);
         }
         Some(Problem::new("tensor: a dimension is 0, expected at least 1"))
     }

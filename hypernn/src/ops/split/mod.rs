@@ -39,6 +39,7 @@ pub(crate) use pattern::Pattern;
 pub use sink::Sink;
 pub(crate) use sink::Watch;
 use slice::Slice;
+use whole::copied;
 pub(crate) use whole::split_whole;
 
 /// One tensor of the target: `shift + scale × generated[offset..offset + len]`.
@@ -102,12 +103,48 @@ pub(crate) fn split(
 
 /// Cuts `[sets, dims…]` into a tensor `[dims…]` per set.
 pub(crate) fn unstack(tensor: &Tensor) -> Result<Vec<Tensor>> {
+    let pattern = Pattern::new(of_sets(tensor)?);
+    let cuts = split(&tensor.clone().into(), None, &pattern)?;
+    (0..tensor.dim(0)?).map(|set| cuts.tracked(set)).collect()
+}
+
+/// The sets of a tensor `[sets, dims…]`, each to be cut out by itself: its gradient costs what the set
+/// does, and that of the whole tensor is put together once in a pass, however many sets there are.
+pub(crate) struct Unstack {
+    values: Tensor,
+    /// None where no gradient flows back.
+    gradients: Option<(Tensor, Arc<Ledger>)>,
+}
+
+impl Unstack {
+    pub(crate) fn new(tensor: &Tensor) -> Result<Self> {
+        let values = tensor.detach();
+        if !tensor.track_op() {
+            return Ok(Self { values, gradients: None });
+        }
+        let segments: Arc<[_]> = of_sets(tensor)?.collect();
+        let width = tensor.elem_count();
+        let ledger = Arc::new(Ledger::new((1, width), segments, tensor.dtype()));
+        Ok(Self { values, gradients: Some((below_values(tensor, &ledger)?, ledger)) })
+    }
+
+    /// A copy of a set, `[dims…]`.
+    pub(crate) fn get(&self, set: usize) -> Result<Tensor> {
+        let view = self.values.get(set)?;
+        match &self.gradients {
+            None => view.copy(),
+            Some((below, ledger)) => copied(&view, below, (ledger, set)),
+        }
+    }
+}
+
+/// A segment for each set of a tensor `[sets, dims…]`, as it is.
+fn of_sets(tensor: &Tensor) -> Result<impl Iterator<Item = Segment> + use<>> {
     let (sets, dims) = (tensor.dim(0)?, tensor.dims()[1..].to_vec());
     let len: usize = dims.iter().product();
-    let segment = |set| Segment { offset: set * len, dims: dims.clone(), scale: 1., shift: 0. };
-    let pattern = Pattern::new((0..sets).map(segment));
-    let cuts = split(&tensor.clone().into(), None, &pattern)?;
-    (0..sets).map(|set| cuts.tracked(set)).collect()
+    let segment =
+        move |set| Segment { offset: set * len, dims: dims.clone(), scale: 1., shift: 0. };
+    Ok((0..sets).map(segment))
 }
 
 impl Cuts {

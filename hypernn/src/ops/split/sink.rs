@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 
 use super::ledger::{Filed, Ledger};
 use super::slice::pass_token;
-use super::whole::Copied;
+use super::whole::copied;
 
 /// Where the gradient of a generated tensor goes.
 ///
@@ -39,8 +39,7 @@ impl Sink {
         if !self.of_view {
             return Ok(tensor.clone());
         }
-        let copied = Copied { ledger: self.ledger.clone(), index: self.index };
-        tensor.detach().apply_op2(&self.below, copied)
+        copied(tensor, &self.below, (&self.ledger, self.index))
     }
 
     /// Files a gradient of the tensor's number of values.
@@ -76,5 +75,10 @@ impl Watch {
         pass: impl FnOnce() -> Result<R>,
     ) -> Result<(R, Vec<Option<Tensor>>)> {
         self.0.watch(pass)
+    }
+
+    /// Whether both see the same split.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }

@@ -55,10 +55,19 @@ pub(super) fn view(whole: &Tensor, sets: Option<usize>, segment: &Segment) -> Re
     whole.narrow(D::Minus1, segment.offset, segment.len())?.reshape(segment.shape(sets))
 }
 
+/// A copy of a view of values, whose gradient goes to the ledger as that of a segment.
+pub(super) fn copied(
+    view: &Tensor,
+    below: &Tensor,
+    (ledger, index): (&Arc<Ledger>, usize),
+) -> Result<Tensor> {
+    view.detach().apply_op2(below, Copied { ledger: ledger.clone(), index })
+}
+
 /// A copy of a view; its gradient goes to the ledger.
-pub(super) struct Copied {
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) index: usize,
+struct Copied {
+    ledger: Arc<Ledger>,
+    index: usize,
 }
 
 impl Copied {

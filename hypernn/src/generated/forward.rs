@@ -1,0 +1,131 @@
+//! The target's forward over generated parameters: all sets at once, or one after the other.
+
+use candle_core::{Result, Tensor, Var};
+
+use super::GeneratedParams;
+use crate::check::ensure_same_device;
+use crate::nn::{rows_per_set, watch_weights};
+use crate::ops::split::unstack;
+use crate::target::{ForwardTarget, ForwardTargetT};
+use crate::trace::span;
+
+impl<T> GeneratedParams<T> {
+    /// Applies the target; the input's rows are shared out among the sets, and the result is that of
+    /// each set by itself.
+    ///
+    /// All sets go through the target at once where its layers take several sets, and one after the
+    /// other elsewhere: with a layer of `candle_nn`, with a bare tensor that is generated, and where the
+    /// target's own forward asks a layer for its weights, `self.embed.embeddings()` say, since these
+    /// are then `[G, …]`.
+    ///
+    /// # Errors
+    /// Rows that are not a multiple of the number of sets, or the target's own.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
+    where
+        T: ForwardTarget,
+    {
+        self.apply(xs, false, |target, xs| target.forward(xs))
+    }
+
+    /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
+    where
+        T: ForwardTargetT,
+    {
+        self.apply(xs, train, |target, xs| target.forward_t(xs, train))
+    }
+
+    fn apply(
+        &self,
+        xs: &Tensor,
+        train: bool,
+        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        span!("forward", self.plan.name);
+        ensure_same_device(
+            ("the input", xs.device().location()),
+            ("the generated parameters", self.device().location()),
+        )?;
+        let Some(sets) = self.sets else { return forward(&self.unpack_t(train)?, xs) };
+        if self.one_set_layer().is_none()
+            && !self.plan.forwards.look_at_weights()
+            && let Some(ys) = self.at_once(xs, train, &forward)?
+        {
+            return Ok(ys);
+        }
+        self.in_turn((xs, sets), train, forward)
+    }
+
+    /// With all sets; none where the forward looked at weights, whose first dimension is that of the
+    /// sets.
+    fn at_once(
+        &self,
+        xs: &Tensor,
+        train: bool,
+        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
+    ) -> Result<Option<Tensor>> {
+        let (target, statistics) = (self.unpack_t(train)?, self.statistics(train)?);
+        let (ys, looked) = watch_weights(|| forward(&target, xs));
+        if !looked {
+            if ys.is_ok() {
+                self.plan.forwards.saw_none();
+            }
+            return ys.map(Some);
+        }
+        // This forward did not take place.
+        statistics.iter().try_for_each(|(var, before)| var.set(before))?;
+        self.plan.forwards.saw_weights();
+        Ok(None)
+    }
+
+    /// The running statistics as they are, where a forward may have to be undone.
+    fn statistics(&self, train: bool) -> Result<Vec<(Var, Tensor)>> {
+        if !train || self.plan.forwards.are_known() {
+            return Ok(Vec::new());
+        }
+        let variables = self.kept.buffers.iter().filter(|buffer| buffer.is_variable());
+        variables.map(|buffer| Ok((Var::from_tensor(buffer)?, buffer.detach().copy()?))).collect()
+    }
+
+    /// One set after the other.
+    fn in_turn(
+        &self,
+        (xs, sets): (&Tensor, usize),
+        train: bool,
+        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let rows = rows_per_set(self.plan.name, xs.dim(0)?, sets)?;
+        let each = self.each_set(sets)?;
+        let outputs = each.iter().zip(runs(xs, sets, rows)?);
+        let outputs = outputs.map(|(params, xs)| forward(&params.unpack_t(train)?, &xs));
+        let outputs = Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)?;
+        if train {
+            self.take_statistics(&each)?;
+        }
+        Ok(outputs)
+    }
+
+    /// Running statistics of each set by itself, as training one after the other has left them.
+    fn take_statistics(&self, each: &[Self]) -> Result<()> {
+        if self.kept.buffer_sets.is_none() {
+            return Ok(());
+        }
+        for (index, buffer) in self.kept.buffers.iter().enumerate() {
+            let of_sets: Vec<_> =
+                each.iter().map(|params| params.kept.buffers[index].detach()).collect();
+            Var::from_tensor(buffer)?.set(&Tensor::stack(&of_sets, 0)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The rows of each set. `narrow` would give each a gradient of the length of the whole input.
+fn runs(xs: &Tensor, sets: usize, rows: usize) -> Result<Vec<Tensor>> {
+    if xs.track_op() {
+        return unstack(&xs.reshape([&[sets, rows], &xs.dims()[1..]].concat())?);
+    }
+    (0..sets).map(|set| xs.narrow(0, set * rows, rows)?.contiguous()).collect()
+}

@@ -1,0 +1,116 @@
+//! `base + scale × up · down`, for layers that take a low-rank adapter as one weight.
+//!
+//! By candle's operations the product, its multiple and the sum are kept for the backward, which also
+//! computes a gradient of the base, as large as the base, that nothing asks for. Here only the sum is
+//! kept, and the factors alone have gradients.
+
+use candle_core::{Result, Shape, Tensor};
+
+use super::adopt::adopt;
+use super::product::matmul;
+
+/// For `base [out, …]`, `up [out, rank]` and `down [rank, in]`, or `[G, out, rank]` and `[G, rank, in]`
+/// for `G` sets: `[out, …]`, or `[G, out, …]`.
+pub(crate) fn low_rank(base: &Tensor, [up, down]: [&Tensor; 2], scale: f64) -> Result<Tensor> {
+    if base.track_op() {
+        return differentiable(base, [up, down], scale);
+    }
+    let product = matmul(&matrices(&(up.detach() * scale)?)?, &matrices(&down.detach())?)?;
+    let merged = product.reshape(shape(base, up))?.broadcast_add(base)?;
+    if !up.track_op() && !down.track_op() {
+        return Ok(merged);
+    }
+    let other = down.clone();
+    adopt("low_rank", merged, [up, down], move |up, grad| {
+        if grad.track_op() {
+            // A gradient that is to be differentiated again.
+            return gradients([up, &other], grad, scale, |lhs, rhs| lhs.matmul(rhs));
+        }
+        gradients([&up.detach(), &other.detach()], grad, scale, matmul)
+    })
+}
+
+/// The same by candle's operations.
+fn differentiable(base: &Tensor, [up, down]: [&Tensor; 2], scale: f64) -> Result<Tensor> {
+    (up.matmul(down)?.reshape(shape(base, up))? * scale)?.broadcast_add(base)
+}
+
+/// Those of both factors.
+fn gradients(
+    [up, down]: [&Tensor; 2],
+    grad: &Tensor,
+    scale: f64,
+    matmul: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let (ups, downs) = (matrices(up)?, matrices(down)?);
+    let grad = grad.contiguous()?.reshape((ups.dim(0)?, ups.dim(1)?, downs.dim(2)?))?;
+    let of_up = (matmul(&grad, &downs.t()?.contiguous()?)? * scale)?;
+    let of_down = (matmul(&ups.t()?.contiguous()?, &grad)? * scale)?;
+    Ok((Some(of_up.reshape(up.shape())?), Some(of_down.reshape(down.shape())?)))
+}
+
+/// `[G, rows, columns]`, with one set where there are none.
+fn matrices(factor: &Tensor) -> Result<Tensor> {
+    if factor.rank() == 3 { factor.contiguous() } else { factor.contiguous()?.unsqueeze(0) }
+}
+
+/// That of the sum.
+fn shape(base: &Tensor, up: &Tensor) -> Shape {
+    Shape::from([&up.dims()[..up.rank() - 2], base.dims()].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+
+    use super::*;
+
+    fn values(dims: &[usize], seed: f64) -> Result<Tensor> {
+        let count = Shape::from(dims).elem_count();
+        let values: Vec<_> = (0..count).map(|i| (i as f64 * 0.7 + seed).sin()).collect();
+        Tensor::from_vec(values, dims, &Device::Cpu)
+    }
+
+    fn assert_close(found: &Tensor, expected: &Tensor) -> Result<()> {
+        assert_eq!(found.dims(), expected.dims());
+        let error = (found - expected)?.abs()?.max_all()?.to_dtype(DType::F64)?;
+        let error = error.to_scalar::<f64>()?;
+        assert!(error < 1e-12, "{error:e}");
+        Ok(())
+    }
+
+    /// Values and gradients, with and without sets, of matrices and of kernels.
+    #[test]
+    fn it_is_that_of_candles_operations() -> Result<()> {
+        for (base, sets) in [(&[3, 4][..], &[][..]), (&[3, 2, 2], &[]), (&[3, 4], &[2])] {
+            let base = values(base, 0.1)?;
+            let up = Var::from_tensor(&values(&[sets, &[3, 2]].concat(), 0.2)?)?;
+            let down = Var::from_tensor(&values(&[sets, &[2, 4]].concat(), 0.3)?)?;
+            let found = low_rank(&base, [&up, &down], 1.5)?;
+            let expected = differentiable(&base, [&up, &down], 1.5)?;
+            assert_close(&found, &expected)?;
+            let (found, expected) = (found.sqr()?.backward()?, expected.sqr()?.backward()?);
+            for var in [&up, &down] {
+                let (Some(found), Some(expected)) = (found.get(var), expected.get(var)) else {
+                    panic!("no gradient");
+                };
+                assert_close(found, expected)?;
+            }
+            // Without variables there is no graph.
+            let merged =
+                low_rank(&base, [&up.as_detached_tensor(), &down.as_detached_tensor()], 1.5)?;
+            assert!(!merged.track_op());
+        }
+        Ok(())
+    }
+
+    /// A base that is differentiated gets its gradient.
+    #[test]
+    fn a_base_may_have_a_gradient() -> Result<()> {
+        let base = Var::from_tensor(&values(&[3, 4], 0.1)?)?;
+        let merged = low_rank(&base, [&values(&[3, 2], 0.2)?, &values(&[2, 4], 0.3)?], 1.5)?;
+        let grads = merged.sum_all()?.backward()?;
+        let Some(grad) = grads.get(&base) else { panic!("no gradient") };
+        assert_close(grad, &base.ones_like()?)
+    }
+}

@@ -1,0 +1,155 @@
+//! The macros' output under every lint that the compiler knows, forbidden: it needs no `#[allow]`, which
+//! would be an error then, and there is nothing to allow.
+//!
+//! One call of rustc for a set of lints, over the crates that this test is built with.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::SystemTime;
+
+const BODY: &str = include_str!("lints/body.rs");
+
+/// What has to do with the crate as a whole, or with how rustc is called.
+const ELSEWHERE: [&str; 2] = ["unused-crate-dependencies", "linker-messages"];
+
+/// The folder of the built crates.
+fn deps() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().to_owned()
+}
+
+fn modified(path: &Path) -> SystemTime {
+    fs::metadata(path).unwrap().modified().unwrap()
+}
+
+/// The library that this test was linked with: the last one that was built before it.
+fn library() -> PathBuf {
+    let built = modified(&std::env::current_exe().unwrap());
+    let files = fs::read_dir(deps()).unwrap().map(|entry| entry.unwrap().path());
+    let is_library = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        name.starts_with("libhypernn-") && name.ends_with(".rlib") && modified(path) <= built
+    };
+    files.filter(is_library).max_by_key(|path| modified(path)).unwrap()
+}
+
+/// Which compiler, by its name in the toolchain.
+#[derive(Clone, Copy, PartialEq)]
+enum Compiler {
+    Rustc,
+    Clippy,
+}
+
+impl Compiler {
+    /// None where it is not installed.
+    fn command(self) -> Option<Command> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut rustc = Command::new("rustc");
+        rustc.current_dir(root);
+        if self == Self::Rustc {
+            return Some(rustc);
+        }
+        let sysroot = text(&rustc.args(["--print", "sysroot"]).output().unwrap().stdout);
+        let driver = Path::new(sysroot.trim()).join("bin/clippy-driver");
+        let mut clippy = Command::new(&driver);
+        clippy.current_dir(root).env("SYSROOT", sysroot.trim());
+        driver.exists().then_some(clippy)
+    }
+
+    fn compile(self, source: &str, edition: &str) -> Option<Output> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("body.rs");
+        fs::write(&file, source).unwrap();
+        let mut command = self.command()?;
+        command.args(["--crate-type=lib", "--emit=metadata", "--edition", edition, "--out-dir"]);
+        command.arg(folder.path()).arg("-L").arg(dependencies()).arg("--extern");
+        command.arg(format!("hypernn={}", library().display())).arg(&file);
+        Some(command.output().unwrap())
+    }
+}
+
+fn dependencies() -> String {
+    format!("dependency={}", deps().display())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The lints that are allowed by default, or the groups, as `-W help` lists them.
+fn listed(compiler: Compiler) -> (Vec<String>, Vec<String>) {
+    let help = text(&compiler.command().unwrap().args(["-W", "help"]).output().unwrap().stdout);
+    let (lints, groups) = help.split_once("Lint groups provided by rustc").unwrap();
+    let allowed = lints.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let (name, level) = (words.next()?, words.next()?);
+        (level == "allow" && !ELSEWHERE.contains(&name)).then(|| name.replace('-', "_"))
+    });
+    let groups = groups.lines().skip(3).take_while(|line| !line.is_empty());
+    let groups = groups.filter_map(|line| line.split_whitespace().next());
+    (allowed.collect(), groups.map(|group| group.replace('-', "_")).collect())
+}
+
+/// Those that this compiler has without a feature of its own.
+fn stable(lints: Vec<String>) -> Vec<String> {
+    let source = lints.iter().map(|lint| format!("#![forbid({lint})]\n")).collect::<String>();
+    let output = Compiler::Rustc.compile(&source, "2024").unwrap();
+    let said = text(&output.stderr);
+    let unknown = |lint: &String| said.contains(&format!("unknown lint: `{lint}`"));
+    lints.into_iter().filter(|lint| !unknown(lint)).collect()
+}
+
+/// Compiles the body with these lints forbidden; nothing may be said.
+fn forbid(compiler: Compiler, lints: &[&str], edition: &str) {
+    let header = format!("//! Docs.\n#![forbid({})]\n", lints.join(", "));
+    let Some(output) = compiler.compile(&(header + BODY), edition) else { return };
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{lints:?}, edition {edition}:\n{said}");
+}
+
+#[test]
+fn every_lint_that_is_allowed_by_default() {
+    let lints = stable(listed(Compiler::Rustc).0);
+    assert!(lints.len() > 30, "{lints:?}");
+    let lints: Vec<_> = lints.iter().map(String::as_str).collect();
+    for edition in ["2018", "2021", "2024"] {
+        forbid(Compiler::Rustc, &lints, edition);
+    }
+}
+
+#[test]
+fn every_group_of_lints() {
+    let groups = listed(Compiler::Rustc).1;
+    assert!(groups.len() > 8 && groups.iter().any(|group| group == "warnings"), "{groups:?}");
+    for group in &groups {
+        forbid(Compiler::Rustc, &[group], "2024");
+    }
+}
+
+#[test]
+fn the_lints_that_the_output_once_had_to_allow() {
+    let lints = [
+        "dead_code",
+        "unused_imports",
+        "unused_parens",
+        "unused_variables",
+        "unused_qualifications",
+        "non_snake_case",
+        "arithmetic_overflow",
+        "deprecated",
+        "missing_docs",
+        "unsafe_code",
+    ];
+    for lint in lints {
+        forbid(Compiler::Rustc, &[lint], "2021");
+    }
+}
+
+#[test]
+fn clippy() {
+    for group in ["all", "pedantic", "nursery", "cargo"] {
+        forbid(Compiler::Clippy, &[&format!("clippy::{group}")], "2024");
+    }
+}
