@@ -88,6 +88,11 @@ type Build<T> = dyn Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync;
 type Constructor<T> = dyn Fn(VarBuilder<'static>) -> Result<T> + Send + Sync;
 
 impl<T> Model<T> {
+    /// Whether the type says all: there is no configuration and no constructor.
+    fn is_of_type_alone(&self) -> bool {
+        matches!(self, Self::Declared { of_type_alone: true, .. })
+    }
+
     fn build(&self, source: &mut dyn ParamSource) -> Result<T> {
         match self {
             Self::Declared { build, .. } => build(source),
