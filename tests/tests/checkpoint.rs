@@ -578,6 +578,73 @@ fn other_parts_of_the_same_sizes() -> Result<()> {
     Ok(())
 }
 
+#[derive(HyperTarget)]
+#[hyper(sequential_t = [0, relu, dropout(0.1), 1])]
+struct ReluChain(#[hyper(linear(3, 3))] Linear, #[hyper(linear(3, 3))] Linear);
+
+#[derive(HyperTarget)]
+#[hyper(sequential_t = [0, tanh, dropout(0.2), 1])]
+struct TanhChain(#[hyper(linear(3, 3))] Linear, #[hyper(linear(3, 3))] Linear);
+
+#[derive(HyperTarget)]
+#[hyper(sequential_t = [1, relu, dropout(0.2), 0])]
+struct OtherOrder(#[hyper(linear(3, 3))] Linear, #[hyper(linear(3, 3))] Linear);
+
+#[derive(HyperTarget)]
+#[hyper(sequential_t = [0, relu, dropout(0.3), 1])]
+struct SameChain(#[hyper(linear(3, 3))] Linear, #[hyper(linear(3, 3))] Linear);
+
+hypernetwork! {
+    struct HyperRelu for ReluChain { embedding: table(6, 3), generator: linear, mode: static }
+}
+
+hypernetwork! {
+    struct HyperTanh for TanhChain { embedding: table(6, 3), generator: linear, mode: static }
+}
+
+hypernetwork! {
+    struct HyperOrder for OtherOrder { embedding: table(6, 3), generator: linear, mode: static }
+}
+
+hypernetwork! {
+    struct HyperSame for SameChain { embedding: table(6, 3), generator: linear, mode: static }
+}
+
+/// The steps of a chain are in the file; how much a step drops is not.
+#[test]
+fn chains_of_other_steps() -> Result<()> {
+    let (_dir, path) = place();
+    HyperRelu::new(variables(1, DType::F32).1)?.save(&path)?;
+    let said = |own: &str| {
+        format!(
+            "can't load FILE: its target has other settings: the file has `sequential, 0, relu, dropout, 1`, {own}`"
+        )
+    };
+    assert_eq!(
+        refused!(HyperTanh, DType::F32, &path),
+        said("TanhChain has `sequential, 0, tanh, dropout, 1")
+    );
+    assert_eq!(
+        refused!(HyperOrder, DType::F32, &path),
+        said("OtherOrder has `sequential, 1, relu, dropout, 0")
+    );
+    HyperSame::new(variables(1, DType::F32).1)?.load(&path)
+}
+
+/// Generated parameters are held to the same.
+#[test]
+fn parameters_of_layers_of_other_settings() -> Result<()> {
+    let (_dir, path) = place();
+    let new = |settings: &Settings| HyperConfigured::new(settings, variables(1, DType::F32).1);
+    let mut settings = Settings::default();
+    new(&settings)?.generate_params()?.save(&path)?;
+    new(&settings)?.load_params(&path)?;
+    settings.conv2d.padding = 1;
+    let found = message(new(&settings)?.load_params(&path));
+    assert!(found.contains("its layer `conv2d` has other settings: "), "{found}");
+    Ok(())
+}
+
 /// The target of the files that hypernn 0.1 wrote, `golden/n_….safetensors`.
 #[derive(HyperTarget)]
 struct Old {

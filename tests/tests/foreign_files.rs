@@ -571,7 +571,7 @@ fn one_value_that_stands_for_many() {
         message(HyperOne::new_from(variables(1, DType::F32).1, Pretrained::open(&path).unwrap()));
     assert_eq!(
         found,
-        "`weight` of the pretrained network, expected shape [2]: it has shape [1048576, 1048576], expected [2]"
+        "`weight` of the pretrained network, expected shape [2]: shape mismatch for weight, expected: [2], got: [1048576, 1048576]"
     );
 }
 

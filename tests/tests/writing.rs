@@ -42,6 +42,9 @@ fn writers() -> Result<Vec<(&'static str, Write)>> {
     let mut old = OutputRegularizer::new(1.)?;
     old.remember(tasks.as_network(), &Tensor::new(0u32, &Device::Cpu)?)?;
     let task = Tensor::new(1u32, &Device::Cpu)?;
+    let params = hyper()?.generate_params()?;
+    let vars = variables(1, DType::F32).0;
+    let optimizer = AdamW::new_lr(vars.all_vars(), 0.1)?;
     let baked_tasks = TaskNet::new(variables(1, DType::F32).1)?;
     Ok(vec![
         ("save", Box::new(move |path| saved.save(path))),
@@ -49,6 +52,8 @@ fn writers() -> Result<Vec<(&'static str, Write)>> {
         ("dynamic save", Box::new(move |path| tasks.save(path))),
         ("dynamic bake", Box::new(move |path| baked_tasks.bake(&task, path))),
         ("continual", Box::new(move |path| old.save(path))),
+        ("parameters", Box::new(move |path| params.save(path))),
+        ("optimiser", Box::new(move |path| optimizer.save(&vars, path))),
     ])
 }
 

@@ -210,9 +210,15 @@ impl Checkpoint {
         let theirs: HashMap<_, _> = text.lines().filter_map(|line| line.split_once(": ")).collect();
         for (path, expected) in layout.layers() {
             match theirs.get(path) {
-                Some(found) if *found != expected => bail!(
-                    "its layer `{path}` has other settings: the file has `{found}`, {target} has `{expected}`"
-                ),
+                Some(found) if *found != expected => {
+                    let layer = match path {
+                        "" => "target".to_owned(),
+                        path => format!("layer `{path}`"),
+                    };
+                    bail!(
+                        "its {layer} has other settings: the file has `{found}`, {target} has `{expected}`"
+                    )
+                }
                 _ => {}
             }
         }

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
+use super::core::Parts;
 use crate::check::ensure_same_device;
 use crate::embedding::Embedded;
 use crate::generator::{GeneratorOutput, GeneratorShape};
@@ -49,7 +50,10 @@ impl Promised<'_> {
                 found.dims()
             );
         }
-        self.check_kind(|| format!("the embedding `{}` of {}", self.parts.embedding, self.network), found)
+        self.check_kind(
+            || format!("the embedding `{}` of {}", self.parts.embedding, self.network),
+            found,
+        )
     }
 
     /// Rows of generated values for these sets; `None` is one.
