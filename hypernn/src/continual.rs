@@ -4,13 +4,15 @@
 //! not needed to prevent that, only the weights that they had: an [`OutputRegularizer`] keeps them,
 //! and its penalty holds the hypernetwork to them.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::hypernetwork::{DynamicHyperNetwork, write_tensors};
+use crate::files::{self, Found, Snapshot};
+use crate::hypernetwork::DynamicHyperNetwork;
 
 /// Holds a hypernetwork to the weights that it generated for the tasks it has learned.
 ///
@@ -189,9 +191,11 @@ impl OutputRegularizer {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let tensors = self.tasks.iter().enumerate().flat_map(|(index, task)| {
             let name = |part| format!("{index}.{part}");
-            [(name("condition"), task.condition.clone()), (name("values"), task.values.clone())]
+            [(name("condition"), &task.condition), (name("values"), &task.values)]
         });
-        write_tensors(path.as_ref(), &tensors.collect::<Vec<_>>())
+        let tensors: Vec<_> = tensors.collect();
+        let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), *tensor));
+        Snapshot::take(tensors)?.write(path.as_ref(), HashMap::new())
     }
 
     /// Reads what [`save`](Self::save) wrote, in place of the tasks that are remembered now.
@@ -200,20 +204,8 @@ impl OutputRegularizer {
     /// The file can't be read, or is not such a file; nothing has changed then.
     pub fn load(&mut self, path: impl AsRef<Path>, device: &Device) -> Result<()> {
         let path = path.as_ref();
-        let context =
-            |err| candle_core::Error::msg(format!("can't load {}: {err}", path.display()));
-        let found = candle_core::safetensors::load(path, device).map_err(context)?;
-        let task = |index: usize| {
-            let part = |part| match found.get(&format!("{index}.{part}")) {
-                Some(tensor) => Ok(tensor.clone()),
-                None => bail!(
-                    "can't load {}: no `{index}.{part}`, as an output regulariser writes it",
-                    path.display()
-                ),
-            };
-            Ok(Remembered { condition: part("condition")?, values: part("values")? })
-        };
-        self.tasks = (0..found.len().div_ceil(2)).map(task).collect::<Result<_>>()?;
+        let tasks = files::read(path).and_then(|found| tasks_of(&found, device));
+        self.tasks = tasks.map_err(|err| files::can_not("load", path, &err))?;
         Ok(())
     }
 
@@ -242,6 +234,45 @@ impl OutputRegularizer {
         }
         Ok(None)
     }
+}
+
+/// The tasks in a file, in order.
+fn tasks_of(found: &Found, device: &Device) -> Result<Vec<Remembered>> {
+    let part = |index: usize, part| match found.tensors.get(&format!("{index}.{part}")) {
+        Some(tensor) => tensor.to_device(device),
+        None => bail!("no `{index}.{part}`, as an output regulariser writes it"),
+    };
+    let count = (found.tensors.len() + found.left_out.len()).div_ceil(2);
+    let task = |index| {
+        let (condition, values) = (part(index, "condition")?, part(index, "values")?);
+        check_task(index, &condition, &values)?;
+        Ok(Remembered { condition, values })
+    };
+    let tasks = (0..count).map(task).collect::<Result<Vec<_>>>()?;
+    let form = |task: &Remembered| {
+        let Remembered { condition, values } = task;
+        (condition.dtype(), condition.dims().to_vec(), values.dtype(), values.dims().to_vec())
+    };
+    match tasks.iter().position(|task| form(task) != form(&tasks[0])) {
+        None => Ok(tasks),
+        Some(index) => bail!(
+            "task {index} is of another form than task 0: {:?}, {:?}",
+            form(&tasks[index]),
+            form(&tasks[0])
+        ),
+    }
+}
+
+/// A condition is `[width]` or a number, and values are `[P]`.
+fn check_task(index: usize, condition: &Tensor, values: &Tensor) -> Result<()> {
+    if condition.rank() > 1 || values.rank() != 1 {
+        bail!(
+            "task {index} has a condition of shape {:?} and values of shape {:?}, expected those of one task",
+            condition.dims(),
+            values.dims()
+        );
+    }
+    Ok(())
 }
 
 fn check_sizes(tasks: &[&Remembered], expected: usize) -> Result<()> {

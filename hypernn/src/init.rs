@@ -34,6 +34,14 @@ pub mod spec {
 }
 
 impl InitScheme {
+    /// The name used in declarations and files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::HyperNn => "hyper_nn",
+        }
+    }
+
     /// The init of a linear layer's weight that takes `fan_in` values of mean square `second_moment`.
     pub fn weight(self, fan_in: usize, second_moment: f64) -> Init {
         match self {

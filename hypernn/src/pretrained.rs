@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Error, Result, Shape, Tensor, bail};
+use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
+use crate::files;
 use crate::finite::ensure_finite;
 use crate::target::layout::Layout;
 use crate::target::role::matches;
@@ -70,8 +72,12 @@ use crate::target::source::ParamKind;
 /// ```
 pub struct Pretrained<'a> {
     vb: VarBuilder<'a>,
+    /// The names of its tensors, where they are known.
+    names: Option<Vec<String>>,
     /// Patterns of tensors that start as in a fresh network.
     without: Vec<String>,
+    /// What is wrong with a prefix.
+    problem: Option<String>,
     /// Whether values that are not finite are an error.
     finite: bool,
 }
@@ -84,7 +90,7 @@ impl std::fmt::Debug for Pretrained<'_> {
 
 impl<'a> From<VarBuilder<'a>> for Pretrained<'a> {
     fn from(vb: VarBuilder<'a>) -> Self {
-        Self { vb, without: Vec::new(), finite: false }
+        Self { vb, names: None, without: Vec::new(), problem: None, finite: false }
     }
 }
 
@@ -92,11 +98,85 @@ impl Pretrained<'static> {
     /// The tensors of a safetensors file, or of a `state_dict` that PyTorch's `torch.save` wrote, by
     /// name.
     ///
+    /// A `state_dict` may lie in a dictionary, as in what a training saves: it is found where it is the
+    /// only one, the optimiser's left out, or goes by a usual name, such as `state_dict` or `model`. Where
+    /// there are several of other names, as `generator` and `discriminator`, these are in front of
+    /// their tensors' names, and [`strip_prefix`](Self::strip_prefix) chooses one. Files in the form of
+    /// PyTorch before 1.6 and modules of TorchScript are read as well. Tensors of int32, int16, int8 and
+    /// bool, complex, quantised and sparse ones are not, and say so where the target asks for them.
+    ///
+    /// The file may come from anywhere: none of its code is run, and what it takes in memory is bounded
+    /// by its length.
+    ///
     /// # Errors
-    /// There is no such file, or it is neither.
+    /// There is no such file, or it is neither; then what it is instead.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let tensors = crate::files::tensors(path.as_ref())?;
-        Ok(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu).into())
+        let found = files::open(path.as_ref())?;
+        let mut names: Vec<_> =
+            found.tensors.keys().chain(found.left_out.keys()).cloned().collect();
+        names.sort_unstable();
+        let vb = VarBuilder::from_backend(Box::new(found), DType::F32, Device::Cpu);
+        Ok(Self { names: Some(names), ..vb.into() })
+    }
+}
+
+impl<'a> Pretrained<'a> {
+    /// The same network with names from which this prefix is taken, such as `module.`, which PyTorch's
+    /// `DataParallel` puts in front. Names without it stay as they are.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    ///
+    /// use candle_core::{DType, Device, Result, Tensor};
+    /// use hypernn::nn::{Linear, VarBuilder, VarMap};
+    /// use hypernn::{HyperTarget, Pretrained, hypernetwork};
+    ///
+    /// #[derive(HyperTarget)]
+    /// #[hyper(sequential)]
+    /// struct Net {
+    ///     #[hyper(linear(4, 2))]
+    ///     fc: Linear,
+    /// }
+    ///
+    /// hypernetwork! {
+    ///     struct HyperNet for Net { embedding: table(5, 3), generator: linear, mode: static }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let ones = |dims: &[usize]| Tensor::ones(dims, DType::F32, &Device::Cpu);
+    /// let tensors =
+    ///     HashMap::from([("module.fc.weight", ones(&[2, 4])?), ("module.fc.bias", ones(&[2])?)]);
+    /// let path = std::env::temp_dir().join("hypernn_prefix.safetensors");
+    /// candle_core::safetensors::save(&tensors, &path)?;
+    ///
+    /// let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
+    /// let pretrained = Pretrained::open(&path)?.strip_prefix("module.");
+    /// let hyper = HyperNet::new_from(vb, pretrained)?;
+    /// assert_eq!(hyper.generate_params()?.flat()?.to_vec1::<f32>()?, [1.; 10]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Building a hypernetwork from it is an error where no name of a file has the prefix.
+    #[must_use]
+    pub fn strip_prefix(self, prefix: &str) -> Self {
+        self.renamed(Rename::Strip(prefix.to_owned()))
+    }
+
+    /// The same network with this prefix in front of all names: for a target that is a part of a larger
+    /// one, such as `backbone.`.
+    #[must_use]
+    pub fn add_prefix(self, prefix: &str) -> Self {
+        self.renamed(Rename::Add(prefix.to_owned()))
+    }
+
+    fn renamed(self, rename: Rename) -> Self {
+        let Self { vb, names, without, problem, finite } = self;
+        let problem = problem.or_else(|| rename.problem(names.as_deref()?));
+        let names = names.map(|names| names.iter().map(|name| rename.apply(name)).collect());
+        let (dtype, device) = (vb.dtype(), vb.device().clone());
+        let vb = VarBuilder::from_backend(Box::new(Renamed { vb, rename }), dtype, device);
+        Self { vb, names, without, problem, finite }
     }
 }
 
@@ -153,13 +233,16 @@ impl Pretrained<'_> {
 
     /// Where the tensors of a target start, in this dtype, on this device.
     pub(crate) fn starts(&self, layout: &Layout, dtype: DType, device: &Device) -> Result<Starts> {
+        if let Some(problem) = &self.problem {
+            bail!("{problem}");
+        }
         self.check_patterns(layout)?;
         self.check_shared(layout)?;
         let start = |name: &str, shape: &Shape, init| {
             if self.starts_afresh(name) {
                 return Ok(None);
             }
-            let tensor = self.tensor(name, shape, init, dtype)?;
+            let tensor = self.tensor(layout, name, (shape, init, dtype))?;
             if self.finite {
                 let what = || format!("`{name}` of the pretrained network in {dtype:?}");
                 ensure_finite(what, &tensor)?;
@@ -182,11 +265,12 @@ impl Pretrained<'_> {
     }
 
     /// A tensor that the target made for itself, as this network has it.
-    pub(crate) fn value(&self, name: &str, made: &Tensor) -> Result<Tensor> {
+    pub(crate) fn value(&self, layout: &Layout, name: &str, made: &Tensor) -> Result<Tensor> {
         if self.starts_afresh(name) || !self.vb.contains_tensor(name) {
             return Ok(made.clone());
         }
-        let tensor = self.tensor(name, made.shape(), Init::Const(0.), made.dtype())?;
+        let as_made = (made.shape(), Init::Const(0.), made.dtype());
+        let tensor = self.tensor(layout, name, as_made)?;
         tensor.to_device(made.device())
     }
 
@@ -199,7 +283,7 @@ impl Pretrained<'_> {
             if [name, first].iter().any(|name| self.starts_afresh(name)) {
                 continue;
             }
-            let tensor = |name| self.tensor(name, &param.shape, param.init, DType::F64);
+            let tensor = |name| self.tensor(layout, name, (&param.shape, param.init, DType::F64));
             let difference = (tensor(name)? - tensor(first)?)?.abs()?.sum_all()?;
             if difference.to_scalar::<f64>()? != 0. {
                 bail!(
@@ -254,32 +338,178 @@ impl Pretrained<'_> {
         Err(Error::CannotFindTensor { path }.bt())
     }
 
-    fn tensor(&self, name: &str, shape: &Shape, init: Init, dtype: DType) -> Result<Tensor> {
+    fn tensor(
+        &self,
+        layout: &Layout,
+        name: &str,
+        (shape, init, dtype): (&Shape, Init, DType),
+    ) -> Result<Tensor> {
         if !self.vb.contains_tensor(name) {
-            return Err(missing(name, shape));
+            let wanted: Vec<_> = layout.names().collect();
+            return Err(self.missing(&wanted, name, shape));
         }
         let tensor = self.vb.get_with_hints_dtype(shape.clone(), name, init, dtype);
         let tensor = tensor.map_err(|err| unlike(name, shape, &err.to_string()))?;
         // A `VarMap` gives its variables in the dtype that they have.
-        tensor.detach().to_dtype(dtype)
+        tensor.detach().to_dtype(dtype)?.contiguous()
+    }
+
+    /// The network lacks one of the tensors that are wanted.
+    pub(crate) fn missing(&self, wanted: &[&str], name: &str, shape: &Shape) -> Error {
+        let (dims, advice) = (shape.dims(), self.advice(wanted, name));
+        Error::msg(format!(
+            "the pretrained network has no `{name}`, expected shape {dims:?}: {advice}"
+        ))
+    }
+
+    /// What to do about a name that is not there. Where names differ by a prefix, all else would be
+    /// another network.
+    fn advice(&self, wanted: &[&str], name: &str) -> String {
+        let is_missing = |name: &&str| !self.vb.contains_tensor(name);
+        let missing: Vec<_> = wanted.iter().copied().filter(is_missing).collect();
+        if let Some(prefix) = self.prefix_in_front(&missing) {
+            return format!(
+                "its names have `{prefix}` in front: `strip_prefix(\"{prefix}\")` takes them without"
+            );
+        }
+        if let Some(prefix) = self.prefix_too_many(&missing) {
+            return format!(
+                "its names are without `{prefix}`: `add_prefix(\"{prefix}\")` puts that in front"
+            );
+        }
+        let fresh = format!("`without(\"{name}\")` starts it as a fresh one");
+        match &self.names {
+            None => fresh,
+            Some(names) if names.is_empty() => "it has no tensors at all".to_owned(),
+            Some(names) if missing.len() == wanted.len() && wanted.len() > 1 => format!(
+                "none of the target's tensors is in it; it has {}",
+                files::list(&names[..names.len().min(6)], names.len())
+            ),
+            Some(names) => {
+                let near = files::nearest(name, names.iter().map(String::as_str));
+                format!("{fresh}; the nearest names are {near}")
+            }
+        }
+    }
+
+    /// What its names have in front of those that are missing.
+    fn prefix_in_front(&self, missing: &[&str]) -> Option<String> {
+        if let Some(names) = &self.names {
+            return files::prefix(missing, names);
+        }
+        let is_there = |prefix: &str| {
+            missing.iter().any(|name| self.vb.contains_tensor(&format!("{prefix}{name}")))
+        };
+        USUAL_PREFIXES.iter().find(|prefix| is_there(prefix)).map(|prefix| (*prefix).to_owned())
+    }
+
+    /// What the target's names have in front of those that are there.
+    fn prefix_too_many(&self, missing: &[&str]) -> Option<String> {
+        let front = |name: &&str| {
+            let mut ends = name.match_indices('.').map(|(at, _)| at + 1);
+            ends.find(|&end| self.vb.contains_tensor(&name[end..]))
+                .map(|end| name[..end].to_owned())
+        };
+        let mut fronts: Vec<_> = missing.iter().filter_map(front).collect();
+        fronts.sort_unstable();
+        let counted = fronts.chunk_by(|a, b| a == b).map(|same| (same.len(), &same[0]));
+        counted.max().map(|(_, prefix)| prefix.clone())
     }
 
     fn check_patterns(&self, layout: &Layout) -> Result<()> {
         for pattern in &self.without {
             if !layout.names().any(|name| matches(pattern, name)) {
-                bail!("without \"{pattern}\": no tensor of the target has a name of this pattern");
+                bail!(
+                    "without \"{pattern}\": no tensor of the target has a name of this pattern; the nearest names are {}",
+                    files::nearest(pattern, layout.names())
+                );
             }
         }
         Ok(())
     }
 }
 
-/// The network lacks a tensor.
-pub(crate) fn missing(name: &str, shape: &Shape) -> Error {
-    let dims = shape.dims();
-    Error::msg(format!(
-        "the pretrained network has no `{name}`, expected shape {dims:?}: `without(\"{name}\")` starts it as a fresh one"
-    ))
+/// Prefixes that are tried where a builder does not say which names it has.
+const USUAL_PREFIXES: [&str; 12] = [
+    "module.",
+    "model.",
+    "net.",
+    "network.",
+    "_orig_mod.",
+    "state_dict.",
+    "backbone.",
+    "encoder.",
+    "transformer.",
+    "bert.",
+    "roberta.",
+    "distilbert.",
+];
+
+/// Another name for each tensor.
+enum Rename {
+    Strip(String),
+    Add(String),
+}
+
+impl Rename {
+    /// The new name of the tensor of this name.
+    fn apply(&self, name: &str) -> String {
+        match self {
+            Self::Strip(prefix) => name.strip_prefix(prefix.as_str()).unwrap_or(name).to_owned(),
+            Self::Add(prefix) => format!("{prefix}{name}"),
+        }
+    }
+
+    fn problem(&self, names: &[String]) -> Option<String> {
+        let Self::Strip(prefix) = self else { return None };
+        if names.iter().any(|name| name.starts_with(prefix.as_str())) {
+            return None;
+        }
+        let near = files::nearest(&format!("{prefix}*"), names.iter().map(String::as_str));
+        Some(format!(
+            "strip_prefix \"{prefix}\": no name of the pretrained network begins so; the nearest names are {near}"
+        ))
+    }
+}
+
+/// A builder that has its tensors by other names.
+struct Renamed<'a> {
+    vb: VarBuilder<'a>,
+    rename: Rename,
+}
+
+impl Renamed<'_> {
+    /// The name that a tensor has in the builder.
+    fn original(&self, name: &str) -> String {
+        match &self.rename {
+            Rename::Strip(prefix) => {
+                let whole = format!("{prefix}{name}");
+                if self.vb.contains_tensor(&whole) { whole } else { name.to_owned() }
+            }
+            Rename::Add(prefix) => name.strip_prefix(prefix.as_str()).unwrap_or(name).to_owned(),
+        }
+    }
+}
+
+impl SimpleBackend for Renamed<'_> {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        init: Init,
+        dtype: DType,
+        _: &Device,
+    ) -> Result<Tensor> {
+        self.vb.get_with_hints_dtype(shape, &self.original(name), init, dtype)
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, _: &Device) -> Result<Tensor> {
+        self.vb.get_unchecked_dtype(&self.original(name), dtype)
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.vb.contains_tensor(&self.original(name))
+    }
 }
 
 /// The network has another tensor of this name.

@@ -1,6 +1,7 @@
 //! What the integration tests share: variables from a seed, numbers, distances, finite differences.
 
 pub mod dynamic;
+pub mod files;
 pub mod golden;
 
 use std::collections::BTreeMap;

@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, ModuleT, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
-use hypernn::nn::{BatchNorm, Linear, PReLU};
+use hypernn::nn::{
+    BatchNorm, BatchNormConfig, Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, ConvTranspose1d,
+    ConvTranspose1dConfig, ConvTranspose2d, ConvTranspose2dConfig, GroupNorm, LayerNorm,
+    LayerNormConfig, Linear, PReLU, RmsNorm,
+};
 use hypernn::{HyperTarget, hypernetwork};
 use hypernn_tests::{by_name, input, message, values, variable, variables};
 use tempfile::TempDir;
@@ -190,19 +194,43 @@ fn bytes(hyper: &HyperNet, path: &Path) -> Result<(Vec<u8>, usize)> {
 fn a_truncated_file() -> Result<()> {
     let ((_dir, path), (_vars, hyper)) = (place(), trained(1, DType::F32)?);
     let (bytes, data) = bytes(&hyper, &path)?;
+    let whole = "it is not a whole safetensors file:";
     let cases = [
-        (0, "header too small"),
-        (7, "header too small"),
-        (8, "invalid header length"),
-        (data / 2, "invalid header length"),
-        (data, "incomplete metadata, file not fully covered"),
-        (data + 1, "incomplete metadata, file not fully covered"),
-        (bytes.len() - 1, "incomplete metadata, file not fully covered"),
+        (0, "it is empty".to_owned()),
+        (7, "it is of no kind that is known, and begins with the bytes ".to_owned()),
+        (8, "it is of no kind that is known, and begins with the bytes ".to_owned()),
+        (
+            data / 2,
+            format!(
+                "{whole} invalid header length: its header has {} bytes, the file {}",
+                data - 8,
+                data / 2
+            ),
+        ),
+        (
+            data,
+            format!(
+                "{whole} incomplete metadata, file not fully covered: behind the header are 0 bytes"
+            ),
+        ),
+        (
+            data + 1,
+            format!(
+                "{whole} incomplete metadata, file not fully covered: behind the header are 1 bytes"
+            ),
+        ),
+        (
+            bytes.len() - 1,
+            format!(
+                "{whole} incomplete metadata, file not fully covered: behind the header are {} bytes",
+                bytes.len() - data - 1
+            ),
+        ),
     ];
     for (len, reason) in cases {
         std::fs::write(&path, &bytes[..len]).unwrap();
-        let expected = format!("can't load FILE: it is not a whole safetensors file: {reason}");
-        assert_eq!(refused!(HyperNet, DType::F32, &path), expected, "{len} bytes");
+        let found = refused!(HyperNet, DType::F32, &path);
+        assert!(found.starts_with(&format!("can't load FILE: {reason}")), "{len} bytes: {found}");
     }
     Ok(())
 }
@@ -267,16 +295,18 @@ fn a_checkpoint_of_other_parts() -> Result<()> {
     HyperNet::new(variables(1, DType::F32).1)?.save(&path)?;
     assert_eq!(
         refused!(Wider, DType::F32, &path),
-        "can't load FILE: tensor `embedding.weight` is F32 of shape [5, 3], \
-         expected F32 of shape [5, 4]"
+        "can't load FILE: it was saved with another embedding: \
+         the file has `table(5, 3)`, Wider has `table(5, 4)`"
     );
     assert_eq!(
         refused!(Deeper, DType::F32, &path),
-        "can't load FILE: no tensor `generator.0.weight`, expected F32 of shape [3, 3]"
+        "can't load FILE: it was saved with another generator: \
+         the file has `linear`, Deeper has `mlp([3], relu)`"
     );
     assert_eq!(
         refused!(Plain, DType::F32, &path),
-        "can't load FILE: tensor `base.activation.weight` is none of this hypernetwork's"
+        "can't load FILE: it was saved with another init: \
+         the file has `exact`, Plain has `hyper_nn`"
     );
     Ok(())
 }
@@ -347,4 +377,404 @@ fn candles_own_files() -> Result<()> {
     assert_eq!(output(&HyperNet::new(vb)?, DType::F32)?, output(&hyper, DType::F32)?);
     assert!(all_values(&vars)?.keys().any(|name| name == "base.norm.weight"));
     Ok(())
+}
+
+/// A target whose layers have settings that no tensor shows.
+#[derive(HyperTarget)]
+#[hyper(config = Settings)]
+struct Configured {
+    #[hyper(conv1d(2, 2, 2, config = config.conv1d))]
+    conv1d: Conv1d,
+    #[hyper(conv2d(2, 2, 2, config = config.conv2d))]
+    conv2d: Conv2d,
+    #[hyper(conv_transpose1d(2, 2, 2, config = config.conv_transpose1d))]
+    conv_transpose1d: ConvTranspose1d,
+    #[hyper(conv_transpose2d(2, 2, 2, config = config.conv_transpose2d))]
+    conv_transpose2d: ConvTranspose2d,
+    #[hyper(batch_norm(2, config.batch_norm))]
+    batch_norm: BatchNorm,
+    #[hyper(group_norm(config.groups, 4, config.eps))]
+    group_norm: GroupNorm,
+    #[hyper(layer_norm(3, config.layer_norm))]
+    layer_norm: LayerNorm,
+    #[hyper([rms_norm(3, config.eps); 2])]
+    rms_norm: Vec<RmsNorm>,
+}
+
+#[derive(Clone, Copy)]
+struct Settings {
+    conv1d: Conv1dConfig,
+    conv2d: Conv2dConfig,
+    conv_transpose1d: ConvTranspose1dConfig,
+    conv_transpose2d: ConvTranspose2dConfig,
+    batch_norm: BatchNormConfig,
+    layer_norm: LayerNormConfig,
+    groups: usize,
+    eps: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            conv1d: Conv1dConfig::default(),
+            conv2d: Conv2dConfig::default(),
+            conv_transpose1d: ConvTranspose1dConfig::default(),
+            conv_transpose2d: ConvTranspose2dConfig::default(),
+            batch_norm: BatchNormConfig::default(),
+            layer_norm: LayerNormConfig::default(),
+            groups: 2,
+            eps: 1e-5,
+        }
+    }
+}
+
+hypernetwork! {
+    struct HyperConfigured for Configured {
+        config: Settings, embedding: table(5, 3), generator: linear, mode: static,
+    }
+}
+
+/// A stride, an epsilon: what changes outputs but no tensor's shape is in the file, and the first
+/// difference is named.
+#[test]
+fn layers_of_other_settings() -> Result<()> {
+    let (_dir, path) = place();
+    let new = |settings: &Settings| HyperConfigured::new(settings, variables(1, DType::F32).1);
+    let default = Settings::default();
+    new(&default)?.save(&path)?;
+    new(&default)?.load(&path)?;
+    let algorithm = Some(candle_core::conv::CudnnFwdAlgo::Gemm);
+    let mut same = default;
+    (same.conv1d.cudnn_fwd_algo, same.conv2d.cudnn_fwd_algo) = (algorithm, None);
+    new(&same)?.load(&path)?;
+    type Change = fn(&mut Settings);
+    let changes: [(Change, &str, &str, &str); 20] = [
+        (|s| s.conv1d.stride = 2, "conv1d", "stride 1,", "stride 2,"),
+        (|s| s.conv1d.padding = 1, "conv1d", "padding 0,", "padding 1,"),
+        (|s| s.conv1d.dilation = 2, "conv1d", "dilation 1,", "dilation 2,"),
+        (|s| s.conv2d.stride = 3, "conv2d", "stride 1,", "stride 3,"),
+        (|s| s.conv2d.padding = 1, "conv2d", "padding 0,", "padding 1,"),
+        (|s| s.conv2d.dilation = 2, "conv2d", "dilation 1,", "dilation 2,"),
+        (|s| s.conv_transpose1d.stride = 2, "conv_transpose1d", "stride 1,", "stride 2,"),
+        (|s| s.conv_transpose1d.padding = 1, "conv_transpose1d", "padding 0,", "padding 1,"),
+        (|s| s.conv_transpose1d.dilation = 2, "conv_transpose1d", "dilation 1,", "dilation 2,"),
+        (|s| s.conv_transpose2d.stride = 2, "conv_transpose2d", "stride 1,", "stride 2,"),
+        (|s| s.conv_transpose2d.padding = 1, "conv_transpose2d", "padding 0,", "padding 1,"),
+        (|s| s.conv_transpose2d.dilation = 2, "conv_transpose2d", "dilation 1`", "dilation 2`"),
+        (|s| s.batch_norm.eps = 1e-3, "batch_norm", "eps 0.00001,", "eps 0.001,"),
+        (|s| s.batch_norm.momentum = 0.2, "batch_norm", "momentum 0.1,", "momentum 0.2,"),
+        (
+            |s| s.batch_norm.remove_mean = false,
+            "batch_norm",
+            "remove_mean true`",
+            "remove_mean false`",
+        ),
+        (|s| s.groups = 4, "group_norm", "groups 2,", "groups 4,"),
+        (|s| s.eps = 1e-6, "group_norm", "eps 0.00001`", "eps 0.000001`"),
+        (|s| s.layer_norm.eps = 1e-6, "layer_norm", "eps 0.00001`", "eps 0.000001`"),
+        (|s| s.layer_norm.remove_mean = false, "layer_norm", "`layer_norm, ", "`rms_norm, "),
+        (
+            |s| (s.conv_transpose1d.stride, s.conv_transpose1d.output_padding) = (2, 1),
+            "conv_transpose1d",
+            "output_padding 0,",
+            "output_padding 1,",
+        ),
+    ];
+    for (change, layer, before, after) in changes {
+        let mut settings = default;
+        change(&mut settings);
+        let found = without_particulars(&message(new(&settings)?.load(&path)), &path);
+        let start =
+            format!("can't load FILE: its layer `{layer}` has other settings: the file has `");
+        assert!(found.starts_with(&start), "{found}");
+        let (theirs, ours) = found.split_once(", Configured has ").unwrap();
+        assert!(theirs.contains(before) && ours.contains(after), "{before} {after}: {found}");
+    }
+    Ok(())
+}
+
+hypernetwork! {
+    struct Relu for Other { embedding: table(5, 3), generator: mlp([4], relu), mode: static }
+}
+
+hypernetwork! {
+    struct Tanh for Other { embedding: table(5, 3), generator: mlp([4], tanh), mode: static }
+}
+
+hypernetwork! {
+    struct Rank for Other { embedding: table(5, 3), generator: low_rank(4), mode: static }
+}
+
+hypernetwork! {
+    struct Identity for Other { embedding: table(5, 3), generator: mlp([4], identity), mode: static }
+}
+
+hypernetwork! {
+    struct PlainTanh for Other {
+        embedding: table(5, 3), generator: mlp([4], tanh), mode: static, init: hyper_nn,
+    }
+}
+
+hypernetwork! {
+    struct Dynamic for Other {
+        embedding: encoder(2, [4], tanh, 5, 3), generator: linear.conditioned(2), mode: dynamic,
+    }
+}
+
+hypernetwork! {
+    struct DynamicRelu for Other {
+        embedding: encoder(2, [4], relu, 5, 3), generator: linear.conditioned(2), mode: dynamic,
+    }
+}
+
+hypernetwork! {
+    struct Encoded for Other {
+        embedding: encoder(1, [4], tanh, 5, 3).encoding(cos_sin),
+        generator: linear.conditioned(1).encoding(cos_sin),
+        mode: dynamic,
+    }
+}
+
+/// Parts that have the same sizes are not the same.
+#[test]
+fn other_parts_of_the_same_sizes() -> Result<()> {
+    let (_dir, path) = place();
+    let said = |what, file: &str, own: &str| {
+        format!("can't load FILE: it was saved with another {what}: the file has `{file}`, {own}`")
+    };
+    let vb = || variables(1, DType::F32).1;
+    Relu::new(vb())?.save(&path)?;
+    for (found, own) in [
+        (refused!(Tanh, DType::F32, &path), "Tanh has `mlp([4], tanh)"),
+        (refused!(Rank, DType::F32, &path), "Rank has `mlp([4], identity)"),
+        (refused!(Identity, DType::F32, &path), "Identity has `mlp([4], identity)"),
+    ] {
+        assert_eq!(found, said("generator", "mlp([4], relu)", own));
+    }
+    Rank::new(vb())?.save(&path)?;
+    Identity::new(vb())?.load(&path)?;
+    Tanh::new(vb())?.save(&path)?;
+    assert_eq!(
+        refused!(PlainTanh, DType::F32, &path),
+        said("init", "exact", "PlainTanh has `hyper_nn")
+    );
+    Dynamic::new(vb())?.save(&path)?;
+    assert_eq!(
+        refused!(DynamicRelu, DType::F32, &path),
+        said(
+            "embedding",
+            "encoder(2, [4], tanh, 5, 3)",
+            "DynamicRelu has `encoder(2, [4], relu, 5, 3)"
+        )
+    );
+    assert_eq!(
+        refused!(Encoded, DType::F32, &path),
+        said(
+            "embedding",
+            "encoder(2, [4], tanh, 5, 3)",
+            "Encoded has `encoder(1, [4], tanh, 5, 3).encoding(cos_sin)"
+        )
+    );
+    Ok(())
+}
+
+#[derive(HyperTarget)]
+#[hyper(sequential_t = [0, relu, dropout(0.1), 1])]
+struct ReluChain(#[hyper(linear(3, 3))] Linear, #[hyper(linear(3, 3))] Linear);
+
+#[derive(HyperTarget)]
+#[hyper(sequential_t = [0, tanh, dropout(0.2), 1])]
+struct TanhChain(#[hyper(linear(3, 3))] Linear, #[hyper(linear(3, 3))] Linear);
+
+#[derive(HyperTarget)]
+#[hyper(sequential_t = [1, relu, dropout(0.2), 0])]
+struct OtherOrder(#[hyper(linear(3, 3))] Linear, #[hyper(linear(3, 3))] Linear);
+
+#[derive(HyperTarget)]
+#[hyper(sequential_t = [0, relu, dropout(0.3), 1])]
+struct SameChain(#[hyper(linear(3, 3))] Linear, #[hyper(linear(3, 3))] Linear);
+
+hypernetwork! {
+    struct HyperRelu for ReluChain { embedding: table(6, 3), generator: linear, mode: static }
+}
+
+hypernetwork! {
+    struct HyperTanh for TanhChain { embedding: table(6, 3), generator: linear, mode: static }
+}
+
+hypernetwork! {
+    struct HyperOrder for OtherOrder { embedding: table(6, 3), generator: linear, mode: static }
+}
+
+hypernetwork! {
+    struct HyperSame for SameChain { embedding: table(6, 3), generator: linear, mode: static }
+}
+
+/// The steps of a chain are in the file; how much a step drops is not.
+#[test]
+fn chains_of_other_steps() -> Result<()> {
+    let (_dir, path) = place();
+    HyperRelu::new(variables(1, DType::F32).1)?.save(&path)?;
+    let said = |own: &str| {
+        format!(
+            "can't load FILE: its target has other settings: the file has `sequential, 0, relu, dropout, 1`, {own}`"
+        )
+    };
+    assert_eq!(
+        refused!(HyperTanh, DType::F32, &path),
+        said("TanhChain has `sequential, 0, tanh, dropout, 1")
+    );
+    assert_eq!(
+        refused!(HyperOrder, DType::F32, &path),
+        said("OtherOrder has `sequential, 1, relu, dropout, 0")
+    );
+    HyperSame::new(variables(1, DType::F32).1)?.load(&path)
+}
+
+/// Generated parameters are held to the same.
+#[test]
+fn parameters_of_layers_of_other_settings() -> Result<()> {
+    let (_dir, path) = place();
+    let new = |settings: &Settings| HyperConfigured::new(settings, variables(1, DType::F32).1);
+    let mut settings = Settings::default();
+    new(&settings)?.generate_params()?.save(&path)?;
+    new(&settings)?.load_params(&path)?;
+    settings.conv2d.padding = 1;
+    let found = message(new(&settings)?.load_params(&path));
+    assert!(found.contains("its layer `conv2d` has other settings: "), "{found}");
+    Ok(())
+}
+
+/// The target of the files that hypernn 0.1 wrote, `golden/n_….safetensors`.
+#[derive(HyperTarget)]
+struct Old {
+    #[hyper(conv2d(1, 2, 3, stride = 2, padding = 1))]
+    conv: Conv2d,
+    #[hyper(batch_norm(2, 1e-4))]
+    norm: BatchNorm,
+    #[hyper(linear(3, 2))]
+    fc: Linear,
+}
+
+hypernetwork! {
+    struct OldStatic for Old {
+        embedding: table(5, 3), generator: mlp([4], tanh), mode: static,
+    }
+}
+
+hypernetwork! {
+    struct OldDynamic for Old {
+        embedding: encoder(2, [4], tanh, 5, 3).encoding(cos_sin),
+        generator: linear.conditioned(2),
+        mode: dynamic,
+    }
+}
+
+hypernetwork! {
+    struct OldTasks for Old { embedding: tasks(3, 5, 3), generator: linear, mode: dynamic }
+}
+
+hypernetwork! {
+    struct FewerTasks for Old { embedding: tasks(2, 5, 3), generator: linear, mode: dynamic }
+}
+
+macro_rules! loads {
+    ($hyper:ident, $path:expr) => {{
+        let hyper = $hyper::new(variables(9, DType::F32).1)?;
+        hyper.load($path)?;
+        let expected = candle_core::safetensors::load($path, &Device::Cpu)?;
+        let mut count = 0;
+        for (name, found) in hyper.as_network().named_tensors() {
+            assert_eq!(values(found)?, values(&expected[name])?, "{name}");
+            count += 1;
+        }
+        assert_eq!(count, expected.len());
+    }};
+}
+
+/// Files of hypernn 0.1, which do not say all, load as before.
+#[test]
+fn files_of_the_first_version() -> Result<()> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    loads!(OldStatic, golden.join("n_static.safetensors"));
+    loads!(OldDynamic, golden.join("n_dynamic.safetensors"));
+    // Saved after a task was added to two.
+    loads!(OldTasks, golden.join("n_tasks.safetensors"));
+    Ok(())
+}
+
+/// The number of tasks is no part of the declaration: it grows.
+#[test]
+fn tasks_that_were_added_or_declared() -> Result<()> {
+    let (_dir, path) = place();
+    let vb = variables(1, DType::F32).1;
+    let mut grown = FewerTasks::new(vb.clone())?;
+    grown.grow(1, vb)?;
+    grown.save(&path)?;
+    loads!(OldTasks, &path);
+    let vb = variables(2, DType::F32).1;
+    let mut grown = FewerTasks::new(vb.clone())?;
+    grown.grow(1, vb)?;
+    grown.load(&path)?;
+    Ok(())
+}
+
+/// A file with one text in it exchanged for another of the same length.
+fn exchanged(bytes: &[u8], before: &str, after: &str) -> Vec<u8> {
+    assert_eq!(before.len(), after.len());
+    let at = bytes.windows(before.len()).position(|bytes| bytes == before.as_bytes()).unwrap();
+    [&bytes[..at], after.as_bytes(), &bytes[at + after.len()..]].concat()
+}
+
+/// Metadata that were altered, by a later version or by hand.
+#[test]
+fn altered_metadata() -> Result<()> {
+    let ((_dir, path), (_vars, hyper)) = (place(), trained(1, DType::F32)?);
+    let (bytes, _) = bytes(&hyper, &path)?;
+    let says = |before: &str, after: &str| {
+        std::fs::write(&path, exchanged(&bytes, before, after)).unwrap();
+        let said = refused!(HyperNet, DType::F32, &path);
+        Ok::<_, candle_core::Error>(said.strip_prefix("can't load FILE: ").unwrap().to_owned())
+    };
+    let own = env!("CARGO_PKG_VERSION");
+    let version = |with: &str| format!("\"hypernn.version\":\"{with}\"");
+    for later in ["0.9.0", "1.0.0", "9.9.9"] {
+        assert_eq!(
+            says(&version(own), &version(later))?,
+            format!(
+                "it was written by hypernn {later}, whose files hypernn {own}, which reads it, may not know: use the later one"
+            )
+        );
+    }
+    for none in ["x.1.0", "banan"] {
+        assert_eq!(
+            says(&version(own), &version(none))?,
+            format!("its `hypernn.version` is `{none}`, expected a version such as {own}")
+        );
+    }
+    let hash = hyper.as_network().layout().hash();
+    let other = if hash.starts_with('0') { '1' } else { '0' };
+    let altered = format!("{other}{}", &hash[1..]);
+    assert_eq!(
+        says(hash, &altered)?,
+        "its metadata were altered: its layout is that of Net, but `hypernn.layout_sha256` is HASH, expected HASH"
+    );
+    for key in ["layout", "layout_sha256", "tensors_sha256"] {
+        let (key, lost) = (format!("\"hypernn.{key}\""), format!("\"hypernn_{key}\""));
+        let quoted = key.trim_matches('"');
+        assert_eq!(
+            says(&key, &lost)?,
+            format!(
+                "no `{quoted}` in its metadata: it was not written by `save` of a hypernetwork"
+            )
+        );
+    }
+    assert_eq!(
+        says("\"hypernn.mode\":\"static\"", "\"hypernn.mode\":\"statix\"")?,
+        "it was saved with another mode: the file has `statix`, HyperNet has `static`"
+    );
+    // A patch of the same version is none to refuse.
+    let (before, after) = (version(own), version("0.1.9"));
+    std::fs::write(&path, exchanged(&bytes, &before, &after)).unwrap();
+    HyperNet::new(variables(9, DType::F32).1)?.load(&path)
 }

@@ -286,7 +286,7 @@ fn files_of_something_else() {
     archive.extend(b"aPK\x05\x06\0\0\0\0\x01\0\x01\0\x2f\0\0\0\x1f\0\0\0\0\0");
     assert_eq!(
         says(&archive),
-        "can't read FILE: it holds no tensors by name, expected what `torch.save(net.state_dict(), path)` writes"
+        "can't read FILE: it holds no tensors by name: it is a zip archive of `a`; expected safetensors, or what `torch.save(net.state_dict(), path)` writes"
     );
     // An archive with nothing in it.
     let empty = b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";

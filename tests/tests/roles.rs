@@ -399,7 +399,7 @@ fn a_part_that_starts_afresh() -> Result<()> {
     );
     assert_eq!(
         message(new(vb().without("head.*").without("heads.*"))),
-        "without \"heads.*\": no tensor of the target has a name of this pattern"
+        "without \"heads.*\": no tensor of the target has a name of this pattern; the nearest names are `head.bias`, `head.weight` and `layers.0.bias`"
     );
     Ok(())
 }
@@ -471,7 +471,7 @@ fn roles_that_can_not_be() -> Result<()> {
     let with = |roles: &[(&str, Role)]| TargetPlan::<Net>::new(&())?.with_roles(roles);
     assert_eq!(
         message(with(&[("*", Role::Generate), ("head.*", Role::Freeze)])),
-        "role `freeze` of \"head.*\": no tensor of the target has a name of this pattern that no pattern before it has"
+        "role `freeze` of \"head.*\": no tensor of the target has a name of this pattern that no pattern before it has; `head.weight` has an earlier one"
     );
     assert_eq!(
         message(with(&[("layers.*.weight", Role::Shared)])),

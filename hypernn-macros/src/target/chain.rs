@@ -46,6 +46,25 @@ pub(crate) struct Chain {
     pub(crate) links: Vec<Link>,
 }
 
+impl Chain {
+    /// The steps as checkpoints name them: layers by their paths, steps without parameters by name, and
+    /// `_` for values and steps of the user's own, which may go by another name next time.
+    pub(crate) fn in_files(&self, fields: &[Field]) -> String {
+        let name = |link: &Link| match link {
+            Link::Field(i) => match fields[*i].kind {
+                FieldKind::Layer { .. } => fields[*i].name.clone(),
+                FieldKind::Value(_) => "_".to_owned(),
+            },
+            Link::Call(_, name) | Link::Value(_, name) if STEPS.contains(&name.as_str()) => {
+                name.clone()
+            }
+            Link::Call(..) | Link::Value(..) => "_".to_owned(),
+        };
+        let steps: Vec<_> = self.links.iter().map(name).collect();
+        format!("sequential, {}", steps.join(", "))
+    }
+}
+
 /// One step of a chain.
 pub(crate) enum Link {
     /// The field of this number.

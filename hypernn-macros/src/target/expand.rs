@@ -280,12 +280,20 @@ fn build(target: &Target) -> TokenStream {
         let (member, built) = (used(&field.member), local(&field.member));
         quote!(#member: #built)
     });
+    let described = described(target);
     quote! {
         #checks
         #shapes
+        #described
         #(#fields)*
         __p::StdResult::Ok(Self { #(#members),* })
     }
+}
+
+/// What a checkpoint says of a chain.
+fn described(target: &Target) -> Option<TokenStream> {
+    let text = target.chain.as_ref()?.in_files(&target.fields);
+    Some(quote!(__p::ParamSource::describe(__source, &#text);))
 }
 
 /// Where sizes are known only at run time, so are the shapes along a chain.

@@ -144,6 +144,12 @@ pub trait ConditionedEmbedding: std::fmt::Debug + Send + Sync {
     note = "write `rnn(width, 32, 4)`, `gru(…)`, `lstm(…)`, `encoder(width, [64], tanh, 32, 4)`, `tasks(10, 32, 4)` or `table(64, 8)`, or a value whose type implements `hypernn::embedding::ConditionedEmbeddingSpec`"
 )]
 pub trait ConditionedEmbeddingSpec: std::fmt::Display {
+    /// What a checkpoint says of the embedding, and what another must say to load it: how it is
+    /// written, without sizes in which the two may differ.
+    fn in_files(&self) -> String {
+        self.to_string()
+    }
+
     /// Builds the embedding, with its variables below `vb`.
     ///
     /// # Errors

@@ -69,6 +69,11 @@ impl std::fmt::Display for TasksSpec {
 
 #[diagnostic::do_not_recommend]
 impl ConditionedEmbeddingSpec for TasksSpec {
+    /// Without the number of tasks, which may have grown.
+    fn in_files(&self) -> String {
+        format!("tasks(_, {}, {})", self.num_embeddings, self.embedding_dim)
+    }
+
     /// Variables `0.weight`, `1.weight`, …, one `[N, E]` per task.
     fn build(
         &self,

@@ -241,7 +241,7 @@ impl<T> TargetPlan<T> {
         layout.ensure_parameters(self.name)?;
         let starts = pretrained.starts(&layout, dtype, device)?;
         for (name, tensor) in values.names.iter().zip(&mut values.tensors) {
-            *tensor = pretrained.value(name, tensor)?;
+            *tensor = pretrained.value(&layout, name, tensor)?;
         }
         Ok(Self { layout, values, starts, model, ..self })
     }

@@ -1,18 +1,19 @@
 //! Files: a hypernetwork's own checkpoint, and the generated weights as the target's.
 //!
-//! Both are safetensors. A hypernetwork's carries in its metadata the target's layout, line by
-//! line, and a SHA-256 over all tensors, so that a file of another target, or an altered one, is
-//! refused with the first difference, before anything is changed.
+//! Both are safetensors. A hypernetwork's carries in its metadata the whole declaration: the target's
+//! layout, line by line, the settings of its layers, embedding, generator, mode and init; and a SHA-256
+//! over all tensors. A file of another declaration, or an altered one, is refused with the first
+//! difference, before anything is changed. What older files do not say is not compared.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use candle_nn::VarBuilder;
-use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
-use super::core::Core;
+use super::core::{Core, Parts};
+use crate::files::{self, Found, Snapshot};
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::target::layout::{Layout, first_difference, hex};
 use crate::target::role::Role;
@@ -25,26 +26,32 @@ pub(super) const LAYOUT: &str = "hypernn.layout";
 pub(super) const LAYOUT_HASH: &str = "hypernn.layout_sha256";
 pub(super) const TENSORS_HASH: &str = "hypernn.tensors_sha256";
 const PRETRAINED_HASH: &str = "hypernn.pretrained_sha256";
+pub(super) const LAYERS: &str = "hypernn.layers";
+const EMBEDDING: &str = "hypernn.embedding";
+const GENERATOR: &str = "hypernn.generator";
+const MODE: &str = "hypernn.mode";
+const INIT: &str = "hypernn.init";
 const FINGERPRINT: &str = "pretrained_sha256.";
 
 pub(super) type Metadata = HashMap<String, String>;
 
 impl<T> Core<T> {
     pub(super) fn save(&self, path: &Path) -> Result<()> {
-        let tensors = self.named_tensors().map(|(name, tensor)| (name.to_owned(), tensor.clone()));
-        let mut tensors: Vec<_> = tensors.collect();
+        let mut snapshot = Snapshot::take(self.named_tensors())?;
         let mut metadata = self.metadata();
-        metadata.insert(TENSORS_HASH.to_owned(), hash(&tensors)?);
+        metadata.extend(self.declaration().map(|(key, value)| (key.to_owned(), value)));
+        metadata.insert(TENSORS_HASH.to_owned(), snapshot.hash());
         if let Some(pretrained) = self.pretrained_hash()? {
-            tensors.push((fingerprint(self.kind().0), text_tensor(&pretrained)?));
+            snapshot.add(&fingerprint(self.kind().0), &text_tensor(&pretrained)?)?;
             metadata.insert(PRETRAINED_HASH.to_owned(), pretrained);
         }
-        write(path, &tensors, metadata)
+        snapshot.write(path, metadata)
     }
 
     pub(super) fn load(&self, path: &Path) -> Result<()> {
-        let found = Checkpoint::read(path).map_err(|err| context(path, err))?;
-        let checked = self.checked(&found).map_err(|err| context(path, err))?;
+        let found = Checkpoint::read(path);
+        let checked = found.and_then(|found| self.checked(&found));
+        let checked = checked.map_err(|err| files::can_not("load", path, &err))?;
         for (var, value) in checked {
             var.set(&value)?;
         }
@@ -52,7 +59,9 @@ impl<T> Core<T> {
     }
 
     pub(super) fn bake(&self, params: &GeneratedParams<T>, path: &Path) -> Result<()> {
-        write(path, &params.named()?, self.metadata())
+        let named = params.named()?;
+        let named = named.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        Snapshot::take(named)?.write(path, self.metadata())
     }
 
     fn metadata(&self) -> Metadata {
@@ -62,8 +71,20 @@ impl<T> Core<T> {
             (VERSION, env!("CARGO_PKG_VERSION").to_owned()),
             (LAYOUT, self.layout().to_string()),
             (LAYOUT_HASH, self.layout().hash().to_owned()),
+            (LAYERS, layers(self.layout())),
         ];
         entries.map(|(key, value)| (key.to_owned(), value)).into()
+    }
+
+    /// What was declared beside the target.
+    fn declaration(&self) -> [(&'static str, String); 4] {
+        let Parts { embedding_in_files, generator, mode, .. } = &self.parts;
+        [
+            (EMBEDDING, embedding_in_files.clone()),
+            (GENERATOR, generator.clone()),
+            (MODE, (*mode).to_owned()),
+            (INIT, self.scheme.name().to_owned()),
+        ]
     }
 
     /// SHA-256 over what is taken from a pretrained network and is in no checkpoint.
@@ -103,7 +124,10 @@ impl<T> Core<T> {
 
     /// Each variable with its new value, after every check has passed.
     fn checked(&self, found: &Checkpoint) -> Result<Vec<(Var, Tensor)>> {
+        found.check_version()?;
         found.check_layout(self.plan.name, self.layout())?;
+        found.check_layers(self.plan.name, self.layout())?;
+        found.check_declaration(self.name, self.declaration())?;
         check_pretrained(
             found.metadata.get(PRETRAINED_HASH).map(String::as_str),
             self.pretrained_hash()?.as_deref(),
@@ -123,21 +147,23 @@ impl<T> Core<T> {
     }
 }
 
+/// The settings of layers that say so, one in a line.
+pub(super) fn layers(layout: &Layout) -> String {
+    let lines = layout.layers().map(|(path, layer)| format!("{path}: {layer}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// A checkpoint in memory.
 pub(super) struct Checkpoint {
     pub(super) metadata: Metadata,
     pub(super) tensors: HashMap<String, Tensor>,
+    left_out: HashMap<String, String>,
 }
 
 impl Checkpoint {
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path)?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|err| {
-            candle_core::Error::msg(format!("it is not a whole safetensors file: {err}"))
-        })?;
-        let metadata = header.metadata().clone().unwrap_or_default();
-        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
-        Ok(Self { metadata, tensors })
+        let Found { tensors, left_out, metadata } = files::read(path)?;
+        Ok(Self { metadata, tensors, left_out })
     }
 
     pub(super) fn entry(&self, key: &str) -> Result<&str> {
@@ -149,21 +175,80 @@ impl Checkpoint {
         }
     }
 
+    /// The file is not of a later version than this one knows.
+    pub(super) fn check_version(&self) -> Result<()> {
+        let Some(found) = self.metadata.get(VERSION) else { return Ok(()) };
+        let own = env!("CARGO_PKG_VERSION");
+        match (epoch(found), epoch(own)) {
+            (Some(theirs), Some(ours)) if theirs > ours => bail!(
+                "it was written by hypernn {found}, whose files hypernn {own}, which reads it, may not know: use the later one"
+            ),
+            (None, _) => bail!("its `{VERSION}` is `{found}`, expected a version such as {own}"),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn check_layout(&self, target: &str, layout: &Layout) -> Result<()> {
-        let found = self.entry(LAYOUT)?;
-        if self.entry(LAYOUT_HASH)? == layout.hash() {
+        let (found, hash) = (self.entry(LAYOUT)?, self.entry(LAYOUT_HASH)?);
+        if hash == layout.hash() {
             return Ok(());
         }
         let (found, expected) = first_difference(found, &layout.to_string());
+        if found == expected {
+            bail!(
+                "its metadata were altered: its layout is that of {target}, but `{LAYOUT_HASH}` is {hash}, expected {}",
+                layout.hash()
+            );
+        }
         bail!(
             "it is a checkpoint for target {}; the first difference in layout: the file has `{found}`, {target} has `{expected}`",
             self.entry(TARGET)?,
         );
     }
 
+    /// Layers that are in both compute alike.
+    pub(super) fn check_layers(&self, target: &str, layout: &Layout) -> Result<()> {
+        let Some(text) = self.metadata.get(LAYERS) else { return Ok(()) };
+        let theirs: HashMap<_, _> = text.lines().filter_map(|line| line.split_once(": ")).collect();
+        for (path, expected) in layout.layers() {
+            match theirs.get(path) {
+                Some(found) if *found != expected => {
+                    let layer = match path {
+                        "" => "target".to_owned(),
+                        path => format!("layer `{path}`"),
+                    };
+                    bail!(
+                        "its {layer} has other settings: the file has `{found}`, {target} has `{expected}`"
+                    )
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_declaration(&self, own: &str, declared: [(&str, String); 4]) -> Result<()> {
+        for (key, expected) in declared {
+            match self.metadata.get(key) {
+                Some(found) if *found != expected => {
+                    let part = key.trim_start_matches("hypernn.");
+                    bail!(
+                        "it was saved with another {part}: the file has `{found}`, {own} has `{expected}`"
+                    )
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn tensor(&self, name: &str, var: &Tensor) -> Result<Tensor> {
         let Some(tensor) = self.tensors.get(name) else {
-            bail!("no tensor `{name}`, expected {:?} of shape {:?}", var.dtype(), var.dims());
+            let expected = format!("expected {:?} of shape {:?}", var.dtype(), var.dims());
+            match self.left_out.get(name) {
+                Some(kind) => bail!("tensor `{name}` is {kind}, {expected}"),
+                None => bail!("no tensor `{name}`, {expected}"),
+            }
         };
         // The dtype of running statistics may follow the target's, which may be another now.
         let other = tensor.dtype() != var.dtype() && !name.starts_with("buffers.");
@@ -181,8 +266,9 @@ impl Checkpoint {
 
     pub(super) fn check_names<'a>(&self, known: impl Iterator<Item = &'a str>) -> Result<()> {
         let known: Vec<_> = known.collect();
-        let names = self.tensors.keys().filter(|name| !name.starts_with(FINGERPRINT));
-        let unknown = names.filter(|name| !known.contains(&name.as_str())).min();
+        let found = self.tensors.keys().chain(self.left_out.keys());
+        let found = found.filter(|name| !name.starts_with(FINGERPRINT));
+        let unknown = found.filter(|name| !known.contains(&name.as_str())).min();
         unknown.map_or(Ok(()), |name| bail!("tensor `{name}` is none of this hypernetwork's"))
     }
 
@@ -223,6 +309,13 @@ fn check_pretrained(found: Option<&str>, expected: Option<&str>) -> Result<()> {
     }
 }
 
+/// The part of a version that must not be later: before 1.0, each minor version may change all.
+fn epoch(version: &str) -> Option<(u64, u64)> {
+    let mut numbers = version.split('.').map(|number| number.parse::<u64>().ok());
+    let (major, minor) = (numbers.next()??, numbers.next()??);
+    Some((major, if major == 0 { minor } else { 0 }))
+}
+
 /// The name of the tensor that says over which pretrained network a checkpoint of this dtype was saved:
 /// what builds from a file's tensors by a `VarBuilder` sees no metadata.
 fn fingerprint(dtype: DType) -> String {
@@ -234,12 +327,7 @@ fn text_tensor(text: &str) -> Result<Tensor> {
     Tensor::new(text.as_bytes(), &Device::Cpu)
 }
 
-pub(super) fn context(path: &Path, err: candle_core::Error) -> candle_core::Error {
-    candle_core::Error::msg(format!("can't load {}: {err}", path.display()))
-}
-
-/// SHA-256 over names, dtypes, shapes and values, by name: tasks that were added come last where they
-/// were added, but not where they were declared.
+/// SHA-256 over names, dtypes, shapes and values, as of a [`Snapshot`].
 pub(super) fn hash(tensors: &[(String, Tensor)]) -> Result<String> {
     let mut sorted: Vec<_> = tensors.iter().collect();
     sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -251,37 +339,4 @@ pub(super) fn hash(tensors: &[(String, Tensor)]) -> Result<String> {
         hasher.update(&bytes);
     }
     Ok(hex(&hasher.finalize()))
-}
-
-/// Writes tensors alone, beside `path`, then renames.
-pub(crate) fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
-    write(path, tensors, Metadata::new())
-}
-
-/// Writes beside `path`, then renames.
-pub(super) fn write(path: &Path, tensors: &[(String, Tensor)], metadata: Metadata) -> Result<()> {
-    let partial = partial(path)?;
-    let views = tensors.iter().map(|(name, tensor)| (name, tensor));
-    let written = safetensors::tensor::serialize_to_file(views, Some(metadata), &partial)
-        .map_err(candle_core::Error::from)
-        .and_then(|()| Ok(std::fs::rename(&partial, path)?));
-    if let Err(err) = written {
-        // The error of the write is the one to report, whatever becomes of the partial file.
-        let _ = std::fs::remove_file(&partial);
-        bail!("can't write {}: {err}", path.display());
-    }
-    Ok(())
-}
-
-/// A name beside `path` that no other write of this or another process uses.
-fn partial(path: &Path) -> Result<PathBuf> {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let Some(name) = path.file_name() else {
-        bail!("can't write {}: it names no file", path.display());
-    };
-    let mut partial = name.to_owned();
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    partial.push(format!(".partial-{}-{count}", std::process::id()));
-    Ok(path.with_file_name(partial))
 }

@@ -41,8 +41,7 @@ const SHOWN: usize = 4;
 
 pub(super) struct Core<T> {
     pub(super) name: &'static str,
-    /// What was written after `embedding:`, `generator:` and `mode:`.
-    parts: [String; 3],
+    pub(super) parts: Parts,
     shape: GeneratorShape,
     pub(super) scheme: InitScheme,
     scales: Scales,
@@ -52,6 +51,15 @@ pub(super) struct Core<T> {
     vars: Vec<(String, Tensor)>,
     /// The dtype and device of its builder, for where there are none.
     of_builder: (DType, Device),
+}
+
+/// What was written after `embedding:`, `generator:` and `mode:`.
+pub(super) struct Parts {
+    pub(super) embedding: String,
+    /// The embedding as checkpoints name it.
+    pub(super) embedding_in_files: String,
+    pub(super) generator: String,
+    pub(super) mode: &'static str,
 }
 
 /// A core whose variables are still being taken.
@@ -65,7 +73,7 @@ impl<'a, T> Building<'a, T> {
     pub(super) fn new(
         plan: TargetPlan<T>,
         declared: &Declared,
-        parts: [String; 3],
+        parts: Parts,
         vb: VarBuilder<'a>,
     ) -> Result<Self> {
         ensure(declared.shape.check())?;
@@ -302,7 +310,7 @@ impl<T> Core<T> {
         let kept = self.kept_counts();
         let target =
             format!("{} ({target_params} parameters in {tensors} tensors{kept})", self.plan.name);
-        let [embedding, generator, mode] = &self.parts;
+        let Parts { embedding, generator, mode, .. } = &self.parts;
         let (rows, chunk) = (self.shape.plan.rows(), self.shape.plan.chunk());
         let surplus = self.shape.plan.surplus();
         let mut shown = f.debug_struct(self.name);

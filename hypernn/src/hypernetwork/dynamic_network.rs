@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use candle_nn::VarBuilder;
 
 use super::audit::Audit;
-use super::core::{Building, Core, Declared};
+use super::core::{Building, Core, Declared, Parts};
 use super::exact::ExactAudit;
 use crate::check::ensure;
 use crate::condition::Condition;
@@ -58,7 +58,12 @@ impl<T> DynamicHyperNetwork<T> {
         vb: VarBuilder<'_>,
     ) -> Result<Self> {
         ensure(Condition::check(conditions.0, conditions.1))?;
-        let parts = [embedding.to_string(), generator.to_string(), "dynamic".to_owned()];
+        let parts = Parts {
+            embedding: embedding.to_string(),
+            embedding_in_files: embedding.in_files(),
+            generator: generator.to_string(),
+            mode: "dynamic",
+        };
         let building = Building::new(plan, declared, parts, vb)?;
         let Declared { shape, scheme, .. } = *declared;
         let embedding = embedding.build(scheme, building.part("embedding"))?;

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
+use super::core::Parts;
 use crate::check::ensure_same_device;
 use crate::embedding::Embedded;
 use crate::generator::{GeneratorOutput, GeneratorShape};
@@ -12,7 +13,7 @@ pub(super) struct Promised<'a> {
     /// The hypernetwork's name.
     pub(super) network: &'a str,
     /// What was written after `embedding:`, `generator:` and `mode:`.
-    pub(super) parts: &'a [String; 3],
+    pub(super) parts: &'a Parts,
     pub(super) shape: GeneratorShape,
     /// The dtype and device of the hypernetwork's variables.
     pub(super) kind: (DType, &'a Device),
@@ -44,17 +45,20 @@ impl Promised<'_> {
         if found.dims() != expected {
             bail!(
                 "the embedding `{}` of {} gave {what} of shape {:?}, expected {expected:?}",
-                self.parts[0],
+                self.parts.embedding,
                 self.network,
                 found.dims()
             );
         }
-        self.check_kind(|| format!("the embedding `{}` of {}", self.parts[0], self.network), found)
+        self.check_kind(
+            || format!("the embedding `{}` of {}", self.parts.embedding, self.network),
+            found,
+        )
     }
 
     /// Rows of generated values for these sets; `None` is one.
     pub(super) fn check_output(&self, found: &GeneratorOutput, sets: Option<usize>) -> Result<()> {
-        let part = || format!("the generator `{}` of {}", self.parts[1], self.network);
+        let part = || format!("the generator `{}` of {}", self.parts.generator, self.network);
         let count = sets.unwrap_or(1);
         if !found.has_dims(|dims| self.fits(dims, count)) {
             let (rows, chunk) = (count * self.shape.plan.rows(), self.shape.plan.chunk());

@@ -12,9 +12,8 @@ impl<T> Core<T> {
     /// Reads the `state_dict` of hyper-nn's `TorchLinearHyperNetwork` or `TorchDynamicHyperNetwork`.
     pub(super) fn load_hyper_nn(&self, path: &Path) -> Result<()> {
         let found = StateDict { tensors: crate::files::tensors(path)? };
-        let pairs = self.hyper_nn_pairs(&found).map_err(|err| {
-            candle_core::Error::msg(format!("can't load {}: {err}", path.display()))
-        })?;
+        let pairs =
+            self.hyper_nn_pairs(&found).map_err(|err| crate::files::can_not("load", path, &err))?;
         pairs.into_iter().try_for_each(|(var, value)| var.set(&value))
     }
 

@@ -17,7 +17,6 @@ mod vars;
 mod zero_part;
 
 pub use self::audit::{Audit, Gradient};
-pub(crate) use self::checkpoint::write_tensors;
 pub use self::common::{Hypernetwork, NetworkRef};
 pub use self::core::Declared;
 pub use self::exact::ExactAudit;

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor, Var, bail};
 
 use super::checkpoint::{
-    Checkpoint, LAYOUT, LAYOUT_HASH, Metadata, TARGET, TENSORS_HASH, VERSION, context, hash, write,
+    Checkpoint, LAYERS, LAYOUT, LAYOUT_HASH, Metadata, TARGET, TENSORS_HASH, VERSION, hash, layers,
 };
 use super::core::Core;
+use crate::files::{Snapshot, can_not};
 use crate::generated::stack::same;
 use crate::generated::{GeneratedParams, Kept, TargetPlan};
 use crate::target::layout::{BufferInfo, Layout};
@@ -67,14 +68,13 @@ impl<T> GeneratedParams<T> {
     /// # Errors
     /// The file can't be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let named = |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.detach());
-        let params = self.tensors().map(|(param, tensor)| named((&param.name, tensor)));
+        let params = self.tensors().map(|(param, tensor)| (param.name.as_str(), tensor));
         let buffers = self.layout().buffers().iter().zip(self.kept().buffers.iter());
-        let buffers = buffers.map(|(buffer, tensor)| named((&buffer.name, tensor)));
-        let tensors: Vec<_> = params.chain(buffers).collect();
+        let buffers = buffers.map(|(buffer, tensor)| (buffer.name.as_str(), tensor));
+        let snapshot = Snapshot::take(params.chain(buffers))?;
         let mut metadata = self.metadata()?;
-        metadata.insert(TENSORS_HASH.to_owned(), hash(&tensors)?);
-        write(path.as_ref(), &tensors, metadata)
+        metadata.insert(TENSORS_HASH.to_owned(), snapshot.hash());
+        snapshot.write(path.as_ref(), metadata)
     }
 
     fn metadata(&self) -> Result<Metadata> {
@@ -84,6 +84,7 @@ impl<T> GeneratedParams<T> {
             (VERSION, env!("CARGO_PKG_VERSION").to_owned()),
             (LAYOUT, self.layout().to_string()),
             (LAYOUT_HASH, self.layout().hash().to_owned()),
+            (LAYERS, layers(self.layout())),
             (SETS, sets),
             (KEPT, self.kept().lines(self.plan())?),
         ];
@@ -131,13 +132,15 @@ fn hash_of(tensor: &Tensor) -> Result<String> {
 
 impl<T> Core<T> {
     pub(super) fn load_params(&self, path: &Path) -> Result<GeneratedParams<T>> {
-        let found = Checkpoint::read(path).map_err(|err| context(path, err))?;
-        self.params_of(&found).map_err(|err| context(path, err))
+        let found = Checkpoint::read(path).and_then(|found| self.params_of(&found));
+        found.map_err(|err| can_not("load", path, &err))
     }
 
     fn params_of(&self, found: &Checkpoint) -> Result<GeneratedParams<T>> {
         let (layout, sets) = (self.layout(), found.sets()?);
+        found.check_version()?;
         found.check_layout(self.plan.name, layout)?;
+        found.check_layers(self.plan.name, layout)?;
         found.check_kept(&self.kept.lines(&self.plan)?)?;
         let (_, device) = self.kind();
         let tensors = layout.params().iter().map(|param| {

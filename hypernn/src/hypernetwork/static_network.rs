@@ -6,7 +6,7 @@ use candle_core::{DType, Result, Tensor, Var};
 use candle_nn::VarBuilder;
 
 use super::audit::Audit;
-use super::core::{Building, Core, Declared};
+use super::core::{Building, Core, Declared, Parts};
 use super::exact::ExactAudit;
 use crate::embedding::{Embedding, EmbeddingSpec};
 use crate::generated::{GeneratedParams, TargetPlan};
@@ -46,7 +46,12 @@ impl<T> StaticHyperNetwork<T> {
         (embedding, generator): (&dyn EmbeddingSpec, &dyn GeneratorSpec),
         vb: VarBuilder<'_>,
     ) -> Result<Self> {
-        let parts = [embedding.to_string(), generator.to_string(), "static".to_owned()];
+        let parts = Parts {
+            embedding: embedding.to_string(),
+            embedding_in_files: embedding.to_string(),
+            generator: generator.to_string(),
+            mode: "static",
+        };
         let building = Building::new(plan, declared, parts, vb)?;
         let Declared { shape, scheme, .. } = *declared;
         let embedding = embedding.build(scheme, building.part("embedding"))?;

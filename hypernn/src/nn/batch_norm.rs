@@ -98,6 +98,10 @@ impl BatchNormSpec {
     /// Running statistics, for a layer that computes with them in this dtype, then weight 1 and bias 0.
     fn parts(&self, source: &mut dyn ParamSource, running: BufferDtype) -> Result<Parts> {
         crate::check::ensure(self.check())?;
+        let BatchNormConfig { eps, remove_mean, momentum, .. } = self.config;
+        source.describe(&format_args!(
+            "batch_norm, eps {eps}, momentum {momentum}, remove_mean {remove_mean}"
+        ));
         let spec = |name, value| ParamSpec {
             name,
             dims: std::slice::from_ref(&self.num_features),

@@ -107,6 +107,10 @@ impl Conv1dSpec {
     /// Weight and bias, as candle's constructors initialise them.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.check())?;
+        let Conv1dConfig { padding, stride, dilation, groups, .. } = self.config;
+        source.describe(&format_args!(
+            "conv1d, stride {stride}, padding {padding}, dilation {dilation}, groups {groups}"
+        ));
         let bias = self.bias.then_some(self.out_channels);
         Affine::from_source(source, &self.dims(), bias, affine::init(self.in_channels))
     }

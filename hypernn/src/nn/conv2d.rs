@@ -107,6 +107,7 @@ impl Conv2dSpec {
     /// Weight and bias, as candle's constructors initialise them.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         let (dims, bias, inits) = self.shapes()?;
+        self.describe(source);
         Affine::from_source(source, &dims, bias, inits)
     }
 
@@ -116,7 +117,15 @@ impl Conv2dSpec {
             return self.params(source);
         }
         let (dims, bias, inits) = self.shapes()?;
+        self.describe(source);
         Affine::adapted(source, &dims, bias, inits)
+    }
+
+    fn describe(&self, source: &mut dyn ParamSource) {
+        let Conv2dConfig { padding, stride, dilation, groups, .. } = self.config;
+        source.describe(&format_args!(
+            "conv2d, stride {stride}, padding {padding}, dilation {dilation}, groups {groups}"
+        ));
     }
 
     /// The dimensions of weight and bias, and their inits.

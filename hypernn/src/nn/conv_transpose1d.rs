@@ -121,6 +121,11 @@ impl ConvTranspose1dSpec {
     /// Weight and bias, as candle's constructors initialise them.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.check())?;
+        let ConvTranspose1dConfig { padding, output_padding, stride, dilation, groups } =
+            self.config;
+        source.describe(&format_args!(
+            "conv_transpose1d, stride {stride}, padding {padding}, output_padding {output_padding}, dilation {dilation}, groups {groups}"
+        ));
         let bias = self.bias.then_some(self.out_channels);
         Affine::from_source(source, &self.dims(), bias, [self.init(); 2])
     }

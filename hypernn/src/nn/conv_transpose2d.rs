@@ -112,6 +112,10 @@ impl ConvTranspose2dSpec {
     /// Weight and bias, as candle's constructors initialise them.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.check())?;
+        let ConvTranspose2dConfig { padding, output_padding, stride, dilation } = self.config;
+        source.describe(&format_args!(
+            "conv_transpose2d, stride {stride}, padding {padding}, output_padding {output_padding}, dilation {dilation}"
+        ));
         let bias = self.bias.then_some(self.out_channels);
         Affine::from_source(source, &self.dims(), bias, [self.init(); 2])
     }

@@ -53,6 +53,8 @@ impl GroupNormSpec {
     /// Weight 1 and bias 0.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.check())?;
+        let Self { num_groups, eps, .. } = self;
+        source.describe(&format_args!("group_norm, groups {num_groups}, eps {eps}"));
         Affine::of_norm(source, self.num_channels, true)
     }
 }

@@ -80,6 +80,11 @@ impl LayerNormSpec {
     /// Weight 1 and bias 0.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.check())?;
+        let LayerNormConfig { eps, remove_mean, .. } = self.config;
+        match remove_mean {
+            true => source.describe(&format_args!("layer_norm, eps {eps}")),
+            false => source.describe(&format_args!("rms_norm, eps {eps}")),
+        }
         Affine::of_norm(source, self.size, self.config.affine)
     }
 }

@@ -1,12 +1,14 @@
 //! candle's optimisers, with an [`AdamW`] of one pass.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor, TensorId, Var, bail};
 use candle_nn::VarMap;
 pub use candle_nn::optim::{Optimizer, ParamsAdamW, SGD};
 
+use crate::files::{self, Snapshot};
 use crate::ops::adam_w::Moments;
 
 /// A drop-in for [`candle_nn::AdamW`]: the same numbers, bit for bit, several times faster.
@@ -103,8 +105,9 @@ impl AdamW {
 
     /// What the optimiser remembers of its steps, by name: for each variable, which `vars` names,
     /// `NAME.first_moment` and `NAME.second_moment`, of the variable's shape and dtype, of f32 where that
-    /// is f16 or bf16; and `steps`, a `u32`. Saved beside the variables, for example by [`candle_core::safetensors::save`], it lets a
-    /// later run go on with [`load_state`](Self::load_state) as if there had been no interruption.
+    /// is f16 or bf16; and `steps`, a `u32`. Saved beside the variables, for example by
+    /// [`save`](Self::save), it lets a later run go on with [`load_state`](Self::load_state) as if there
+    /// had been no interruption.
     ///
     /// # Errors
     /// A variable is not among `vars`, or the optimiser was given it twice.
@@ -157,6 +160,43 @@ impl AdamW {
         own.zip(found).for_each(|(own, found)| *own = found);
         self.steps = steps as usize;
         Ok(())
+    }
+
+    /// Writes the [`state`](Self::state) as safetensors: beside `path` under another name, which is then
+    /// renamed, so that `path` never holds half of it.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Result};
+    /// use hypernn::nn::{AdamW, VarBuilder, VarMap, linear};
+    ///
+    /// # fn main() -> Result<()> {
+    /// let vars = VarMap::new();
+    /// linear(3, 1, VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu).pp("fc"))?;
+    /// let path = std::env::temp_dir().join("hypernn_adam_w.safetensors");
+    /// AdamW::new_lr(vars.all_vars(), 0.01)?.save(&vars, &path)?;
+    ///
+    /// let mut later = AdamW::new_lr(vars.all_vars(), 0.01)?;
+    /// later.load(&vars, &path)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`state`](Self::state), or the file can't be written.
+    pub fn save(&self, vars: &VarMap, path: impl AsRef<Path>) -> Result<()> {
+        let state = self.state(vars)?;
+        let tensors = state.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        Snapshot::take(tensors)?.write(path.as_ref(), HashMap::new())
+    }
+
+    /// Goes on from what [`save`](Self::save) wrote, as [`load_state`](Self::load_state) does.
+    ///
+    /// # Errors
+    /// As of [`load_state`](Self::load_state), or the file can't be read. The optimiser is as it was then.
+    pub fn load(&mut self, vars: &VarMap, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let state = files::tensors(path)?;
+        self.load_state(vars, &state).map_err(|err| files::can_not("load", path, &err))
     }
 
     /// The name of each variable.

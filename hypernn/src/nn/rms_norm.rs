@@ -50,6 +50,7 @@ impl RmsNormSpec {
     /// Weight 1.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.check())?;
+        source.describe(&format_args!("rms_norm, eps {}", self.eps));
         Affine::of_norm(source, self.size, false)
     }
 }

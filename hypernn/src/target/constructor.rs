@@ -190,7 +190,7 @@ use candle_nn::{Init, VarBuilder};
 use super::lent::{Lent, lend};
 use super::source::{BufferDtype, ParamKind, ParamSource, ParamSpec};
 use super::value::is_stored_name;
-use crate::pretrained::{Pretrained, missing, unlike};
+use crate::pretrained::{Pretrained, unlike};
 
 /// What a constructor asks its builder for, in order, each name once, and what it was told.
 pub(crate) struct Requests {
@@ -232,8 +232,10 @@ impl Requests {
             let Log { asked, answers } = std::mem::take(&mut *recorder.log());
             match built {
                 Ok(_) => Ok(Self { asked, answers: Arc::new(answers) }),
-                Err(err) if pretrained.is_some() => Err(answers.explained(err)),
-                Err(err) => Err(err),
+                Err(err) => Err(match pretrained {
+                    Some(pretrained) => answers.explained(err, (pretrained, &asked)),
+                    None => err,
+                }),
             }
         })
     }
@@ -364,9 +366,13 @@ impl Refusal {
     }
 
     /// What it says about the pretrained network.
-    fn explained(&self) -> Error {
+    fn explained(&self, pretrained: &Pretrained<'_>, asked: &[Request]) -> Error {
         match (&self.reason, &self.shape) {
-            (Reason::Missing { .. }, Some(shape)) => missing(&self.name, shape),
+            (Reason::Missing { .. }, Some(shape)) => {
+                let asked = asked.iter().map(|request| request.name.as_str());
+                let wanted: Vec<_> = asked.chain([self.name.as_str()]).collect();
+                pretrained.missing(&wanted, &self.name, shape)
+            }
             (Reason::Missing { .. }, None) => Error::msg(format!(
                 "the pretrained network has no `{}`, whose shape the constructor takes from there",
                 self.name
@@ -379,10 +385,10 @@ impl Refusal {
 
 impl Answers {
     /// What the pretrained network lacks, where that is why the constructor failed.
-    fn explained(&self, err: Error) -> Error {
+    fn explained(&self, err: Error, (pretrained, asked): (&Pretrained<'_>, &[Request])) -> Error {
         let text = err.to_string();
         let cause = self.refusals.iter().rev().find(|refusal| text.contains(&refusal.text));
-        cause.map_or(err, Refusal::explained)
+        cause.map_or(err, |refusal| refusal.explained(pretrained, asked))
     }
 
     fn refusal(&self, name: &str, shape: Option<&Shape>) -> Option<&Refusal> {

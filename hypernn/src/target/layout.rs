@@ -108,6 +108,9 @@ pub struct Layout {
     num_params: usize,
     hash: String,
     one_set_layer: Option<String>,
+    /// The path of each layer that says what else it computes with, and that.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    layers: Vec<(String, String)>,
     #[cfg_attr(feature = "serde", serde(skip))]
     absent: Vec<String>,
 }
@@ -229,6 +232,12 @@ impl Layout {
         self.one_set_layer.as_deref()
     }
 
+    /// What layers compute with beside their tensors, such as a stride, by path; those that say so. See
+    /// [`describe`](ParamSource::describe).
+    pub fn layers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.layers.iter().map(|(path, layer)| (path.as_str(), layer.as_str()))
+    }
+
     /// The first line in which the other differs, with this layout's own, where a flat vector of one does
     /// not mean the same in the other.
     pub(crate) fn difference(&self, other: &Self) -> Option<(String, String)> {
@@ -314,6 +323,7 @@ struct Recorder {
     num_params: usize,
     one_set_layer: Option<String>,
     values: Values,
+    layers: Vec<(String, String)>,
 }
 
 impl Recorder {
@@ -360,18 +370,27 @@ impl Recorder {
     }
 
     fn finish(self, values: &Values) -> Result<Layout> {
-        self.roles.finish()?;
         let mut names: Vec<_> = self.places.iter().map(|(name, _)| name.as_str()).collect();
+        self.roles.finish(&names)?;
         names.extend(self.buffers.iter().map(|buffer| buffer.name.as_str()));
         names.extend(values.names.iter().map(String::as_str));
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             candle_core::bail!("two tensors of the target are named `{}`", pair[0]);
         }
-        let Self { params, kept, buffers, places, num_params, one_set_layer, .. } = self;
+        let Self { params, kept, buffers, places, num_params, one_set_layer, layers, .. } = self;
         let (hash, absent) = (String::new(), Vec::new());
-        let mut layout =
-            Layout { params, kept, buffers, places, num_params, hash, one_set_layer, absent };
+        let mut layout = Layout {
+            params,
+            kept,
+            buffers,
+            places,
+            num_params,
+            hash,
+            one_set_layer,
+            layers,
+            absent,
+        };
         layout.hash = hash_of(&layout);
         Ok(layout)
     }
@@ -515,6 +534,10 @@ impl ParamSource for Recorder {
         if self.one_set_layer.is_none() {
             self.one_set_layer = Some(self.name(""));
         }
+    }
+
+    fn describe(&mut self, layer: &dyn std::fmt::Display) {
+        self.layers.push((self.name(""), layer.to_string()));
     }
 }
 

@@ -61,6 +61,8 @@
 
 use candle_core::{Result, bail};
 
+use crate::files::nearest;
+
 /// What becomes of one of a target's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 #[non_exhaustive]
@@ -166,13 +168,19 @@ impl Roles {
         Some((number, self.patterns[number].1))
     }
 
-    /// Every pattern has decided something.
-    pub(crate) fn finish(&self) -> Result<()> {
+    /// Every pattern has decided something, of tensors of these names.
+    pub(crate) fn finish(&self, names: &[&str]) -> Result<()> {
         let idle = self.patterns.iter().zip(&self.decided).find(|(_, decided)| !**decided);
         let Some(((pattern, role), _)) = idle else { return Ok(()) };
+        let idle = format!("role `{}` of \"{pattern}\"", role.name());
+        if let Some(name) = names.iter().find(|name| matches(pattern, name)) {
+            bail!(
+                "{idle}: no tensor of the target has a name of this pattern that no pattern before it has; `{name}` has an earlier one"
+            );
+        }
+        let near = nearest(pattern, names.iter().copied());
         bail!(
-            "role `{}` of \"{pattern}\": no tensor of the target has a name of this pattern that no pattern before it has",
-            role.name()
+            "{idle}: no tensor of the target has a name of this pattern that no pattern before it has; the nearest names are {near}"
         );
     }
 }
@@ -206,11 +214,12 @@ mod tests {
         let mut roles = Roles::new(&patterns.map(|(pattern, role)| (pattern.to_owned(), role)));
         assert_eq!(roles.of("a.b"), Some((0, Role::Train)));
         assert_eq!(roles.of("b"), Some((1, Role::Freeze)));
-        let message = roles.finish().map_err(|err| err.to_string()).err().unwrap_or_default();
+        let message =
+            roles.finish(&["a.b", "b"]).map_err(|err| err.to_string()).err().unwrap_or_default();
         assert_eq!(
             message.lines().next(),
             Some(
-                "role `shared` of \"b\": no tensor of the target has a name of this pattern that no pattern before it has"
+                "role `shared` of \"b\": no tensor of the target has a name of this pattern that no pattern before it has; `b` has an earlier one"
             )
         );
     }

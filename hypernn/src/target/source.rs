@@ -189,6 +189,11 @@ pub trait ParamSource {
     fn bare(&mut self, spec: &ParamSpec<'_>, _takes_sets: bool) -> Result<Tensor> {
         self.param(spec)
     }
+
+    /// What else the layer at this path computes with: its kind and its settings, such as a stride, as
+    /// one line. A checkpoint holds it, and is refused where a layer has other settings than the file
+    /// says. A layer that says nothing is not compared; only the layout looks at it.
+    fn describe(&mut self, _layer: &dyn std::fmt::Display) {}
 }
 
 /// Builds what lies below one path component.
@@ -352,5 +357,9 @@ impl ParamSource for TiedSource<'_> {
 
     fn bare(&mut self, spec: &ParamSpec<'_>, takes_sets: bool) -> Result<Tensor> {
         self.source.bare(spec, takes_sets)
+    }
+
+    fn describe(&mut self, layer: &dyn std::fmt::Display) {
+        self.source.describe(layer);
     }
 }

@@ -1,0 +1,119 @@
+//! Files of tensors by name.
+
+mod kind;
+mod names;
+mod pickle;
+mod safetensors;
+mod state_dict;
+mod strided;
+mod torch;
+mod write;
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::Path;
+
+use candle_core::{DType, Device, Error, Result, Shape, Tensor, bail};
+use candle_nn::Init;
+use candle_nn::var_builder::SimpleBackend;
+
+pub(crate) use self::names::{list, nearest, prefix};
+pub(crate) use self::safetensors::Snapshot;
+pub(crate) use self::write::write;
+
+/// As much of a file's start as says what it is.
+const START: u64 = 512;
+
+/// What is in a file of tensors.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) tensors: HashMap<String, Tensor>,
+    /// Tensors of kinds that are not read, with the kind.
+    pub(crate) left_out: HashMap<String, String>,
+    pub(crate) metadata: HashMap<String, String>,
+}
+
+/// Reads a safetensors file, or what `torch.save` wrote.
+///
+/// # Errors
+/// There is no such file, or it is neither; then what it is instead.
+pub(crate) fn read(path: &Path) -> Result<Found> {
+    let start = start(path)?;
+    if start.starts_with(&torch::ZIP) {
+        return torch::read_zip(path);
+    }
+    if start.starts_with(torch::LEGACY) {
+        return torch::read_legacy(path);
+    }
+    if let Some(what) = kind::of(&start, path) {
+        bail!("{what}");
+    }
+    safetensors::read(path)
+}
+
+/// As [`read`], with the path in its errors.
+pub(crate) fn open(path: &Path) -> Result<Found> {
+    read(path).map_err(|err| can_not("read", path, &err))
+}
+
+/// The tensors of a file, all of which are wanted.
+///
+/// # Errors
+/// As of [`open`], or there is one of a kind that is not read.
+pub(crate) fn tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
+    let Found { tensors, left_out, .. } = open(path)?;
+    match left_out.into_iter().min() {
+        None => Ok(tensors),
+        Some((name, kind)) => {
+            Err(can_not("read", path, &candle_core::Error::msg(refusal(&name, &kind))))
+        }
+    }
+}
+
+pub(crate) fn can_not(what: &str, path: &Path, err: &candle_core::Error) -> candle_core::Error {
+    candle_core::Error::msg(format!("can't {what} {}: {err}", path.display()))
+}
+
+/// The start of a regular file. Others are not opened: that could wait for ever.
+fn start(path: &Path) -> Result<Vec<u8>> {
+    let found = std::fs::metadata(path)?;
+    if found.is_dir() {
+        bail!("{}", kind::of_directory(path));
+    }
+    if !found.is_file() {
+        bail!("it is {}, expected a file", kind::of_special(found.file_type()));
+    }
+    let mut start = Vec::new();
+    std::fs::File::open(path)?.take(START).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+fn refusal(name: &str, kind: &str) -> String {
+    format!(
+        "`{name}` is {kind}, which is not read: convert it before it is saved, to a floating dtype and dense"
+    )
+}
+
+/// With candle's own errors, which a constructor may look at.
+impl SimpleBackend for Found {
+    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, to: &Device) -> Result<Tensor> {
+        let tensor = self.get_unchecked(name, dtype, to)?;
+        if *tensor.shape() != shape {
+            let (msg, got) = (format!("shape mismatch for {name}"), tensor.shape().clone());
+            return Err(Error::UnexpectedShape { msg, expected: shape, got }.bt());
+        }
+        Ok(tensor)
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, to: &Device) -> Result<Tensor> {
+        match (self.tensors.get(name), self.left_out.get(name)) {
+            (Some(tensor), _) => tensor.to_device(to)?.to_dtype(dtype),
+            (None, Some(kind)) => bail!("{}", refusal(name, kind)),
+            (None, None) => Err(Error::CannotFindTensor { path: name.to_owned() }.bt()),
+        }
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.tensors.contains_key(name) || self.left_out.contains_key(name)
+    }
+}

@@ -1,0 +1,188 @@
+//! Files are written as a whole or not at all.
+//!
+//! A file is written beside its place under another name, and then renamed. What a process leaves that
+//! is killed in between is removed by the next write to the same place: a file that is being written is
+//! locked, and a lock ends with its process.
+
+use std::fs::{File, Metadata, TryLockError};
+use std::io::{BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use candle_core::{Result, bail};
+
+use super::{can_not, kind};
+
+/// As Linux has it.
+const MAX_LINKS: usize = 40;
+
+/// What is in the name of a file that is being written, between that of its place and numbers.
+const PARTIAL: &str = ".partial-";
+
+/// Writes a file, with `fill` for its content: a new one, or in place of a regular file, whose mode it
+/// keeps. Symbolic links are followed, and stay.
+///
+/// # Errors
+/// `fill`'s own; `path` names something else than a file, or one that can't be written. What was there
+/// before is there still.
+pub(crate) fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    write_to(path, fill).map_err(|err| can_not("write", path, &err))
+}
+
+fn write_to(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let before = what_is_there(path)?;
+    let place = place(path)?;
+    let name = partial_name(&place);
+    let directory = directory(&place)?;
+    remove_abandoned(directory, &name);
+    let partial = Partial::create(directory, &name)?;
+    let mut file = BufWriter::with_capacity(1 << 20, &partial.file);
+    fill(&mut file)?;
+    file.flush()?;
+    drop(file);
+    partial.put(&place, before.as_ref())
+}
+
+/// The regular file at this path, behind symbolic links, if there is one.
+fn what_is_there(path: &Path) -> Result<Option<Metadata>> {
+    if path.as_os_str().is_empty() {
+        bail!("the path is empty");
+    }
+    if path.file_name().is_none() {
+        bail!("it names no file");
+    }
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => Ok(Some(found)),
+        Ok(found) => {
+            bail!("it is {}, expected a file or nothing", kind::of_special(found.file_type()))
+        }
+        Err(_) if path.as_os_str().to_string_lossy().ends_with(std::path::is_separator) => {
+            bail!("it names a directory, expected a file")
+        }
+        // The path may lead nowhere yet.
+        Err(_) => Ok(None),
+    }
+}
+
+/// The path behind all symbolic links, also where the last leads to nothing.
+fn place(path: &Path) -> Result<PathBuf> {
+    let mut place = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match std::fs::read_link(&place) {
+            // A link's own path is seen from its directory, if it is not absolute.
+            Ok(to) => place = place.parent().unwrap_or(Path::new("")).join(to),
+            Err(_) => return Ok(place),
+        }
+    }
+    bail!("more than {MAX_LINKS} symbolic links lead from one to the next")
+}
+
+fn directory(place: &Path) -> Result<&Path> {
+    let directory = match place.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    };
+    match std::fs::metadata(directory) {
+        Ok(found) if found.is_dir() => Ok(directory),
+        Ok(_) => bail!("`{}` is not a directory", directory.display()),
+        Err(err) if err.kind() == ErrorKind::NotFound => {
+            bail!("there is no directory `{}`", directory.display())
+        }
+        Err(err) => bail!("the directory `{}`: {err}", directory.display()),
+    }
+}
+
+/// What the names of files begin with that are written for this place. A name's length has a limit,
+/// which is 255 bytes on most systems.
+fn partial_name(place: &Path) -> String {
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let cut = name.char_indices().map(|(at, _)| at).take_while(|at| *at <= 180).last();
+    let name = if name.len() > 180 { &name[..cut.unwrap_or(0)] } else { &name };
+    format!("{name}{PARTIAL}")
+}
+
+/// Removes what processes left that are no more. Nothing here is an error: others may do the same.
+fn remove_abandoned(directory: &Path, name: &str) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let found = entry.file_name();
+        let numbers = found.to_str().and_then(|found| found.strip_prefix(name));
+        let is_partial = numbers.is_some_and(|numbers| {
+            numbers.split('-').count() == 2
+                && numbers.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit())
+        });
+        if is_partial && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            remove_unlocked(&entry.path());
+        }
+    }
+}
+
+fn remove_unlocked(path: &Path) {
+    let Ok(file) = File::open(path) else { return };
+    match file.try_lock() {
+        Ok(()) => drop(std::fs::remove_file(path)),
+        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+    }
+}
+
+/// A file that is being written. It is gone when this is, unless it was put in its place.
+struct Partial {
+    path: PathBuf,
+    file: File,
+}
+
+impl Partial {
+    fn create(directory: &Path, name: &str) -> Result<Self> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = directory.join(format!("{name}{}-{count}", std::process::id()));
+            let file = match File::create_new(&path) {
+                Ok(file) => file,
+                Err(err) if err.kind() == ErrorKind::AlreadyExists => continue,
+                Err(err) => {
+                    bail!("can't make a file beside it, in `{}`: {err}", directory.display())
+                }
+            };
+            // Where there are no locks, nobody removes what was abandoned.
+            let _ = file.lock();
+            // Before it was locked, it was abandoned to all appearance.
+            if is_at(&file, &path) {
+                return Ok(Self { path, file });
+            }
+        }
+    }
+
+    /// Renames it, with the mode of the file that was there before.
+    fn put(self, place: &Path, before: Option<&Metadata>) -> Result<()> {
+        if let Some(before) = before
+            && self.file.metadata()?.permissions() != before.permissions()
+        {
+            self.file.set_permissions(before.permissions())?;
+        }
+        Ok(std::fs::rename(&self.path, place)?)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // After the renaming there is none.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Whether this file is still the one at this path.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |found: Metadata| (found.dev(), found.ino());
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(file), Ok(at)) => id(file) == id(at),
+        _ => false,
+    }
+}
+
+/// Whether there is still a file at this path: its name is of no other.
+#[cfg(not(unix))]
+fn is_at(_file: &File, path: &Path) -> bool {
+    path.exists()
+}
