@@ -24,12 +24,17 @@ fn numbers(dims: &[usize], dtype: DType) -> candle_core::Result<Tensor> {
 }
 
 /// All of them, one after the other.
-pub(crate) fn all(rows: &mut Vec<Row>) -> Result<()> {
-    causal(rows)?;
-    others_of_words(rows)?;
-    encoders(rows)?;
-    of_pictures(rows)?;
-    of_sounds(rows)
+///
+/// # Errors
+/// A model can't be built.
+pub(crate) fn all() -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    causal(&mut rows)?;
+    others_of_words(&mut rows)?;
+    encoders(&mut rows)?;
+    of_pictures(&mut rows)?;
+    of_sounds(&mut rows)?;
+    Ok(rows)
 }
 
 fn causal(rows: &mut Vec<Row>) -> Result<()> {

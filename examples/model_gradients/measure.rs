@@ -1,0 +1,108 @@
+//! What the audits say of a model, over one sample and over two.
+
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{VarBuilder, VarMap};
+use hypernn::embedding::spec::table;
+use hypernn::generated::TargetPlan;
+use hypernn::generator::GeneratorShape;
+use hypernn::generator::spec::linear;
+use hypernn::hypernetwork::{Declared, Derivative, Gradient, StaticHyperNetwork};
+use hypernn::init::InitScheme;
+use hypernn::{ChunkPlan, GeneratedParams, seeded};
+
+/// What the audits say of one model over so many samples.
+pub(crate) struct Row {
+    pub(crate) model: &'static str,
+    pub(crate) batch: usize,
+    cells: Vec<String>,
+    pub(crate) text: String,
+}
+
+/// How much is measured of a model.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Measure {
+    /// Also differences of the loss, which compute it some hundred times.
+    All,
+    /// What takes one pass.
+    Audit,
+}
+
+/// Measures a model over one sample and over two: what builds it, and what runs it over a batch in a dtype.
+pub(crate) fn measure<T: 'static>(
+    (rows, name, how): (&mut Vec<Row>, &'static str, Measure),
+    constructor: impl Fn(VarBuilder<'_>) -> candle_core::Result<T> + Copy + Send + Sync + 'static,
+    forward: impl Fn(&mut T, usize, DType) -> candle_core::Result<Tensor>,
+) -> Result<()> {
+    for batch in [1, 2] {
+        let plan = TargetPlan::from_constructor(constructor)?;
+        let loss = |params: &GeneratedParams<T>| {
+            weighted_sum(&forward(&mut params.unpack()?, batch, params.dtype())?)
+        };
+        let found = look(&hypernetwork(plan)?, how, loss);
+        let (cells, text) = found.unwrap_or_else(|err| (vec![first_line(&err)], String::new()));
+        rows.push(Row { model: name, batch, cells, text });
+    }
+    Ok(())
+}
+
+/// The cells of a row, and what the audits say.
+fn look<T: 'static>(
+    hyper: &StaticHyperNetwork<T>,
+    how: Measure,
+    loss: impl Fn(&GeneratedParams<T>) -> candle_core::Result<Tensor>,
+) -> Result<(Vec<String>, String)> {
+    let params = hyper.generate_params()?;
+    let audit = hyper.audit(&params, &loss(&params)?)?;
+    let count = |is: fn(&Gradient) -> bool| {
+        audit.generated().iter().filter(|(_, gradient)| is(gradient)).count()
+    };
+    let none = count(|gradient| matches!(gradient, Gradient::None | Gradient::Zero));
+    let part = count(|gradient| matches!(gradient, Gradient::Parts { .. }));
+    let all = audit.generated().len();
+    let mut cells = [all, all - none - part, part, none].map(|n| n.to_string()).to_vec();
+    if how == Measure::Audit {
+        return Ok((cells, audit.to_string()));
+    }
+    let exact = hyper.audit_exact(loss)?;
+    let right = |at: &Derivative| at.is_right() && *at != Derivative::Unused;
+    let right = exact.generated().iter().filter(|(_, at)| right(at)).count();
+    cells.push(right.to_string());
+    Ok((cells, format!("{audit}\n{exact}")))
+}
+
+fn hypernetwork<T: 'static>(plan: TargetPlan<T>) -> candle_core::Result<StaticHyperNetwork<T>> {
+    let chunks = ChunkPlan::new(plan.num_params(), 4);
+    let shape = GeneratorShape { num_embeddings: 4, embedding_dim: 6, plan: chunks };
+    let declared = Declared { name: "HyperNet", shape, scheme: InitScheme::Exact };
+    let vb = seeded::var_builder(&VarMap::new(), 1, DType::F32, &Device::Cpu);
+    StaticHyperNetwork::new(plan, &declared, (&table(4, 6), &linear), vb)
+}
+
+/// A sum with factors of either sign.
+fn weighted_sum(ys: &Tensor) -> candle_core::Result<Tensor> {
+    let ys = ys.flatten_all()?;
+    let factors = (0..ys.elem_count()).map(|at| (1.7 * at as f64 + 0.3).sin());
+    let factors = Tensor::from_iter(factors, ys.device())?.to_dtype(ys.dtype())?;
+    (ys * factors)?.sum_all()
+}
+
+fn first_line(err: &anyhow::Error) -> String {
+    err.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+/// The table in Markdown.
+pub(crate) fn table_of(rows: &[Row]) -> String {
+    let header =
+        ["model", "samples", "tensors", "get a gradient", "in part", "none", "the right one"];
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let cells = |row: &Row| {
+        let mut cells = vec![row.model.to_owned(), row.batch.to_string()];
+        cells.extend(row.cells.iter().cloned());
+        cells.resize(header.len(), "–".to_owned());
+        cells
+    };
+    let mut text = line(header.map(str::to_owned).to_vec()) + "|---|---|---|---|---|---|---|\n";
+    rows.iter().for_each(|row| text += &line(cells(row)));
+    text
+}
