@@ -4,7 +4,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::{DType, Module, Result, Tensor};
+use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_nn::{VarBuilder, VarMap};
 use hypernn::nn::{Conv2d, Conv2dConfig, Linear};
 use hypernn::{HyperTarget, hypernetwork};
 use hypernn_tests::{input, variables};
@@ -138,5 +139,55 @@ fn a_convolution_does_not_unfold_the_batch() -> Result<()> {
     println!("{:.2} times the outputs with the backward", both as f64 / outputs as f64);
     let allowed = 4 * outputs;
     assert!(both <= allowed, "{both} bytes, allowed {allowed}");
+    Ok(())
+}
+
+/// Layers of candle, which take a frozen weight and its adapter as one.
+struct Stack(Vec<candle_nn::Linear>);
+
+impl Stack {
+    const LAYERS: usize = 16;
+    const WIDTH: usize = 128;
+
+    fn new(vb: VarBuilder<'_>) -> Result<Self> {
+        let layer = |i| candle_nn::linear_no_bias(Self::WIDTH, Self::WIDTH, vb.pp(i));
+        Ok(Self((0..Self::LAYERS).map(layer).collect::<Result<_>>()?))
+    }
+}
+
+impl Module for Stack {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.0.iter().try_fold(xs.clone(), |xs, layer| layer.forward(&xs)?.tanh())
+    }
+}
+
+hypernetwork! {
+    struct HyperStack for Stack {
+        target: by constructor,
+        roles: [("*", lora(2, 2.))],
+        embedding: table(64, 4),
+        generator: linear,
+        mode: static,
+    }
+}
+
+/// The adapted weights, and what the backward needs for one layer at a time: no product of the factors, no
+/// multiple of it, and no gradient of the base is kept beside them.
+#[test]
+fn adapted_weights_are_held_once() -> Result<()> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let base = VarMap::new();
+    Stack::new(VarBuilder::from_varmap(&base, DType::F32, &Device::Cpu))?;
+    let base = VarBuilder::from_varmap(&base, DType::F32, &Device::Cpu);
+    let hyper = HyperStack::new_from(variables(0, DType::F32).1, base, Stack::new)?;
+    let xs = input(&[4, Stack::WIDTH], 1, DType::F32)?;
+    let step = || hyper.forward(&xs)?.sqr()?.mean_all()?.backward();
+    // Threads and buffers that stay, and the first forward's second look.
+    step()?;
+    let weights = Stack::LAYERS * Stack::WIDTH.pow(2) * size_of::<f32>();
+    let peak = peak_of(step)?;
+    println!("{:.2} times the weights", peak as f64 / weights as f64);
+    assert!(peak <= 2 * weights, "{peak} bytes, allowed {}", 2 * weights);
+    assert!(peak >= weights);
     Ok(())
 }

@@ -79,8 +79,19 @@
 //! # What adapters cost
 //!
 //! A layer of candle's takes a frozen weight and its low-rank [adapter](super::adapter) as one weight, of the size
-//! of the frozen one, for each set; and candle computes a gradient for each weight that it multiplies with, before
-//! the factors get theirs. Where layers of [`nn`](crate::nn) never have either, COSTS
+//! of the frozen one, and has one for each set; and candle computes a gradient of each matrix that it multiplies
+//! with, before the factors get theirs. Layers of [`nn`](crate::nn) do neither: they multiply with the frozen weight
+//! once for all sets, and with the factors. Forward and backward of four layers of 2500 × 2500 with adapters
+//! of rank 4 over 16 rows, in seconds on two busy cores, and the memory beside the frozen 100 MB:
+//!
+//! | | 1 set | 4 sets |
+//! |---|---|---|
+//! | target by constructor | 2.4 s, 230 MB | 9.9 s, 530 MB |
+//! | target of `hypernn::nn::Linear` | 0.5 s, 5 MB | 0.7 s, 9 MB |
+//! | the ordinary model, training its weights | 1.4 s, 180 MB | |
+//!
+//! A weight that is frozen without an adapter costs its gradient all the same, which candle computes and nothing
+//! asks for.
 //!
 //! # Examples
 //!

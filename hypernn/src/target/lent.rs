@@ -61,10 +61,7 @@ mod tests {
     /// What is lent is there while it is lent, and gone afterwards, whoever holds on to it.
     #[test]
     fn what_is_lent_is_taken_back() {
-        let data = String::from("no tensors");
         let kept = {
-            let vb = VarBuilder::from_slice_safetensors(data.as_bytes(), DType::F32, &Device::Cpu);
-            assert!(vb.is_err());
             let network = Pretrained::from(VarBuilder::zeros(DType::F32, &Device::Cpu));
             lend(Some(&network), |lent| {
                 assert!(lent.with(|network| network.is_some_and(|network| network.has("a"))));
@@ -81,7 +78,7 @@ mod tests {
         let lending = std::panic::AssertUnwindSafe(|| {
             lend(Some(&network), |lent| {
                 *kept.lock().unwrap_or_else(PoisonError::into_inner) = lent;
-                panic!("a constructor's own");
+                std::panic::resume_unwind(Box::new("a constructor's own"));
             })
         });
         assert!(std::panic::catch_unwind(lending).is_err());
