@@ -138,6 +138,8 @@ pub trait ConditionedEmbedding: std::fmt::Debug + Send + Sync {
 ///
 /// Beside the functions of [`EmbeddingSpec`], the type has an inherent
 /// `const fn condition(&self) -> Condition`.
+///
+/// What `Display` writes is in checkpoints, and another declaration must write the same to load one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the embedding of a hypernetwork",
     label = "not an embedding",

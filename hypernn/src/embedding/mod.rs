@@ -41,6 +41,8 @@ pub trait Embedding: std::fmt::Debug + Send + Sync {
 /// `const fn num_embeddings(&self) -> usize`, `const fn embedding_dim(&self) -> usize`,
 /// `const fn num_params(&self) -> usize` and `const fn check(&self) -> Option<Problem>`. See [`generator`](crate::generator) for an example of
 /// both parts written by hand.
+///
+/// What `Display` writes is in checkpoints, and another declaration must write the same to load one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the embedding of a static hypernetwork",
     label = "not an embedding without a condition",

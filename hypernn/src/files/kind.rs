@@ -56,6 +56,10 @@ pub(super) fn of(start: &[u8], path: &Path) -> Option<String> {
     if start.is_empty() {
         return Some(format!("it is empty, as after an interrupted download; {EXPECTED}"));
     }
+    // A short header in JSON, behind its length in eight bytes.
+    if start.len() > 8 && start[4..8] == [0; 4] && start[8] == b'{' {
+        return None;
+    }
     let at = |place: usize, magic: &[u8]| start.get(place..).is_some_and(|s| s.starts_with(magic));
     if let Some((_, _, what)) = MAGIC.iter().find(|(place, magic, _)| at(*place, magic)) {
         return Some(format!("{what}; {EXPECTED}"));
@@ -73,7 +77,7 @@ pub(super) fn of(start: &[u8], path: &Path) -> Option<String> {
     if is_text(start) {
         return Some(format!("{}; {EXPECTED}", of_text(start, path)));
     }
-    // What begins a header in JSON, eight bytes behind its length, may be safetensors.
+    // A header whose length is not that of any file.
     (start.get(8) != Some(&b'{')).then(|| {
         let bytes: Vec<_> = start.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         format!(

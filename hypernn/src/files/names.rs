@@ -68,7 +68,7 @@ mod tests {
     fn near_names() {
         let names = ["layers.0.weight", "layers.0.bias", "head.weight", "head.bias"];
         let near = |pattern| nearest(pattern, names.into_iter());
-        assert_eq!(near("layer.*.bias"), "`layers.0.bias`, `layers.0.weight` and `head.bias`");
+        assert_eq!(near("layer.*.bias"), "`layers.0.bias`, `head.bias` and `layers.0.weight`");
         assert_eq!(near("heads.weight").split(',').next(), Some("`head.weight`"));
         let none: [&str; 0] = [];
         assert_eq!(nearest("x", none.into_iter()), "none");

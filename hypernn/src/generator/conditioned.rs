@@ -26,6 +26,8 @@ pub trait ConditionedGenerator: std::fmt::Debug + Send + Sync {
 ///
 /// Beside the functions of [`GeneratorSpec`], the type has an inherent
 /// `const fn condition(&self) -> Condition`; the macro evaluates all of them at compile time.
+///
+/// What `Display` writes is in checkpoints, and another declaration must write the same to load one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the generator of a hypernetwork",
     label = "not a generator",

@@ -166,6 +166,8 @@ pub trait WeightGenerator: std::fmt::Debug + Send + Sync {
 /// `const fn num_params(&self, shape: GeneratorShape) -> usize` and
 /// `const fn check(&self, shape: GeneratorShape) -> Option<Problem>`, which can refuse a width of
 /// embedding.
+///
+/// What `Display` writes is in checkpoints, and another declaration must write the same to load one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the generator of a static hypernetwork",
     label = "not a generator without a condition",

@@ -39,6 +39,9 @@ pub trait Parameters {
 /// [`LinearSpec`](crate::nn::LinearSpec). Implement it for a layer of your own, for a spec of your
 /// own; the spec also has an inherent `const fn num_params(&self) -> usize` and
 /// `const fn check(&self) -> Option<Problem>`.
+///
+/// A layer whose settings no tensor shows, such as a stride, tells them to its source by
+/// [`describe`](ParamSource::describe), so that a checkpoint is refused where they are others.
 #[diagnostic::on_unimplemented(
     message = "a field of type `{Self}` can't be built from `{S}`",
     label = "not a layer of this kind",
