@@ -3,6 +3,8 @@
 
 /// Documented and public.
 pub mod public {
+    use core::mem;
+
     use hypernn::nn::{Conv2d, Conv2dConfig, Embedding, LayerNorm, Linear};
     use hypernn::{HyperTarget, hypernetwork};
 
@@ -118,12 +120,11 @@ pub mod public {
 
     /// Reads the fields.
     #[must_use]
-    pub fn read(kinds: &Kinds<'_, Chain, u8, 2>) -> usize {
+    pub const fn read<'a>(kinds: &Kinds<'a, Chain, u8, 2>) -> (&'a str, usize) {
         let Kinds { inner, layer, conv, alike, different, norm, embed, head, .. } = kinds;
         let Kinds { kept, adapted, name, kind, .. } = kinds;
-        let _layers = (inner, layer, conv, alike, different, norm, embed, head);
-        let _others = (kept, adapted, kind);
-        name.len()
+        let layers = (inner, layer, conv, alike, different, norm, embed, head);
+        (name, mem::size_of_val(&layers) + mem::size_of_val(&(kept, adapted, kind)))
     }
 }
 
