@@ -58,13 +58,13 @@ fn round_trip<T: Module, H: Hypernetwork<T>>(
     hyper.bake(condition, folder.path().join("net.safetensors"))?;
     let baked =
         candle_core::safetensors::load(folder.path().join("net.safetensors"), &Device::Cpu)?;
-    assert_eq!(baked.len(), hyper.layout().params().len());
+    assert_eq!(baked.len(), hyper.target_layout().params().len());
 
     let trained: usize = hyper.trainable().iter().map(|var| var.elem_count()).sum();
     assert_eq!(trained, hyper.num_trained());
     let names: Vec<_> = hyper.named_tensors().into_iter().map(|(name, _)| name).collect();
     assert!(names.len() >= hyper.trainable().len(), "{names:?}");
-    assert_eq!(hyper.chunks().num_params(), hyper.layout().num_params());
+    assert_eq!(hyper.chunks().num_params(), hyper.target_layout().num_params());
     let params = hyper.generate(condition)?;
     let audit = hyper.audit(&params, &params.forward(&ones(&[5, 4])?)?.sqr()?.sum_all()?)?;
     assert!(audit.to_string().contains("Net"), "{audit}");
@@ -90,7 +90,7 @@ fn bases_are_not_trained() -> Result<()> {
 #[test]
 fn the_networks_behind_are_hypernetworks_as_well() -> Result<()> {
     fn sizes<T, H: Hypernetwork<T>>(hyper: &H) -> (usize, usize) {
-        (hyper.num_trained(), hyper.layout().num_params())
+        (hyper.num_trained(), hyper.target_layout().num_params())
     }
 
     let vars = VarMap::new();
