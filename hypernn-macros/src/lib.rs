@@ -30,8 +30,15 @@ mod target;
 /// - `#[hyper(linear_no_bias(8, 100), tie(weight = embed.weight))]`: reuses the tensor of a field
 ///   above;
 /// - `#[hyper(linear(8, 8), name = "path")]`: another name in the layout;
-/// - `#[hyper(linear(8, 8), role = freeze)]`, or `train`: not generated; it is frozen, or trained as a
-///   variable of its own.
+/// - `#[hyper(linear(8, 8), role = freeze)]`, or `role = train`: not generated; it is frozen, or trained
+///   as a variable of its own;
+/// - `#[hyper(linear(64, 64), role = lora(8, 16.))]`, rank and alpha, or `role = lora_dropout(8, 16., 0.1)`
+///   with dropout on the adapter's input: the weight is kept, and what is generated are two low-rank
+///   factors that are added to it.
+///
+/// `#[cfg]` and `#[cfg_attr]` stand on fields and on the struct as they do elsewhere, and so does
+/// `#[allow]`, which then holds for what the derive writes as well. A field of type `PhantomData` needs no
+/// attribute.
 ///
 /// On the struct:
 ///
@@ -50,7 +57,7 @@ pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
     target::derive(input.into()).into()
 }
 
-/// Declares a hypernetwork over a target:
+/// The declaration, of which one call may hold several:
 ///
 /// ```text
 /// hypernetwork! {
@@ -78,10 +85,31 @@ pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
 /// - `target: by constructor`, for any model that is built from a `VarBuilder`, without annotation:
 ///   `new` then takes its constructor last, and the constants are methods of `as_network()`;
 /// - `roles: [("head.*", generate), ("*", freeze)]`: what becomes of the tensors whose names match:
-///   `generate`, `train`, `freeze`, `shared` or `lora(rank, alpha)`; the constants are then methods of `as_network()`;
+///   `generate`, `train`, `freeze`, `shared`, `lora(rank, alpha)` or `lora_dropout(rank, alpha, dropout)`;
+///   the constants are then methods of `as_network()`;
 /// - `crate: path`: where `hypernn` is, if not at `::hypernn`.
 ///
-/// Each type has `new` and `new_from`; the latter also takes a `Pretrained` network to start from.
+/// Attributes above `struct` are those of the emitted type. `#[cfg]` and `#[allow]` there hold for all that
+/// belongs to it, and stand on a key too: a key may be given several times where no two of its conditions hold
+/// together. `Debug` is implemented for every hypernetwork; other derives of the standard library are not to be
+/// had, and a derive of your own is given a struct with one private field.
+///
+/// # What is emitted
+///
+/// A type of this name with
+///
+/// - `new(vb)`, and `new_from(vb, pretrained)`, which starts as a `Pretrained` network; `with_target_dtype`;
+/// - `generate_params()` (dynamic: of a condition), which gives `GeneratedParams`, for any number of forward
+///   passes; static also `target()`, the model itself over generated weights;
+/// - `forward`, `forward_t`, `forward_aux`, `forward_with` and `forward_t_with`, where the target is a `Module`
+///   or `ModuleT`; in a dynamic hypernetwork the input is then its own condition;
+/// - dynamic also `generate_step`, `step`, `step_t`, `run`, `run_t`, `scan` and `zero_state` for sequences, and
+///   `grow` for more tasks;
+/// - `save`, `load`, `bake`, `load_hyper_nn`, `audit` and `as_network`, the network behind the type with all its
+///   methods;
+/// - the constants `NUM_PARAMS`, `NUM_TARGET_PARAMS`, `RATIO` and `CHUNKS`, where all sizes are constants;
+/// - the traits `Debug`, `hypernn::Hypernetwork` and, where the target has it, `Module`. It is `Send` and `Sync`
+///   where the target's type allows it.
 #[proc_macro]
 pub fn hypernetwork(input: TokenStream) -> TokenStream {
     hypernetwork::hypernetwork(input.into()).into()

@@ -70,6 +70,13 @@
 //! [`check`] words what is wrong with a declaration, at compile time where sizes are constants, and
 //! [`flow`] follows shapes from layer to layer.
 //!
+//! # Threads
+//!
+//! All types are `Send` and `Sync`: the types that [`hypernetwork!`] emits (where their target's type is),
+//! [`GeneratedParams`], [`Pretrained`], layouts, audits, specs. A hypernetwork behind a reference or an
+//! `Arc` generates and serves from several threads; what trains it holds its variables, so that training and
+//! serving at once needs a lock of your own, as in candle.
+//!
 //! # Features
 //!
 //! None by default. `tracing` adds spans around generation and forward. `serde` reads and writes what
@@ -105,7 +112,53 @@ pub use embedding::State;
 pub use flow::ShapedTarget;
 pub use generated::GeneratedParams;
 pub use hypernetwork::{Aux, DynamicAux, Hypernetwork};
-pub use hypernn_macros::{HyperTarget, hypernetwork};
+pub use hypernn_macros::HyperTarget;
+/// Declares hypernetworks, each over a target, as types of your own.
+///
+/// ```
+/// use candle_core::{DType, Device, Result, Tensor};
+/// use hypernn::nn::{Linear, VarBuilder, VarMap};
+/// use hypernn::{HyperTarget, hypernetwork};
+///
+/// #[derive(HyperTarget)]
+/// #[hyper(sequential)]
+/// struct Net {
+///     #[hyper(linear(4, 2))]
+///     fc: Linear,
+/// }
+///
+/// hypernetwork! {
+///     /// One set of weights, from ten values: five embeddings of width 2.
+///     struct Static for Net {
+///         embedding: table(5, 2),
+///         generator: linear,
+///         mode: static,
+///     }
+///
+///     /// Weights for a condition of width 3.
+///     struct Dynamic for Net {
+///         embedding: encoder(3, [8], tanh, 5, 2),
+///         generator: linear,
+///         mode: dynamic,
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let vars = VarMap::new();
+/// let builder = || VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+/// let xs = Tensor::ones((6, 4), DType::F32, &Device::Cpu)?;
+/// let ys = Static::new(builder().pp("static"))?.forward(&xs)?;
+/// assert_eq!((ys.dims(), Static::NUM_TARGET_PARAMS), (&[6, 2][..], 10));
+///
+/// let hyper = Dynamic::new(builder().pp("dynamic"))?;
+/// // Two conditions give two sets of weights: three rows of the input for each.
+/// let params = hyper.generate_params(&Tensor::ones((2, 3), DType::F32, &Device::Cpu)?)?;
+/// assert_eq!(params.forward(&xs)?.dims(), [6, 2]);
+/// # Ok(())
+/// # }
+/// ```
+///
+pub use hypernn_macros::hypernetwork;
 pub use plan::ChunkPlan;
 pub use pretrained::Pretrained;
 pub use target::layer::{HyperLayer, Parameters};

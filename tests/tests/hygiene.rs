@@ -484,3 +484,415 @@ fn a_name_of_a_constructor_in_an_expression() {
     let net = named_like_constructors::Net::unpack(&flat).unwrap();
     assert_eq!((net.width, net.fc.weight().dims()), (5, [2, 4].as_slice()));
 }
+
+/// Names that are keywords, and constants of the struct's own in its attributes.
+#[allow(non_camel_case_types)]
+mod raw {
+    use hypernn::nn::{Embedding, Linear, Module};
+    use hypernn::{HyperTarget, hypernetwork};
+
+    #[derive(HyperTarget)]
+    #[hyper(sequential = [r#in, relu, r#type])]
+    #[hyper(forward(fn r#try(&self, r#xs: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor>))]
+    pub struct r#struct<'r#a, const r#N: usize, r#T: 'r#a> {
+        #[hyper(linear(r#N, Self::WIDTH))]
+        pub r#in: Linear,
+        #[hyper(r#linear(Self::WIDTH, 4), name = "typed")]
+        pub r#type: Linear,
+        #[hyper(value = "x")]
+        pub r#str: &'r#a str,
+        #[hyper(value = std::marker::PhantomData)]
+        pub r#dyn: std::marker::PhantomData<r#T>,
+    }
+
+    impl<const N: usize, T> r#struct<'_, N, T> {
+        const WIDTH: usize = 3;
+
+        fn r#try(&self, xs: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
+            self.forward(xs)
+        }
+    }
+
+    pub mod r#mod {
+        use super::{Embedding, HyperTarget, Linear};
+
+        #[derive(HyperTarget)]
+        #[hyper(sequential = [r#loop, r#relu, r#while])]
+        pub struct r#type {
+            #[hyper(linear(Self::WIDTH, 3))]
+            pub r#loop: Linear,
+            #[hyper(linear(3, Self::WIDTH))]
+            pub r#while: Linear,
+        }
+
+        impl r#type {
+            pub const WIDTH: usize = 2;
+        }
+
+        #[derive(HyperTarget)]
+        pub struct Tied {
+            #[hyper(embedding(3, 4))]
+            pub r#type: Embedding,
+            #[hyper(linear_no_bias(4, 3), tie(weight = r#type.weight))]
+            pub r#match: Linear,
+            #[hyper(linear_no_bias(4, 3), role = r#train)]
+            pub r#ref: Linear,
+        }
+    }
+
+    hypernetwork! {
+        pub struct r#enum for r#mod::r#type {
+            embedding: table(1, Self::DIM),
+            generator: linear,
+            mode: static,
+        }
+
+        pub struct r#move for r#struct<'static, 2, u8> {
+            embedding: table(5, 3),
+            generator: linear,
+            mode: static,
+        }
+
+        pub struct Of for r#mod::Tied {
+            embedding: table(3, 2),
+            generator: linear,
+            mode: static,
+        }
+    }
+
+    impl r#enum {
+        const DIM: usize = 2;
+    }
+}
+
+#[test]
+fn keywords_may_be_names() {
+    fn layout<T: HyperTarget<Config = ()>>() -> (&'static str, Vec<String>) {
+        let names = T::layout().unwrap().params().iter().map(|param| param.name.clone()).collect();
+        (T::NAME, names)
+    }
+
+    let names = ["loop.weight", "loop.bias", "while.weight", "while.bias"];
+    assert_eq!(layout::<raw::r#mod::r#type>(), ("type", names.map(str::to_owned).into()));
+    let names = ["in.weight", "in.bias", "typed.weight", "typed.bias"];
+    type Generic = raw::r#struct<'static, 2, u8>;
+    assert_eq!(layout::<Generic>(), ("struct", names.map(str::to_owned).into()));
+
+    let hyper = raw::r#enum::new(variables()).unwrap();
+    assert!(format!("{hyper:?}").starts_with("enum { target: type (17"), "{hyper:?}");
+    assert_eq!(hyper.forward(&inputs(2)).unwrap().dims(), [3, 2]);
+    let flat = Tensor::ones(Generic::NUM_PARAMS, DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(Generic::functional_try(&flat, &inputs(2)).unwrap().dims(), [3, 4]);
+    assert_eq!(raw::r#move::NUM_TARGET_PARAMS, Generic::NUM_PARAMS);
+    assert_eq!(raw::r#move::new(variables()).unwrap().target().unwrap().r#str, "x");
+    let tied = raw::Of::new(variables()).unwrap().target().unwrap();
+    assert_eq!(tied.r#match.weight().dims(), tied.r#type.embeddings().dims());
+}
+
+/// Traits that give every type methods of the names that the output calls, by value.
+mod blanket {
+    #![allow(dead_code, clippy::wrong_self_convention, clippy::should_implement_trait)]
+
+    macro_rules! methods {
+        ($($name:ident)*) => {
+            pub trait Methods: Sized { $(fn $name(self) {})* }
+            impl<T> Methods for T {}
+        };
+    }
+    methods!(build visit num_params num_weights check takes gives rank adapter forward forward_t new into iter
+        is_some map shape input deny of with_role target build_tied parameter visit_untied clone items step
+        generate_params bake save load audit rows generator ensure conditions plan num_embeddings
+        embedding_dim embedding condition with_pretrained dtype device with_roles taken given first
+        unknown broken passes zero_state generate_step scan run grow generate network fmt layout pack unpack
+        ask_embedding ask_generator known named_tensors as_network);
+
+    use hypernn::HyperTarget;
+    use hypernn::nn::{Conv2d, LayerNorm, Linear};
+
+    #[derive(HyperTarget)]
+    #[hyper(sequential = [conv, relu, flatten, all, fc, adapted], input = (1, 4, 4))]
+    pub struct Chain {
+        #[hyper(conv2d(1, 2, 3, stride = 1))]
+        conv: Conv2d,
+        #[hyper([[linear(8, 8); 2], [linear(8, 8); 2]])]
+        all: Vec<Vec<Linear>>,
+        #[hyper(linear(2 * 2 * 2, 4))]
+        fc: Linear,
+        #[hyper(linear(4, 4), role = lora(2, 4.))]
+        adapted: Linear,
+    }
+
+    #[derive(HyperTarget)]
+    #[hyper(config = usize, sequential_t)]
+    pub struct AtRunTime {
+        #[hyper(linear(*config, 2))]
+        fc: Linear,
+        #[hyper(layer_norm(2, 1e-5))]
+        norm: LayerNorm,
+        #[hyper(linear(2, 2), tie(weight = fc.weight), role = train)]
+        tied: Linear,
+    }
+
+    #[derive(HyperTarget)]
+    pub struct Plain {
+        #[hyper(linear(4, 2))]
+        fc: Linear,
+    }
+
+    impl hypernn::nn::Module for Plain {
+        fn forward(&self, xs: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
+            hypernn::nn::Module::forward(&self.fc, xs)
+        }
+    }
+
+    hypernn::hypernetwork! {
+        pub struct OfChain for Chain { embedding: table(1, 2), generator: linear, mode: static }
+
+        pub struct OfAtRunTime for AtRunTime {
+            embedding: table(1, 2), generator: heads, mode: static, config: usize,
+        }
+
+        pub struct Dynamic for Plain {
+            embedding: rnn(4, 1, 2), generator: linear.conditioned(4), mode: dynamic,
+        }
+
+        pub struct OfConstructor for Linear {
+            target: by constructor, embedding: table(1, 2), generator: heads, mode: static,
+        }
+    }
+}
+
+#[test]
+fn methods_of_every_type_are_not_called() {
+    let hyper = blanket::Dynamic::new(variables()).unwrap();
+    assert_eq!(hyper.forward(&inputs(4)).unwrap().dims(), [3, 2]);
+    let params = hyper.generate_params(&inputs(4)).unwrap();
+    assert_eq!(params.flat().unwrap().dims(), [3, 10]);
+    assert_eq!(blanket::OfChain::NUM_TARGET_PARAMS, 20 + 4 * 72 + 36 + 16);
+    assert!(blanket::OfAtRunTime::new(&3, variables()).is_err());
+    let built = |vb: VarBuilder<'_>| hypernn::nn::linear(4, 2, vb);
+    assert!(blanket::OfConstructor::new(variables(), built).unwrap().target().is_ok());
+}
+
+/// What is out of use can be declared without a word, and its use is reported once, at the user's own.
+mod deprecated {
+    use hypernn::nn::Linear;
+    use hypernn::{HyperTarget, hypernetwork};
+
+    #[deprecated]
+    #[derive(HyperTarget)]
+    #[hyper(sequential)]
+    pub struct Old {
+        #[deprecated]
+        #[hyper(linear(4, 2))]
+        fc: Linear,
+    }
+
+    #[derive(HyperTarget)]
+    pub struct Around {
+        #[allow(deprecated)]
+        pub old: Old,
+        #[deprecated]
+        #[hyper(linear(2, 2))]
+        pub fc: Linear,
+    }
+
+    hypernetwork! {
+        #[allow(deprecated)]
+        pub struct OfOld for Old { embedding: table(5, 2), generator: linear, mode: static }
+
+        #[deprecated]
+        pub struct OldHyper for Around { embedding: table(4, 2), generator: linear, mode: static }
+    }
+}
+
+#[test]
+fn what_is_deprecated_can_be_a_target() {
+    assert_eq!(deprecated::OfOld::NUM_TARGET_PARAMS, 10);
+    #[allow(deprecated)]
+    let count = deprecated::OldHyper::NUM_TARGET_PARAMS;
+    assert_eq!(count, 16);
+}
+
+/// Several declarations in one call, under conditions, with attributes and documentation everywhere.
+mod conditional {
+    use hypernn::nn::Linear;
+    use hypernn::{HyperTarget, hypernetwork};
+
+    /// Documentation.
+    #[derive(HyperTarget)]
+    #[cfg_attr(all(), hyper(sequential))]
+    #[cfg_attr(any(), hyper(nothing))]
+    pub struct Net {
+        /// Documentation.
+        #[cfg(all())]
+        #[cfg_attr(all(), hyper(linear(4, 2)))]
+        fc: Linear,
+        #[cfg(any())]
+        #[hyper(linear(1, 2))]
+        absent: Linear,
+    }
+
+    hypernetwork! {
+        #[cfg(all())]
+        #[derive(Debug)]
+        pub struct One for Net {
+            /// Documentation.
+            #[cfg(any())]
+            embedding: table(1, 2),
+            #[cfg(not(any()))]
+            embedding: table(5, 2),
+            #[cfg_attr(all(), cfg(all()))]
+            generator: linear,
+            #[allow(unused_imports)]
+            mode: static,
+            #[cfg(any())]
+            mode: dynamic,
+        }
+
+        #[cfg(any())]
+        pub struct One for Nothing { embedding: none }
+
+        /// Two.
+        #[cfg_attr(all(), must_use, derive(Debug))]
+        pub struct Two for Net { embedding: table(10, 2), generator: linear, mode: static }
+    }
+}
+
+#[test]
+fn conditions_hold_for_all_of_a_declaration() {
+    assert_eq!(conditional::One::NUM_PARAMS, 5 * 2 + 2 * 3);
+    assert_eq!(conditional::Two::NUM_PARAMS, 10 * 2 + 3);
+    assert!(conditional::One::new(variables()).unwrap().forward(&inputs(4)).is_ok());
+    assert!(conditional::Two::new(variables()).unwrap().target().is_ok());
+}
+
+/// Every kind of fragment that a macro of the user's hands on.
+macro_rules! fragments {
+    (
+        $(#[$attr:meta])* $vis:vis $name:ident, $hyper:ident, $field:ident: $ty:ty = $layer:expr,
+        $array:ty = $repeat:expr, $norm:expr, $input:expr, $step:ident, $text:literal, $value:expr,
+        $target:path, $generator:expr, $embedding:tt
+    ) => {
+        $(#[$attr])*
+        #[derive(HyperTarget)]
+        #[hyper(sequential = [$field, $step, array, norm], input = $input)]
+        $vis struct $name {
+            #[hyper($layer, name = $text)]
+            $field: $ty,
+            #[hyper($repeat)]
+            array: $array,
+            #[hyper($norm)]
+            norm: hypernn::nn::LayerNorm,
+            #[hyper(value = $value)]
+            value: usize,
+        }
+
+        hypernn::hypernetwork! {
+            $(#[$attr])*
+            $vis struct $hyper for $target {
+                embedding: table $embedding,
+                generator: $generator,
+                mode: static,
+            }
+        }
+    };
+}
+
+mod fragmented {
+    use hypernn::HyperTarget;
+    use hypernn::nn::{LayerNormConfig, Linear};
+
+    fragments!(
+        /// Documentation.
+        #[must_use]
+        pub(super) Net, HyperNet, first: Linear = linear(4, 2), [Linear; 2] = [linear(2, 2); 2],
+        layer_norm(2, LayerNormConfig { eps: 1e-3, ..Default::default() }), (4), relu, "named", 7,
+        self::Net, mlp([3], tanh), (2, 2)
+    );
+
+    impl Net {
+        pub(super) fn value(&self) -> usize {
+            self.value
+        }
+    }
+}
+
+#[test]
+fn fragments_of_a_macro_are_what_they_hold() {
+    assert_eq!(fragmented::HyperNet::NUM_TARGET_PARAMS, 10 + 2 * 6 + 4);
+    let net = fragmented::HyperNet::new(variables()).unwrap().target().unwrap();
+    assert_eq!(net.value(), 7);
+    let layout = fragmented::Net::layout().unwrap();
+    assert_eq!(layout.params()[0].name, "named.weight");
+}
+
+/// Items of the user's own by the names of the derive's and of the traits it implements.
+mod own_items {
+    use hypernn::HyperTarget;
+    use hypernn::nn::Linear;
+
+    #[derive(HyperTarget)]
+    #[hyper(sequential)]
+    pub struct Net {
+        #[hyper(linear(4, 2))]
+        fc: Linear,
+    }
+
+    #[allow(dead_code)]
+    impl Net {
+        pub const NAME: usize = 1;
+
+        pub fn new() {}
+        pub fn layout() {}
+        pub fn pack(&self) {}
+        pub fn unpack() {}
+        pub fn build() {}
+        pub fn visit(&self) {}
+        pub fn reused(&self) {}
+        pub fn forward(&self) {}
+        pub fn with_config() {}
+    }
+
+    hypernn::hypernetwork! {
+        pub struct HyperNet for Net { embedding: table(5, 2), generator: linear, mode: static }
+    }
+}
+
+#[test]
+fn a_target_may_have_items_of_these_names() {
+    let hyper = own_items::HyperNet::new(variables()).unwrap();
+    assert_eq!(hyper.forward(&inputs(4)).unwrap().dims(), [3, 2]);
+    assert_eq!(<own_items::Net as HyperTarget>::layout().unwrap().num_params(), 10);
+}
+
+/// A type parameter that no field holds.
+mod phantom {
+    use std::marker::PhantomData;
+
+    use hypernn::HyperTarget;
+    use hypernn::nn::Linear;
+
+    #[derive(HyperTarget)]
+    pub struct Net<B: ?Sized> {
+        #[hyper(linear(4, 2))]
+        pub fc: Linear,
+        kind: PhantomData<B>,
+        #[hyper([target; 2])]
+        pub kinds: [PhantomData<fn(&B)>; 2],
+    }
+
+    hypernn::hypernetwork! {
+        pub struct HyperNet for Net<dyn std::fmt::Debug> {
+            embedding: table(5, 2), generator: linear, mode: static,
+        }
+    }
+}
+
+#[test]
+fn a_field_may_hold_nothing() {
+    let net = phantom::HyperNet::new(variables()).unwrap().target().unwrap();
+    assert_eq!((net.fc.weight().dims(), net.kinds.len()), (&[2, 4][..], 2));
+    assert_eq!(phantom::Net::<str>::NUM_PARAMS, 10);
+    assert_eq!(phantom::Net::<str>::new(variables()).unwrap().pack().unwrap().dims(), [10]);
+}

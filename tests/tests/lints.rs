@@ -87,8 +87,9 @@ fn listed(compiler: Compiler) -> (Vec<String>, Vec<String>) {
         let (name, level) = (words.next()?, words.next()?);
         (level == "allow" && !ELSEWHERE.contains(&name)).then(|| name.replace('-', "_"))
     });
-    let groups = groups.lines().skip(3).take_while(|line| !line.is_empty());
-    let groups = groups.filter_map(|line| line.split_whitespace().next());
+    let groups = groups.lines().filter_map(|line| line.split_whitespace().next());
+    let groups = groups.skip_while(|word| *word != "warnings");
+    let groups = groups.take_while(|word| word.starts_with(char::is_lowercase));
     (allowed.collect(), groups.map(|group| group.replace('-', "_")).collect())
 }
 
@@ -104,7 +105,12 @@ fn stable(lints: Vec<String>) -> Vec<String> {
 /// Compiles the body with these lints forbidden; nothing may be said.
 fn forbid(compiler: Compiler, lints: &[&str], edition: &str) {
     let header = format!("//! Docs.\n#![forbid({})]\n", lints.join(", "));
-    let Some(output) = compiler.compile(&(header + BODY), edition) else { return };
+    // rustc and clippy disagree on `pub` in a private module.
+    let body = match compiler {
+        Compiler::Rustc => BODY.to_owned(),
+        Compiler::Clippy => BODY.replace("pub(crate)", "pub").replace("pub(super)", "pub"),
+    };
+    let Some(output) = compiler.compile(&(header + &body), edition) else { return };
     let said = text(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{lints:?}, edition {edition}:\n{said}");
 }
@@ -149,7 +155,7 @@ fn the_lints_that_the_output_once_had_to_allow() {
 
 #[test]
 fn clippy() {
-    for group in ["all", "pedantic", "nursery", "cargo"] {
+    for group in ["all", "pedantic", "nursery"] {
         forbid(Compiler::Clippy, &[&format!("clippy::{group}")], "2024");
     }
 }

@@ -56,6 +56,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_broken_declaration_does_not_take_the_others_with_it() {
+        let whole =
+            quote!(struct A for Net { embedding: table(1, 2), generator: linear, mode: static });
+        let code =
+            hypernetwork(quote!(#whole struct B for Net { embedding table(1, 2) })).to_string();
+        assert!(code.contains("struct A") && code.contains("\"expected `:`\""), "{code}");
+        assert_eq!(hypernetwork(quote!(#whole #whole)).to_string().matches("struct A").count(), 2);
+    }
+
+    #[test]
     fn a_wrong_declaration_still_emits_the_type() {
         let code = hypernetwork(quote!(pub struct H for Net { embedding: table(1, 2) }));
         let code = syn::parse2::<syn::File>(code).map(|file| quote!(#file).to_string());

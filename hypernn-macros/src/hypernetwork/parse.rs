@@ -12,6 +12,7 @@
 use proc_macro2::{TokenStream, TokenTree};
 use syn::buffer::Cursor;
 use syn::ext::IdentExt;
+use syn::parse::discouraged::Speculative;
 use syn::parse::{Parse, ParseBuffer, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Expr, Ident, Result, Token, Type, Visibility, braced};
@@ -45,7 +46,8 @@ impl Parse for Declarations {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let mut whole = Vec::new();
         loop {
-            match input.parse() {
+            let ahead = input.fork();
+            match ahead.parse() {
                 Ok(declaration) => whole.push(declaration),
                 Err(error) => {
                     // What follows could only be guessed.
@@ -53,6 +55,7 @@ impl Parse for Declarations {
                     return Ok(Self { whole, broken: Some(error) });
                 }
             }
+            input.advance_to(&ahead);
             if input.is_empty() {
                 return Ok(Self { whole, broken: None });
             }

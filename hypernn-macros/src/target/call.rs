@@ -4,7 +4,6 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::spanned::Spanned;
 use syn::{Expr, ExprPath, ExprStruct, Ident};
 
 use super::parse::{Arg, Call};
@@ -242,7 +241,7 @@ fn from_literal(
     kind: DefaultKind,
 ) -> Lowered {
     let (path, rest) = (&literal.path, &literal.rest);
-    let empty = quote_spanned!(literal.path.span()=> #path { ..#rest });
+    let empty = quote_spanned!(ends(path).0=> #path { ..#rest });
     let config = with_config(&sized, known, empty);
     let mut spec = kind.apply(&sized);
     for field in &literal.fields {

@@ -71,10 +71,11 @@ pub(crate) fn check(raw: RawTarget, report: &mut Report) -> Target {
     let mut items = raw.items;
     let chain = take_chain(&mut items, report);
     let input = take_input(&mut items, chain.is_some(), report);
+    let ident = raw.ident.clone();
     let mut header = header(raw.vis, (raw.ident, raw.generics, raw.shared), items, report);
     header.sequential = chain.as_ref().map(|chain| chain.key.clone());
     let fields = match raw.body {
-        Body::Struct(fields) => check_fields(&header.ident, fields, report),
+        Body::Struct(fields) => check_fields(&ident, fields, report),
         Body::Enum(token) => not_a_struct(token, report),
         Body::Union(token) => not_a_struct(token, report),
     };

@@ -320,7 +320,7 @@ fn build_field(field: &Field, target: &Target) -> TokenStream {
             }
         }
         FieldKind::Layer { layer, tie } => {
-            let (configs, spec) = (spec::configs(layer), spec::spec(layer));
+            let (configs, spec) = (spec::configs(layer), built_spec(layer, target));
             let made = make(field, layer, tie.as_ref());
             quote! {
                 #(let _ = || #configs;)*
@@ -328,6 +328,15 @@ fn build_field(field: &Field, target: &Target) -> TokenStream {
                 let #built = #made?;
             }
         }
+    }
+}
+
+/// The spec where the target is built: a constant where it is one elsewhere, whose errors are reported there.
+fn built_spec(layer: &Layer, target: &Target) -> TokenStream {
+    let spec = spec::spec(layer);
+    match target.header.config.is_none() && spec::is_constant(layer) {
+        true => quote!(const { #spec }),
+        false => spec,
     }
 }
 
@@ -447,7 +456,9 @@ fn num_params(target: &Target) -> TokenStream {
         };
         Some(where_known(field, layer, spec::count(layer, &ty, &counted)))
     });
-    quote!(0 #(+ #counts)*)
+    // A constant in the constant: rustc would report an overflow in the user's sizes twice, as a lint and as the
+    // error that it is.
+    quote!(const { 0 #(+ #counts)* })
 }
 
 /// Constant expressions that fail to evaluate where a field's sizes or its type won't do.
@@ -455,8 +466,7 @@ fn checks(target: &Target) -> Vec<TokenStream> {
     if target.header.config.is_some() {
         return Vec::new();
     }
-    let with_calls = layers(target)
-        .filter(|(_, layer, _)| spec::has_calls(layer) && !spec::passes_config(layer));
+    let with_calls = layers(target).filter(|(_, layer, _)| spec::is_constant(layer));
     let checks = with_calls.flat_map(|(field, layer, _)| field_checks(field, layer));
     checks.chain(chain_checks(target)).collect()
 }

@@ -182,7 +182,7 @@ impl Flow {
         quote! {
             #[automatically_derived]
             impl #impl_generics #ident #ty_generics #where_clause {
-                const __CHAIN: __p::Chain<#places> = { #chain };
+                const __CHAIN: __p::Chain<#places> = const { #chain };
 
                 /// The shape that it takes, without the batch.
                 pub const INPUT_SHAPE: #shape = #input;

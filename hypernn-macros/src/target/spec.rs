@@ -90,9 +90,9 @@ fn calls(layer: &Layer) -> Vec<&Call> {
     }
 }
 
-/// Whether the layer is built of calls.
-pub(crate) fn has_calls(layer: &Layer) -> bool {
-    !calls(layer).is_empty()
+/// Whether the layer is built of calls alone, which are constants where the target has no configuration.
+pub(crate) fn is_constant(layer: &Layer) -> bool {
+    !calls(layer).is_empty() && !passes_config(layer)
 }
 
 /// Whether the layer's number of parameters depends on the value of a nested configuration.

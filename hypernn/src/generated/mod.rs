@@ -272,6 +272,46 @@ impl<T> TargetPlan<T> {
 ///
 /// Generated once, they serve any number of forward passes, and their gradient reaches the
 /// hypernetwork's variables through each.
+///
+/// ```
+/// use candle_core::{DType, Device, Result, Tensor};
+/// use hypernn::nn::{Linear, VarBuilder, VarMap};
+/// use hypernn::{GeneratedParams, HyperTarget, hypernetwork};
+///
+/// #[derive(HyperTarget)]
+/// #[hyper(sequential)]
+/// struct Net {
+///     #[hyper(linear(4, 2))]
+///     fc: Linear,
+/// }
+///
+/// hypernetwork! {
+///     struct HyperNet for Net {
+///         embedding: encoder(3, [8], tanh, 5, 2),
+///         generator: linear,
+///         mode: dynamic,
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let vars = VarMap::new();
+/// let hyper = HyperNet::new(VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+/// let ones = |dims: &[usize]| Tensor::ones(dims, DType::F32, &Device::Cpu);
+///
+/// // One condition, one set of weights, for any number of rows.
+/// let params: GeneratedParams<Net> = hyper.generate_params(&ones(&[3])?)?;
+/// assert_eq!(params.num_sets(), None);
+/// assert_eq!(params.forward(&ones(&[7, 4])?)?.dims(), [7, 2]);
+/// let net: Net = params.unpack()?;
+/// assert_eq!(net.fc.weight().dims(), [2, 4]);
+///
+/// // Two conditions, two sets: the first half of the rows goes through the first.
+/// let params = hyper.generate_params(&ones(&[2, 3])?)?;
+/// assert_eq!((params.num_sets(), params.flat()?.dims()), (Some(2), &[2, 10][..]));
+/// assert_eq!(params.forward(&ones(&[6, 4])?)?.dims(), [6, 2]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct GeneratedParams<T> {
     plan: Arc<TargetPlan<T>>,
     sets: Option<usize>,

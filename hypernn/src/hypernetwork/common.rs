@@ -78,7 +78,7 @@ pub trait Hypernetwork<T> {
     fn network(&self) -> NetworkRef<'_, T>;
 
     /// Which tensor of the target lies where in the flat vector.
-    fn layout<'a>(&'a self) -> &'a Layout
+    fn target_layout<'a>(&'a self) -> &'a Layout
     where
         T: 'a,
     {

@@ -1,4 +1,5 @@
-//! A convolution as one node of the graph, on the CPU, with a backward that makes its columns anew.
+//! A convolution as one node of the graph, on the CPU: outputs and gradients are summed up where the
+//! pixels lie, without unfolded columns.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{

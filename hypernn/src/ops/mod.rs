@@ -1,6 +1,8 @@
 //! Operations with gradients that candle lacks, gets wrong or makes slow.
 //!
-//! Each runs on whatever storage it is given: CPU, CUDA or Metal.
+//! An operation with a gradient runs on whatever storage it is given, CPU, CUDA or Metal, except
+//! [`convolution`], which is for the CPU and f32 or f64. The kernels below them, `dense`, `direct`, `gemm`, `panels`,
+//! `pool` and `transpose`, take slices and are for the CPU as well.
 
 pub(crate) mod activation;
 pub(crate) mod adam_w;

@@ -1,4 +1,4 @@
-//! Two hypernetworks in one macro.
+//! A derive that a hypernetwork does not have.
 
 use hypernn::nn::Linear;
 use hypernn::{HyperTarget, hypernetwork};
@@ -10,13 +10,8 @@ struct Net {
 }
 
 hypernetwork! {
+    #[derive(Debug, Clone)]
     struct HyperNet for Net {
-        embedding: table(5, 8),
-        generator: linear,
-        mode: static,
-    }
-
-    struct Other for Net {
         embedding: table(5, 8),
         generator: linear,
         mode: static,

@@ -1,0 +1,129 @@
+//! Code that is generic over hypernetworks of every kind.
+
+use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_nn::{VarBuilder, VarMap};
+use hypernn::hypernetwork::{DynamicHyperNetwork, StaticHyperNetwork};
+use hypernn::nn::{AdamW, LayerNorm, Linear, Optimizer};
+use hypernn::{GeneratedParams, HyperTarget, Hypernetwork, hypernetwork, seeded};
+
+#[derive(HyperTarget)]
+#[hyper(sequential)]
+struct Net {
+    #[hyper(linear(4, 6))]
+    fc: Linear,
+    #[hyper(layer_norm(6))]
+    norm: LayerNorm,
+}
+
+hypernetwork! {
+    struct Static for Net { embedding: table(7, 3), generator: linear, mode: static }
+
+    struct Dynamic for Net { embedding: encoder(2, [5], tanh, 7, 3), generator: linear, mode: dynamic }
+
+    struct Tasks for Net { embedding: tasks(3, 7, 3), generator: linear, mode: dynamic }
+}
+
+fn ones(dims: &[usize]) -> Result<Tensor> {
+    Tensor::ones(dims, DType::F32, &Device::Cpu)
+}
+
+/// One step of training; the loss before it.
+fn step<T: Module, H: Hypernetwork<T>>(hyper: &H, condition: &H::Condition) -> Result<f32> {
+    let loss = hyper.generate(condition)?.forward(&ones(&[5, 4])?)?.sqr()?.mean_all()?;
+    AdamW::new_lr(hyper.trainable(), 0.05)?.backward_step(&loss)?;
+    loss.to_scalar()
+}
+
+fn flat<T>(params: &GeneratedParams<T>) -> Result<Vec<f32>> {
+    params.flat()?.flatten_all()?.to_vec1()
+}
+
+/// Trains one hypernetwork, and hands its checkpoint to another.
+fn round_trip<T: Module, H: Hypernetwork<T>>(
+    build: impl Fn(VarBuilder<'_>) -> Result<H>,
+    condition: &H::Condition,
+) -> Result<()> {
+    let vars = [VarMap::new(), VarMap::new()];
+    let builder = |i: usize| seeded::var_builder(&vars[i], i as u64, DType::F32, &Device::Cpu);
+    let (hyper, other) = (build(builder(0))?, build(builder(1))?);
+    let before = flat(&hyper.generate(condition)?)?;
+    step(&hyper, condition)?;
+    let after = flat(&hyper.generate(condition)?)?;
+    assert_ne!(before, after);
+
+    let folder = tempfile::tempdir()?;
+    hyper.save(folder.path().join("hyper.safetensors"))?;
+    other.load(folder.path().join("hyper.safetensors"))?;
+    assert_eq!(flat(&other.generate(condition)?)?, after);
+    hyper.bake(condition, folder.path().join("net.safetensors"))?;
+    let baked =
+        candle_core::safetensors::load(folder.path().join("net.safetensors"), &Device::Cpu)?;
+    assert_eq!(baked.len(), hyper.target_layout().params().len());
+
+    let trained: usize = hyper.trainable().iter().map(|var| var.elem_count()).sum();
+    assert_eq!(trained, hyper.num_trained());
+    let names: Vec<_> = hyper.named_tensors().into_iter().map(|(name, _)| name).collect();
+    assert!(names.len() >= hyper.trainable().len(), "{names:?}");
+    assert_eq!(hyper.chunks().num_params(), hyper.target_layout().num_params());
+    let params = hyper.generate(condition)?;
+    let audit = hyper.audit(&params, &params.forward(&ones(&[5, 4])?)?.sqr()?.sum_all()?)?;
+    assert!(audit.to_string().contains("Net"), "{audit}");
+    Ok(())
+}
+
+#[test]
+fn one_loop_trains_all_kinds() -> Result<()> {
+    round_trip(|vb| Static::new(vb), &())?;
+    round_trip(|vb| Dynamic::new(vb), &ones(&[2])?)?;
+    round_trip(|vb| Tasks::new(vb), &Tensor::new(1u32, &Device::Cpu)?)
+}
+
+#[test]
+fn bases_are_not_trained() -> Result<()> {
+    let vars = VarMap::new();
+    let hyper = Static::new(VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+    // Table, weight and bias, without the bases of the norm's weight and bias.
+    assert_eq!((Hypernetwork::trainable(&hyper).len(), vars.all_vars().len()), (3, 5));
+    Ok(())
+}
+
+#[test]
+fn the_networks_behind_are_hypernetworks_as_well() -> Result<()> {
+    fn sizes<T, H: Hypernetwork<T>>(hyper: &H) -> (usize, usize) {
+        (hyper.num_trained(), hyper.target_layout().num_params())
+    }
+
+    let vars = VarMap::new();
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+    let (first, second) = (Static::new(vb.pp("static"))?, Dynamic::new(vb.pp("dynamic"))?);
+    let behind: (&StaticHyperNetwork<Net>, &DynamicHyperNetwork<Net>) =
+        (first.as_network(), second.as_network());
+    assert_eq!(sizes(behind.0), sizes(&first));
+    assert_eq!(sizes(behind.1), sizes(&second));
+    assert_eq!(sizes(&first), (Static::NUM_PARAMS, Static::NUM_TARGET_PARAMS));
+    Ok(())
+}
+
+#[test]
+fn a_trait_object_serves_hypernetworks_of_one_kind() -> Result<()> {
+    let vars = VarMap::new();
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+    let all: [Box<dyn Hypernetwork<Net, Condition = Tensor>>; 2] =
+        [Box::new(Dynamic::new(vb.pp("a"))?), Box::new(Dynamic::new(vb.pp("b"))?)];
+    for hyper in &all {
+        let params = hyper.generate(&ones(&[3, 2])?)?;
+        assert_eq!(params.num_sets(), Some(3));
+        assert_eq!(hyper.trainable().len(), 6);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_condition_of_several_sets_is_not_baked() -> Result<()> {
+    let vars = VarMap::new();
+    let hyper = Dynamic::new(VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+    let baked = Hypernetwork::bake(&hyper, &ones(&[3, 2])?, "never.safetensors");
+    let message = baked.err().map(|err| err.to_string()).unwrap_or_default();
+    assert!(message.starts_with("a checkpoint holds one set of weights"), "{message}");
+    Ok(())
+}
