@@ -117,9 +117,14 @@ pub(crate) struct Start {
     pub(crate) second_moment: f64,
     /// The part of the outputs' variance that comes from the bias.
     pub(crate) bias_share: f64,
-    /// What of the inputs starts without weight.
+    /// What of the inputs starts with hardly any weight.
     pub(crate) appended: Appended,
 }
+
+/// The deviation of what inputs of unknown size give for each unit of their root mean square. The target
+/// then starts at candle's scale for sizes up to 10³, where they make up a hundredth of the variance; and
+/// there is some weight on them, so that a gradient reaches what they come from in the first step.
+const FAINT: f64 = 1e-4;
 
 /// Inputs that come in groups, each with values of unknown size at its end.
 #[derive(Clone, Copy, Debug)]
@@ -153,13 +158,13 @@ impl Start {
             let init = scheme.weight(in_dim, second_moment);
             return vb.get_with_hints(&dims[..], "weight", init);
         }
-        let init = scheme.weight(in_dim - groups * width, second_moment);
+        let known = in_dim / groups - width;
+        let init = scheme.weight(groups * known, second_moment);
+        let faint = FAINT * (known as f64 * second_moment / width as f64).sqrt();
         computed(vb, &dims, "weight", init, |drawn| {
-            let by_group = drawn.reshape((out_dim, groups, in_dim / groups))?;
-            by_group
-                .narrow(2, 0, in_dim / groups - width)?
-                .pad_with_zeros(2, 0, width)?
-                .reshape(&dims[..])
+            let by_group = drawn.reshape((out_dim, groups, known + width))?;
+            let unknown = (by_group.narrow(2, known, width)? * faint)?;
+            Tensor::cat(&[by_group.narrow(2, 0, known)?, unknown], 2)?.reshape(&dims[..])
         })
     }
 

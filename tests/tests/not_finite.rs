@@ -11,10 +11,12 @@ use hypernn::target::role::spec::{lora, lora_dropout};
 use hypernn::{HyperTarget, Pretrained, hypernetwork};
 use hypernn_tests::{message, variable, variables};
 
+type Set = fn(&mut ParamsAdamW, f64);
+
 #[test]
 fn settings_of_the_optimiser() -> Result<()> {
     let usual = ParamsAdamW::default;
-    let cases: [(&str, fn(&mut ParamsAdamW, f64)); 5] = [
+    let cases: [(&str, Set); 5] = [
         ("the learning rate", |params, value| params.lr = value),
         ("the eps", |params, value| params.eps = value),
         ("the weight decay", |params, value| params.weight_decay = value),

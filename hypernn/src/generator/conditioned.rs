@@ -116,9 +116,10 @@ macro_rules! conditioned {
         impl $($generics)* $spec {
             /// Appends a condition of this width to every embedding.
             ///
-            /// Under the exact init, weights on a condition that enters as it is start at zero, so
-            /// that the target starts at candle's scale whatever the condition's, and how it depends on
-            /// the condition is learned. Those on an encoded one start like all others.
+            /// Under the exact init, weights on a condition that enters as it is start near zero, so
+            /// that the target starts at candle's scale whatever the condition's, up to a root mean square
+            /// of 10³, and how it depends on the condition is learned. Those on an encoded one start
+            /// like all others.
             pub const fn conditioned(self, width: usize) -> Conditioned<Self> {
                 Conditioned { spec: self, width, encoding: Encoding::Raw }
             }
