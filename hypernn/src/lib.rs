@@ -67,6 +67,7 @@
 //!
 //! [`hypernetwork`](mod@hypernetwork) holds the parts together and keeps its variables in files;
 //! [`seeded`] draws variables from a seed; [`continual`] keeps old tasks while new ones are learned;
+//! [`derivative`](mod@derivative) has losses with derivatives of a network's outputs;
 //! [`check`] words what is wrong with a declaration, at compile time where sizes are constants, and
 //! [`flow`] follows shapes from layer to layer.
 //!

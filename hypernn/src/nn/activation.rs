@@ -25,7 +25,7 @@ use crate::ops::activation;
 /// ```
 ///
 /// # Errors
-/// The dtype is none of f16, bf16, f32 and f64.
+/// candle's own.
 pub fn relu(xs: &Tensor) -> Result<Tensor> {
     activation::relu(xs)
 }

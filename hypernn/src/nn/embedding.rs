@@ -116,11 +116,12 @@ impl Embedding {
 }
 
 impl Module for Embedding {
-    /// Indices `[…]` of dtype u8, u32 or i64 to `[…, out]`.
+    /// Indices `[…]` of dtype u8, u32 or i64 to `[…, out]`. As in candle, `u32::MAX` and `i64::MAX` are no
+    /// row, and give zeros; with several sets they are out of range.
     ///
     /// # Errors
-    /// An index is not below `in` (found on the CPU only), or the first dimension is not a multiple
-    /// of the number of sets.
+    /// An index is not below `in` (found on the CPU only), the indices have another dtype, or the first
+    /// dimension is not a multiple of the number of sets.
     fn forward(&self, indexes: &Tensor) -> Result<Tensor> {
         if !matches!(indexes.dtype(), DType::U8 | DType::U32 | DType::I64) {
             candle_core::bail!(

@@ -15,10 +15,13 @@ use super::{pool, probe};
 ///
 /// candle's own backward makes four tensors of the input's size, where one will do.
 pub(crate) fn relu(xs: &Tensor) -> Result<Tensor> {
-    if xs.device().is_cpu() {
-        return xs.contiguous()?.apply_op1(Activation::Relu);
+    match xs.dtype() {
+        DType::F16 | DType::BF16 | DType::F32 | DType::F64 if xs.device().is_cpu() => {
+            xs.contiguous()?.apply_op1(Activation::Relu)
+        }
+        DType::F16 | DType::BF16 | DType::F32 | DType::F64 => xs.apply_op1(Activation::Relu),
+        _ => xs.relu(),
     }
-    xs.apply_op1(Activation::Relu)
 }
 
 /// `tanh x`. candle's takes one value after the other; in f32 this one takes as many as a vector holds,

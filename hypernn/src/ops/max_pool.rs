@@ -34,6 +34,9 @@ impl MaxPool {
     {
         let (window, shape) = ((self.size, self.size), self.output(layout)?);
         let largest = xs.max_pool2d(layout, window, window)?;
+        if xs.dtype().is_int() {
+            return Ok((largest, shape));
+        }
         let is_nan = xs.cmp(CmpOp::Ne, xs, layout, layout)?;
         let is_nan = is_nan.max_pool2d(&Layout::contiguous(layout.shape()), window, window)?;
         let one = Layout::contiguous(Shape::from(()));
@@ -74,7 +77,8 @@ impl CustomOp1 for MaxPool {
             CpuStorage::F64(xs) => CpuStorage::F64(self.on_cpu(xs, layout)?),
             CpuStorage::F16(xs) => CpuStorage::F16(self.on_cpu(xs, layout)?),
             CpuStorage::BF16(xs) => CpuStorage::BF16(self.on_cpu(xs, layout)?),
-            xs => bail!("max-pool: the dtype is {:?}, expected f16, bf16, f32 or f64", xs.dtype()),
+            // Integers have no NaN.
+            xs => xs.max_pool2d(layout, (self.size, self.size), (self.size, self.size))?,
         };
         Ok((ys, self.output(layout)?))
     }
@@ -216,6 +220,13 @@ mod tests {
             let difference = direct.iter().zip(&composed).map(|(a, b)| (a - b).abs());
             assert!(difference.fold(0., f64::max) < 1e-15, "{size}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn integers_are_pooled() -> Result<()> {
+        let xs = Tensor::arange(0u32, 16, &Device::Cpu)?.reshape((1, 1, 4, 4))?;
+        assert_eq!(flat::<u32>(&max_pool(&xs, 2)?)?, [5, 7, 13, 15]);
         Ok(())
     }
 
