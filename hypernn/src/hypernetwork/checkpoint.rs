@@ -12,6 +12,7 @@ use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
 use super::core::Core;
+use super::params::SETS;
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::target::layout::{Layout, first_difference, hex};
 use crate::target::role::Role;
@@ -77,6 +78,9 @@ impl<T> Core<T> {
 
     /// Each variable with its new value, after every check has passed.
     fn checked(&self, found: &Checkpoint) -> Result<Vec<(Var, Tensor)>> {
+        if found.metadata.contains_key(SETS) {
+            bail!("it holds generated parameters, which `load_params` reads, and no hypernetwork");
+        }
         found.check_layout(self.plan.name, self.layout())?;
         found.check_pretrained(self.pretrained_hash()?.as_deref())?;
         let known = self.named_tensors().filter(|(name, _)| found.should_have(name));
