@@ -12,7 +12,7 @@ use hypernn::nn::{
     BatchNorm, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, Embedding, GRU, LSTM, LayerNorm,
     Linear,
 };
-use hypernn::{GeneratedParams, HyperTarget, Role, hypernetwork};
+use hypernn::{GeneratedParams, HyperTarget, Parameters, Role, hypernetwork};
 use hypernn_tests::{
     by_name, gradient_error, input, message, relative_error, values, variable, variables,
     weighted_sum,
@@ -172,9 +172,16 @@ fn an_adapter_for_each_sample() -> Result<()> {
     assert!(relative_error(&plain, &expected)? > 0.01);
     assert!(relative_error(&params.forward(&xs)?, &expected)? < 1e-12);
     // Linear layers and convolutions have one weight for all samples, and factors for each.
-    let net = params.unpack()?;
-    assert_eq!(net.hidden.weight().dims(), [5, 24]);
-    assert_eq!(net.conv.weight().dims(), [6, 1, 3, 3]);
+    let (net, mut ranks) = (params.unpack()?, Vec::new());
+    net.visit(&mut |name, tensor| {
+        ranks.extend((name == "weight").then(|| tensor.rank()));
+        Ok(())
+    })?;
+    assert_eq!(ranks, [4, 2, 2]);
+    // Whoever asks for a weight gets what it is adapted to, of each sample.
+    assert_eq!(net.hidden.weight().dims(), [3, 5, 24]);
+    let shown = net.conv.weight().get(2)?;
+    assert!(relative_error(&shown, &merged("conv", 2)?)? < 1e-12);
     let loss = || weighted_sum(&hyper.generate_params(&condition)?.forward(&xs)?);
     let error = gradient_error(&vars, &loss)?;
     assert!(error < 1e-6, "{error:e}");

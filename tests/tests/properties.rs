@@ -122,8 +122,6 @@ fn same_forward(config: &Config, seed: u64) -> Result<bool> {
 
 /// Several sets in one pass are the sets one after the other.
 fn sets_error(config: &Config, seed: u64) -> Result<f64> {
-    // Of a bare tensor this target makes use as one set.
-    let config = &Config { scale: false, ..config.clone() };
     let flats = [packed(config, seed, DType::F64)?.1, packed(config, seed + 1, DType::F64)?.1];
     let xs = input(&[4, config.width], seed, DType::F64)?;
     let together = Net::functional_forward_with(config, &Tensor::stack(&flats, 0)?, &xs)?;
@@ -135,6 +133,10 @@ fn sets_error(config: &Config, seed: u64) -> Result<f64> {
 fn round_trip(config: &Config, seed: u64) -> Result<()> {
     let count = layout(config)?.num_params();
     for dims in [vec![count], vec![2, count]] {
+        // A network of bare tensors holds one set.
+        if config.scale && dims.len() > 1 {
+            continue;
+        }
         let flat = Var::from_tensor(&input(&dims, seed, DType::F32)?)?;
         let again = Net::unpack_with(config, &flat)?.pack_with(config)?;
         assert_eq!(again.dims(), dims);

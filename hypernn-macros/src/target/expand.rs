@@ -316,7 +316,7 @@ fn build_field(field: &Field, target: &Target) -> TokenStream {
             let (ty, name) = (&field.ty, &field.name);
             quote! {
                 let #built = (&__p::ValueOf::<#ty>::NEW)
-                    .build(#name, __source, || Self::#function(#argument))?;
+                    .value_of_field(#name, __source, || Self::#function(#argument))?;
             }
         }
         FieldKind::Layer { layer, tie } => {

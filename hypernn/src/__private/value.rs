@@ -25,7 +25,7 @@ impl<T: FixedTensors + Send + Sync + 'static> ValueOf<T> {
     ///
     /// # Errors
     /// The source's own.
-    pub fn build(
+    pub fn value_of_field(
         &self,
         name: &str,
         source: &mut dyn ParamSource,
@@ -45,11 +45,21 @@ pub trait MadeOnce<T> {
     ///
     /// # Errors
     /// The target's fields are others than when its layout was taken.
-    fn build(&self, name: &str, source: &mut dyn ParamSource, make: impl Fn() -> T) -> Result<T>;
+    fn value_of_field(
+        &self,
+        name: &str,
+        source: &mut dyn ParamSource,
+        make: impl Fn() -> T,
+    ) -> Result<T>;
 }
 
 impl<T: Clone + Send + Sync + 'static> MadeOnce<T> for ValueOf<T> {
-    fn build(&self, name: &str, source: &mut dyn ParamSource, make: impl Fn() -> T) -> Result<T> {
+    fn value_of_field(
+        &self,
+        name: &str,
+        source: &mut dyn ParamSource,
+        make: impl Fn() -> T,
+    ) -> Result<T> {
         let made = source.made(&mut || Arc::new(make()));
         made.downcast_ref::<T>().map_or_else(|| other(name), |value| Ok(value.clone()))
     }
@@ -61,11 +71,16 @@ pub trait MadeAnew<T> {
     ///
     /// # Errors
     /// None.
-    fn build(&self, name: &str, source: &mut dyn ParamSource, make: impl Fn() -> T) -> Result<T>;
+    fn value_of_field(
+        &self,
+        name: &str,
+        source: &mut dyn ParamSource,
+        make: impl Fn() -> T,
+    ) -> Result<T>;
 }
 
 impl<T> MadeAnew<T> for &ValueOf<T> {
-    fn build(&self, _: &str, _: &mut dyn ParamSource, make: impl Fn() -> T) -> Result<T> {
+    fn value_of_field(&self, _: &str, _: &mut dyn ParamSource, make: impl Fn() -> T) -> Result<T> {
         Ok(make())
     }
 }

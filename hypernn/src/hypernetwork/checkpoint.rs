@@ -13,6 +13,7 @@ use candle_nn::VarBuilder;
 use sha2::{Digest, Sha256};
 
 use super::core::{Core, Parts};
+use super::params::SETS;
 use crate::files::{self, Found, Snapshot};
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::target::layout::{Layout, first_difference, hex};
@@ -125,6 +126,9 @@ impl<T> Core<T> {
     /// Each variable with its new value, after every check has passed.
     fn checked(&self, found: &Checkpoint) -> Result<Vec<(Var, Tensor)>> {
         found.check_version()?;
+        if found.metadata.contains_key(SETS) {
+            bail!("it holds generated parameters, which `load_params` reads, and no hypernetwork");
+        }
         found.check_layout(self.plan.name, self.layout())?;
         found.check_layers(self.plan.name, self.layout())?;
         found.check_declaration(self.name, self.declaration())?;

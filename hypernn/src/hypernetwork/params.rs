@@ -20,7 +20,7 @@ use crate::target::layout::{BufferInfo, Layout};
 use crate::target::role::Role;
 
 /// The number of sets, or [`ONE`].
-const SETS: &str = "hypernn.sets";
+pub(super) const SETS: &str = "hypernn.sets";
 
 /// One set serves every row.
 const ONE: &str = "one for every row";

@@ -133,7 +133,7 @@ impl Unstack {
     pub(crate) fn get(&self, set: usize) -> Result<Tensor> {
         let view = self.values.get(set)?;
         match &self.gradients {
-            None => view.copy(),
+            None => view.force_contiguous(),
             Some((below, ledger)) => copied(&view, below, (ledger, set)),
         }
     }
