@@ -254,6 +254,13 @@ fn a_value_that_can_be_cloned() -> Result<()> {
         hyper.target()?;
     }
     assert_eq!(MADE.load(Ordering::Relaxed), made);
+    // The layout of a type is recorded once, and what was made with it serves flat vectors.
+    Counting::layout()?;
+    let made = MADE.load(Ordering::Relaxed);
+    let flat = input(&[Counting::NUM_PARAMS], 1, DType::F64)?;
+    assert_eq!(Counting::layout()?.hash(), hyper.as_network().layout().hash());
+    assert_eq!(values(&Counting::unpack(&flat)?.pack()?)?, values(&flat)?);
+    assert_eq!(MADE.load(Ordering::Relaxed), made);
     Ok(())
 }
 
