@@ -320,6 +320,29 @@ fn constructors_that_ask_for_huge_tensors() {
     assert_eq!(found, expected);
 }
 
+hypernetwork! {
+    struct Wide for Net {
+        embedding: rnn(1, 2, 1), generator: linear, mode: dynamic, config: Sizes,
+    }
+}
+
+/// A million sets of 67 million parameters are 281 terabytes, which is known before any is generated.
+#[test]
+fn generated_sets_that_memory_does_not_hold() -> Result<()> {
+    let (rows, vb) = (1usize << 20, VarBuilder::zeros(DType::F32, &Device::Cpu));
+    let hyper = Wide::new(&sizes(8192, 8192, 1), vb)?;
+    let condition = Tensor::zeros((rows, 1), DType::F32, &Device::Cpu)?;
+    let values = 8192 * 8192 + 8192;
+    assert_eq!(
+        message(hyper.generate_params(&condition)),
+        format!(
+            "what Wide generates, of shape [{rows}, {values}] in F32 takes {} bytes, {REFUSED}",
+            4 * rows * values
+        )
+    );
+    Ok(())
+}
+
 #[test]
 fn tasks_and_sets_of_huge_numbers() -> Result<()> {
     let (_vars, vb) = variables(0, DType::F32);
