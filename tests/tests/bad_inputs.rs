@@ -387,12 +387,12 @@ fn generators_that_give_too_few_values() {
 mod other {
     use candle_core::{DType, Result, Tensor};
     use candle_nn::VarBuilder;
+    use hypernn::ChunkPlan;
     use hypernn::embedding::{
         ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, Embedding, EmbeddingSpec, State,
     };
     use hypernn::generator::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
     use hypernn::init::InitScheme;
-    use hypernn::{ChunkPlan, Condition};
 
     /// What a part gives.
     #[derive(Clone, Copy, Debug)]
@@ -412,18 +412,6 @@ mod other {
     impl Gives {
         fn tensor(&self, like: &Tensor) -> Result<Tensor> {
             Tensor::ones(self.dims, self.dtype, like.device())
-        }
-
-        pub const fn num_embeddings(&self) -> usize {
-            4
-        }
-
-        pub const fn embedding_dim(&self) -> usize {
-            2
-        }
-
-        pub const fn condition(&self) -> Condition {
-            Condition::Vector(1)
         }
     }
 

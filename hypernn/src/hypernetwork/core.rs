@@ -141,7 +141,7 @@ impl<T> Core<T> {
     ) -> Result<GeneratedParams<T>> {
         self.checks().check_output(output, sets)?;
         let (count, values) = (sets.unwrap_or(1), self.shape.plan.num_values());
-        let what = || format!("what {} generates, of {count} × {values} values,", self.name);
+        let what = || format!("what {} generates,", self.name);
         ensure_room(what, &[count, values], self.kind())?;
         let (plan, kept) = (self.plan.clone(), self.kept.clone());
         GeneratedParams::from_generated(plan, output, sets, &self.scales, kept)

@@ -173,7 +173,10 @@ impl Module for Linear {
                 let by_set = ys.reshape((sets, (), bias.dim(1)?))?;
                 by_set.broadcast_add(&bias.unsqueeze(1)?)?.reshape(shape)
             }
-            _ => broadcast.map_or(Ok(ys.clone()), |bias| add_broadcast(&ys, &bias.tracked()?)),
+            _ => match broadcast {
+                Some(bias) => add_broadcast(&ys, &bias.tracked()?),
+                None => Ok(ys),
+            },
         }
     }
 }
@@ -186,12 +189,13 @@ fn is_row(dims: &[usize], outputs: usize) -> bool {
 /// As candle adds a bias of another shape.
 fn add_broadcast(ys: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let outputs = ys.dim(D::Minus1)?;
-    ys.broadcast_add(bias).map_err(|_| {
-        candle_core::Error::msg(format!(
+    ys.broadcast_add(bias).map_err(|err| match err {
+        err if bias.dtype() != ys.dtype() => err,
+        _ => candle_core::Error::msg(format!(
             "linear: the bias has shape {:?}, expected [{outputs}], or the number of sets in front, or what broadcasts to the output's {:?}",
             bias.dims(),
             ys.dims()
-        ))
+        )),
     })
 }
 
