@@ -6,9 +6,9 @@ use candle_transformers::models::{
     mistral, modernbert, olmo, phi, phi3, qwen2, qwen3, stable_lm, starcoder2, t5, vit, whisper,
 };
 
-use super::Measure::{All, Audit};
 use super::configs::{self, config};
-use super::{Row, measure};
+use super::measure::Measure::{All, Audit};
+use super::measure::{Row, measure};
 
 /// Words, `[batch, 4]`.
 fn words(batch: usize) -> Result<Tensor> {
