@@ -34,11 +34,11 @@ pub(crate) fn measure<T: 'static>(
     forward: impl Fn(&mut T, usize, DType) -> Result<Tensor>,
 ) -> Result<()> {
     for batch in [1, 2] {
-        let plan = TargetPlan::from_constructor(constructor)?;
         let loss = |params: &GeneratedParams<T>| {
             weighted_sum(&forward(&mut params.unpack()?, batch, params.dtype())?)
         };
-        let found = look(&hypernetwork(plan)?, how, loss);
+        let hyper = TargetPlan::from_constructor(constructor).and_then(hypernetwork);
+        let found = hyper.and_then(|hyper| look(&hyper, how, loss));
         let (cells, text) = found.unwrap_or_else(|err| (vec![first_line(&err)], String::new()));
         rows.push(Row { model: name, batch, cells, text });
     }

@@ -12,6 +12,7 @@ mod models;
 const DOCS: &str = include_str!("../../docs/model-gradients.md");
 
 #[test]
+#[ignore = "takes minutes"]
 fn the_table_is_what_is_measured() {
     let rows = models::all().unwrap();
     let table = measure::table_of(&rows);
