@@ -16,7 +16,7 @@ pub(crate) const LLAMA: &str = r#"{
     "max_position_embeddings": 16, "rope_theta": 10000.0, "tie_word_embeddings": false,
     "sliding_window": 8, "max_window_layers": 2, "use_sliding_window": false, "hidden_act": "silu",
     "head_dim": 8, "attention_bias": false, "use_flash_attn": false, "bos_token_id": 1,
-    "eos_token_id": 2, "norm_epsilon": 1e-5, "use_bias": true, "hidden_activation": "silu"
+    "eos_token_id": 2, "norm_epsilon": 1e-5, "use_bias": true
 }"#;
 
 pub(crate) const PHI: &str = r#"{

@@ -8,7 +8,7 @@ mod configs;
 mod measure;
 mod models;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> candle_core::Result<()> {
     let rows = models::all()?;
     print!("{}", measure::table_of(&rows));
     if std::env::args().any(|arg| arg == "--names") {

@@ -1,7 +1,6 @@
 //! What the audits say of a model, over one sample and over two.
 
-use anyhow::Result;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use hypernn::embedding::spec::table;
 use hypernn::generated::TargetPlan;
@@ -31,15 +30,15 @@ pub(crate) enum Measure {
 /// Measures a model over one sample and over two: what builds it, and what runs it over a batch in a dtype.
 pub(crate) fn measure<T: 'static>(
     (rows, name, how): (&mut Vec<Row>, &'static str, Measure),
-    constructor: impl Fn(VarBuilder<'_>) -> candle_core::Result<T> + Copy + Send + Sync + 'static,
-    forward: impl Fn(&mut T, usize, DType) -> candle_core::Result<Tensor>,
+    constructor: impl Fn(VarBuilder<'_>) -> Result<T> + Copy + Send + Sync + 'static,
+    forward: impl Fn(&mut T, usize, DType) -> Result<Tensor>,
 ) -> Result<()> {
     for batch in [1, 2] {
-        let plan = TargetPlan::from_constructor(constructor)?;
         let loss = |params: &GeneratedParams<T>| {
             weighted_sum(&forward(&mut params.unpack()?, batch, params.dtype())?)
         };
-        let found = look(&hypernetwork(plan)?, how, loss);
+        let hyper = TargetPlan::from_constructor(constructor).and_then(hypernetwork);
+        let found = hyper.and_then(|hyper| look(&hyper, how, loss));
         let (cells, text) = found.unwrap_or_else(|err| (vec![first_line(&err)], String::new()));
         rows.push(Row { model: name, batch, cells, text });
     }
@@ -50,7 +49,7 @@ pub(crate) fn measure<T: 'static>(
 fn look<T: 'static>(
     hyper: &StaticHyperNetwork<T>,
     how: Measure,
-    loss: impl Fn(&GeneratedParams<T>) -> candle_core::Result<Tensor>,
+    loss: impl Fn(&GeneratedParams<T>) -> Result<Tensor>,
 ) -> Result<(Vec<String>, String)> {
     let params = hyper.generate_params()?;
     let audit = hyper.audit(&params, &loss(&params)?)?;
@@ -71,7 +70,7 @@ fn look<T: 'static>(
     Ok((cells, format!("{audit}\n{exact}")))
 }
 
-fn hypernetwork<T: 'static>(plan: TargetPlan<T>) -> candle_core::Result<StaticHyperNetwork<T>> {
+fn hypernetwork<T: 'static>(plan: TargetPlan<T>) -> Result<StaticHyperNetwork<T>> {
     let chunks = ChunkPlan::new(plan.num_params(), 4);
     let shape = GeneratorShape { num_embeddings: 4, embedding_dim: 6, plan: chunks };
     let declared = Declared { name: "HyperNet", shape, scheme: InitScheme::Exact };
@@ -80,14 +79,14 @@ fn hypernetwork<T: 'static>(plan: TargetPlan<T>) -> candle_core::Result<StaticHy
 }
 
 /// A sum with factors of either sign.
-fn weighted_sum(ys: &Tensor) -> candle_core::Result<Tensor> {
+fn weighted_sum(ys: &Tensor) -> Result<Tensor> {
     let ys = ys.flatten_all()?;
     let factors = (0..ys.elem_count()).map(|at| (1.7 * at as f64 + 0.3).sin());
     let factors = Tensor::from_iter(factors, ys.device())?.to_dtype(ys.dtype())?;
     (ys * factors)?.sum_all()
 }
 
-fn first_line(err: &anyhow::Error) -> String {
+fn first_line(err: &candle_core::Error) -> String {
     err.to_string().lines().next().unwrap_or_default().to_owned()
 }
 

@@ -1,23 +1,22 @@
 //! The models.
 
-use anyhow::Result;
-use candle_core::{DType, Device, Module, Tensor};
+use candle_core::{DType, Device, Module, Result, Tensor};
 use candle_transformers::models::{
     bert, bigcode, clip, convnext, dinov2, distilbert, efficientnet, falcon, gemma, llama, mamba,
     mistral, modernbert, olmo, phi, phi3, qwen2, qwen3, stable_lm, starcoder2, t5, vit, whisper,
 };
 
-use super::Measure::{All, Audit};
 use super::configs::{self, config};
-use super::{Row, measure};
+use super::measure::Measure::{All, Audit};
+use super::measure::{Row, measure};
 
 /// Words, `[batch, 4]`.
-fn words(batch: usize) -> candle_core::Result<Tensor> {
+fn words(batch: usize) -> Result<Tensor> {
     Tensor::new(&[[0u32, 3, 1, 4], [2, 5, 0, 1]], &Device::Cpu)?.narrow(0, 0, batch)?.contiguous()
 }
 
 /// Numbers of ordinary size.
-fn numbers(dims: &[usize], dtype: DType) -> candle_core::Result<Tensor> {
+fn numbers(dims: &[usize], dtype: DType) -> Result<Tensor> {
     let count = dims.iter().product::<usize>();
     let values = (0..count).map(|at| (2.3 * at as f64 + 0.1).sin());
     Tensor::from_iter(values, &Device::Cpu)?.reshape(dims)?.to_dtype(dtype)
@@ -38,9 +37,8 @@ pub(crate) fn all() -> Result<Vec<Row>> {
 }
 
 fn causal(rows: &mut Vec<Row>) -> Result<()> {
-    let llama_config = || -> candle_core::Result<_> {
-        Ok(config::<llama::LlamaConfig>(configs::LLAMA)?.into_config(false))
-    };
+    let llama_config =
+        || -> Result<_> { Ok(config::<llama::LlamaConfig>(configs::LLAMA)?.into_config(false)) };
     measure(
         (rows, "Llama", All),
         move |vb| llama::Llama::load(vb, &llama_config()?),
@@ -116,7 +114,7 @@ fn others_of_words(rows: &mut Vec<Row>) -> Result<()> {
             let mut state = mamba::State::new(n, &config, dtype, &Device::Cpu)?;
             let words = words(n)?;
             let step = |at| model.forward(&words.narrow(1, at, 1)?.squeeze(1)?, &mut state);
-            Tensor::stack(&(0..4).map(step).collect::<candle_core::Result<Vec<_>>>()?, 1)
+            Tensor::stack(&(0..4).map(step).collect::<Result<Vec<_>>>()?, 1)
         },
     )?;
     Ok(())

@@ -2,16 +2,17 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[path = "../model_gradients/configs.rs"]
+#[path = "../../examples/model_gradients/configs.rs"]
 mod configs;
-#[path = "../model_gradients/measure.rs"]
+#[path = "../../examples/model_gradients/measure.rs"]
 mod measure;
-#[path = "../model_gradients/models.rs"]
+#[path = "../../examples/model_gradients/models.rs"]
 mod models;
 
 const DOCS: &str = include_str!("../../docs/model-gradients.md");
 
 #[test]
+#[ignore = "takes minutes"]
 fn the_table_is_what_is_measured() {
     let rows = models::all().unwrap();
     let table = measure::table_of(&rows);
