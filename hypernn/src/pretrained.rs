@@ -305,11 +305,6 @@ impl Pretrained<'_> {
         self.vb.contains_tensor(name) || self.without.iter().any(|pattern| pattern == name)
     }
 
-    /// The dtype and device of its builder.
-    pub(crate) fn kind(&self) -> (DType, Device) {
-        (self.vb.dtype(), self.vb.device().clone())
-    }
-
     /// The answer of its builder, which is an error where it has no such tensor, also where a `VarMap`
     /// would make one.
     pub(crate) fn get(

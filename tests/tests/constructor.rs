@@ -489,6 +489,23 @@ fn a_request_that_was_not_recorded() -> Result<()> {
     Ok(())
 }
 
+/// A constructor that computes in one dtype alone runs where the hypernetwork has it.
+#[test]
+fn a_constructor_sees_the_dtype_of_the_hypernetwork() -> Result<()> {
+    let new = |vb: VarBuilder<'_>| vb.get(2, "a")? + Tensor::ones(2, DType::F64, vb.device())?;
+    let hyper = Fickle::new(variables(0, DType::F64).1, new)?;
+    assert_eq!(hyper.target()?.dtype(), DType::F64);
+    assert!(Fickle::new(variables(0, DType::F32).1, new).is_err());
+    let pretrained = std::collections::HashMap::from([(
+        "a".to_owned(),
+        Tensor::new(&[3f32, 4.], &Device::Cpu)?,
+    )]);
+    let pretrained = VarBuilder::from_tensors(pretrained, DType::F32, &Device::Cpu);
+    let hyper = Fickle::new_from(variables(0, DType::F64).1, pretrained, new)?;
+    assert_eq!(values(&hyper.target()?)?, [4., 5.]);
+    Ok(())
+}
+
 /// Random features.
 struct Drawing(Tensor, Linear);
 

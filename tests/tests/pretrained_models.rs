@@ -101,7 +101,7 @@ fn assert_the_ordinary_model<T: 'static>(
     assert!(expected.iter().any(|value| *value != 0.) && expected.iter().all(|v| v.is_finite()));
     let kind = (DType::F32, &Device::Cpu);
     let pretrained = Pretrained::from(builder(tensors));
-    let plan = TargetPlan::by_constructor(new.clone(), Some(&pretrained))?;
+    let plan = TargetPlan::by_constructor(new.clone(), Some(&pretrained), kind)?;
     let hyper = network(plan.with_pretrained(pretrained, kind)?)?;
     assert_eq!(values(&forward(hyper.target()?)?)?, expected);
     let dir = TempDir::new().unwrap();
@@ -334,8 +334,9 @@ fn a_fast_vit_without_some_branches() -> Result<()> {
     let new = |vb: VarBuilder<'_>| fastvit::fastvit(&fastvit::Config::t8(), 3, vb);
     let drawn = Drawn { lacks: Some("conv_scale"), ..Default::default() };
     let pretrained = Pretrained::from(builder(&drawn.of(new)?));
-    let plan = TargetPlan::by_constructor(new, Some(&pretrained))?;
-    let hyper = network(plan.with_pretrained(pretrained, (DType::F32, &Device::Cpu))?)?;
+    let kind = (DType::F32, &Device::Cpu);
+    let plan = TargetPlan::by_constructor(new, Some(&pretrained), kind)?;
+    let hyper = network(plan.with_pretrained(pretrained, kind)?)?;
     hyper.target()?;
     let (layout, lacks) = (hyper.layout(), "conv_scale");
     assert!(layout.buffers().iter().any(|at| at.name == "stem.0.conv_kxk.0.bn.running_mean"));
@@ -458,8 +459,8 @@ fn errors_and_integers_are_those_of_the_checkpoint() -> Result<()> {
 #[test]
 fn what_the_checkpoint_lacks_is_named() -> Result<()> {
     let of = |pretrained: Pretrained<'_>, new: fn(VarBuilder<'_>) -> Result<Tensor>| {
-        let plan = TargetPlan::by_constructor(new, Some(&pretrained))?;
-        plan.with_pretrained(pretrained, (DType::F32, &Device::Cpu))
+        let kind = (DType::F32, &Device::Cpu);
+        TargetPlan::by_constructor(new, Some(&pretrained), kind)?.with_pretrained(pretrained, kind)
     };
     let tensors = || Ok::<_, Error>(Pretrained::from(builder(&optional(&[("a", &[2])])?)));
     assert_eq!(
@@ -507,7 +508,8 @@ fn any_builder_is_a_checkpoint() -> Result<()> {
     let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
     vb.get_with_hints(2, "a", Init::Const(3.))?;
     let hyper = network(
-        TargetPlan::by_constructor(new, Some(&vb.clone().into()))?.with_pretrained(vb, kind)?,
+        TargetPlan::by_constructor(new, Some(&vb.clone().into()), kind)?
+            .with_pretrained(vb, kind)?,
     )?;
     assert_eq!(values(&hyper.target()?)?, [3., 3.]);
     assert_eq!(by_name(&vars).len(), 1);

@@ -284,17 +284,25 @@ impl Over {
         Ident::new("pretrained", Span::mixed_site())
     }
 
+    /// The hypernetwork's builder, whose dtype and device a constructor sees.
+    fn builder() -> Ident {
+        Ident::new("vb", Span::mixed_site())
+    }
+
     fn of(checked: &Checked) -> Self {
         let Checked { source, krate, .. } = checked;
         if !matches!(source, Source::Constructor) {
             let none = TokenStream::new;
             return Self { parameter: none(), none: none(), given: none() };
         }
-        let (private, name) = (quote!(#krate::__private), Self::name());
+        let (private, name, vb) = (quote!(#krate::__private), Self::name(), Self::builder());
         Self {
-            parameter: quote!(#name: #private::Option<&#krate::Pretrained<'_>>,),
-            none: quote!(, #private::Option::None),
-            given: quote!(, #private::Option::Some(&#name)),
+            parameter: quote! {
+                #name: #private::Option<&#krate::Pretrained<'_>>,
+                #vb: &#krate::nn::VarBuilder<'_>,
+            },
+            none: quote!(, #private::Option::None, &#vb),
+            given: quote!(, #private::Option::Some(&#name), &#vb),
         }
     }
 }
@@ -371,8 +379,9 @@ fn plan(checked: &Checked) -> TokenStream {
         }
         Source::Constructor => {
             let argument = Argument::of(checked).name;
-            let pretrained = Over::name();
-            quote!(#private::TargetPlan::<#target>::by_constructor(#argument, #pretrained))
+            let (pretrained, vb) = (Over::name(), Over::builder());
+            let kind = quote!(((#vb).dtype(), (#vb).device()));
+            quote!(#private::TargetPlan::<#target>::by_constructor(#argument, #pretrained, #kind))
         }
     };
     let Some(roles) = &checked.roles else { return plan };

@@ -143,10 +143,10 @@ impl<T> Model<T> {
     }
 
     /// The same model as it is over a pretrained network, where that decides what the model is.
-    fn over(self, pretrained: &Pretrained<'_>) -> Result<Self> {
+    fn over(self, pretrained: &Pretrained<'_>, kind: (DType, &Device)) -> Result<Self> {
         match self {
             Self::Constructed { constructor, over_pretrained: false, .. } => {
-                let requests = Requests::record(&constructor, Some(pretrained))?;
+                let requests = Requests::record(&constructor, Some(pretrained), kind)?;
                 let is_same = AtomicBool::new(false);
                 Ok(Self::Constructed { constructor, requests, over_pretrained: true, is_same })
             }
@@ -181,12 +181,12 @@ impl<T> TargetPlan<T> {
     pub fn from_constructor(
         constructor: impl Fn(VarBuilder<'static>) -> Result<T> + Send + Sync + 'static,
     ) -> Result<Self> {
-        Self::by_constructor(constructor, None)
+        Self::by_constructor(constructor, None, (DType::F32, &Device::Cpu))
     }
 
-    /// As [`from_constructor`](Self::from_constructor), for a model that is built over a pretrained
-    /// network, which [`with_pretrained`](Self::with_pretrained) then takes: its constructor may need the
-    /// network even to run.
+    /// As [`from_constructor`](Self::from_constructor), for a hypernetwork of this dtype, on this device,
+    /// and for a model that is built over a pretrained network, which
+    /// [`with_pretrained`](Self::with_pretrained) then takes: its constructor may need the network even to run.
     ///
     /// # Errors
     /// Those of the constructor over the pretrained network, or no parameters at all.
@@ -194,8 +194,9 @@ impl<T> TargetPlan<T> {
     pub fn by_constructor(
         constructor: impl Fn(VarBuilder<'static>) -> Result<T> + Send + Sync + 'static,
         pretrained: Option<&Pretrained<'_>>,
+        kind: (DType, &Device),
     ) -> Result<Self> {
-        let requests = Requests::record(&constructor, pretrained)?;
+        let requests = Requests::record(&constructor, pretrained, kind)?;
         let (constructor, over_pretrained) = (Box::new(constructor), pretrained.is_some());
         let is_same = AtomicBool::new(false);
         let model = Model::Constructed { constructor, requests, over_pretrained, is_same };
@@ -236,7 +237,7 @@ impl<T> TargetPlan<T> {
         (dtype, device): (DType, &Device),
     ) -> Result<Self> {
         let pretrained = pretrained.into();
-        let model = self.model.over(&pretrained)?;
+        let model = self.model.over(&pretrained, (dtype, device))?;
         let (layout, mut values) = model.record(&self.roles)?;
         layout.ensure_parameters(self.name)?;
         let starts = pretrained.starts(&layout, dtype, device)?;

@@ -229,17 +229,17 @@ struct Request {
 }
 
 impl Requests {
-    /// Runs the constructor over a builder that keeps the record, and has what the pretrained network
-    /// has, where there is one.
+    /// Runs the constructor over a builder of this dtype and device that keeps the record, and has what
+    /// the pretrained network has, where there is one.
     pub(crate) fn record<T>(
         constructor: impl FnOnce(VarBuilder<'static>) -> Result<T>,
         pretrained: Option<&Pretrained<'_>>,
+        (dtype, device): (DType, &Device),
     ) -> Result<Self> {
-        let (dtype, device) = pretrained.map_or((DType::F32, Device::Cpu), Pretrained::kind);
         lend(pretrained, |network| {
             let recorder = Recorder { log: Arc::default(), network, dtype };
             let backend = Box::new(recorder.clone());
-            let built = constructor(VarBuilder::from_backend(backend, dtype, device));
+            let built = constructor(VarBuilder::from_backend(backend, dtype, device.clone()));
             let Log { asked, answers } = std::mem::take(&mut *recorder.log());
             match built {
                 Ok(_) => Ok(Self { asked, answers: Arc::new(answers) }),
@@ -259,8 +259,7 @@ impl Requests {
     ) -> Result<T> {
         let tensors = self.serve(source)?;
         let (dtype, device) = self.kind(&tensors);
-        let backend =
-            Recorded { tensors, answers: self.answers.clone(), asked: Mutex::default(), dtype };
+        let backend = Recorded { tensors, answers: self.answers.clone(), dtype };
         constructor(VarBuilder::from_backend(Box::new(backend), dtype, device))
     }
 
@@ -488,14 +487,18 @@ impl SimpleBackend for Recorder {
         let request = Request { name: name.to_owned(), shape, init, dtype: other };
         let found = self.network.with(|network| {
             let network = network.filter(|network| !network.starts_afresh(name))?;
-            Some(network.get(&request.shape, name, (init, dtype)))
+            let found = network.get(&request.shape, name, (init, dtype));
+            Some(found.and_then(|tensor| tensor.to_device(device)?.to_dtype(dtype)))
         });
         let answer = found.unwrap_or_else(|| self.fresh(&request, (dtype, device)));
         self.log().note(request, answer)
     }
 
-    fn get_unchecked(&self, name: &str, dtype: DType, _: &Device) -> Result<Tensor> {
-        let found = self.network.with(|network| Some(network?.get_unchecked(name, dtype)));
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+        let found = self.network.with(|network| {
+            let found = network?.get_unchecked(name, dtype);
+            Some(found.and_then(|tensor| tensor.to_device(device)?.to_dtype(dtype)))
+        });
         let found = found.unwrap_or_else(|| without_shape(name));
         match found {
             Ok(tensor) => {
@@ -526,30 +529,29 @@ fn without_shape(name: &str) -> Result<Tensor> {
     bail!("the constructor asks for `{name}` without a shape, so its size is not known")
 }
 
-/// Answers with the tensors of the record's names, and otherwise as the recorder did, so that the
-/// constructor takes the same way through the model.
+/// Answers with the tensors of the record's names, as a checkpoint of the target would, and otherwise as the
+/// recorder did, so that the constructor takes the same way through the model.
 struct Recorded {
     tensors: HashMap<String, Tensor>,
     answers: Arc<Answers>,
-    /// The names that were asked for so far.
-    asked: Mutex<HashSet<String>>,
     /// That of the builder.
     dtype: DType,
 }
 
 impl Recorded {
-    fn asked(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn find(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name).or_else(|| self.answers.constants.get(name))
     }
 
     /// A tensor in the dtype that was asked for, on the device. A running statistic is served as it is, a
     /// variable, in the dtype in which its layer computes.
-    fn serve(&self, name: &str, tensor: &Tensor, dtype: DType, device: &Device) -> Result<Tensor> {
-        self.asked().insert(name.to_owned());
+    fn convert(
+        &self,
+        name: &str,
+        tensor: &Tensor,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
         let tensor = tensor.to_device(device)?;
         if is_buffer(name) && dtype == self.dtype { Ok(tensor) } else { tensor.to_dtype(dtype) }
     }
@@ -565,7 +567,7 @@ impl SimpleBackend for Recorded {
         device: &Device,
     ) -> Result<Tensor> {
         if let Some(tensor) = self.find(name).filter(|tensor| *tensor.shape() == shape) {
-            return self.serve(name, tensor, dtype, device);
+            return self.convert(name, tensor, dtype, device);
         }
         if let Some(refusal) = self.answers.refusal(name, Some(&shape)) {
             return Err(refusal.error());
@@ -581,14 +583,11 @@ impl SimpleBackend for Recorded {
             return Err(refusal.error());
         }
         let Some(tensor) = self.find(name) else { return without_shape(name) };
-        self.serve(name, tensor, dtype, device)
+        self.convert(name, tensor, dtype, device)
     }
 
+    /// A model that looks for a name before it asks for it finds it now, and takes it as it is.
     fn contains_tensor(&self, name: &str) -> bool {
-        if self.asked().contains(name) {
-            return true;
-        }
-        let there = self.answers.looked_for.get(name).copied();
-        there.unwrap_or_else(|| self.find(name).is_some())
+        self.find(name).is_some() || self.answers.looked_for.get(name) == Some(&true)
     }
 }
