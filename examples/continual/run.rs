@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
+use hypernn::FixedTarget as _;
 use hypernn::continual::OutputRegularizer;
 use hypernn::nn::{VarBuilder, VarMap};
 use hypernn_examples::args::{Common, Resume, Validation, device_name, positive};

@@ -1,6 +1,7 @@
 //! After the training: table, pictures, summary.
 
 use anyhow::Result;
+use hypernn::FixedTarget as _;
 use hypernn_examples::args::device_name;
 use hypernn_examples::plot::{Chart, Line, WeightTrace, charts};
 use hypernn_examples::report::{commas, percent, table, write_json};

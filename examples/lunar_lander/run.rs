@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use candle_core::Device;
 use clap::{ValueEnum, value_parser};
+use hypernn::FixedTarget as _;
 use hypernn_examples::args::{Common, Resume, positive};
 use hypernn_examples::checkpoint::Checkpoint;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use hypernn::FixedTarget as _;
 use hypernn_examples::args::device_name;
 use hypernn_examples::plot::{Chart, Line, charts};
 use hypernn_examples::report::{commas, percent, table, write_json};

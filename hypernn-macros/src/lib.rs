@@ -36,6 +36,10 @@ mod target;
 ///   with dropout on the adapter's input: the weight is kept, and what is generated are two low-rank
 ///   factors that are added to it.
 ///
+/// Where all sizes are constants, `Net::NUM_PARAMS` is the number of parameters, and in a chain `Net::INPUT_SHAPE`
+/// and `Net::OUTPUT_SHAPE` are the shapes of a sample. They belong to the traits `FixedTarget` and `ShapedTarget`,
+/// which are in scope where the struct is declared; elsewhere, `use hypernn::FixedTarget`.
+///
 /// `#[cfg]` and `#[cfg_attr]` stand on fields and on the struct as they do elsewhere, and so does
 /// `#[allow]`, which then holds for what the derive writes as well. A field of type `PhantomData` needs no
 /// attribute.

@@ -842,6 +842,9 @@ mod own_items {
     #[allow(dead_code)]
     impl Net {
         pub const NAME: usize = 1;
+        pub const NUM_PARAMS: usize = 2;
+        pub const INPUT_SHAPE: usize = 3;
+        pub const OUTPUT_SHAPE: usize = 4;
 
         pub fn new() {}
         pub fn layout() {}
@@ -864,6 +867,8 @@ fn a_target_may_have_items_of_these_names() {
     let hyper = own_items::HyperNet::new(variables()).unwrap();
     assert_eq!(hyper.forward(&inputs(4)).unwrap().dims(), [3, 2]);
     assert_eq!(<own_items::Net as HyperTarget>::layout().unwrap().num_params(), 10);
+    assert_eq!((own_items::Net::NUM_PARAMS, <own_items::Net as FixedTarget>::NUM_PARAMS), (2, 10));
+    assert_eq!(own_items::HyperNet::NUM_TARGET_PARAMS, 10);
 }
 
 /// A type parameter that no field holds.

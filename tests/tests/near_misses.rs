@@ -4,6 +4,7 @@
 
 use candle_core::{Result, Tensor};
 use hypernn::nn::{BatchNorm, Conv1d, Conv2d, ConvTranspose2d, GroupNorm, LayerNorm, Linear};
+use hypernn::{FixedTarget as _, ShapedTarget as _};
 use hypernn::{HyperTarget, hypernetwork};
 
 mod sizes {

@@ -18,8 +18,18 @@ use crate::span::{ends, shown_at};
 /// All that a target needs.
 pub(crate) fn expand(target: &Target) -> TokenStream {
     let implementation = among_names(&target.header, &implementation(target));
-    let values = values(target);
-    quote!(#implementation #values)
+    let (values, imports) = (values(target), imports(&target.header, is_fixed(target)));
+    quote!(#imports #implementation #values)
+}
+
+/// The traits whose constants are the target's own, `Net::NUM_PARAMS`, in the scope of its declaration. They are no
+/// inherent constants, so that the struct may have such of its own.
+fn imports(header: &Header, fixed: bool) -> TokenStream {
+    let Header { krate, shared, sequential, config, .. } = header;
+    let fixed = fixed.then(|| quote!(#shared use #krate::FixedTarget as _;));
+    let shaped = sequential.is_some() && config.is_none();
+    let shaped = shaped.then(|| quote!(#shared use #krate::ShapedTarget as _;));
+    quote!(#fixed #shaped)
 }
 
 /// A scope in which the constructors' names mean specs, and generated code is short to write.
@@ -92,7 +102,9 @@ pub(crate) fn stub(header: &Header) -> TokenStream {
         forwards(header, generics),
         chain_stub(header),
     ];
-    among_names(header, &parts.into_iter().collect())
+    let (imports, stubs) = (imports(header, true), parts.into_iter().collect());
+    let stubs = among_names(header, &stubs);
+    quote!(#imports #stubs)
 }
 
 /// The forward of a chain, and its shapes.
@@ -194,12 +206,6 @@ fn fixed_target(header: &Header, generics: &Generics, count: &TokenStream) -> To
         #[automatically_derived]
         impl #impl_generics __p::FixedTarget for #ident #ty_generics #where_clause {
             const NUM_PARAMS: __p::usize = #count;
-        }
-
-        #[automatically_derived]
-        impl #impl_generics #ident #ty_generics #where_clause {
-            /// The number of parameters: the length of the flat vector.
-            pub const NUM_PARAMS: __p::usize = <Self as __p::FixedTarget>::NUM_PARAMS;
         }
     }
 }

@@ -183,12 +183,6 @@ impl Flow {
             #[automatically_derived]
             impl #impl_generics #ident #ty_generics #where_clause {
                 const __CHAIN: __p::Chain<#places> = const { #chain };
-
-                /// The shape that it takes, without the batch.
-                pub const INPUT_SHAPE: #shape = #input;
-
-                /// The shape that it gives, without the batch.
-                pub const OUTPUT_SHAPE: #shape = #output;
             }
 
             #[automatically_derived]
@@ -239,12 +233,6 @@ pub(crate) fn stub(header: &Header) -> TokenStream {
         impl #impl_generics __p::ShapedTarget for #ident #ty_generics #where_clause {
             const INPUT_SHAPE: #shape = #shape::ANY;
             const OUTPUT_SHAPE: #shape = #shape::ANY;
-        }
-
-        #[automatically_derived]
-        impl #impl_generics #ident #ty_generics #where_clause {
-            pub const INPUT_SHAPE: #shape = #shape::ANY;
-            pub const OUTPUT_SHAPE: #shape = #shape::ANY;
         }
     }
 }
