@@ -2,6 +2,7 @@
 
 #![deny(warnings, future_incompatible, rust_2021_compatibility, rust_2024_compatibility)]
 #![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::new_ret_no_self, clippy::non_minimal_cfg)]
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};

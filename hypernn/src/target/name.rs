@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(short_name::<fn(Named) -> Named>(), "fn(Named) -> Named");
         assert_eq!(short_name::<()>(), "()");
         assert_eq!(short_name::<inner::r#type>().trim_start_matches("r#"), "type");
-        drop(Generic::<_, 1>(Named).0);
+        let Generic::<_, 1>(Named) = Generic(Named);
     }
 
     #[test]
