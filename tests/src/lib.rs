@@ -1,16 +1,37 @@
-//! What the integration tests share: variables from a seed, numbers, distances, finite differences.
+//! What the integration tests share: their device, variables from a seed, numbers, distances, finite differences.
 
 pub mod dynamic;
 pub mod golden;
+pub mod launches;
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Error, Result, Tensor, Var, bail};
 use candle_nn::{VarBuilder, VarMap};
 
+/// The device of all tests that hold for any: the CPU, or with `HYPERNN_TEST_DEVICE=cuda` the first card.
+///
+/// # Panics
+/// The variable says something else, or there is no card.
+#[allow(clippy::panic, reason = "tests that were asked to run elsewhere must not run here")]
+pub fn device() -> &'static Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(|| match std::env::var("HYPERNN_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("cpu") => Device::Cpu,
+        Ok("cuda") => match Device::new_cuda(0) {
+            Ok(device) => device,
+            Err(err) => {
+                panic!("HYPERNN_TEST_DEVICE is cuda, but there is no card: {}", plain(&err))
+            }
+        },
+        Ok(other) => panic!("HYPERNN_TEST_DEVICE is `{other}`, expected cpu or cuda"),
+    })
+}
+
 /// A builder over fresh variables drawn from `seed`, and the variables.
 pub fn variables(seed: u64, dtype: DType) -> (VarMap, VarBuilder<'static>) {
-    variables_on(&Device::Cpu, seed, dtype)
+    variables_on(device(), seed, dtype)
 }
 
 /// The same on a device.
@@ -60,7 +81,7 @@ pub fn numbers(count: usize, seed: u64) -> Vec<f64> {
 /// candle's own.
 pub fn input(dims: &[usize], seed: u64, dtype: DType) -> Result<Tensor> {
     let values = numbers(dims.iter().product(), seed);
-    Tensor::from_vec(values, dims, &Device::Cpu)?.to_dtype(dtype)
+    Tensor::from_vec(values, dims, device())?.to_dtype(dtype)
 }
 
 /// The values in flat order.

@@ -2,13 +2,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{D, DType, Device, Module, Result, Tensor};
+use candle_core::{D, DType, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{bert, vit};
 use hypernn::hypernetwork::{Audit, Gradient};
 use hypernn::nn::{LayerNorm, Linear, ops};
 use hypernn::{HyperTarget, hypernetwork};
-use hypernn_tests::{gradients, input, message, values, variables, weighted_sum};
+use hypernn_tests::{device, gradients, input, message, values, variables, weighted_sum};
 
 #[derive(HyperTarget)]
 struct Net {
@@ -228,7 +228,7 @@ fn cut(audit: &Audit) -> Vec<&str> {
 /// Each block of candle's BERT ends in a fused layer norm.
 #[test]
 fn a_bert_learns_behind_its_last_layer_norm() -> Result<()> {
-    let ids = Tensor::new(&[[0u32, 3, 1, 4], [2, 2, 0, 1]], &Device::Cpu)?;
+    let ids = Tensor::new(&[[0u32, 3, 1, 4], [2, 2, 0, 1]], device())?;
     let types = ids.zeros_like()?;
     let load = |vb: VarBuilder<'_>| bert::BertModel::load(vb, &bert_config());
     let hyper = HyperBert::new(variables(4, DType::F32).1, load)?;

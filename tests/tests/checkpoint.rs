@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, ModuleT, Result, Tensor};
+use candle_core::{DType, ModuleT, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use hypernn::nn::{BatchNorm, Linear, PReLU};
 use hypernn::{HyperTarget, hypernetwork};
-use hypernn_tests::{by_name, input, message, values, variable, variables};
+use hypernn_tests::{by_name, device, input, message, values, variable, variables};
 use tempfile::TempDir;
 
 #[derive(HyperTarget)]
@@ -300,7 +300,7 @@ fn a_network_without_variables() -> Result<()> {
     hyper.save(&path)?;
     let copies = by_name(&vars).into_iter().map(|(name, var)| Ok((name, var.copy()?.detach())));
     let copies = copies.collect::<Result<HashMap<_, _>>>()?;
-    let fixed = HyperNet::new(VarBuilder::from_tensors(copies, DType::F32, &Device::Cpu))?;
+    let fixed = HyperNet::new(VarBuilder::from_tensors(copies, DType::F32, device()))?;
     assert_eq!(output(&fixed, DType::F32)?, output(&hyper, DType::F32)?);
     assert_eq!(
         without_particulars(&message(fixed.load(&path)), &path),
@@ -318,14 +318,14 @@ fn a_baked_network_gives_the_same_output() -> Result<()> {
     let xs = input(&[4, 3], 77, DType::F32)?;
     let expected = output(&hyper, DType::F32)?;
     let bytes = std::fs::read(&path)?;
-    let vb = VarBuilder::from_buffered_safetensors(bytes, DType::F32, &Device::Cpu)?;
+    let vb = VarBuilder::from_buffered_safetensors(bytes, DType::F32, device())?;
     let net = Net::new(vb)?;
     assert_eq!(values(&net.forward_t(&xs, false)?)?, expected);
     assert!(values(net.norm.running_mean())?.iter().all(|mean| *mean != 0.));
-    let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    let tensors = candle_core::safetensors::load(&path, device())?;
     let mut names: Vec<_> = tensors.keys().cloned().collect();
     names.sort_unstable();
-    let net = Net::new(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))?;
+    let net = Net::new(VarBuilder::from_tensors(tensors, DType::F32, device()))?;
     assert_eq!(values(&net.forward_t(&xs, false)?)?, expected);
     let own = variables(0, DType::F32);
     Net::new(own.1)?;
@@ -343,7 +343,7 @@ fn candles_own_files() -> Result<()> {
     other_vars.load(&path)?;
     assert_eq!(output(&other, DType::F32)?, output(&hyper, DType::F32)?);
     let tensors = std::fs::read(&path)?;
-    let vb = VarBuilder::from_buffered_safetensors(tensors, DType::F32, &Device::Cpu)?;
+    let vb = VarBuilder::from_buffered_safetensors(tensors, DType::F32, device())?;
     assert_eq!(output(&HyperNet::new(vb)?, DType::F32)?, output(&hyper, DType::F32)?);
     assert!(all_values(&vars)?.keys().any(|name| name == "base.norm.weight"));
     Ok(())

@@ -1,12 +1,13 @@
 //! What each layer says where it is used wrongly.
 
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Module, ModuleT, Result, Tensor};
 
+use super::super::testing::device;
 use super::super::*;
 use super::message;
 
 fn zeros(dims: &[usize]) -> Tensor {
-    Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap()
+    Tensor::zeros(dims, DType::F32, device()).unwrap()
 }
 
 fn says<T>(found: Result<T>) -> String {
@@ -58,7 +59,7 @@ fn specs_name_the_size_that_is_wrong() {
 
 #[test]
 fn constructors_return_the_same_problems() {
-    let vb = || VarBuilder::zeros(DType::F32, &Device::Cpu);
+    let vb = || VarBuilder::zeros(DType::F32, device());
     let config = Conv2dConfig { groups: 3, ..Default::default() };
     let expected = "conv2d: groups 3 does not divide in_channels 8";
     assert_eq!(says(conv2d(8, 9, 1, config, vb())), expected);
@@ -169,7 +170,7 @@ fn the_others_name_the_shapes() {
     let layer = PReLU::new(zeros(&[3]), true);
     let expected = "prelu: the weight has shape [3], expected one slope per set";
     assert_eq!(says(layer.forward(&zeros(&[1, 2]))), expected);
-    let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+    let vb = VarBuilder::zeros(DType::F32, device());
     let layer = lstm(3, 2, LSTMConfig::default(), vb).unwrap();
     let state = layer.zero_state(1).unwrap();
     let expected = "lstm: the input has shape [1, 2], expected [batch, 3]";
@@ -180,7 +181,7 @@ fn the_others_name_the_shapes() {
 fn an_index_of_another_set_is_an_error() {
     let layer = Embedding::new(zeros(&[2, 4, 1]), 1);
     for index in [4i64, -1] {
-        let indices = Tensor::new(&[0, index], &Device::Cpu).unwrap();
+        let indices = Tensor::new(&[0, index], device()).unwrap();
         let expected = format!("embedding: index {index} is out of range, the table has 4 rows");
         assert_eq!(says(layer.forward(&indices)), expected);
     }
@@ -189,7 +190,7 @@ fn an_index_of_another_set_is_an_error() {
 #[test]
 fn candles_layers_without_access_name_the_drop_in() {
     use crate::target::layer::Parameters;
-    let vb = || VarBuilder::zeros(DType::F32, &Device::Cpu);
+    let vb = || VarBuilder::zeros(DType::F32, device());
     let visit = |layer: &dyn Parameters| says(layer.visit(&mut |_, _| Ok(())));
     let expected = |name: &str| {
         format!("candle_nn::{name} gives no access to its tensors: use hypernn::nn::{name}")
