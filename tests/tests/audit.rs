@@ -53,6 +53,27 @@ fn a_loss_that_reaches_all() -> Result<()> {
     Ok(())
 }
 
+/// A tensor that a loss takes from its layer is seen as any other, also where it is a view of one vector, as in
+/// half precision and on devices; asked for twice, it is one tensor.
+#[test]
+fn tensors_taken_from_their_layers() -> Result<()> {
+    for dtype in [DType::F64, DType::F32, DType::BF16] {
+        let hyper = net()?.with_target_dtype(dtype)?;
+        let params = hyper.generate_params()?;
+        let net = params.unpack()?;
+        let of_layer = [net.first.weight(), net.first.bias().unwrap(), net.norm.weight()];
+        assert_eq!(net.first.weight().id(), of_layer[0].id());
+        let sums = of_layer.map(|tensor| tensor.to_dtype(DType::F64)?.sum_all());
+        let [weight, bias, gain] = sums;
+        let loss = ((weight? + bias?)? + gain?)?;
+        let audit = hyper.audit(&params, &loss)?;
+        let found: Vec<_> = audit.generated().iter().map(|(_, gradient)| *gradient).collect();
+        let (some, none) = (Gradient::Some, Gradient::None);
+        assert_eq!(found, [some, some, some, none, none], "{dtype:?}");
+    }
+    Ok(())
+}
+
 /// All tensors come from the same variables, which get what the others give them.
 #[test]
 fn tensors_that_are_not_used() -> Result<()> {

@@ -24,8 +24,8 @@ impl Served {
 
     /// As `[sets, dims…]`; see [`sets::spread`] and [`repeated`](Self::repeated).
     pub(super) fn spread(&self, rank: usize, sets: usize) -> Result<Self> {
-        let Self { tensor, sink } = self.repeated(rank, sets)?;
-        Ok(Self { tensor: sets::spread(&tensor, rank, sets)?, sink })
+        let Self { tensor, sink, .. } = self.repeated(rank, sets)?;
+        Ok(Self::new(sets::spread(&tensor, rank, sets)?, sink))
     }
 
     /// The tensor of a layer whose only one this is, its `weight`, as another layer reuses it.
@@ -39,7 +39,7 @@ impl Served {
         let weight = &self.tensor;
         match (self.sink.clone(), bias) {
             (Some(sink), None) => linear_into(xs, (weight, sink), None),
-            (Some(sink), Some(Self { tensor, sink: Some(bias_sink) })) => {
+            (Some(sink), Some(Self { tensor, sink: Some(bias_sink), .. })) => {
                 linear_into(xs, (weight, sink), Some((tensor, bias_sink.clone())))
             }
             _ => linear(xs, &self.tracked()?, bias.map(Self::tracked).transpose()?.as_ref()),
@@ -126,6 +126,16 @@ impl Affine {
 
     pub(super) fn bias(&self) -> Option<&Tensor> {
         self.bias.as_ref().map(|bias| &bias.tensor)
+    }
+
+    /// The weight for whoever asks the layer for it; see [`Served::shown`].
+    pub(super) fn shown_weight(&self) -> &Tensor {
+        self.weight.shown()
+    }
+
+    /// The bias, likewise.
+    pub(super) fn shown_bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref().map(Served::shown)
     }
 
     /// A convolution with the weights of all sets; see [`convolution`].

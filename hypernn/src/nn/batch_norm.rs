@@ -188,7 +188,8 @@ impl BatchNorm {
             ("running_mean", self.running_mean.as_tensor()),
             ("running_var", self.running_var.as_tensor()),
         ];
-        let affine = self.weight_and_bias().into_iter();
+        let affine =
+            self.params.iter().filter_map(|params| Some((params.weight(), params.bias()?)));
         running.into_iter().chain(affine.flat_map(|(w, b)| [("weight", w), ("bias", b)]))
     }
 
@@ -277,7 +278,7 @@ impl BatchNorm {
 
     /// Weight and bias.
     pub fn weight_and_bias(&self) -> Option<(&Tensor, &Tensor)> {
-        self.params.as_ref().and_then(|params| Some((params.weight(), params.bias()?)))
+        self.params.as_ref().and_then(|params| Some((params.shown_weight(), params.shown_bias()?)))
     }
 
     /// The share of the new batch in the running statistics.

@@ -78,12 +78,12 @@ macro_rules! layer {
 
             /// The weight.
             pub fn weight(&self) -> &Tensor {
-                self.params.weight()
+                self.params.shown_weight()
             }
 
             /// The bias.
             pub fn bias(&self) -> Option<&Tensor> {
-                self.params.bias()
+                self.params.shown_bias()
             }
         }
 
@@ -363,12 +363,12 @@ fn add_to_channels(images: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
 mod tests {
     use candle_core::Var;
 
-    use super::super::testing::{distance, numbers};
+    use super::super::testing::{device, distance, numbers};
     use super::*;
 
     fn variable(dims: &[usize], seed: u64) -> Result<Var> {
         let values = numbers(dims.iter().product(), seed);
-        Var::from_vec(values, dims, &candle_core::Device::Cpu)
+        Var::from_vec(values, dims, device())
     }
 
     fn tensor(variable: &Var) -> Tensor {

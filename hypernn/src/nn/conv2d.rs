@@ -218,7 +218,7 @@ impl Conv2d {
 impl Conv2d {
     /// What an adapter adds to the output: a convolution to few channels, and one of single places.
     fn adapt(&self, adapter: &Adapter, xs: &Tensor) -> Result<Tensor> {
-        let kernel = &self.weight().dims()[1..];
+        let kernel = &self.params.weight().dims()[1..];
         let (mut down, mut up) = (adapter.down.clone(), adapter.up.clone());
         let dims = [&down.tensor.dims()[..down.tensor.rank() - 1], kernel].concat();
         down.tensor = down.tensor.reshape(dims)?;

@@ -105,7 +105,7 @@ impl Embedding {
 
     /// The table.
     pub fn embeddings(&self) -> &Tensor {
-        &self.embeddings.tensor
+        self.embeddings.shown()
     }
 
     /// The number of values in a row of the table.
@@ -181,7 +181,7 @@ impl HyperLayer<EmbeddingSpec> for Embedding {
 
 impl Parameters for Embedding {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", self.embeddings())
+        visitor("weight", &self.embeddings.tensor)
     }
 
     fn reused(&self, name: &str) -> Result<Option<Tensor>> {

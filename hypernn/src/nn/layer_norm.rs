@@ -139,12 +139,12 @@ impl LayerNorm {
 
     /// The weight.
     pub fn weight(&self) -> &Tensor {
-        self.params.weight()
+        self.params.shown_weight()
     }
 
     /// The bias.
     pub fn bias(&self) -> Option<&Tensor> {
-        self.params.bias()
+        self.params.shown_bias()
     }
 
     /// What is added to the variance.
@@ -160,7 +160,7 @@ impl LayerNorm {
     /// The forward of the layer named `layer` in errors.
     pub(super) fn forward_as(&self, layer: &'static str, xs: &Tensor) -> Result<Tensor> {
         let sets = self.params.sets(layer, 1)?;
-        let size = self.weight().dim(D::Minus1)?;
+        let size = self.params.weight().dim(D::Minus1)?;
         let found = xs.dims().last().copied().unwrap_or(0);
         if found != size {
             candle_core::bail!(

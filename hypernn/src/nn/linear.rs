@@ -108,16 +108,16 @@ impl Linear {
 
     /// The weight; with a low-rank [adapter](crate::target::adapter), that which is adapted.
     pub fn weight(&self) -> &Tensor {
-        self.params.weight()
+        self.params.shown_weight()
     }
 
     /// The bias.
     pub fn bias(&self) -> Option<&Tensor> {
-        self.params.bias()
+        self.params.shown_bias()
     }
 
     fn check_input(&self, xs: &Tensor, sets: usize) -> Result<()> {
-        let in_dim = self.weight().dim(D::Minus1)?;
+        let in_dim = self.params.weight().dim(D::Minus1)?;
         let found = xs.dims().last().copied().unwrap_or(0);
         if found != in_dim {
             candle_core::bail!(

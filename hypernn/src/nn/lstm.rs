@@ -187,22 +187,22 @@ impl LSTM {
 
     /// The weight on the input.
     pub fn w_ih(&self) -> &Tensor {
-        self.cell.inputs.weight()
+        self.cell.inputs.shown_weight()
     }
 
     /// The weight on the state.
     pub fn w_hh(&self) -> &Tensor {
-        self.cell.state.weight()
+        self.cell.state.shown_weight()
     }
 
     /// The bias on the input.
     pub fn b_ih(&self) -> Option<&Tensor> {
-        self.cell.inputs.bias()
+        self.cell.inputs.shown_bias()
     }
 
     /// The bias on the state.
     pub fn b_hh(&self) -> Option<&Tensor> {
-        self.cell.state.bias()
+        self.cell.state.shown_bias()
     }
 }
 

@@ -102,7 +102,7 @@ impl PReLU {
 
     /// The slopes.
     pub fn weight(&self) -> &Tensor {
-        &self.weight.tensor
+        self.weight.shown()
     }
 
     /// Whether all channels share one slope.
@@ -120,7 +120,7 @@ impl PReLU {
         if self.is_scalar && slopes.tensor.dim(1)? != 1 {
             candle_core::bail!(
                 "prelu: the weight has shape {:?}, expected one slope per set",
-                self.weight().dims()
+                self.weight.tensor.dims()
             );
         }
         Ok(slopes)
@@ -182,7 +182,7 @@ impl HyperLayer<PReLUSpec> for PReLU {
 
 impl Parameters for PReLU {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", self.weight())
+        visitor("weight", &self.weight.tensor)
     }
 
     fn reused(&self, name: &str) -> Result<Option<Tensor>> {

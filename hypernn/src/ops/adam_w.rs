@@ -68,6 +68,10 @@ impl Moments {
             let (grad, var) = (grad.shape(), var.shape());
             bail!("adam_w: the gradient has shape {grad:?}, expected the variable's, {var:?}");
         }
+        if grad.dtype() != var.dtype() {
+            let (grad, var) = (grad.dtype(), var.dtype());
+            bail!("adam_w: the gradient is {grad:?}, expected the variable's dtype, {var:?}");
+        }
         if let Self::Other(moments) = self {
             return step_by_candle(var, moments, grad, (params, steps));
         }
@@ -126,12 +130,11 @@ impl InplaceOp2 for Step<'_> {
             (Moments::F64(moments), CpuStorage::F64(values), CpuStorage::F64(grads)) => {
                 Factors::new(self.params, self.steps).apply((values, vl), moments, (grads, gl))
             }
-            (_, values, grads) => {
-                let (grads, values) = (grads.dtype(), values.dtype());
-                bail!(
-                    "adam_w: the gradient is {grads:?}, expected the variable's dtype, {values:?}"
-                )
-            }
+            (_, values, grads) => bail!(
+                "adam_w: a gradient of {:?} for a variable of {:?}",
+                grads.dtype(),
+                values.dtype()
+            ),
         }
     }
 }

@@ -50,10 +50,11 @@ struct Source {
 
 impl Source {
     fn new(cuts: &Cuts) -> Self {
-        let served = cuts.tensors.iter().enumerate().map(|(index, tensor)| Served {
-            tensor: tensor.clone(),
-            sink: cuts.sinks.get(index).cloned(),
-        });
+        let served = cuts
+            .tensors
+            .iter()
+            .enumerate()
+            .map(|(index, tensor)| Served::new(tensor.clone(), cuts.sinks.get(index).cloned()));
         Self { served: served.collect::<Vec<_>>().into_iter() }
     }
 }
