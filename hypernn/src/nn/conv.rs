@@ -378,6 +378,9 @@ mod tests {
     /// Devices and half-precision take this way.
     #[test]
     fn the_composed_convolution_is_the_direct_one() -> Result<()> {
+        if !device().is_cpu() {
+            return Ok(()); // The direct one is of the CPU.
+        }
         for (sets, groups, stride) in [(1, 1, 1), (2, 1, 2), (3, 2, 1)] {
             let weight = variable(&[sets, 4, 4 / groups, 3, 3], 1)?;
             let (bias, images) = (variable(&[sets, 4], 2)?, variable(&[6, 4, 6, 7], 3)?);

@@ -429,6 +429,9 @@ fn candles_accepted_layers_have_right_gradients() {
 
 #[test]
 fn candles_conv1d_has_a_wrong_weight_gradient() {
+    if !device().is_cpu() {
+        return; // This was found on the CPU, and is not said of others.
+    }
     let wrong = wrong(conv1d_cases());
     assert_eq!(wrong.len(), WINDOWS.len());
     assert!(wrong.iter().all(|(_, errors)| errors[0] > 1.), "{wrong:?}");
@@ -444,6 +447,9 @@ fn candles_conv_transpose1d_has_no_gradient() {
 
 #[test]
 fn candles_conv_transpose1d_is_wrong_on_a_batch() {
+    if !device().is_cpu() {
+        return; // This was found on the CPU, and is not said of others.
+    }
     let case = &conv_transpose1d_cases()[0];
     let inputs = case.variables(None).unwrap();
     let (weight, bias) = (inputs[0].as_tensor().clone(), inputs[1].as_tensor().clone());
