@@ -3,7 +3,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Module, Result, Shape, Tensor, Var};
+use candle_core::backend::BackendStorage;
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, DType, Layout, Module, Result, Shape, Tensor, Var,
+};
 use candle_nn::VarMap;
 use hypernn::nn::{
     BatchNorm, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, Embedding, GRU, GroupNorm, LSTM,
@@ -222,7 +225,10 @@ impl CustomOp1 for Failing {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        use candle_core::backend::BackendStorage;
+        Ok((storage.affine(layout, 1., 0.)?, layout.shape().clone()))
+    }
+
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
         Ok((storage.affine(layout, 1., 0.)?, layout.shape().clone()))
     }
 
