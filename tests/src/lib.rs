@@ -152,7 +152,7 @@ pub fn gradient_error(vars: &VarMap, loss: &dyn Fn() -> Result<Tensor>) -> Resul
 /// The values of a variable to look at: all on the CPU, some of each elsewhere, where a forward pass of a small
 /// network takes far longer.
 fn sample(var: &Var) -> Result<Tensor> {
-    const ELSEWHERE: usize = 10;
+    const ELSEWHERE: usize = 4;
     let count = var.elem_count();
     let step = if var.device().is_cpu() { 1 } else { count.div_ceil(ELSEWHERE).max(1) };
     Tensor::from_iter((0..count as u32).step_by(step), var.device())
