@@ -27,23 +27,30 @@ within() {
 
 tests() {
     HYPERNN_TEST_DEVICE=cuda within 150 "$here/tests" 2>&1 | tee "$scratch/tests"
-    [ "${PIPESTATUS[0]}" = 0 ] && verdict='all passed' || verdict='**failed, or were stopped**'
+    case ${PIPESTATUS[0]} in
+    0) verdict='all passed' ;;
+    124) verdict='**stopped, since they took too long**' ;;
+    *) verdict='**failed**' ;;
+    esac
 }
-measure() { # SECONDS COMMAND
-    within "$@" 2>"$scratch/errors" | tee -a "$scratch/lines"
+measure() { # FILE SECONDS COMMAND
+    within "${@:2}" 2>"$scratch/errors" | tee -a "$scratch/$1"
     head -n 3 "$scratch/errors"
 }
 
 printf '== tests\n'
 tests
 printf '\n== the cases of the table\n'
-measure 100 "$here/bench" cases 0.2
+measure cases 100 "$here/bench" cases 0.2
 for peer in torch jax torch_compiled; do
-    "$python" -c "import ${peer%_*}" 2>/dev/null || { printf '# no %s here\n' "${peer%_*}" | tee -a "$scratch/lines"; continue; }
-    PYTHONPATH=$here/peers measure 110 "$python" "$here/peers/peers.py" "$peer" 0.2
+    if "$python" -c "import ${peer%_*}" 2>/dev/null; then
+        PYTHONPATH=$here/peers measure cases 110 "$python" "$here/peers/peers.py" "$peer" 0.2
+    else
+        printf '# no %s here\n' "$peer" | tee -a "$scratch/cases"
+    fi
 done
 printf '\n== larger batches\n'
-measure 90 "$here/bench" batches 0.2
+measure batches 90 "$here/bench" batches 0.2
 
 # ---- the file
 
@@ -73,20 +80,19 @@ table() {
         }'
 }
 {
-    printf '# A run on a card, %s\n\n' "$(date -u +%F)"
+    printf '# hypernn on a CUDA device, %s\n\n' "$(date -u +%F)"
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | sed 's/^/- /'
+    [ "${PIPESTATUS[0]}" = 0 ] || printf -- '- **There is no nvidia-smi: nothing says that this was a card.**\n'
     printf -- '- %s\n' "$(cat "$here/version")"
-    grep '^# ' "$scratch/lines" | sed 's/^# /- /'
+    grep '^# ' "$scratch/cases" | sed 's/^# /- /'
     printf '\n## Tests\n\nOf `tests/tests/cuda.rs` with `HYPERNN_REQUIRE_CUDA=1`: %s.\n\n```text\n' "$verdict"
     grep -E '^test result|^test .*FAILED|panicked' "$scratch/tests"
     printf '```\n\n## The cases of the table, milliseconds\n\n'
-    grep -v '/bf16 \|^dynamic_[0-9]*/backward/[a-z]*/f32 .*#' "$scratch/lines" |
-        table hypernn:f32 candle:f32 plain_candle:f32 torch:f32 torch_compiled:f32 jax:f32
+    table hypernn:f32 candle:f32 plain_candle:f32 torch:f32 torch_compiled:f32 jax:f32 <"$scratch/cases"
     printf '\n## Sets of weights at once, forward and backward, milliseconds\n\n'
-    grep '^dynamic_[0-9]*/backward/' "$scratch/lines" | sort -t_ -k2 -n |
-        table hypernn:f32 candle:f32 hypernn:bf16 candle:bf16
+    sort -t_ -k2 -n "$scratch/batches" | table hypernn:f32 candle:f32 hypernn:bf16 candle:bf16
     printf '\nWhat failed:\n\n```text\n'
-    grep 'failed:' "$scratch/lines"
+    grep -h 'failed:' "$scratch/cases" "$scratch/batches"
     printf '```\n'
 } >"$out"
 printf '\n%d seconds; written to %s\n' "$SECONDS" "$out"
