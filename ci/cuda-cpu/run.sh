@@ -10,6 +10,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 # Two devices, so that one can be mixed up with the other.
 export HYPERNN_TEST_DEVICE=cuda HYPERNN_REQUIRE_CUDA=1 CUDA_CPU_DEVICES=2
+# Of random sizes a few: all of them are run on the CPU.
+export PROPTEST_CASES=${PROPTEST_CASES:-12}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export CUDA_CPU_TOTALS=$scratch/totals
@@ -96,10 +98,11 @@ example() {
     cargo run --quiet --locked --workspace --features cuda "${quick[@]}" --example "$1" -- \
         --quick --device cuda --out "$scratch/$1" "${@:2}" >"$scratch/example" 2>&1 || { cat "$scratch/example"; exit 1; }
 }
+example sines --steps 20
 example digits
 
 summary
 
 printf '\n== the negative control: products that are 0.1 %% too large\n'
-CUDA_CPU_FAULT=product must_fail --test cuda --no-fail-fast
+CUDA_CPU_FAULT=product must_fail --test golden --no-fail-fast
 printf '\nAll of this ran on the CPU, and nothing on a card.\n'
