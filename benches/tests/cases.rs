@@ -2,9 +2,10 @@
 
 #![allow(missing_docs, reason = "tests")]
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use hypernn::nn::VarMap;
-use hypernn_benches::cases::{CASES, Who, network, variables};
+use hypernn_benches::cases::{CASES, Who, network, variables_on};
+use hypernn_tests::device;
 
 fn distance(left: &Tensor, right: &Tensor) -> Result<f32> {
     let scale = left.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
@@ -19,11 +20,17 @@ fn the_same_variables_give_the_same_numbers() -> Result<()> {
     // is in all else.
     for case in CASES.into_iter().filter(|case| *case != "static_deep") {
         let vars = VarMap::new();
-        let Some(ours) = network(case, Who::Hypernn, &variables(&vars))? else { continue };
+        let Some(ours) = network(case, Who::Hypernn, &variables_on(device(), DType::F32, &vars))?
+        else {
+            continue;
+        };
         let (expected, grads) = (ours.forward()?, ours.backward()?);
         let all = vars.all_vars();
         for who in [Who::NoMacros, Who::ByHand] {
-            let Some(other) = network(case, who, &variables(&vars))? else { continue };
+            let Some(other) = network(case, who, &variables_on(device(), DType::F32, &vars))?
+            else {
+                continue;
+            };
             assert_eq!(vars.all_vars().len(), all.len(), "{case}: {who:?} has other variables");
             assert!(distance(&expected, &other.forward()?)? < 1e-4, "{case}: {who:?}");
             let others = other.backward()?;

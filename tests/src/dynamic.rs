@@ -1,6 +1,6 @@
 //! Dynamic hypernetworks of every kind, with sizes chosen at run time.
 
-use candle_core::{DType, Device, Result, Var};
+use candle_core::{DType, Result, Var};
 use candle_nn::VarBuilder;
 use hypernn::Condition;
 use hypernn::embedding::ConditionedEmbeddingSpec;
@@ -193,7 +193,7 @@ pub fn conditions(embedding: Embedding, dims: &[usize], width: usize, dtype: DTy
     if embedding == Embedding::Tasks {
         let count = dims.iter().product::<usize>();
         let ids = (0..count).map(|i| (3 * i % NUM_TASKS) as u32).collect();
-        return Var::from_vec(ids, dims, &Device::Cpu);
+        return Var::from_vec(ids, dims, crate::device());
     }
     let dims: Vec<_> = dims.iter().copied().chain([width]).collect();
     let values = crate::input(&dims, 77, dtype)?.affine(0.5, 0.5)?;

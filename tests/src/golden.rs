@@ -12,8 +12,10 @@ use hypernn::{HyperTarget, hypernetwork};
 
 use crate::{relative_error, values, variable, variables_on};
 
-fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
+/// A file of `golden/`, which is where `HYPERNN_GOLDEN` says, or beside this package's sources.
+pub fn path(name: &str) -> PathBuf {
+    let sources = || Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    std::env::var_os("HYPERNN_GOLDEN").map_or_else(sources, PathBuf::from).join(name)
 }
 
 /// A file of reference values.

@@ -11,7 +11,7 @@ use hypernn::hypernetwork::{Audit, Derivative, ExactAudit, Gradient};
 use hypernn::init::InitScheme;
 use hypernn::nn::{BatchNorm, Conv2d, Dropout, Embedding, LayerNorm, Linear, ops};
 use hypernn::{ChunkPlan, GeneratedParams, HyperTarget, hypernetwork};
-use hypernn_tests::{by_name, gradients, input, message, values, variables, weighted_sum};
+use hypernn_tests::{by_name, device, gradients, input, message, values, variables, weighted_sum};
 
 #[derive(HyperTarget)]
 struct Net {
@@ -53,6 +53,27 @@ fn a_loss_that_reaches_all() -> Result<()> {
         audit.to_string(),
         "HyperNet over Net: 5 of 5 generated tensors and 3 of 3 variables get a gradient"
     );
+    Ok(())
+}
+
+/// A tensor that a loss takes from its layer is seen as any other, also where it is a view of one vector, as in
+/// half precision and on devices; asked for twice, it is one tensor.
+#[test]
+fn tensors_taken_from_their_layers() -> Result<()> {
+    for dtype in [DType::F64, DType::F32, DType::BF16] {
+        let hyper = net()?.with_target_dtype(dtype)?;
+        let params = hyper.generate_params()?;
+        let net = params.unpack()?;
+        let of_layer = [net.first.weight(), net.first.bias().unwrap(), net.norm.weight()];
+        assert_eq!(net.first.weight().id(), of_layer[0].id());
+        let sums = of_layer.map(|tensor| tensor.to_dtype(DType::F64)?.sum_all());
+        let [weight, bias, gain] = sums;
+        let loss = ((weight? + bias?)? + gain?)?;
+        let audit = hyper.audit(&params, &loss)?;
+        let found: Vec<_> = audit.generated().iter().map(|(_, gradient)| *gradient).collect();
+        let (some, none) = (Gradient::Some, Gradient::None);
+        assert_eq!(found, [some, some, some, none, none], "{dtype:?}");
+    }
     Ok(())
 }
 
@@ -234,7 +255,7 @@ fn cut(audit: &Audit) -> Vec<&str> {
 /// Each block of candle's BERT ends in a fused layer norm.
 #[test]
 fn a_bert_learns_behind_its_last_layer_norm() -> Result<()> {
-    let ids = Tensor::new(&[[0u32, 3, 1, 4], [2, 2, 0, 1]], &Device::Cpu)?;
+    let ids = Tensor::new(&[[0u32, 3, 1, 4], [2, 2, 0, 1]], device())?;
     let types = ids.zeros_like()?;
     let load = |vb: VarBuilder<'_>| bert::BertModel::load(vb, &bert_config());
     let hyper = HyperBert::new(variables(4, DType::F32).1, load)?;

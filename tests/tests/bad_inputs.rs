@@ -2,10 +2,10 @@
 
 #![allow(missing_docs, clippy::panic)]
 
-use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_core::{DType, Module, Result, Tensor};
 use hypernn::nn::{Conv2d, Linear};
 use hypernn::{ChunkPlan, HyperTarget, hypernetwork};
-use hypernn_tests::{input, message, variable, variables};
+use hypernn_tests::{device, input, message, variable, variables};
 
 #[derive(HyperTarget)]
 struct Net {
@@ -26,7 +26,7 @@ hypernetwork! {
 }
 
 fn zeros(dims: &[usize]) -> Result<Tensor> {
-    Tensor::zeros(dims, DType::F32, &Device::Cpu)
+    Tensor::zeros(dims, DType::F32, device())
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn values_that_are_not_finite() -> Result<()> {
         let hyper = HyperNet::new(vb)?;
         hyper.generate_params()?.check_finite()?;
         // Value 1 of each chunk of 4: values 1 and 5 of the first weight, 9 and 13 after it.
-        let bias = Tensor::new(&[0., bad, 0., 0.], &Device::Cpu)?;
+        let bias = Tensor::new(&[0., bad, 0., 0.], device())?;
         variable(&vars, "generator.bias")?.set(&bias)?;
         assert_eq!(
             message(hyper.generate_params()?.check_finite()),
@@ -115,7 +115,7 @@ fn values_that_are_not_finite() -> Result<()> {
 fn one_infinite_value_in_a_later_tensor() -> Result<()> {
     let mut values = vec![0f32; 26];
     values[13 + 12] = f32::INFINITY;
-    let flat = Tensor::from_vec(values, (2, 13), &Device::Cpu)?;
+    let flat = Tensor::from_vec(values, (2, 13), device())?;
     let params = hypernn::GeneratedParams::<Net>::from_flat(&(), &flat)?;
     assert_eq!(
         message(params.check_finite()),

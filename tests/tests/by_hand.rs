@@ -3,7 +3,7 @@
 
 #![allow(clippy::panic)]
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use hypernn::check::Problem;
 use hypernn::nn::{
     Conv2d, Conv2dSpec, GroupNorm, GroupNormSpec, LayerNorm, LayerNormSpec, Linear, LinearSpec,
@@ -13,6 +13,7 @@ use hypernn::target::NestedSpec;
 use hypernn::target::layer::Visitor;
 use hypernn::target::source::{ParamSource, scoped};
 use hypernn::{FixedTarget, HyperLayer, HyperTarget, Parameters, seeded};
+use hypernn_tests::device;
 
 struct ByHand {
     conv1: Conv2d,
@@ -31,7 +32,7 @@ include!("../../hypernn-macros/src/by_hand/ten_layers.rs");
 include!("../../hypernn-macros/src/by_hand/derived.rs");
 
 fn packed<T: HyperTarget<Config = ()>>() -> Result<Vec<f32>> {
-    let vb = seeded::var_builder(&VarMap::new(), 0, DType::F32, &Device::Cpu);
+    let vb = seeded::var_builder(&VarMap::new(), 0, DType::F32, device());
     T::new(vb)?.pack()?.to_vec1()
 }
 
@@ -40,7 +41,7 @@ fn both_are_the_same_target() -> Result<()> {
     assert_eq!(Derived::NUM_PARAMS, <ByHand as FixedTarget>::NUM_PARAMS);
     assert_eq!(Derived::layout()?.hash(), ByHand::layout()?.hash());
     assert_eq!(packed::<Derived>()?, packed::<ByHand>()?);
-    let flat = Tensor::zeros(Derived::NUM_PARAMS, DType::F32, &Device::Cpu)?;
+    let flat = Tensor::zeros(Derived::NUM_PARAMS, DType::F32, device())?;
     let (derived, by_hand) = (Derived::unpack(&flat)?, ByHand::unpack(&flat)?);
     assert_eq!(derived.fc3.weight().dims(), by_hand.fc3.weight().dims());
     Ok(())

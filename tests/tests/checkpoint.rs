@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, ModuleT, Result, Tensor};
+use candle_core::{DType, ModuleT, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use hypernn::nn::{
     BatchNorm, BatchNormConfig, Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, ConvTranspose1d,
@@ -14,7 +14,7 @@ use hypernn::nn::{
     LayerNormConfig, Linear, PReLU, RmsNorm,
 };
 use hypernn::{HyperTarget, hypernetwork};
-use hypernn_tests::{by_name, input, message, values, variable, variables};
+use hypernn_tests::{by_name, device, input, message, values, variable, variables};
 use tempfile::TempDir;
 
 #[derive(HyperTarget)]
@@ -330,7 +330,7 @@ fn a_network_without_variables() -> Result<()> {
     hyper.save(&path)?;
     let copies = by_name(&vars).into_iter().map(|(name, var)| Ok((name, var.copy()?.detach())));
     let copies = copies.collect::<Result<HashMap<_, _>>>()?;
-    let fixed = HyperNet::new(VarBuilder::from_tensors(copies, DType::F32, &Device::Cpu))?;
+    let fixed = HyperNet::new(VarBuilder::from_tensors(copies, DType::F32, device()))?;
     assert_eq!(output(&fixed, DType::F32)?, output(&hyper, DType::F32)?);
     assert_eq!(
         without_particulars(&message(fixed.load(&path)), &path),
@@ -348,14 +348,14 @@ fn a_baked_network_gives_the_same_output() -> Result<()> {
     let xs = input(&[4, 3], 77, DType::F32)?;
     let expected = output(&hyper, DType::F32)?;
     let bytes = std::fs::read(&path)?;
-    let vb = VarBuilder::from_buffered_safetensors(bytes, DType::F32, &Device::Cpu)?;
+    let vb = VarBuilder::from_buffered_safetensors(bytes, DType::F32, device())?;
     let net = Net::new(vb)?;
     assert_eq!(values(&net.forward_t(&xs, false)?)?, expected);
     assert!(values(net.norm.running_mean())?.iter().all(|mean| *mean != 0.));
-    let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    let tensors = candle_core::safetensors::load(&path, device())?;
     let mut names: Vec<_> = tensors.keys().cloned().collect();
     names.sort_unstable();
-    let net = Net::new(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))?;
+    let net = Net::new(VarBuilder::from_tensors(tensors, DType::F32, device()))?;
     assert_eq!(values(&net.forward_t(&xs, false)?)?, expected);
     let own = variables(0, DType::F32);
     Net::new(own.1)?;
@@ -373,7 +373,7 @@ fn candles_own_files() -> Result<()> {
     other_vars.load(&path)?;
     assert_eq!(output(&other, DType::F32)?, output(&hyper, DType::F32)?);
     let tensors = std::fs::read(&path)?;
-    let vb = VarBuilder::from_buffered_safetensors(tensors, DType::F32, &Device::Cpu)?;
+    let vb = VarBuilder::from_buffered_safetensors(tensors, DType::F32, device())?;
     assert_eq!(output(&HyperNet::new(vb)?, DType::F32)?, output(&hyper, DType::F32)?);
     assert!(all_values(&vars)?.keys().any(|name| name == "base.norm.weight"));
     Ok(())
@@ -680,7 +680,7 @@ macro_rules! loads {
     ($hyper:ident, $path:expr) => {{
         let hyper = $hyper::new(variables(9, DType::F32).1)?;
         hyper.load($path)?;
-        let expected = candle_core::safetensors::load($path, &Device::Cpu)?;
+        let expected = candle_core::safetensors::load($path, device())?;
         let mut count = 0;
         for (name, found) in hyper.as_network().named_tensors() {
             assert_eq!(values(found)?, values(&expected[name])?, "{name}");

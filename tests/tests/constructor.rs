@@ -4,13 +4,13 @@
 
 use std::sync::Mutex;
 
-use candle_core::{D, DType, Device, Module, ModuleT, Result, Tensor};
+use candle_core::{D, DType, Module, ModuleT, Result, Tensor};
 use candle_nn::{BatchNorm, Embedding, Init, LSTM, Linear, RNN, VarBuilder, VarMap};
 use candle_transformers::models::{bert, modernbert, vit};
 use hypernn::generated::TargetPlan;
 use hypernn::{GeneratedParams, hypernetwork};
 use hypernn_tests::{
-    by_name, gradient_error, gradients, input, message, relative_error, values, variable,
+    by_name, device, gradient_error, gradients, input, message, relative_error, values, variable,
     variables, weighted_sum,
 };
 use tempfile::TempDir;
@@ -56,8 +56,8 @@ fn baked<T>(
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("net.safetensors");
     bake(&path)?;
-    let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
-    constructor(VarBuilder::from_tensors(tensors, dtype, &Device::Cpu))
+    let tensors = candle_core::safetensors::load(&path, device())?;
+    constructor(VarBuilder::from_tensors(tensors, dtype, device()))
 }
 
 /// Whether the hypernetwork's variables get what candle gives the tensors of the same model with weights
@@ -68,12 +68,12 @@ fn assert_the_models_own_gradients<T: 'static>(
     loss: impl Fn(&T) -> Result<Tensor>,
 ) -> Result<usize> {
     let own_vars = VarMap::new();
-    let own = new(VarBuilder::from_varmap(&own_vars, DType::F32, &Device::Cpu))?;
+    let own = new(VarBuilder::from_varmap(&own_vars, DType::F32, device()))?;
     for (param, tensor) in params.tensors() {
         variable(&own_vars, &param.name)?.set(&tensor.detach())?;
     }
     let own_grads = loss(&own)?.backward()?;
-    let (mut chained, mut reached) = (Tensor::new(0f32, &Device::Cpu)?, 0);
+    let (mut chained, mut reached) = (Tensor::new(0f32, device())?, 0);
     for (param, tensor) in params.tensors() {
         let Some(grad) = own_grads.get(variable(&own_vars, &param.name)?.as_tensor()) else {
             continue;
@@ -91,7 +91,7 @@ fn assert_the_models_own_gradients<T: 'static>(
 }
 
 fn letters() -> Result<Tensor> {
-    Tensor::new(&[[0u32, 3, 1, 4], [2, 2, 0, 1]], &Device::Cpu)
+    Tensor::new(&[[0u32, 3, 1, 4], [2, 2, 0, 1]], device())
 }
 
 fn lines(layout: &hypernn::Layout) -> Vec<String> {

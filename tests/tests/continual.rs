@@ -2,12 +2,12 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::VarMap;
 use hypernn::continual::OutputRegularizer;
 use hypernn::nn::{Linear, Optimizer, SGD};
 use hypernn::{HyperTarget, hypernetwork};
-use hypernn_tests::{input, message, values, variables};
+use hypernn_tests::{device, input, message, values, variables};
 
 #[derive(HyperTarget)]
 #[hyper(sequential = [first, tanh, second], input = 3)]
@@ -43,7 +43,7 @@ fn tasks() -> Result<(VarMap, HyperNet)> {
 }
 
 fn task(number: u32) -> Result<Tensor> {
-    Tensor::new(number, &Device::Cpu)
+    Tensor::new(number, device())
 }
 
 fn remembering(beta: f64, hyper: &HyperNet, numbers: &[u32]) -> Result<OutputRegularizer> {
@@ -198,14 +198,14 @@ fn files_bring_the_tasks_back() -> Result<()> {
     disturb(&vars)?;
     old.save(&path)?;
     let mut loaded = OutputRegularizer::new(2.)?;
-    loaded.load(&path, &Device::Cpu)?;
+    loaded.load(&path, device())?;
     let penalty = |old: &OutputRegularizer| scalar(&old.penalty(hyper.as_network())?);
     assert!(loaded.len() == 2 && penalty(&old)? > 0.);
     assert_eq!(penalty(&loaded)?, penalty(&old)?);
 
-    let other = Tensor::zeros(2, DType::F32, &Device::Cpu)?;
+    let other = Tensor::zeros(2, DType::F32, device())?;
     candle_core::safetensors::save(&[("bias", other)].into(), &path)?;
-    let err = message(loaded.load(&path, &Device::Cpu));
+    let err = message(loaded.load(&path, device()));
     assert!(err.contains("old.safetensors: no `0.condition`"), "{err}");
     assert_eq!(penalty(&loaded)?, penalty(&old)?);
     Ok(())
@@ -217,13 +217,13 @@ fn mistakes_are_named() -> Result<()> {
     let mut old = remembering(1., &hyper, &[0])?;
     let err = message(OutputRegularizer::new(-1.));
     assert!(err.contains("beta is -1, expected a number from 0 on"), "{err}");
-    let several = Tensor::new(&[0u32, 1], &Device::Cpu)?;
+    let several = Tensor::new(&[0u32, 1], device())?;
     let err = message(old.remember(hyper.as_network(), &several));
     assert!(
         err.contains("one task is remembered at a time, but the condition is that of 2"),
         "{err}"
     );
-    let err = message(old.remember(hyper.as_network(), &Tensor::new(1i64, &Device::Cpu)?));
+    let err = message(old.remember(hyper.as_network(), &Tensor::new(1i64, device())?));
     assert!(
         err.contains("the condition is I64 of shape [], but those remembered are U32"),
         "{err}"

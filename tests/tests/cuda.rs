@@ -565,7 +565,7 @@ fn devices_are_not_mixed() -> Result<()> {
         message(step.and_then(|(params, _)| params.flat())),
         format!("the state is on cpu, but the hypernetwork on {place}")
     );
-    let flat = input(&[Every::NUM_PARAMS], 1, DType::F32)?;
+    let flat = input(&[Every::NUM_PARAMS], 1, DType::F32)?.to_device(cpu)?;
     let expected = format!("the input is on {place}, but the generated parameters on cpu");
     assert_eq!(message(Every::functional_forward(&flat, &net.xs)), expected);
     let layer = |device, seed| nn::linear(2, 2, variables_on(device, seed, DType::F32).1);

@@ -2,18 +2,19 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use hypernn::nn::{Activation, Linear};
 use hypernn::{FixedTarget, HyperTarget};
+use hypernn_tests::device;
 
 fn variables() -> VarBuilder<'static> {
-    VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu)
+    VarBuilder::from_varmap(&VarMap::new(), DType::F32, device())
 }
 
 /// `0, 1, 2, …` as a flat vector.
 fn flat(len: usize) -> Tensor {
-    Tensor::arange(0f32, len as f32, &Device::Cpu).unwrap()
+    Tensor::arange(0f32, len as f32, device()).unwrap()
 }
 
 fn values(tensor: &Tensor) -> Vec<f32> {
@@ -43,7 +44,7 @@ fn round_trip<T: HyperTarget<Config = ()> + FixedTarget>() {
 /// The functional forward is the forward over the packed parameters.
 fn same_forward<T: HyperTarget<Config = ()> + Module>(width: usize) {
     let net = T::new(variables()).unwrap();
-    let xs = Tensor::randn(0f32, 1., (3, width), &Device::Cpu).unwrap();
+    let xs = Tensor::randn(0f32, 1., (3, width), device()).unwrap();
     let functional = T::functional_forward(&net.pack().unwrap(), &xs).unwrap();
     assert_eq!(values(&functional), values(&net.forward(&xs).unwrap()));
 }
@@ -90,8 +91,7 @@ fn named_fields() {
 
 #[test]
 fn functions_over_flat_parameters() {
-    let (flat, xs) =
-        (flat(Mlp::NUM_PARAMS), Tensor::ones((2, 4), DType::F32, &Device::Cpu).unwrap());
+    let (flat, xs) = (flat(Mlp::NUM_PARAMS), Tensor::ones((2, 4), DType::F32, device()).unwrap());
     let expected = values(&Mlp::unpack(&flat).unwrap().forward(&xs).unwrap());
     assert_eq!(values(&Mlp::functional_logits(&flat, &xs).unwrap()), expected);
     let (twice, once) = Mlp::functional_scaled(&flat, &xs, 2.).unwrap();
@@ -305,7 +305,7 @@ fn sizes_known_at_run_time() {
     let flat = flat(layout.num_params());
     let net = Configured::unpack_with(&config, &flat).unwrap();
     assert_eq!(values(&net.pack_with(&config).unwrap()), values(&flat));
-    let xs = Tensor::ones((1, 2), DType::F32, &Device::Cpu).unwrap();
+    let xs = Tensor::ones((1, 2), DType::F32, device()).unwrap();
     let last = Configured::functional_last(&config, &flat, &xs).unwrap();
     assert_eq!(values(&last), [12. + 13. + 16., 14. + 15. + 17.]);
     assert_eq!(values(net.small.layer.weight()), [18.]);
@@ -467,7 +467,7 @@ fn nothing_in_scope_gets_in_the_way() {
     assert_eq!(hostile::Net::NUM_PARAMS, 4 * 9 + 3);
     assert_eq!(names::<hostile::Net>()[0].0, "type.weight");
     round_trip::<hostile::Net>();
-    let xs = Tensor::ones((1, 2), DType::F32, &Device::Cpu).unwrap();
+    let xs = Tensor::ones((1, 2), DType::F32, device()).unwrap();
     let ys = hostile::Net::functional_run(&flat(39), &xs).unwrap();
     assert_eq!(values(&ys), [7., 12., 17.]);
     assert_eq!(hostile::Inner::<Mlp>::layout_with(&0).unwrap().num_params(), Mlp::NUM_PARAMS);
@@ -523,7 +523,7 @@ struct Valued {
 
 #[test]
 fn values_are_expressions() -> Result<()> {
-    let net = Valued::unpack(&Tensor::zeros(2, DType::F32, &Device::Cpu)?)?;
+    let net = Valued::unpack(&Tensor::zeros(2, DType::F32, device())?)?;
     assert_eq!((net.sum, net.difference), (4, 3));
     Ok(())
 }

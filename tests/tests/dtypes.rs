@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use hypernn::nn::{self, AdamW, Optimizer};
 use hypernn::{HyperTarget, hypernetwork};
-use hypernn_tests::{gradients, input, message, relative_error, values, variables};
+use hypernn_tests::{device, gradients, input, message, relative_error, values, variables};
 
 const DTYPES: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
 
@@ -202,7 +202,7 @@ fn the_target_s_dtype_is_checked() -> Result<()> {
     // Nothing is cast behind the user's back.
     let net = net()?.with_target_dtype(DType::BF16)?;
     assert_eq!(
-        message(net.forward(&Tensor::zeros((1, 1, 2, 3), DType::F32, &Device::Cpu)?)),
+        message(net.forward(&Tensor::zeros((1, 1, 2, 3), DType::F32, device())?)),
         "conv2d: the input is F32, but the weight BF16"
     );
     let small = HyperSmall::new(variables(5, DType::F32).1)?.with_target_dtype(DType::BF16)?;
@@ -226,7 +226,7 @@ fn files_have_the_dtype_of_what_they_hold() -> Result<()> {
     let expected = single.generate_params()?.flat()?;
     let found = half.generate_params()?.flat()?;
     assert!(relative_error(&found, &expected)? < 1e-2);
-    let baked = candle_core::safetensors::load(&baked, &Device::Cpu)?;
+    let baked = candle_core::safetensors::load(&baked, device())?;
     assert!(baked.values().all(|tensor| tensor.dtype() == DType::BF16));
     Ok(())
 }

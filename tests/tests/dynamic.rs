@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Module, Result, Tensor, Var};
+use candle_core::{DType, Module, Result, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use hypernn::embedding::Embedded;
 use hypernn::generated::TargetPlan;
@@ -11,7 +11,7 @@ use hypernn::init::InitScheme;
 use hypernn::nn::{GRU, GRUConfig, GRUState, LSTM, LSTMConfig, LSTMState, Linear, RNN};
 use hypernn::{Condition, HyperTarget, State, hypernetwork};
 use hypernn_tests::dynamic::{Embedding, Generator, Parts, Sizes, conditions, kinds, network};
-use hypernn_tests::{input, message, relative_error, values, variable, variables};
+use hypernn_tests::{device, input, message, relative_error, values, variable, variables};
 
 #[derive(HyperTarget)]
 struct Policy {
@@ -50,7 +50,7 @@ fn policy() -> Result<(VarMap, HyperPolicy)> {
 }
 
 fn tasks(ids: &[u32]) -> Result<Tensor> {
-    Tensor::new(ids, &Device::Cpu)
+    Tensor::new(ids, device())
 }
 
 fn same(found: &Tensor, expected: &Tensor) -> Result<()> {
@@ -158,7 +158,7 @@ fn a_batch_of_rows_per_task() -> Result<()> {
     let xs = input(&[8, 8], 2, DType::F32)?;
     let ys = hyper.generate_params(&tasks(&[2, 0])?)?.forward(&xs)?;
     for (task, start) in [(2u32, 0), (0, 4)] {
-        let one = hyper.generate_params(&Tensor::new(task, &Device::Cpu)?)?;
+        let one = hyper.generate_params(&Tensor::new(task, device())?)?;
         assert_eq!(one.num_sets(), None);
         close(&ys.narrow(0, start, 4)?, &one.forward(&xs.narrow(0, start, 4)?)?)?;
     }
@@ -244,7 +244,7 @@ fn a_carried_state_is_that_of_the_unrolled_cell() -> Result<()> {
     let at = |step| xs.narrow(1, step, 1)?.squeeze(1)?.contiguous();
     let sizes = Sizes { width: 5, num_embeddings: 6, embedding_dim: 3 };
     let carried = |embedding, vars: &VarMap| -> Result<State> {
-        let vb = VarBuilder::from_varmap(vars, DType::F32, &Device::Cpu);
+        let vb = VarBuilder::from_varmap(vars, DType::F32, device());
         let hyper = network::<Policy>((embedding, Generator::Linear), sizes, vb)?;
         let state = hyper.zero_state(2)?;
         (0..steps).try_fold(state, |state, step| Ok(hyper.generate_step(&at(step)?, &state)?.1))
@@ -253,7 +253,7 @@ fn a_carried_state_is_that_of_the_unrolled_cell() -> Result<()> {
     let vars = VarMap::new();
     let found = carried(Embedding::Rnn, &vars)?;
     let var = |name| variable(&vars, name).map(|var| var.as_tensor().clone());
-    let mut h = Tensor::zeros((2, 6), DType::F32, &Device::Cpu)?;
+    let mut h = Tensor::zeros((2, 6), DType::F32, device())?;
     for step in 0..steps {
         let input = at(step)?.matmul(&var("embedding.cell.weight_ih")?.t()?)?;
         let state = h.matmul(&var("embedding.cell.weight_hh")?.t()?)?;
@@ -264,7 +264,7 @@ fn a_carried_state_is_that_of_the_unrolled_cell() -> Result<()> {
 
     let vars = VarMap::new();
     let found = carried(Embedding::Gru, &vars)?;
-    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu).pp("embedding.cell");
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, device()).pp("embedding.cell");
     let cell = GRU::new(5, 6, GRUConfig::default(), vb)?;
     let mut state: GRUState = cell.zero_state(2)?;
     for step in 0..steps {
@@ -274,7 +274,7 @@ fn a_carried_state_is_that_of_the_unrolled_cell() -> Result<()> {
 
     let vars = VarMap::new();
     let found = carried(Embedding::Lstm, &vars)?;
-    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu).pp("embedding.cell");
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, device()).pp("embedding.cell");
     let cell = LSTM::new(5, 6, LSTMConfig::default(), vb)?;
     let mut state: LSTMState = cell.zero_state(2)?;
     for step in 0..steps {
@@ -301,7 +301,7 @@ fn a_detached_state_cuts_the_gradient() -> Result<()> {
 #[test]
 fn a_sequence_of_tasks() -> Result<()> {
     let hyper = HyperTasks::new(variables(1, DType::F32).1)?;
-    let ids = Tensor::new(&[[0u32, 2], [1, 0]], &Device::Cpu)?;
+    let ids = Tensor::new(&[[0u32, 2], [1, 0]], device())?;
     let xs = input(&[2, 2, 8], 1, DType::F32)?;
     let step = |at| xs.narrow(1, at, 1)?.squeeze(1)?.contiguous();
     let state = hyper.zero_state(2)?;
@@ -354,23 +354,23 @@ fn wrong_tasks() -> Result<()> {
     let unknown = |ids: Tensor| message(hyper.generate_params(&ids));
     assert_eq!(unknown(tasks(&[0, 3])?), "there is no task 3, expected one of the 3 from 0 on");
     assert_eq!(
-        unknown(Tensor::new(&[1i64, -1], &Device::Cpu)?),
+        unknown(Tensor::new(&[1i64, -1], device())?),
         "there is no task -1, expected one of the 3 from 0 on"
     );
     assert_eq!(
-        unknown(Tensor::new(i64::MAX, &Device::Cpu)?),
+        unknown(Tensor::new(i64::MAX, device())?),
         "there is no task 9223372036854775807, expected one of the 3 from 0 on"
     );
     assert_eq!(
-        unknown(Tensor::new(&[0f32], &Device::Cpu)?),
+        unknown(Tensor::new(&[0f32], device())?),
         "the condition is F32, expected integers [G], or one integer for one set"
     );
     assert_eq!(
-        unknown(Tensor::new(&[[0u32]], &Device::Cpu)?),
+        unknown(Tensor::new(&[[0u32]], device())?),
         "the condition has shape [1, 1], expected integers [G], or one integer for one set"
     );
     assert_eq!(
-        unknown(Tensor::zeros(0, DType::U32, &Device::Cpu)?),
+        unknown(Tensor::zeros(0, DType::U32, device())?),
         "the condition has no rows, expected integers [G], or one integer for one set"
     );
     let own = "the input can't be its own condition, which is the number of a task: use \
@@ -391,7 +391,7 @@ fn wrong_states_and_sequences() -> Result<()> {
         "the state has shape [2, 41], but the condition has 3 rows: expected [3, 41]"
     );
     assert_eq!(step(&State::default()), "the state has 0 tensors, expected 1");
-    let zeros = |dims: (usize, usize), dtype| Tensor::zeros(dims, dtype, &Device::Cpu);
+    let zeros = |dims: (usize, usize), dtype| Tensor::zeros(dims, dtype, device());
     assert_eq!(
         step(&State::new(vec![zeros((3, 40), DType::F32)?])),
         "the state has shape [3, 40], but the condition has 3 rows: expected [3, 41]"
@@ -468,7 +468,7 @@ fn not_a_number_stays_in_its_row() -> Result<()> {
         let condition = conditions(embedding, &[3], 3, DType::F32)?;
         let mut broken = values(&condition)?;
         broken[4] = f64::NAN;
-        condition.set(&Tensor::from_vec(broken, (3, 3), &Device::Cpu)?.to_dtype(DType::F32)?)?;
+        condition.set(&Tensor::from_vec(broken, (3, 3), device())?.to_dtype(DType::F32)?)?;
         let ys = hyper.generate_params(&condition)?.forward(&input(&[6, 8], 1, DType::F32)?)?;
         let finite = |tensor: &Tensor| -> Result<Vec<bool>> {
             let row = |row: usize| Ok(values(&tensor.get(row)?)?.iter().all(|x| x.is_finite()));
@@ -544,8 +544,8 @@ fn baked_for_one_condition() -> Result<()> {
     let (_vars, hyper) = policy()?;
     let (condition, xs) = (input(&[8], 1, DType::F32)?, input(&[5, 8], 2, DType::F32)?);
     hyper.bake(&condition, &path)?;
-    let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
-    let net = Policy::new(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))?;
+    let tensors = candle_core::safetensors::load(&path, device())?;
+    let net = Policy::new(VarBuilder::from_tensors(tensors, DType::F32, device()))?;
     same(&net.forward(&xs)?, &hyper.generate_params(&condition)?.forward(&xs)?)?;
     assert_eq!(
         message(hyper.bake(&xs, &path)),
@@ -555,7 +555,7 @@ fn baked_for_one_condition() -> Result<()> {
 }
 
 fn grown(vars: &VarMap, count: usize) -> Result<HyperTasks> {
-    let vb = VarBuilder::from_varmap(vars, DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_varmap(vars, DType::F32, device());
     let mut hyper = HyperTasks::new(vb.clone())?;
     hyper.grow(count, vb)?;
     Ok(hyper)
@@ -564,7 +564,7 @@ fn grown(vars: &VarMap, count: usize) -> Result<HyperTasks> {
 #[test]
 fn growing_in_another_dtype() -> Result<()> {
     let mut hyper = grown(&VarMap::new(), 1)?;
-    let other = VarBuilder::from_varmap(&VarMap::new(), DType::F64, &Device::Cpu);
+    let other = VarBuilder::from_varmap(&VarMap::new(), DType::F64, device());
     assert_eq!(message(hyper.grow(1, other)), "the builder is F64, but the hypernetwork F32");
     Ok(())
 }
@@ -572,7 +572,7 @@ fn growing_in_another_dtype() -> Result<()> {
 #[test]
 fn growing_keeps_old_tasks_and_adds_new_ones() -> Result<()> {
     let (vars, xs) = (VarMap::new(), input(&[6, 8], 1, DType::F32)?);
-    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, device());
     let mut hyper = HyperTasks::new(vb.clone())?;
     let old = hyper.generate_params(&tasks(&[0, 1, 2])?)?;
     let (weights, outputs) = (old.flat()?, old.forward(&xs)?);
@@ -654,7 +654,7 @@ fn growing_takes_all_or_none() -> Result<()> {
     let mut hyper = HyperTasks::new(vb)?;
     let table = variable(&vars, "embedding.0.weight")?.as_tensor().clone();
     let tensors = [("embedding.3.weight".to_owned(), table)].into();
-    let lacking = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+    let lacking = VarBuilder::from_tensors(tensors, DType::F32, device());
     assert!(hyper.grow(2, lacking).is_err());
     assert_eq!(hyper.as_network().num_params(), HyperTasks::NUM_PARAMS);
     assert_eq!(

@@ -2,13 +2,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_core::{DType, Module, Result, Tensor};
 use hypernn::embedding::Embedded;
 use hypernn::hypernetwork::DynamicHyperNetwork;
 use hypernn::nn::{LayerNorm, Linear};
 use hypernn::{DynamicAux, HyperTarget, hypernetwork};
 use hypernn_tests::dynamic::{Embedding, Generator, Sizes, conditions, kinds, network};
-use hypernn_tests::{by_name, gradients, input, values, variable, variables, weighted_sum};
+use hypernn_tests::{by_name, device, gradients, input, values, variable, variables, weighted_sum};
 
 #[derive(HyperTarget)]
 struct Net {
@@ -90,7 +90,7 @@ fn every_task_starts_at_candles_scale() -> Result<()> {
     let sizes = Sizes { width: 8, num_embeddings: 64, embedding_dim: 16 };
     let kinds = (Embedding::Tasks, Generator::Linear);
     let hyper = network::<Net>(kinds, sizes, variables(0, DType::F64).1)?;
-    for found in mean_squares(&hyper, &Tensor::new(&[0u32, 1, 2, 3, 4], &Device::Cpu)?)? {
+    for found in mean_squares(&hyper, &Tensor::new(&[0u32, 1, 2, 3, 4], device())?)? {
         assert!(found > 0.8 && found < 1.2, "{found}");
     }
     Ok(())
@@ -164,15 +164,12 @@ fn an_encoded_condition_has_a_mean_square_of_one() -> Result<()> {
     let (vars, vb) = variables(0, DType::F64);
     let hyper = Encoded::new(vb)?;
     let picked = Tensor::cat(
-        &[
-            Tensor::zeros((6, 1), DType::F64, &Device::Cpu)?,
-            Tensor::eye(6, DType::F64, &Device::Cpu)?,
-        ],
+        &[Tensor::zeros((6, 1), DType::F64, device())?, Tensor::eye(6, DType::F64, device())?],
         1,
     )?;
     variable(&vars, "generator.weight")?.set(&picked)?;
-    variable(&vars, "generator.bias")?.set(&Tensor::zeros(6, DType::F64, &Device::Cpu)?)?;
-    let condition = Tensor::new(&[[0., 0.5, 1.], [0.1, 0.7, 0.9], [-3., 20., 0.]], &Device::Cpu)?;
+    variable(&vars, "generator.bias")?.set(&Tensor::zeros(6, DType::F64, device())?)?;
+    let condition = Tensor::new(&[[0., 0.5, 1.], [0.1, 0.7, 0.9], [-3., 20., 0.]], device())?;
     let encoded = hyper.generate_params(&condition)?.flat()?;
     for (row, square) in values(&encoded.sqr()?.mean(1)?)?.into_iter().enumerate() {
         assert!((square - 1.).abs() < 1e-12, "row {row}: {square}");

@@ -3,7 +3,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Module, Result, Shape, Tensor, Var};
+use candle_core::backend::BackendStorage;
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, DType, Layout, Module, Result, Shape, Tensor, Var,
+};
 use candle_nn::VarMap;
 use hypernn::nn::{
     BatchNorm, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, Embedding, GRU, GroupNorm, LSTM,
@@ -11,7 +14,8 @@ use hypernn::nn::{
 };
 use hypernn::{GeneratedParams, HyperTarget, hypernetwork};
 use hypernn_tests::{
-    gradient_error, gradients, input, message, relative_error, values, variables, weighted_sum,
+    device, gradient_error, gradients, input, message, relative_error, values, variables,
+    weighted_sum,
 };
 
 /// A target of one layer, and its gradients through each generator against finite differences.
@@ -54,7 +58,7 @@ macro_rules! layer {
             /// The loss of each hypernetwork, with rows that start at different values.
             #[test]
             fn through_each_generator() -> Result<()> {
-                let zero = Tensor::new(0f64, &candle_core::Device::Cpu)?;
+                let zero = Tensor::new(0f64, device())?;
                 let (linear, vb) = variables(3, DType::F64);
                 let net = Chunks::new(vb)?;
                 check(&linear, &|| weighted_sum(&net.forward(&zero)?))?;
@@ -94,7 +98,7 @@ layer!(conv_transpose2d: ConvTranspose2d = conv_transpose2d(2, 3, 2), |layer, _|
     layer.forward(&xs(&[2, 2, 3, 4])?)
 });
 layer!(embedding: Embedding = embedding(5, 3), |layer, _| {
-    layer.forward(&Tensor::new(&[[0u32, 4, 2], [4, 4, 1]], &candle_core::Device::Cpu)?)
+    layer.forward(&Tensor::new(&[[0u32, 4, 2], [4, 4, 1]], device())?)
 });
 layer!(layer_norm: LayerNorm = layer_norm(5, 1e-5), |layer, _| layer.forward(&xs(&[3, 5])?));
 layer!(rms_norm: RmsNorm = rms_norm(5, 1e-5), |layer, _| layer.forward(&xs(&[3, 5])?));
@@ -221,7 +225,10 @@ impl CustomOp1 for Failing {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        use candle_core::backend::BackendStorage;
+        Ok((storage.affine(layout, 1., 0.)?, layout.shape().clone()))
+    }
+
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
         Ok((storage.affine(layout, 1., 0.)?, layout.shape().clone()))
     }
 
@@ -261,7 +268,7 @@ fn a_failed_backward_leaves_nothing_behind() -> Result<()> {
 fn half_precision_flat_vectors() -> Result<()> {
     for dtype in [DType::F16, DType::BF16] {
         let count = Three::NUM_PARAMS as u32;
-        let flat = Tensor::arange(0, count, &candle_core::Device::Cpu)?.to_dtype(dtype)?;
+        let flat = Tensor::arange(0, count, device())?.to_dtype(dtype)?;
         let flat = Var::from_tensor(&flat)?;
         let net = Three::unpack(&flat)?;
         assert_eq!(net.b.dtype(), dtype);
@@ -355,7 +362,7 @@ fn bases_that_were_generated_are_reached() -> Result<()> {
     let named = hypernn_tests::by_name(&vars);
     let tensors = named.iter().map(|(name, var)| Ok((name.clone(), var.affine(1., 0.)?)));
     let tensors = tensors.collect::<Result<std::collections::HashMap<_, _>>>()?;
-    let device = &candle_core::Device::Cpu;
+    let device = device();
     let vb = candle_nn::VarBuilder::from_tensors(tensors, DType::F64, device);
     let params = HyperCell::new(vb)?.generate_params()?;
     let xs = xs(&[2, 4, 3])?;

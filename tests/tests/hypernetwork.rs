@@ -3,12 +3,12 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Module, ModuleT, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use hypernn::nn::{BatchNorm, Dropout, Linear};
 use hypernn::{HyperTarget, hypernetwork};
 use hypernn_tests::{
-    by_name, gradient_error, gradients, input, values, variable, variables, weighted_sum,
+    by_name, device, gradient_error, gradients, input, values, variable, variables, weighted_sum,
 };
 
 #[derive(HyperTarget)]
@@ -453,7 +453,7 @@ fn tied_weights_have_the_gradient_of_both_uses() -> Result<()> {
 #[test]
 fn a_hypernetwork_below_a_prefix() -> Result<()> {
     let vars = VarMap::new();
-    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, device());
     let hyper = HyperNet::new(vb.pp("model").pp("hyper"))?;
     let names: Vec<_> = hyper.as_network().named_tensors().map(|(name, _)| name).collect();
     assert_eq!(names, ["embedding.weight", "generator.weight", "generator.bias"]);

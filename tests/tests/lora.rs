@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Module, ModuleT, Result, Tensor};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW, VarBuilder};
 use candle_transformers::models::bert;
 use hypernn::generated::TargetPlan;
@@ -14,7 +14,7 @@ use hypernn::nn::{
 };
 use hypernn::{GeneratedParams, HyperTarget, Parameters, Role, hypernetwork};
 use hypernn_tests::{
-    by_name, gradient_error, input, message, relative_error, values, variable, variables,
+    by_name, device, gradient_error, input, message, relative_error, values, variable, variables,
     weighted_sum,
 };
 use tempfile::TempDir;
@@ -62,7 +62,7 @@ fn trained() -> Result<HashMap<String, Tensor>> {
 }
 
 fn pretrained() -> Result<VarBuilder<'static>> {
-    Ok(VarBuilder::from_tensors(trained()?, DType::F64, &Device::Cpu))
+    Ok(VarBuilder::from_tensors(trained()?, DType::F64, device()))
 }
 
 fn pictures(count: usize) -> Result<Tensor> {
@@ -139,7 +139,7 @@ fn dynamic() -> Result<(candle_nn::VarMap, DynamicNet)> {
     let (vars, vb) = variables(2, DType::F64);
     let hyper = DynamicNet::new_from(vb, pretrained()?)?;
     let gains = variable(&vars, "gains")?;
-    gains.set(&Tensor::full(2., gains.shape(), &Device::Cpu)?)?;
+    gains.set(&Tensor::full(2., gains.shape(), device())?)?;
     Ok((vars, hyper))
 }
 
@@ -219,7 +219,7 @@ fn a_tied_weight_is_the_adapted_one() -> Result<()> {
     let (vars, vb) = variables(2, DType::F64);
     let hyper = HyperTied::new_from(vb, pretrained)?;
     let gains = variable(&vars, "gains")?;
-    gains.set(&Tensor::full(2., gains.shape(), &Device::Cpu)?)?;
+    gains.set(&Tensor::full(2., gains.shape(), device())?)?;
     let (condition, xs) = (input(&[3, 4], 5, DType::F64)?, input(&[6, 4], 6, DType::F64)?);
     let params = hyper.generate_params(&condition)?;
     let rows = (0..3).map(|set| {
@@ -295,7 +295,7 @@ fn convolutions_with_adapters() -> Result<()> {
     let (vars, hyper_vb) = variables(2, DType::F64);
     let hyper = AdaptedConvolutions::new_from(hyper_vb, vb)?;
     let gains = variable(&vars, "gains")?;
-    gains.set(&Tensor::full(2., gains.shape(), &Device::Cpu)?)?;
+    gains.set(&Tensor::full(2., gains.shape(), device())?)?;
     let (condition, xs) = (input(&[3, 4], 5, DType::F64)?, input(&[6, 2, 9, 9], 6, DType::F64)?);
     let params = hyper.generate_params(&condition)?;
     let whole = params.forward_t(&xs, false)?;
@@ -356,9 +356,9 @@ fn bake_merges() -> Result<()> {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("net.safetensors");
     hyper.bake(&condition, &path)?;
-    let baked = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    let baked = candle_core::safetensors::load(&path, device())?;
     assert_eq!(baked.len(), 6);
-    let net = Net::new(VarBuilder::from_tensors(baked, DType::F64, &Device::Cpu))?;
+    let net = Net::new(VarBuilder::from_tensors(baked, DType::F64, device()))?;
     let ys = hyper.forward_with(&hyper.generate_params(&condition)?, &xs)?;
     assert!(relative_error(&net.forward(&xs)?, &ys)? < 1e-12);
     Ok(())
@@ -416,7 +416,7 @@ fn fields() -> Result<(Fields, VarBuilder<'static>)> {
     let (vars, vb) = variables(1, DType::F64);
     let net = Fields::new(vb)?;
     let tensors = by_name(&vars).into_iter().map(|(name, var)| (name, var.as_detached_tensor()));
-    Ok((net, VarBuilder::from_tensors(tensors.collect(), DType::F64, &Device::Cpu)))
+    Ok((net, VarBuilder::from_tensors(tensors.collect(), DType::F64, device())))
 }
 
 #[test]
@@ -461,14 +461,14 @@ hypernetwork! {
 /// Each row lets one value in: it is dropped, or counts 4 / 3 for those that are.
 #[test]
 fn dropout_in_training_alone() -> Result<()> {
-    let base = Tensor::zeros((1, 64), DType::F64, &Device::Cpu)?;
+    let base = Tensor::zeros((1, 64), DType::F64, device())?;
     let base = HashMap::from([("fc.weight".to_owned(), base)]);
     let (vars, vb) = variables(2, DType::F64);
-    let hyper = HyperOne::new_from(vb, VarBuilder::from_tensors(base, DType::F64, &Device::Cpu))?;
+    let hyper = HyperOne::new_from(vb, VarBuilder::from_tensors(base, DType::F64, device()))?;
     let gains = variable(&vars, "gains")?;
-    gains.set(&Tensor::full(2., gains.shape(), &Device::Cpu)?)?;
-    let params = hyper.generate_params(&Tensor::new(0u32, &Device::Cpu)?)?;
-    let xs = Tensor::eye(64, DType::F64, &Device::Cpu)?;
+    gains.set(&Tensor::full(2., gains.shape(), device())?)?;
+    let params = hyper.generate_params(&Tensor::new(0u32, device())?)?;
+    let xs = Tensor::eye(64, DType::F64, device())?;
     let all = values(&params.forward(&xs)?)?;
     assert!(all.iter().all(|value| value.abs() > 1e-9));
     let same = |ys: Tensor| Ok::<_, candle_core::Error>(values(&ys)? == all);
@@ -484,7 +484,7 @@ fn dropout_in_training_alone() -> Result<()> {
     let audit = hyper.audit(&params, &weighted_sum(&params.forward_t(&xs, true)?)?)?;
     assert_eq!(audit.generated().len(), 2);
     // What is baked is what counts outside of training.
-    assert!(same(hyper.generate_params(&Tensor::new(0u32, &Device::Cpu)?)?.forward(&xs)?)?);
+    assert!(same(hyper.generate_params(&Tensor::new(0u32, device())?)?.forward(&xs)?)?);
     Ok(())
 }
 
@@ -508,15 +508,14 @@ fn dropout_of_a_convolution() -> Result<()> {
             embedding: tasks(2, 2, 3), generator: linear, mode: dynamic,
         }
     }
-    let base = Tensor::zeros((1, 1, 1, 1), DType::F64, &Device::Cpu)?;
+    let base = Tensor::zeros((1, 1, 1, 1), DType::F64, device())?;
     let base = HashMap::from([("conv.weight".to_owned(), base)]);
     let (vars, vb) = variables(2, DType::F64);
-    let hyper =
-        HyperPictures::new_from(vb, VarBuilder::from_tensors(base, DType::F64, &Device::Cpu))?;
+    let hyper = HyperPictures::new_from(vb, VarBuilder::from_tensors(base, DType::F64, device()))?;
     let gains = variable(&vars, "gains")?;
-    gains.set(&Tensor::full(2., gains.shape(), &Device::Cpu)?)?;
-    let params = hyper.generate_params(&Tensor::new(1u32, &Device::Cpu)?)?;
-    let xs = Tensor::ones((1, 1, 16, 16), DType::F64, &Device::Cpu)?;
+    gains.set(&Tensor::full(2., gains.shape(), device())?)?;
+    let params = hyper.generate_params(&Tensor::new(1u32, device())?)?;
+    let xs = Tensor::ones((1, 1, 16, 16), DType::F64, device())?;
     let whole = values(&params.forward(&xs)?)?[0];
     let ys = values(&params.forward_t(&xs, true)?)?;
     let dropped = ys.iter().filter(|value| **value == 0.).count();
@@ -624,10 +623,10 @@ fn a_model_by_constructor() -> Result<()> {
     let hyper = AdaptedBert::new_from(hyper_vb, vb, load)?;
     assert_eq!(hyper.as_network().num_target_params(), 2 * 2 * 2 * (8 + 8));
     assert!(by_name(&vars).len() == 37 && by_name(&own).len() < 10);
-    let ids = Tensor::new(&[[0u32, 3, 1, 4], [2, 2, 0, 1]], &Device::Cpu)?;
+    let ids = Tensor::new(&[[0u32, 3, 1, 4], [2, 2, 0, 1]], device())?;
     let types = ids.zeros_like()?;
     let expected = plain.forward(&ids, &types, None)?;
-    let task = Tensor::new(1u32, &Device::Cpu)?;
+    let task = Tensor::new(1u32, device())?;
     let forward = || hyper.generate_params(&task)?.unpack()?.forward(&ids, &types, None);
     assert!(relative_error(&forward()?, &expected)? < 1e-6);
     let gains = variable(&own, "gains")?;

@@ -2,11 +2,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 use hypernn::nn::{Conv2d, LayerNorm, Linear};
 use hypernn::{HyperTarget, hypernetwork};
-use hypernn_tests::{gradient_error, input, values, variables, weighted_sum};
+use hypernn_tests::{device, gradient_error, input, values, variables, weighted_sum};
 use tempfile::TempDir;
 
 /// A network for vectors.
@@ -151,8 +151,8 @@ fn a_hypernetwork_of_a_hypernetwork() -> Result<()> {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("inner.safetensors");
     meta.bake(&path)?;
-    let baked = candle_core::safetensors::load(&path, &Device::Cpu)?;
-    let inner = HyperVectors::new(VarBuilder::from_tensors(baked, DType::F64, &Device::Cpu))?;
+    let baked = candle_core::safetensors::load(&path, device())?;
+    let inner = HyperVectors::new(VarBuilder::from_tensors(baked, DType::F64, device()))?;
     assert_eq!(values(&inner.forward(&xs)?)?, values(&meta.forward(&xs)?)?);
     Ok(())
 }

@@ -2,12 +2,12 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Module, ModuleT, Result, Tensor};
 use candle_nn::{Dropout, VarMap};
 use hypernn::generated::Buffers;
 use hypernn::nn::{BatchNorm, Linear};
 use hypernn::{GeneratedParams, HyperTarget, hypernetwork};
-use hypernn_tests::{by_name, input, message, relative_error, values, variables};
+use hypernn_tests::{by_name, device, input, message, relative_error, values, variables};
 
 #[derive(HyperTarget)]
 struct Net {
@@ -105,7 +105,7 @@ fn statistics_of_each_set() -> Result<()> {
         let rows = xs.narrow(0, 4 * set, 4)?;
         let alone = params.set(set)?.unpack()?;
         let (hidden, mut mean) =
-            (alone.linear.forward(&rows)?, Tensor::zeros(4, DType::F64, &Device::Cpu)?);
+            (alone.linear.forward(&rows)?, Tensor::zeros(4, DType::F64, device())?);
         for _ in 0..2 {
             mean = ((mean * 0.5)? + (hidden.mean(0)? * 0.5)?)?;
         }
@@ -142,8 +142,8 @@ fn statistics_have_a_start_and_a_file() -> Result<()> {
     let dir = tempfile::TempDir::new().unwrap();
     let path = dir.path().join("statistics.safetensors");
     own.save(&path)?;
-    let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
-    let vb = candle_nn::VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu);
+    let tensors = candle_core::safetensors::load(&path, device())?;
+    let vb = candle_nn::VarBuilder::from_tensors(tensors, DType::F64, device());
     let again = params.with_buffers(&hyper.as_network().buffers(3, vb)?)?;
     assert_eq!(values(&hyper.forward_t_with(&again, &xs, false)?)?, trained);
     Ok(())

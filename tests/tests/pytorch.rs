@@ -3,17 +3,17 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Module, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
 use hypernn::nn::{
     BatchNorm, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, Embedding, GRU, GroupNorm, LSTM,
     LayerNorm, Linear, PReLU, RNN, RmsNorm,
 };
 use hypernn::{HyperTarget, Pretrained, hypernetwork};
-use hypernn_tests::{message, relative_error, values, variables};
+use hypernn_tests::{device, golden, message, relative_error, values, variables};
 use tempfile::TempDir;
 
 /// The network of `golden/layers.py`.
@@ -67,20 +67,17 @@ hypernetwork! {
     struct HyperLayers for Layers { embedding: table(38, 3), generator: linear, mode: static }
 }
 
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
-}
-
 /// The input and the output that PyTorch computed.
 fn reference() -> Result<(Tensor, Tensor)> {
-    let tensors = candle_core::safetensors::load(golden("k_layers.safetensors"), &Device::Cpu)?;
+    let tensors = candle_core::safetensors::load(golden::path("k_layers.safetensors"), device())?;
     Ok((tensors["input.ids"].clone(), tensors["output"].clone()))
 }
 
 #[test]
 fn a_state_dict_is_an_ordinary_network() -> Result<()> {
     let (ids, expected) = reference()?;
-    let net = Layers::new(VarBuilder::from_pth(golden("k_layers.pt"), DType::F32, &Device::Cpu)?)?;
+    let net =
+        Layers::new(VarBuilder::from_pth(golden::path("k_layers.pt"), DType::F32, device())?)?;
     let error = relative_error(&net.forward(&ids)?, &expected)?;
     assert!(error < 2e-6, "{error:e}");
     Ok(())
@@ -88,7 +85,10 @@ fn a_state_dict_is_an_ordinary_network() -> Result<()> {
 
 /// A hypernetwork over PyTorch's file is PyTorch's network at the start.
 fn hyper() -> Result<HyperLayers> {
-    HyperLayers::new_from(variables(1, DType::F32).1, Pretrained::open(golden("k_layers.pt"))?)
+    HyperLayers::new_from(
+        variables(1, DType::F32).1,
+        Pretrained::open(golden::path("k_layers.pt"))?,
+    )
 }
 
 #[test]
@@ -111,12 +111,12 @@ fn shapes(tensors: &Tensors) -> Vec<String> {
 #[test]
 fn a_baked_checkpoint_is_a_state_dict() -> Result<()> {
     let mut expected: Tensors =
-        candle_core::pickle::read_all(golden("k_layers.pt"))?.into_iter().collect();
+        candle_core::pickle::read_all(golden::path("k_layers.pt"))?.into_iter().collect();
     assert!(expected.remove("batch_norm.num_batches_tracked").is_some());
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("baked.safetensors");
     hyper()?.bake(&path)?;
-    let baked: Tensors = candle_core::safetensors::load(&path, &Device::Cpu)?.into_iter().collect();
+    let baked: Tensors = candle_core::safetensors::load(&path, device())?.into_iter().collect();
     assert_eq!(shapes(&baked), shapes(&expected));
     for (name, tensor) in &baked {
         assert_eq!(values(tensor)?, values(&expected[name])?, "{name}");
@@ -151,8 +151,10 @@ fn pytorch_loads_a_baked_checkpoint() -> Result<()> {
         hyper.bake(&baked)?;
         let output = HashMap::from([("output", hyper.forward(&reference()?.0)?)]);
         candle_core::safetensors::save(&output, &expected)?;
-        let run =
-            Command::new(&python).arg(golden("layers.py")).args([&baked, &expected]).output()?;
+        let run = Command::new(&python)
+            .arg(golden::path("layers.py"))
+            .args([&baked, &expected])
+            .output()?;
         let (out, err) =
             (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
         assert!(run.status.success(), "{out}{err}");
@@ -196,9 +198,8 @@ fn loading(
 ) -> Result<String> {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("net.safetensors");
-    let tensors = tensors
-        .iter()
-        .map(|(name, dims)| Ok((*name, Tensor::zeros(*dims, DType::F32, &Device::Cpu)?)));
+    let tensors =
+        tensors.iter().map(|(name, dims)| Ok((*name, Tensor::zeros(*dims, DType::F32, device())?)));
     candle_core::safetensors::save(&tensors.collect::<Result<HashMap<_, _>>>()?, &path)?;
     Ok(load(&path).err().map_or_else(String::new, |err| {
         message::<()>(Err(err)).replace(path.to_str().unwrap(), "FILE")

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Module, ModuleT, Result, Tensor};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW, VarBuilder, VarMap};
 use hypernn::generated::TargetPlan;
 use hypernn::hypernetwork::Gradient;
@@ -15,7 +15,7 @@ use hypernn::nn::{
 };
 use hypernn::{HyperTarget, Layout, Pretrained, Role, hypernetwork};
 use hypernn_tests::{
-    by_name, gradient_error, gradients, input, message, relative_error, values, variables,
+    by_name, device, gradient_error, gradients, input, message, relative_error, values, variables,
     weighted_sum,
 };
 use tempfile::TempDir;
@@ -49,7 +49,7 @@ fn trained(seed: u64, dtype: DType) -> Result<(Net, HashMap<String, Tensor>)> {
 }
 
 fn pretrained(tensors: &HashMap<String, Tensor>, dtype: DType) -> VarBuilder<'static> {
-    VarBuilder::from_tensors(tensors.clone(), dtype, &Device::Cpu)
+    VarBuilder::from_tensors(tensors.clone(), dtype, device())
 }
 
 fn lines(layout: &Layout) -> Vec<String> {
@@ -228,7 +228,7 @@ fn baked_roles() -> Result<()> {
     let (_, tensors) = trained(1, DType::F64)?;
     let ((_dir, path), (_vars, hyper)) = (place(), mixed(2, &tensors)?);
     hyper.bake(&path)?;
-    let baked = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    let baked = candle_core::safetensors::load(&path, device())?;
     assert_eq!(baked.len(), tensors.len());
     let net = Net::new(pretrained(&baked, DType::F64))?;
     let xs = input(&[6, 3], 3, DType::F64)?;
@@ -242,7 +242,7 @@ fn saved_roles() -> Result<()> {
     let (_, tensors) = trained(1, DType::F64)?;
     let ((_dir, path), (_vars, hyper)) = (place(), mixed(2, &tensors)?);
     hyper.save(&path)?;
-    let saved = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    let saved = candle_core::safetensors::load(&path, device())?;
     assert!(
         saved.contains_key("target.norm.weight") && !saved.contains_key("target.layers.0.bias")
     );
@@ -424,7 +424,7 @@ fn shared_tensors_of_a_pretrained_network() -> Result<()> {
 #[test]
 fn pretrained_networks_that_do_not_fit() -> Result<()> {
     let (_, mut tensors) = trained(1, DType::F32)?;
-    tensors.insert("norm.bias".to_owned(), Tensor::zeros(5, DType::F32, &Device::Cpu)?);
+    tensors.insert("norm.bias".to_owned(), Tensor::zeros(5, DType::F32, device())?);
     let new = || HyperHead::new_from(variables(2, DType::F32).1, pretrained(&tensors, DType::F32));
     assert_eq!(
         message(new()),
@@ -444,7 +444,7 @@ fn pretrained_networks_that_do_not_fit() -> Result<()> {
 fn a_network_in_memory() -> Result<()> {
     let (vars, vb) = variables(1, DType::F32);
     let net = Net::new(vb)?;
-    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, device());
     let hyper = HyperHead::new_from(variables(2, DType::F64).1, vb)?;
     let found = hyper.target()?;
     assert_eq!(values(found.head.weight())?, values(net.head.weight())?);
@@ -537,7 +537,7 @@ fn outer() -> Result<VarBuilder<'static>> {
     let (vars, vb) = variables(1, DType::F64);
     Outer::new(vb)?;
     let tensors = by_name(&vars).into_iter().map(|(name, var)| (name, var.as_detached_tensor()));
-    Ok(VarBuilder::from_tensors(tensors.collect(), DType::F64, &Device::Cpu))
+    Ok(VarBuilder::from_tensors(tensors.collect(), DType::F64, device()))
 }
 
 #[test]
@@ -620,7 +620,7 @@ fn a_role_holds_for_all_that_is_below() -> Result<()> {
 fn several_sets_with_kept_tensors() -> Result<()> {
     let (vars, vb) = variables(2, DType::F64);
     let hyper = DynamicOuter::new_from(vb, outer()?)?;
-    by_name(&vars)["gains"].set(&Tensor::full(0.5, 4, &Device::Cpu)?)?;
+    by_name(&vars)["gains"].set(&Tensor::full(0.5, 4, device())?)?;
     let xs = input(&[6, 3], 3, DType::F64)?;
     let params = hyper.generate_params(&xs)?;
     let whole = params.forward_t(&xs, false)?;
@@ -726,7 +726,7 @@ fn each_layer_mixes_sets_and_kept_tensors() -> Result<()> {
 }
 
 fn letters() -> Result<Tensor> {
-    Tensor::from_vec((0..24u32).map(|i| i * i % 5).collect(), (6, 4), &Device::Cpu)
+    Tensor::from_vec((0..24u32).map(|i| i * i % 5).collect(), (6, 4), device())
 }
 
 /// A flat vector holds what is generated.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use hypernn::check::Problem;
 use hypernn::flow::{Given, SampleShape};
 use hypernn::nn::{
@@ -10,13 +10,14 @@ use hypernn::nn::{
     VarBuilder, VarMap,
 };
 use hypernn::{HyperTarget, ShapedTarget, hypernetwork, seeded};
+use hypernn_tests::device;
 
 fn new<T: HyperTarget<Config = ()>>() -> Result<T> {
-    T::new(seeded::var_builder(&VarMap::new(), 0, DType::F32, &Device::Cpu))
+    T::new(seeded::var_builder(&VarMap::new(), 0, DType::F32, device()))
 }
 
 fn randn(shape: &[usize]) -> Result<Tensor> {
-    Tensor::randn(0f32, 1., shape, &Device::Cpu)
+    Tensor::randn(0f32, 1., shape, device())
 }
 
 fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
@@ -58,7 +59,7 @@ hypernetwork! {
 
 #[test]
 fn a_chain_is_a_target() -> Result<()> {
-    let vb = seeded::var_builder(&VarMap::new(), 0, DType::F32, &Device::Cpu);
+    let vb = seeded::var_builder(&VarMap::new(), 0, DType::F32, device());
     let (hyper, xs) = (HyperLeNet::new(vb)?, randn(&[3, 1, 28, 28])?);
     assert!(same(&hyper.forward(&xs)?, &hyper.target()?.forward(&xs)?)?);
     Ok(())
@@ -148,7 +149,7 @@ struct Block<const N: usize> {
 #[test]
 fn targets_in_a_chain() -> Result<()> {
     let net = new::<Nested>()?;
-    let ids = Tensor::zeros((2, 7), DType::U32, &Device::Cpu)?;
+    let ids = Tensor::zeros((2, 7), DType::U32, device())?;
     assert_eq!(net.forward(&ids)?.dims(), [2, 7, 20]);
     assert_eq!(Block::<4>::INPUT_SHAPE.to_string(), "[…, 4]");
     assert_eq!(Nested::INPUT_SHAPE.to_string(), "[7]");
@@ -167,7 +168,7 @@ struct OneIndex {
 
 #[test]
 fn a_sample_without_dimensions() -> Result<()> {
-    let ids = Tensor::zeros(3, DType::U32, &Device::Cpu)?;
+    let ids = Tensor::zeros(3, DType::U32, device())?;
     assert_eq!(new::<OneIndex>()?.forward(&ids)?.dims(), [3, 4]);
     assert!(OneIndex::INPUT_SHAPE.is(&[]) && OneIndex::OUTPUT_SHAPE.is(&[4]));
     Ok(())
@@ -242,7 +243,7 @@ struct Configured {
 #[test]
 fn sizes_at_run_time() -> Result<()> {
     let vars = VarMap::new();
-    let vb = || VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+    let vb = || VarBuilder::from_varmap(&vars, DType::F32, device());
     let net = Configured::with_config(&Sizes { hidden: 8, out: 8 }, vb())?;
     assert_eq!(net.forward(&randn(&[3, 8])?)?.dims(), [3, 2]);
     let error = |hidden, out| {

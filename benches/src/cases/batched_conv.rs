@@ -19,7 +19,7 @@ fn by_hand(weight: &Tensor, bias: &Tensor, xs: &Tensor) -> Result<Tensor> {
 }
 
 pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> {
-    let xs = input(&[SAMPLES, 16, 28, 28])?;
+    let xs = input(&[SAMPLES, 16, 28, 28], vb)?;
     let init = Init::Randn { mean: 0., stdev: 0.1 };
     let weight = vb.get_with_hints((SAMPLES, 32, 16, 3, 3), "weight", init)?;
     let bias = vb.get_with_hints((SAMPLES, 32), "bias", init)?;

@@ -1,7 +1,7 @@
 //! 8-256-32, 10,528 parameters, from 32 embeddings of width 4 that are scaled by the hidden state of an
 //! RNN cell over the input: a set of weights for each of a batch's rows.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, Result, Tensor};
 use candle_nn::Init;
 use hypernn::embedding;
 use hypernn::generated::TargetPlan;
@@ -103,7 +103,7 @@ impl ByHand {
     /// `[G, …]` each.
     fn tensors(&self, xs: &Tensor) -> Result<Vec<Tensor>> {
         let sets = xs.dim(0)?;
-        let state = Tensor::zeros((sets, SIZES.0), DType::F32, xs.device())?;
+        let state = Tensor::zeros((sets, SIZES.0), xs.dtype(), xs.device())?;
         let state = (self.input.forward(xs)? + self.recurrent.forward(&state)?)?.tanh()?;
         let table = self.generator.embedding.unsqueeze(0)?;
         let rows = table.broadcast_mul(&state.unsqueeze(D::Minus1)?)?;
@@ -137,7 +137,7 @@ pub(super) fn rnn_cell(
 }
 
 pub(super) fn network(who: Who, batch: usize, vb: &VarBuilder<'_>) -> Result<Option<Network>> {
-    let xs = input(&[batch, INPUTS])?;
+    let xs = input(&[batch, INPUTS], vb)?;
     let condition = xs.clone();
     Ok(Some(match who {
         Who::Hypernn => {

@@ -1,7 +1,7 @@
 //! The recurrent network of hyper-nn's names notebook, 193,467 parameters from 64 embeddings of width 4:
 //! a name of eight letters, weights anew for each.
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{D, Result, Tensor};
 use hypernn::nn::step::relu;
 use hypernn::nn::{GRU, GRUState, Linear, RNN, VarBuilder, ops};
 use hypernn::{HyperTarget, hypernetwork};
@@ -47,17 +47,17 @@ hypernetwork! {
 }
 
 /// The name in one language, `[1, 8, …]`, and the letter after each.
-fn name() -> Result<(Tensor, Tensor)> {
+fn name(vb: &VarBuilder<'_>) -> Result<(Tensor, Tensor)> {
     let one_hot = |at: usize, width: usize| (0..width).map(move |i| f32::from(u8::from(i == at)));
     let row = |&letter: &u32| one_hot(14, LANGUAGES).chain(one_hot(letter as usize, LETTERS));
     let rows: Vec<_> = NAME.iter().flat_map(row).collect();
-    let xs = Tensor::from_vec(rows, (1, NAME.len(), INPUTS), &Device::Cpu)?;
+    let xs = Tensor::from_vec(rows, (1, NAME.len(), INPUTS), vb.device())?;
     let next: Vec<_> = NAME[1..].iter().copied().chain([LETTERS as u32 - 1]).collect();
-    Ok((xs, Tensor::new(next, &Device::Cpu)?))
+    Ok((xs.to_dtype(vb.dtype())?, Tensor::new(next, vb.device())?))
 }
 
-fn zeros(width: usize) -> Result<Tensor> {
-    Tensor::zeros((1, width), DType::F32, &Device::Cpu)
+fn zeros(width: usize, like: &Tensor) -> Result<Tensor> {
+    Tensor::zeros((1, width), like.dtype(), like.device())
 }
 
 /// `[1, 8, LETTERS]`.
@@ -65,7 +65,7 @@ fn forward(hyper: &Hyper, xs: &Tensor) -> Result<Tensor> {
     let step = |net: &NextLetter, at: usize, state: GRUState| {
         net.step(&xs.narrow(1, at, 1)?.squeeze(1)?, &state)
     };
-    let start = GRUState { h: zeros(128)? };
+    let start = GRUState { h: zeros(128, xs)? };
     Ok(hyper.scan(xs, &hyper.zero_state(1)?, start, step)?.0)
 }
 
@@ -97,7 +97,7 @@ impl ByHand {
     }
 
     fn forward(&self, name: &Tensor) -> Result<Tensor> {
-        let (mut state, mut hidden) = (zeros(SIZES.0)?, zeros(128)?);
+        let (mut state, mut hidden) = (zeros(SIZES.0, name)?, zeros(128, name)?);
         let mut outputs = Vec::with_capacity(NAME.len());
         for at in 0..NAME.len() {
             let xs = name.narrow(1, at, 1)?.squeeze(1)?;
@@ -122,7 +122,7 @@ fn gru(tensors: &[Tensor], xs: &Tensor, h: &Tensor) -> Result<Tensor> {
 }
 
 pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> {
-    let (xs, next) = name()?;
+    let (xs, next) = name(vb)?;
     let network = match who {
         Who::Hypernn => {
             let hyper = Hyper::new(vb.clone())?;

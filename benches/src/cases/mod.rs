@@ -133,8 +133,8 @@ impl Network {
     }
 
     /// A classifier of ten classes.
-    fn with_digits(mut self, batch: usize) -> Result<Self> {
-        let digits = Tensor::from_iter((0..batch as u32).map(|i| i % 10), &Device::Cpu)?;
+    fn with_digits(mut self, batch: usize, device: &Device) -> Result<Self> {
+        let digits = Tensor::from_iter((0..batch as u32).map(|i| i % 10), device)?;
         self.loss = Box::new(move |ys| candle_nn::loss::cross_entropy(ys, &digits));
         Ok(self)
     }
@@ -167,12 +167,12 @@ pub fn network(case: &str, who: Who, vb: &VarBuilder<'_>) -> Result<Option<Netwo
         "static_deep" => static_deep::network(who, vb),
         "static_cnn" => static_cnn::network(who, vb),
         "dynamic_step" => dynamic::network(who, 1, vb),
-        "dynamic_10" => dynamic::network(who, 10, vb),
-        "dynamic_64" => dynamic::network(who, 64, vb),
-        "dynamic_256" => dynamic::network(who, 256, vb),
         "dynamic_rnn" => dynamic_rnn::network(who, vb),
         "batched_conv" => batched_conv::network(who, vb),
-        _ => bail!("there is no case `{case}`: expected one of {CASES:?}"),
+        _ => match case.strip_prefix("dynamic_").and_then(|batch| batch.parse().ok()) {
+            Some(batch) => dynamic::network(who, batch, vb),
+            None => bail!("there is no case `{case}`: expected one of {CASES:?}, or dynamic_BATCH"),
+        },
     }
 }
 
@@ -181,15 +181,28 @@ pub fn network(case: &str, who: Who, vb: &VarBuilder<'_>) -> Result<Option<Netwo
 /// # Errors
 /// There is no such case, or the network's own.
 pub fn prepare(case: &str, step: Step, who: Who) -> Result<Option<Run<()>>> {
+    prepare_on(&Device::Cpu, DType::F32, (case, step, who))
+}
+
+/// The same on a device and in a dtype.
+///
+/// # Errors
+/// There is no such case, or the network's own.
+pub fn prepare_on(
+    device: &Device,
+    dtype: DType,
+    (case, step, who): (&str, Step, Who),
+) -> Result<Option<Run<()>>> {
     let vars = VarMap::new();
-    let Some(network) = network(case, who, &variables(&vars))? else { return Ok(None) };
+    let vb = variables_on(device, dtype, &vars);
+    let Some(network) = network(case, who, &vb)? else { return Ok(None) };
     shrink(&vars)?;
     let run: Run<()> = match step {
         Step::Generate => match network.generate {
             Some(generate) => generate,
             None => return Ok(None),
         },
-        Step::Forward => match self::network(case, who, &constants(&vars)?)? {
+        Step::Forward => match self::network(case, who, &constants(&vars, &vb)?)? {
             Some(network) => Box::new(move || network.forward().map(drop)),
             None => return Ok(None),
         },
@@ -240,7 +253,12 @@ pub fn find(path: &str) -> Result<(&str, Step, Who)> {
 
 /// New variables, drawn from a seed and their names.
 pub fn variables(vars: &VarMap) -> VarBuilder<'static> {
-    seeded::var_builder(vars, 0, DType::F32, &Device::Cpu)
+    variables_on(&Device::Cpu, DType::F32, vars)
+}
+
+/// The same on a device and in a dtype.
+pub fn variables_on(device: &Device, dtype: DType, vars: &VarMap) -> VarBuilder<'static> {
+    seeded::var_builder(vars, 0, dtype, device)
 }
 
 /// Makes what is generated a tenth: the output of a deep target would else have no finite value.
@@ -251,12 +269,12 @@ fn shrink(vars: &VarMap) -> Result<()> {
 }
 
 /// The same values as tensors that nothing trains.
-fn constants(vars: &VarMap) -> Result<VarBuilder<'static>> {
+fn constants(vars: &VarMap, vb: &VarBuilder<'_>) -> Result<VarBuilder<'static>> {
     let Ok(data) = vars.data().lock() else { bail!("another thread failed") };
     let tensor = |var: &Var| var.as_detached_tensor().copy();
     let tensors = data.iter().map(|(name, var)| Ok((name.clone(), tensor(var)?)));
     let tensors = tensors.collect::<Result<HashMap<_, _>>>()?;
-    Ok(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))
+    Ok(VarBuilder::from_tensors(tensors, vb.dtype(), vb.device()))
 }
 
 /// A step of Adam, candle's own where candle's layers are.
@@ -287,7 +305,7 @@ where
 fn clip(grads: &mut GradStore, vars: &[Var], limit: f64) -> Result<()> {
     let mut squares = 0.;
     for grad in vars.iter().filter_map(|var| grads.get(var)) {
-        squares += f64::from(grad.sqr()?.sum_all()?.to_scalar::<f32>()?);
+        squares += f64::from(grad.sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?);
     }
     let scale = (limit / squares.sqrt()).min(1.);
     for var in vars {
@@ -298,8 +316,8 @@ fn clip(grads: &mut GradStore, vars: &[Var], limit: f64) -> Result<()> {
     Ok(())
 }
 
-/// An input, the same in every run.
-fn input(dims: &[usize]) -> Result<Tensor> {
+/// An input where the variables are, the same in every run.
+fn input(dims: &[usize], vb: &VarBuilder<'_>) -> Result<Tensor> {
     let values = (0..dims.iter().product()).map(|i: usize| (i as f32 * 0.7).sin());
-    Tensor::from_iter(values, &Device::Cpu)?.reshape(dims)
+    Tensor::from_iter(values, vb.device())?.reshape(dims)?.to_dtype(vb.dtype())
 }

@@ -47,7 +47,7 @@ fn target(tensors: &[Tensor], xs: &Tensor) -> Result<Tensor> {
 }
 
 pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> {
-    let xs = input(&[BATCH, 1, 28, 28])?;
+    let xs = input(&[BATCH, 1, 28, 28], vb)?;
     let shapes = KERNELS
         .iter()
         .flat_map(|&[outputs, inputs, size]| [vec![outputs, inputs, size, size], vec![outputs]]);
@@ -65,5 +65,5 @@ pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> 
         }
         Who::PlainCandle => by_hand::plain(&shapes, (target, xs), vb)?,
     };
-    network.with_digits(BATCH).map(Some)
+    network.with_digits(BATCH, vb.device()).map(Some)
 }

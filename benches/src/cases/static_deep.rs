@@ -39,7 +39,7 @@ fn target(tensors: &[Tensor], xs: &Tensor) -> Result<Tensor> {
 }
 
 pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> {
-    let xs = input(&[BATCH, WIDTH])?;
+    let xs = input(&[BATCH, WIDTH], vb)?;
     let shapes = by_hand::linear_shapes(&[(WIDTH, WIDTH); LAYERS]);
     let network = match who {
         Who::Hypernn => {

@@ -30,7 +30,7 @@ hypernetwork! {
 }
 
 pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> {
-    let xs = input(&[BATCH, 784])?;
+    let xs = input(&[BATCH, 784], vb)?;
     let shapes = by_hand::linear_shapes(&[(784, 1024), (1024, 256), (256, 10)]);
     let network = match who {
         Who::Hypernn => {
@@ -45,5 +45,5 @@ pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> 
         }
         Who::PlainCandle => by_hand::plain(&shapes, (by_hand::mlp, xs), vb)?,
     };
-    network.with_digits(BATCH).map(Some)
+    network.with_digits(BATCH, vb.device()).map(Some)
 }

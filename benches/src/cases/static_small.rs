@@ -86,7 +86,7 @@ fn hypernetwork_by_hand(vb: &VarBuilder<'_>) -> Result<HyperByHand> {
 }
 
 pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> {
-    let xs = input(&[BATCH, 32])?;
+    let xs = input(&[BATCH, 32], vb)?;
     let shapes = linear_shapes(&[(32, 64), (64, 32)]);
     Ok(Some(match who {
         Who::Hypernn => {

@@ -804,7 +804,7 @@ impl ParamSource for GeneratedSource<'_> {
 
 /// A generated tensor with its sink.
 fn served(tensors: &[Tensor], sinks: &[Option<Sink>], index: usize) -> Served {
-    Served { tensor: tensors[index].clone(), sink: sinks.get(index).cloned().flatten() }
+    Served::new(tensors[index].clone(), sinks.get(index).cloned().flatten())
 }
 
 /// The flat vector of tensors `[dims…]`, or of `[G, dims…]`.

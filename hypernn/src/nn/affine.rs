@@ -24,8 +24,8 @@ impl Served {
 
     /// As `[sets, dims…]`; see [`sets::spread`] and [`repeated`](Self::repeated).
     pub(super) fn spread(&self, rank: usize, sets: usize) -> Result<Self> {
-        let Self { tensor, sink } = self.repeated(rank, sets)?;
-        Ok(Self { tensor: sets::spread(&tensor, rank, sets)?, sink })
+        let Self { tensor, sink, .. } = self.repeated(rank, sets)?;
+        Ok(Self::new(sets::spread(&tensor, rank, sets)?, sink))
     }
 
     /// The tensor of a layer whose only one this is, its `weight`, as another layer reuses it.
@@ -39,7 +39,7 @@ impl Served {
         let weight = &self.tensor;
         match (self.sink.clone(), bias) {
             (Some(sink), None) => linear_into(xs, (weight, sink), None),
-            (Some(sink), Some(Self { tensor, sink: Some(bias_sink) })) => {
+            (Some(sink), Some(Self { tensor, sink: Some(bias_sink), .. })) => {
                 linear_into(xs, (weight, sink), Some((tensor, bias_sink.clone())))
             }
             _ => linear(xs, &self.tracked()?, bias.map(Self::tracked).transpose()?.as_ref()),
@@ -132,14 +132,14 @@ impl Affine {
     pub(super) fn shown_weight(&self, rank: usize) -> &Tensor {
         let weight = match &self.adapter {
             Some(adapter) => adapter.shown(self.weight()),
-            None => self.weight(),
+            None => self.weight.shown(),
         };
         sets::shown(weight, rank)
     }
 
     /// The bias as the layer's own method gives it to others.
     pub(super) fn shown_bias(&self) -> Option<&Tensor> {
-        self.bias().map(|bias| sets::shown(bias, 1))
+        self.bias.as_ref().map(|bias| sets::shown(bias.shown(), 1))
     }
 
     /// A convolution with the weights of all sets; see [`convolution`].

@@ -106,7 +106,7 @@ impl Embedding {
 
     /// The table.
     pub fn embeddings(&self) -> &Tensor {
-        sets::shown(&self.embeddings.tensor, 2)
+        sets::shown(self.embeddings.shown(), 2)
     }
 
     /// The number of values in a row of the table.
@@ -203,7 +203,7 @@ impl HyperLayer<EmbeddingSpec> for Embedding {
 
 impl Parameters for Embedding {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", self.embeddings())
+        visitor("weight", &self.embeddings.tensor)
     }
 
     fn reused(&self, name: &str) -> Result<Option<Tensor>> {

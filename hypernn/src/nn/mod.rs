@@ -60,7 +60,7 @@ mod sets;
 mod slide;
 pub mod step;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -106,7 +106,7 @@ impl PReLU {
 
     /// The slopes.
     pub fn weight(&self) -> &Tensor {
-        sets::shown(&self.weight.tensor, 1)
+        sets::shown(self.weight.shown(), 1)
     }
 
     /// Whether all channels share one slope.
@@ -189,7 +189,7 @@ impl HyperLayer<PReLUSpec> for PReLU {
 
 impl Parameters for PReLU {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", self.weight())
+        visitor("weight", &self.weight.tensor)
     }
 
     fn reused(&self, name: &str) -> Result<Option<Tensor>> {

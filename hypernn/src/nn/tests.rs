@@ -10,10 +10,10 @@ mod shapes;
 mod specs;
 mod views;
 
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor, Var};
+use candle_core::{DType, Module, ModuleT, Result, Tensor, Var};
 use candle_nn::RNN;
 
-use super::testing::{Case, candle_error, distance, gradient_errors, sets_error};
+use super::testing::{Case, candle_error, device, distance, gradient_errors, sets_error};
 use super::{
     Conv1dConfig, Conv2dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig, GRUConfig,
     LSTMConfig, VarBuilder,
@@ -253,8 +253,8 @@ fn group_norm_cases() -> Vec<Case> {
 
 /// Running statistics that are not those of a fresh layer.
 fn running(like: &Tensor) -> Result<(Tensor, Tensor)> {
-    let mean = Tensor::new(&[0.3f64, -0.2, 0.1], &Device::Cpu)?.to_dtype(like.dtype())?;
-    let var = Tensor::new(&[0.5f64, 2., 1.5], &Device::Cpu)?.to_dtype(like.dtype())?;
+    let mean = Tensor::new(&[0.3f64, -0.2, 0.1], device())?.to_dtype(like.dtype())?;
+    let var = Tensor::new(&[0.5f64, 2., 1.5], device())?.to_dtype(like.dtype())?;
     Ok((mean, var))
 }
 
@@ -429,6 +429,9 @@ fn candles_accepted_layers_have_right_gradients() {
 
 #[test]
 fn candles_conv1d_has_a_wrong_weight_gradient() {
+    if !device().is_cpu() {
+        return; // This was found on the CPU, and is not said of others.
+    }
     let wrong = wrong(conv1d_cases());
     assert_eq!(wrong.len(), WINDOWS.len());
     assert!(wrong.iter().all(|(_, errors)| errors[0] > 1.), "{wrong:?}");
@@ -444,6 +447,9 @@ fn candles_conv_transpose1d_has_no_gradient() {
 
 #[test]
 fn candles_conv_transpose1d_is_wrong_on_a_batch() {
+    if !device().is_cpu() {
+        return; // This was found on the CPU, and is not said of others.
+    }
     let case = &conv_transpose1d_cases()[0];
     let inputs = case.variables(None).unwrap();
     let (weight, bias) = (inputs[0].as_tensor().clone(), inputs[1].as_tensor().clone());

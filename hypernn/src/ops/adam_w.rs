@@ -147,12 +147,11 @@ impl InplaceOp2 for Step<'_> {
             (Moments::F64(moments), CpuStorage::F64(values), CpuStorage::F64(grads)) => {
                 Factors::new(self.params, self.steps).apply((values, vl), moments, (grads, gl))
             }
-            (_, values, grads) => {
-                let (grads, values) = (grads.dtype(), values.dtype());
-                bail!(
-                    "adam_w: the gradient is {grads:?}, expected the variable's dtype, {values:?}"
-                )
-            }
+            (_, values, grads) => bail!(
+                "adam_w: a gradient of {:?} for a variable of {:?}",
+                grads.dtype(),
+                values.dtype()
+            ),
         }
     }
 }

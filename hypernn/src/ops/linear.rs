@@ -155,9 +155,17 @@ impl Sizes {
         Ok(())
     }
 
+    fn check_dtypes(&self, weight: DType, bias: DType) -> Result<()> {
+        if weight == bias && weight.is_float() {
+            return Ok(());
+        }
+        bail!("linear: the weight is {weight:?} and the bias {bias:?}, expected one floating dtype")
+    }
+
     /// Adds the bias on a device: one broadcast addition.
     fn add_bias<S: BackendStorage>(&self, ys: &S, bias: &S, bl: &Layout) -> Result<S> {
         self.check_bias(bl)?;
+        self.check_dtypes(ys.dtype(), bias.dtype())?;
         let shape = Shape::from((self.sets, self.rows, self.outputs));
         let bias_layout =
             Layout::contiguous_with_offset((self.sets, 1, self.outputs), bl.start_offset())
@@ -178,11 +186,7 @@ impl Sizes {
             }
             (CpuStorage::F16(ys), CpuStorage::F16(bias)) => self.add_rows(ys, &bias[start..]),
             (CpuStorage::BF16(ys), CpuStorage::BF16(bias)) => self.add_rows(ys, &bias[start..]),
-            (ys, bias) => candle_core::bail!(
-                "linear: the weight is {:?} and the bias {:?}, expected one floating dtype",
-                ys.dtype(),
-                bias.dtype()
-            ),
+            (ys, bias) => return self.check_dtypes(ys.dtype(), bias.dtype()),
         }
         Ok(())
     }

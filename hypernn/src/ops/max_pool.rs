@@ -200,13 +200,14 @@ mod tests {
     use candle_core::{DType, Device, Var};
 
     use super::*;
+    use crate::nn::testing::device;
 
     /// Values of which several are equal in some windows.
     fn gradients(size: usize) -> Result<[Vec<f64>; 2]> {
         let values: Vec<_> = (0..2 * 3 * 6 * 12).map(|i| f64::from(i * 7 % 11)).collect();
-        let xs = Var::from_vec(values, (2, 3, 6, 12), &Device::Cpu)?;
+        let xs = Var::from_vec(values, (2, 3, 6, 12), device())?;
         let ys = max_pool(xs.as_tensor(), size)?;
-        let factors = Tensor::randn(0., 1., ys.shape(), &Device::Cpu)?;
+        let factors = Tensor::randn(0., 1., ys.shape(), device())?;
         let grads = (&ys * &factors)?.sum_all()?.backward()?;
         let Some(direct) = grads.get(xs.as_tensor()) else { bail!("no gradient") };
         let composed = MaxPool { size }.composed_grad(&xs.detach(), &ys.detach(), &factors)?;
@@ -278,7 +279,7 @@ mod tests {
     /// Should candle learn it, this says so.
     #[test]
     fn candles_gradient_is_wrong() -> Result<()> {
-        let xs = Var::new(&[[[[1f64, 2.], [3., 4.]]]], &Device::Cpu)?;
+        let xs = Var::new(&[[[[1f64, 2.], [3., 4.]]]], device())?;
         let grad = |ys: Tensor| match ys.sum_all()?.backward()?.get(xs.as_tensor()) {
             Some(grad) => grad.flatten_all()?.to_vec1::<f64>(),
             None => bail!("no gradient"),

@@ -2,7 +2,7 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp2, Layout, MetalStorage, Result, Shape, Tensor,
+    CpuStorage, CudaStorage, CustomOp2, Error, Layout, MetalStorage, Result, Shape, Tensor,
 };
 
 use super::gemm;
@@ -43,6 +43,15 @@ pub(super) fn matmul(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
     lhs.apply_op2_no_bwd(rhs, &product)
 }
 
+/// As candle's own `matmul` asks of tensors; its storages on a device have another message, without the dtypes.
+fn ensure_same_dtype<S: BackendStorage>(lhs: &S, rhs: &S) -> Result<()> {
+    let (lhs, rhs) = (lhs.dtype(), rhs.dtype());
+    if lhs == rhs {
+        return Ok(());
+    }
+    Err(Error::DTypeMismatchBinaryOp { lhs, rhs, op: "mat_mul" }.bt())
+}
+
 struct Product {
     transposed: bool,
 }
@@ -62,6 +71,7 @@ impl Product {
         let ll = self.lhs_layout(ll)?;
         let (batch, m, k) = ll.shape().dims3()?;
         let (_, _, n) = rl.shape().dims3()?;
+        ensure_same_dtype(lhs, rhs)?;
         Ok((lhs.matmul(rhs, (batch, m, n, k), &ll, rl)?, Shape::from((batch, m, n))))
     }
 

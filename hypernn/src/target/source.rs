@@ -1,5 +1,7 @@
 //! Where a target's tensors come from while it is built.
 
+use std::sync::OnceLock;
+
 use candle_core::{DType, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
@@ -82,18 +84,40 @@ pub enum BufferDtype {
 pub struct Served {
     pub(crate) tensor: Tensor,
     pub(crate) sink: Option<Sink>,
+    /// What [`shown`](Self::shown) gave for a view.
+    copy: OnceLock<Tensor>,
 }
 
 impl From<Tensor> for Served {
     fn from(tensor: Tensor) -> Self {
-        Self { tensor, sink: None }
+        Self::new(tensor, None)
     }
 }
 
 impl Served {
+    pub(crate) fn new(tensor: Tensor, sink: Option<Sink>) -> Self {
+        Self { tensor, sink, copy: OnceLock::new() }
+    }
+
     /// Whether it is a view of the flat vector.
     pub(crate) fn is_view(&self) -> bool {
         self.sink.as_ref().is_some_and(Sink::is_of_view)
+    }
+
+    /// The tensor for whoever asks a layer for it: of a view the copy that [`tracked`](Self::tracked) makes,
+    /// once, whose gradient is collected with all others.
+    pub(crate) fn shown(&self) -> &Tensor {
+        if !self.is_view() {
+            return &self.tensor;
+        }
+        if self.copy.get().is_none()
+            && let Ok(copy) = self.tracked()
+        {
+            // Another thread may have been first.
+            let _ = self.copy.set(copy);
+        }
+        // Where there is no memory for a copy: the view has the same gradient, past the ledger.
+        self.copy.get().unwrap_or(&self.tensor)
     }
 
     /// The tensor for all that knows no sinks.

@@ -1,9 +1,9 @@
 //! The optimiser beside candle's: the same bits after every step.
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, Var};
 
-use crate::nn::testing::numbers;
+use crate::nn::testing::{device, numbers};
 use crate::nn::{AdamW, Optimizer, ParamsAdamW, VarMap};
 
 /// Of one value, some, and of more than one thread takes at a time.
@@ -11,7 +11,7 @@ const SHAPES: [&[usize]; 4] = [&[], &[7], &[3, 5], &[2, 40_000]];
 const DTYPES: [DType; 4] = [DType::F32, DType::F64, DType::BF16, DType::F16];
 
 fn tensor(dims: &[usize], seed: u64, dtype: DType) -> Result<Tensor> {
-    Tensor::from_vec(numbers(dims.iter().product(), seed), dims, &Device::Cpu)?.to_dtype(dtype)
+    Tensor::from_vec(numbers(dims.iter().product(), seed), dims, device())?.to_dtype(dtype)
 }
 
 /// Negative zeros, which meet a gradient of zeros first; variables of all shapes and dtypes; and one
@@ -20,12 +20,12 @@ fn variables() -> Result<Vec<Var>> {
     let kinds = SHAPES.iter().flat_map(|dims| DTYPES.map(|dtype| (dims, dtype)));
     let vars =
         kinds.zip(1..).map(|((dims, dtype), seed)| Var::from_tensor(&tensor(dims, seed, dtype)?));
-    let zeros = Var::from_tensor(&Tensor::zeros(3, DType::F32, &Device::Cpu)?.neg()?);
-    [zeros].into_iter().chain(vars).chain([Var::zeros(3, DType::U32, &Device::Cpu)]).collect()
+    let zeros = Var::from_tensor(&Tensor::zeros(3, DType::F32, device())?.neg()?);
+    [zeros].into_iter().chain(vars).chain([Var::zeros(3, DType::U32, device())]).collect()
 }
 
 fn no_gradients() -> Result<GradStore> {
-    Var::ones(1, DType::F32, &Device::Cpu)?.sum_all()?.backward()
+    Var::ones(1, DType::F32, device())?.sum_all()?.backward()
 }
 
 /// A gradient for all but some, some in exact zeros of either sign, some transposed or broadcast.
@@ -146,13 +146,13 @@ fn message(var: &Var, grad: Tensor) -> Result<String> {
 
 #[test]
 fn it_names_what_does_not_fit() -> Result<()> {
-    let var = Var::zeros((2, 3), DType::F32, &Device::Cpu)?;
+    let var = Var::zeros((2, 3), DType::F32, device())?;
     let wrong_shape = message(&var, tensor(&[3, 2], 1, DType::F32)?)?;
     assert!(
         wrong_shape.contains("the gradient has shape [3, 2], expected the variable's, [2, 3]"),
         "{wrong_shape}"
     );
-    let half = Var::zeros((2, 3), DType::BF16, &Device::Cpu)?;
+    let half = Var::zeros((2, 3), DType::BF16, device())?;
     let wrong_shape = message(&half, tensor(&[3, 2], 1, DType::BF16)?)?;
     assert!(
         wrong_shape.contains("the gradient has shape [3, 2], expected the variable's, [2, 3]"),
@@ -209,7 +209,7 @@ fn a_state_that_does_not_fit_changes_nothing() -> Result<()> {
     let message = first_line(optimizer.load_state(&names, &missing));
     assert_eq!(message, "adam_w: the state has no `v16.second_moment`");
     let mut other = state.clone();
-    other.insert("v5.first_moment".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu)?);
+    other.insert("v5.first_moment".to_owned(), Tensor::zeros(3, DType::F32, device())?);
     let message = first_line(optimizer.load_state(&names, &other));
     assert_eq!(message, "adam_w: `v5.first_moment` is F32 [3], expected F32 [7]");
     let message = first_line(optimizer.load_state(&VarMap::new(), &state));
@@ -233,9 +233,9 @@ fn a_state_that_does_not_fit_changes_nothing() -> Result<()> {
 fn half_precision_moves_as_full_precision_does() -> Result<()> {
     for dtype in [DType::F16, DType::BF16] {
         let values = [1f32, -1., 0.5, 2.];
-        let grads = Tensor::new(&[0f32, 1e-4, -3e-3, 7.], &Device::Cpu)?.to_dtype(dtype)?;
+        let grads = Tensor::new(&[0f32, 1e-4, -3e-3, 7.], device())?.to_dtype(dtype)?;
         let vars = [dtype, DType::F32]
-            .map(|dtype| Var::from_tensor(&Tensor::new(&values, &Device::Cpu)?.to_dtype(dtype)?));
+            .map(|dtype| Var::from_tensor(&Tensor::new(&values, device())?.to_dtype(dtype)?));
         let [half, full] = vars;
         let (half, full) = (half?, full?);
         for var in [&half, &full] {
@@ -277,7 +277,7 @@ fn an_old_state_in_half_precision_loads() -> Result<()> {
             assert_eq!(values(&moment)?, values(&old[&name])?, "{name}");
         }
         let mut other = state;
-        other.insert("v0.first_moment".to_owned(), Tensor::zeros(7, DType::F64, &Device::Cpu)?);
+        other.insert("v0.first_moment".to_owned(), Tensor::zeros(7, DType::F64, device())?);
         let message = optimizer.load_state(&names, &other).unwrap_err().to_string();
         let expected = format!("adam_w: `v0.first_moment` is F64 [7], expected {dtype:?} [7]");
         assert!(message.starts_with(&expected), "{message}");

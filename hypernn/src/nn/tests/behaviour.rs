@@ -1,18 +1,18 @@
 //! What outputs and gradients alone do not show.
 
-use candle_core::{DType, Device, Module, ModuleT, Tensor, Var};
+use candle_core::{DType, Module, ModuleT, Tensor, Var};
 
-use super::super::testing::{distance, numbers};
+use super::super::testing::{device, distance, numbers};
 use super::super::*;
 
 fn tensor(dims: &[usize], seed: u64) -> Tensor {
-    Tensor::from_vec(numbers(dims.iter().product(), seed), dims, &Device::Cpu).unwrap()
+    Tensor::from_vec(numbers(dims.iter().product(), seed), dims, device()).unwrap()
 }
 
 #[test]
 fn a_rectifier_at_zero_has_its_slope() {
-    let xs = Var::new(&[[0f64, 1.]], &Device::Cpu).unwrap();
-    let layer = PReLU::new(Tensor::new(&[0.25f64], &Device::Cpu).unwrap(), true);
+    let xs = Var::new(&[[0f64, 1.]], device()).unwrap();
+    let layer = PReLU::new(Tensor::new(&[0.25f64], device()).unwrap(), true);
     let grads = layer.forward(&xs).unwrap().sum_all().unwrap().backward().unwrap();
     assert_eq!(grads.get(&xs).unwrap().to_vec2::<f64>().unwrap(), [[0.25, 1.]]);
 }
@@ -22,7 +22,7 @@ fn running_statistics_are_candles() {
     for remove_mean in [true, false] {
         let config = BatchNormConfig { remove_mean, momentum: 0.3, ..Default::default() };
         let (ours, candles) = (VarMap::new(), VarMap::new());
-        let vb = |map: &VarMap| VarBuilder::from_varmap(map, DType::F64, &Device::Cpu);
+        let vb = |map: &VarMap| VarBuilder::from_varmap(map, DType::F64, device());
         let layer = batch_norm(3, config, vb(&ours)).unwrap();
         let candle = candle_nn::batch_norm(3, config, vb(&candles)).unwrap();
         for seed in 0..3 {
@@ -48,7 +48,7 @@ fn sets_have_running_statistics_each_or_share_their_mean() {
     let weights = (tensor(&[2, 3], 1), tensor(&[2, 3], 2));
     let xs = tensor(&[6, 3, 2], 3);
     let train = |mean: &[usize]| {
-        let mean = Tensor::zeros(mean, DType::F64, &Device::Cpu).unwrap();
+        let mean = Tensor::zeros(mean, DType::F64, device()).unwrap();
         let var = mean.ones_like().unwrap();
         let (weight, bias) = weights.clone();
         let layer = BatchNorm::new(3, mean, var, weight, bias, 1e-5).unwrap();
@@ -60,7 +60,7 @@ fn sets_have_running_statistics_each_or_share_their_mean() {
     assert!(distance(&shared_mean, &mean.mean(0).unwrap()).unwrap() < 1e-12);
     assert!(distance(&shared_var, &var.mean(0).unwrap()).unwrap() < 1e-12);
     for set in 0..2 {
-        let zeros = Tensor::zeros(3, DType::F64, &Device::Cpu).unwrap();
+        let zeros = Tensor::zeros(3, DType::F64, device()).unwrap();
         let alone = BatchNorm::new_no_bias(3, zeros.clone(), zeros.ones_like().unwrap(), 1e-5);
         let alone = alone.unwrap();
         alone.forward_train(&xs.narrow(0, 3 * set, 3).unwrap()).unwrap();
@@ -71,9 +71,9 @@ fn sets_have_running_statistics_each_or_share_their_mean() {
 
 #[test]
 fn running_statistics_of_sets_are_used_in_evaluation() {
-    let mean = Tensor::new(&[[1f64], [2.]], &Device::Cpu).unwrap();
+    let mean = Tensor::new(&[[1f64], [2.]], device()).unwrap();
     let layer = BatchNorm::new_no_bias(1, mean.clone(), mean.ones_like().unwrap(), 0.).unwrap();
-    let xs = Tensor::new(&[[5f64], [5.], [5.], [5.]], &Device::Cpu).unwrap();
+    let xs = Tensor::new(&[[5f64], [5.], [5.], [5.]], device()).unwrap();
     let ys = layer.forward_t(&xs, false).unwrap();
     assert_eq!(ys.to_vec2::<f64>().unwrap(), [[4.], [4.], [3.], [3.]]);
 }
@@ -132,9 +132,9 @@ fn half_precision_is_close_to_double() {
 #[test]
 fn a_layer_norm_takes_old_names() {
     let tensors = [("gamma", 2.), ("beta", 3.)].map(|(name, value)| {
-        (name.to_owned(), (Tensor::ones(2, DType::F32, &Device::Cpu).unwrap() * value).unwrap())
+        (name.to_owned(), (Tensor::ones(2, DType::F32, device()).unwrap() * value).unwrap())
     });
-    let vb = VarBuilder::from_tensors(tensors.into(), DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_tensors(tensors.into(), DType::F32, device());
     let layer = layer_norm(2, 1e-5, vb).unwrap();
     assert_eq!(layer.weight().to_vec1::<f32>().unwrap(), [2., 2.]);
     assert_eq!(layer.bias().unwrap().to_vec1::<f32>().unwrap(), [3., 3.]);

@@ -1,8 +1,8 @@
 //! Pooling: candle's values, the right gradients, and bad inputs.
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{Result, Tensor, Var};
 
-use super::super::testing::gradient_errors;
+use super::super::testing::{device, gradient_errors};
 use super::super::{avg_pool2d, global_avg_pool2d, max_pool2d};
 use super::message;
 
@@ -12,7 +12,7 @@ type Pool = fn(&Tensor, usize) -> Result<Tensor>;
 fn image(height: usize, width: usize) -> Result<Var> {
     let count = 2 * 3 * height * width;
     let values = (0..count).map(|i| (i * 7919 % count) as f64 / count as f64).collect();
-    Var::from_vec(values, (2, 3, height, width), &Device::Cpu)
+    Var::from_vec(values, (2, 3, height, width), device())
 }
 
 #[test]

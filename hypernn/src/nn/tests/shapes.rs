@@ -1,8 +1,9 @@
 //! What a spec says that its layer gives is what the layer gives, and what it does not take is an
 //! error of the layer too.
 
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Module, ModuleT, Result, Tensor};
 
+use super::super::testing::device;
 use super::super::*;
 use crate::flow::{Given, SampleShape};
 use crate::target::layer::HyperLayer;
@@ -10,7 +11,7 @@ use crate::target::layer::HyperLayer;
 /// The shape of one sample of `[2, sizes…]` behind a layer.
 fn given(sizes: &[usize], forward: impl Fn(&Tensor) -> Result<Tensor>) -> Option<Vec<usize>> {
     let dims: Vec<_> = std::iter::once(2).chain(sizes.iter().copied()).collect();
-    let xs = Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap();
+    let xs = Tensor::zeros(dims, DType::F32, device()).unwrap();
     forward(&xs).ok().map(|ys| ys.dims()[1..].to_vec())
 }
 
@@ -29,7 +30,7 @@ macro_rules! said {
 macro_rules! agrees {
     ($spec:expr, $type:ident, [$($sizes:expr),+]) => {{
         let spec = $spec;
-        let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+        let vb = VarBuilder::zeros(DType::F32, device());
         let mut source = crate::target::source::VarBuilderSource::new(vb);
         let layer = <$type as HyperLayer<_>>::build(&spec, &mut source).unwrap();
         agrees!(@ spec, |xs| layer.forward_t(xs, false), [$($sizes),+]);
@@ -60,7 +61,7 @@ fn of_layers() {
 #[test]
 fn of_an_embedding() {
     let (spec, ids) = (spec::embedding(4, 6), |xs: &Tensor| {
-        let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+        let vb = VarBuilder::zeros(DType::F32, device());
         embedding(4, 6, vb)?.forward(&xs.to_dtype(DType::U32)?)
     });
     agrees!(@ spec, ids, [[3], [2, 5]]);
@@ -107,7 +108,7 @@ fn of_steps() {
 
 #[test]
 fn steps_compute_what_their_names_say() -> Result<()> {
-    let xs = Tensor::randn(0f64, 1., (2, 3, 4), &Device::Cpu)?;
+    let xs = Tensor::randn(0f64, 1., (2, 3, 4), device())?;
     let pairs = [
         (step::relu, xs.relu()?),
         (step::gelu, xs.gelu_erf()?),

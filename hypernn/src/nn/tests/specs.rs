@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::Init;
 
+use super::super::testing::device;
 use super::super::*;
 use crate::target::layer::{HyperLayer, Parameters};
 use crate::target::source::{ParamSource, ParamSpec};
@@ -17,7 +18,7 @@ impl Log {
     fn note(&mut self, spec: &ParamSpec<'_>, buffer: bool) -> Result<Tensor> {
         let init = format!("{:?}", spec.init);
         self.0.push((spec.name.to_owned(), spec.dims.to_vec(), init, buffer));
-        Tensor::ones(spec.dims, DType::F32, &Device::Cpu)
+        Tensor::ones(spec.dims, DType::F32, device())
     }
 }
 
@@ -65,7 +66,7 @@ impl var_builder::SimpleBackend for Backend {
 fn candles<T>(build: impl FnOnce(VarBuilder<'_>) -> Result<T>) -> Vec<Asked> {
     let log = std::sync::Arc::default();
     let backend = Box::new(Backend(std::sync::Arc::clone(&log)));
-    build(VarBuilder::from_backend(backend, DType::F32, Device::Cpu)).unwrap();
+    build(VarBuilder::from_backend(backend, DType::F32, device().clone())).unwrap();
     let asked = log.lock().unwrap();
     asked.clone()
 }

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor, Var};
+use candle_core::{DType, Module, ModuleT, Result, Tensor, Var};
 use candle_nn::RNN;
 
-use super::super::testing::{distance, gradient_errors, numbers};
+use super::super::testing::{device, distance, gradient_errors, numbers};
 use super::super::*;
 use super::{index, not_zero, same};
 use crate::generator::GeneratorOutput;
@@ -31,7 +31,7 @@ impl ParamSource for Recorder {
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
         let offset = self.width();
         self.0.push(Segment { offset, dims: spec.dims.to_vec(), scale: 1.5, shift: 0.25 });
-        Tensor::ones(spec.dims, DType::F64, &Device::Cpu)
+        Tensor::ones(spec.dims, DType::F64, device())
     }
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
@@ -40,7 +40,7 @@ impl ParamSource for Recorder {
 }
 
 fn buffer(spec: &ParamSpec<'_>) -> Result<Tensor> {
-    spec.init.var(spec.dims, DType::F64, &Device::Cpu).map(Var::into_inner)
+    spec.init.var(spec.dims, DType::F64, device()).map(Var::into_inner)
 }
 
 /// Cuts with their sinks; a layer that asks for a copy gets an error.
@@ -50,10 +50,11 @@ struct Source {
 
 impl Source {
     fn new(cuts: &Cuts) -> Self {
-        let served = cuts.tensors.iter().enumerate().map(|(index, tensor)| Served {
-            tensor: tensor.clone(),
-            sink: cuts.sinks.get(index).cloned(),
-        });
+        let served = cuts
+            .tensors
+            .iter()
+            .enumerate()
+            .map(|(index, tensor)| Served::new(tensor.clone(), cuts.sinks.get(index).cloned()));
         Self { served: served.collect::<Vec<_>>().into_iter() }
     }
 }
@@ -169,14 +170,14 @@ impl Layer {
         let mut dims = self.xs.clone();
         dims[0] *= sets.unwrap_or(1);
         let values = numbers(dims.iter().product(), 1).into_iter().map(self.input).collect();
-        Var::from_vec(values, dims, &Device::Cpu)
+        Var::from_vec(values, dims, device())
     }
 
     /// The flat vector, of one value more than is used, and the input.
     fn variables(&self, sets: Option<usize>) -> Result<[Var; 2]> {
         let (sets_or_one, width) = (sets.unwrap_or(1), self.record()?.width() + 1);
         let values = numbers(sets_or_one * width, 2);
-        let flat = Var::from_vec(values, (sets_or_one, width), &Device::Cpu)?;
+        let flat = Var::from_vec(values, (sets_or_one, width), device())?;
         Ok([flat, self.input(sets)?])
     }
 

@@ -231,9 +231,10 @@ fn check_width(found: usize, segments: &[Segment]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device, Var};
+    use candle_core::{DType, Var};
 
     use super::*;
+    use crate::nn::testing::device;
 
     fn pattern() -> Pattern {
         let segment = |offset, dims: &[usize], scale, shift| Segment {
@@ -253,7 +254,7 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(i, tensor)| tensor.sqr()?.affine(1. + i as f64, 0.)?.add(tensor)?.sum_all());
-        terms.reduce(|a, b| a? + b?).unwrap_or_else(|| Tensor::new(0., &Device::Cpu))
+        terms.reduce(|a, b| a? + b?).unwrap_or_else(|| Tensor::new(0., device()))
     }
 
     fn assert_same(output: &GeneratorOutput, sets: Option<usize>, vars: &[&Var]) -> Result<()> {
@@ -342,7 +343,7 @@ mod tests {
     }
 
     fn random(dims: &[usize]) -> Result<Var> {
-        Var::randn_f64(0., 1., dims, DType::F64, &Device::Cpu)
+        Var::randn_f64(0., 1., dims, DType::F64, device())
     }
 
     /// Four rows of four hold 16 values for 15: rows cut tensors, one value is surplus.

@@ -1,0 +1,60 @@
+//! On a device, a case of the emitted type is no more launches than the same by hand in plain candle.
+//!
+//! Launches are counted by the stand-in of `ci/cuda-cpu`; elsewhere there is nothing to count.
+
+#![allow(missing_docs, clippy::print_stderr, reason = "tests")]
+
+use candle_core::{DType, Result};
+use hypernn_benches::cases::{Step, Who, prepare_on};
+use hypernn_tests::device;
+use hypernn_tests::launches::{Asked, are_counted, asked};
+
+/// A batch of ten is launched for as one of 256 is. What code by hand takes for the gradients of 128 tensors is
+/// too much for a processor.
+const STEPS: [(&str, Step); 8] = [
+    ("static_small", Step::Forward),
+    ("static_small", Step::Adam),
+    ("static_deep", Step::Forward),
+    ("static_cnn", Step::Forward),
+    ("dynamic_step", Step::Backward),
+    ("dynamic_10", Step::Forward),
+    ("dynamic_10", Step::Backward),
+    ("dynamic_rnn", Step::Backward),
+];
+
+/// What a step asks of the device, once all that is made once is there.
+fn of_step(case: &str, step: Step, who: Who, dtype: DType) -> Result<Option<Asked>> {
+    let Some(run) = prepare_on(device(), dtype, (case, step, who))? else { return Ok(None) };
+    run()?;
+    asked(run).map(|((), asked)| Some(asked))
+}
+
+#[test]
+fn no_case_launches_more_than_by_hand() -> Result<()> {
+    if !are_counted()? {
+        eprintln!("skipped: launches are counted by ci/cuda-cpu/run.sh alone");
+        return Ok(());
+    }
+    let mut more = Vec::new();
+    for (case, step) in STEPS {
+        for dtype in [DType::F32, DType::BF16] {
+            let ours = of_step(case, step, Who::Hypernn, dtype)?;
+            let by_hand = of_step(case, step, Who::ByHand, dtype)?;
+            let Some((ours, by_hand)) = ours.zip(by_hand) else { continue };
+            let line = format!(
+                "{case}, {}, {dtype:?}: {} launches and {} transfers, by hand {} and {}",
+                step.name(),
+                ours.count(),
+                ours.transfers,
+                by_hand.count(),
+                by_hand.transfers
+            );
+            eprintln!("{line}");
+            if !ours.is_at_most(&by_hand) {
+                more.push(line);
+            }
+        }
+    }
+    assert!(more.is_empty(), "more than by hand: {more:#?}");
+    Ok(())
+}

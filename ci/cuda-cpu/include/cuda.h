@@ -1,0 +1,3 @@
+// The version that kernels ask for.
+#pragma once
+#define CUDA_VERSION 13000

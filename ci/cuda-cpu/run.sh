@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# Runs what has a device path with `--features cuda` on a machine without a card: candle's kernels compiled for
+# the CPU, and a stand-in for the driver that launches them (docs/cuda.md, "The stand-in").
+#
+#     ci/cuda-cpu/run.sh             # its own checks, the tests, the examples, the negative control
+#     ci/cuda-cpu/run.sh --faults    # faults planted in the library, each of which the tests must notice
+#     ci/cuda-cpu/run.sh ARGUMENTS   # `cargo test ARGUMENTS`, such as `--test lora` or `--lib -- views`
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+
+# Two devices, so that one can be mixed up with the other.
+export HYPERNN_TEST_DEVICE=cuda HYPERNN_REQUIRE_CUDA=1 CUDA_CPU_DEVICES=2
+# Of random sizes a few: all of them are run on the CPU.
+export PROPTEST_CASES=${PROPTEST_CASES:-12}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export CUDA_CPU_TOTALS=$scratch/totals
+mkdir "$scratch/trace"
+
+# All members and the same features always, so that nothing is built again.
+cuda_test() {
+    cargo test --quiet --locked --workspace --features cuda "${quick[@]}" "$@"
+}
+
+# Writes what each thread tells a device to do, which `launches` reads and nothing else.
+traced_test() {
+    CUDA_CPU_TRACE=$scratch/trace cuda_test "$@"
+}
+
+# Test files that have nothing to do with a device (docs/cuda.md says why), and the one that reads traces.
+others=(compile_errors hygiene memory near_misses operations launches)
+targets=(--lib)
+for file in tests/tests/*.rs; do
+    name=$(basename "$file" .rs)
+    [[ " ${others[*]} " == *" $name "* ]] || targets+=(--test "$name")
+done
+
+summary() {
+    awk '/^test result: ok/ { passed += $4 } END { printf "\nTests on the stand-in: %d\n", passed }' "$scratch/tests"
+    awk '{ count[$2 == "launch" ? "launches" : $2 == "product" ? "products" : $2 == "copy" ? "copies " $3 : $2 == "set" ? "memsets" : "draws"] += $1
+           if ($2 == "product") dtypes[$3]
+           else if ($2 == "launch" && match($3, /_(f16|bf16|f32|f64|u8|u32|i64)$/)) dtypes[substr($3, RSTART + 1)]
+           if ($2 == "launch") kernels[$3] }
+         END { for (name in count) printf "%s: %d\n", name, count[name]
+               printf "different kernels: %d\ndtypes:", length(kernels)
+               for (dtype in dtypes) printf " %s", dtype
+               printf "\n" }' "$CUDA_CPU_TOTALS"
+}
+
+must_fail() {
+    if cuda_test "$@" >"$scratch/failing" 2>&1; then
+        echo "this should have been noticed, but all tests passed"
+        exit 1
+    fi
+    # That they ran, and were not refused by the compiler.
+    grep '^test result: FAILED' "$scratch/failing" || { cat "$scratch/failing"; exit 1; }
+}
+
+# A change of a file of the library, by sed.
+plant() {
+    local file=$1 change=$2 copy=$root/faulty
+    rm -rf "$copy"
+    mkdir "$copy"
+    git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$copy" 2>/dev/null || true
+    sed -i "$change" "$copy/$file"
+    if cmp -s "$file" "$copy/$file"; then
+        echo "there is nothing in $file that '$change' changes"
+        exit 1
+    fi
+    printf '\n== %s: %s\n' "$file" "$change"
+    (cd "$copy" && cuda_test --no-run --test cuda && must_fail --test cuda)
+    rm -rf "$copy"
+}
+
+case ${1:-} in
+'') ;;
+--faults)
+    # Gradients that are not scaled, and a view that starts one value early.
+    plant hypernn/src/ops/split/whole.rs 's/with_scale(factors.scale)/with_scale(None)/'
+    plant hypernn/src/ops/split/whole.rs 's/segment.offset, segment.len()/segment.offset.saturating_sub(1), segment.len()/'
+    exit
+    ;;
+*)
+    traced_test "$@"
+    exit
+    ;;
+esac
+
+printf '\n== the stand-in itself\n'
+"$stand_ins/lib/check"
+
+printf '\n== tests\n'
+{ cuda_test --no-fail-fast "${targets[@]}" && traced_test --test launches; } 2>&1 | tee "$scratch/tests"
+
+printf '\n== examples\n'
+example() {
+    printf '%s\n' "$1"
+    cargo run --quiet --locked --workspace --features cuda "${quick[@]}" --example "$1" -- \
+        --quick --device cuda --out "$scratch/$1" "${@:2}" >"$scratch/example" 2>&1 || { cat "$scratch/example"; exit 1; }
+}
+example sines --steps 20
+example digits
+
+summary
+
+printf '\n== the negative control: products that are 0.1 %% too large\n'
+CUDA_CPU_FAULT=product must_fail --test golden --no-fail-fast
+printf '\nAll of this ran on the CPU, and nothing on a card.\n'
