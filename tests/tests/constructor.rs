@@ -496,11 +496,9 @@ fn a_constructor_sees_the_dtype_of_the_hypernetwork() -> Result<()> {
     let hyper = Fickle::new(variables(0, DType::F64).1, new)?;
     assert_eq!(hyper.target()?.dtype(), DType::F64);
     assert!(Fickle::new(variables(0, DType::F32).1, new).is_err());
-    let pretrained = std::collections::HashMap::from([(
-        "a".to_owned(),
-        Tensor::new(&[3f32, 4.], &Device::Cpu)?,
-    )]);
-    let pretrained = VarBuilder::from_tensors(pretrained, DType::F32, &Device::Cpu);
+    let pretrained =
+        std::collections::HashMap::from([("a".to_owned(), Tensor::new(&[3f32, 4.], device())?)]);
+    let pretrained = VarBuilder::from_tensors(pretrained, DType::F32, device());
     let hyper = Fickle::new_from(variables(0, DType::F64).1, pretrained, new)?;
     assert_eq!(values(&hyper.target()?)?, [4., 5.]);
     Ok(())
@@ -533,7 +531,7 @@ hypernetwork! {
 /// What a constructor draws by itself is another in each model: an error of the first forward.
 #[test]
 fn a_constructor_that_draws_is_refused() -> Result<()> {
-    let draw = || Tensor::randn(0f64, 1., (3, 3), &Device::Cpu);
+    let draw = || Tensor::randn(0f64, 1., (3, 3), device());
     let (_vars, vb) = variables(0, DType::F64);
     let hyper = HyperDrawing::new(vb, move |vb| Drawing::new(draw()?, vb))?;
     let found = message(hyper.forward(&input(&[4, 3], 1, DType::F64)?));

@@ -267,7 +267,7 @@ fn a_checkpoint_by_builder_knows_its_pretrained_network() -> Result<()> {
     let (_dir, path) = place();
     let saved = HyperHead::new_from(variables(2, DType::F32).1, pretrained(&tensors, DType::F32))?;
     saved.save(&path)?;
-    let file = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    let file = candle_core::safetensors::load(&path, device())?;
     let from = |file: &HashMap<String, Tensor>, base, dtype| {
         HyperHead::new_from(pretrained(file, dtype), pretrained(base, dtype))
     };
@@ -286,11 +286,11 @@ fn a_checkpoint_by_builder_knows_its_pretrained_network() -> Result<()> {
     // What was saved is loaded, and what is built from it saves the same.
     saved.load(&path)?;
     built.save(&path)?;
-    let again = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    let again = candle_core::safetensors::load(&path, device())?;
     assert_eq!(again.len(), file.len());
     let without = HyperNet::new_from(variables(2, DType::F32).1, pretrained(&tensors, DType::F32))?;
     without.save(&path)?;
-    let file = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    let file = candle_core::safetensors::load(&path, device())?;
     assert_eq!(
         message(HyperNet::new(pretrained(&file, DType::F32))),
         "the builder has the tensors of a checkpoint of HyperNet: it was saved over a pretrained network, but this hypernetwork has none: build it by `new_from`"

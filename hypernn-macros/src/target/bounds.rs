@@ -66,8 +66,8 @@ pub(crate) fn is_generic(field: &Field, target: &Target) -> bool {
 /// Whether a type mentions a type parameter or a lifetime of the target, so that it need not be `'static`.
 pub(crate) fn mentions_generics(ty: &Type, target: &Target) -> bool {
     let generics = &target.header.generics;
-    let types = generics.type_params().map(|param| param.ident.to_string());
-    let lifetimes = generics.lifetimes().map(|param| param.lifetime.ident.to_string());
+    let types = generics.type_params().map(|param| param.ident.unraw().to_string());
+    let lifetimes = generics.lifetimes().map(|param| param.lifetime.ident.unraw().to_string());
     mentions(ty.to_token_stream(), &types.chain(lifetimes).collect::<Vec<_>>())
 }
 
