@@ -104,5 +104,5 @@ example digits
 summary
 
 printf '\n== the negative control: products that are 0.1 %% too large\n'
-CUDA_CPU_FAULT=product must_fail --test golden --no-fail-fast
+CUDA_CPU_FAULT=product must_fail --test cuda --no-fail-fast golden::
 printf '\nAll of this ran on the CPU, and nothing on a card.\n'
