@@ -95,7 +95,7 @@ printf '\n== tests\n'
 printf '\n== examples\n'
 example() {
     printf '%s\n' "$1"
-    cargo run --quiet --locked --workspace --features cuda "${quick[@]}" --example "$1" -- \
+    cargo run --quiet --locked --features cuda "${quick[@]}" --example "$1" -- \
         --quick --device cuda --out "$scratch/$1" "${@:2}" >"$scratch/example" 2>&1 || { cat "$scratch/example"; exit 1; }
 }
 example sines --steps 20
