@@ -461,7 +461,7 @@ impl Recorder {
                 shape.dims()
             );
         }
-        if shape.elem_count() == 0 {
+        if shape.dims().contains(&0) {
             // Some inits are an error without values, which a model may count on.
             return Ok(init.var(shape.clone(), dtype, device)?.into_inner());
         }
