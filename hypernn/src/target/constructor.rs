@@ -313,7 +313,7 @@ impl Request {
 
 /// What is served as it is: integers, tensors without values, and those that a model made for itself.
 fn is_constant(name: &str, tensor: &Tensor) -> bool {
-    !tensor.dtype().is_float() || tensor.elem_count() == 0 || is_stored_name(name)
+    !tensor.dtype().is_float() || tensor.dims().contains(&0) || is_stored_name(name)
 }
 
 /// Running statistics, by the names that `candle_nn::batch_norm` asks for.
