@@ -102,7 +102,7 @@ impl<T> GeneratedParams<T> {
         let (ys, looked) = watch_weights(|| forward(&target, xs));
         if !looked {
             if ys.is_ok() {
-                self.plan.forwards.saw_none();
+                self.plan.forwards.saw_none(train);
             }
             return ys.map(Some);
         }
@@ -114,7 +114,7 @@ impl<T> GeneratedParams<T> {
 
     /// The running statistics as they are, where a forward may have to be undone.
     fn statistics(&self, train: bool) -> Result<Vec<(Var, Tensor)>> {
-        if !train || self.plan.forwards.are_known() {
+        if !train || self.plan.forwards.are_known_in_training() {
             return Ok(Vec::new());
         }
         let variables = self.kept.buffers.iter().filter(|buffer| buffer.is_variable());

@@ -71,8 +71,8 @@ enum Model<T> {
 #[derive(Default)]
 struct Forwards {
     looked: AtomicBool,
-    /// One went without.
-    went_without: AtomicBool,
+    /// One in training went without: what it does in evaluation says nothing about training.
+    trained_without: AtomicBool,
 }
 
 impl Forwards {
@@ -80,17 +80,17 @@ impl Forwards {
         self.looked.load(Ordering::Relaxed)
     }
 
-    fn are_known(&self) -> bool {
-        self.looked.load(Ordering::Relaxed) || self.went_without.load(Ordering::Relaxed)
+    fn are_known_in_training(&self) -> bool {
+        self.looked.load(Ordering::Relaxed) || self.trained_without.load(Ordering::Relaxed)
     }
 
     fn saw_weights(&self) {
         self.looked.store(true, Ordering::Relaxed);
     }
 
-    fn saw_none(&self) {
-        if !self.went_without.load(Ordering::Relaxed) {
-            self.went_without.store(true, Ordering::Relaxed);
+    fn saw_none(&self, train: bool) {
+        if train && !self.trained_without.load(Ordering::Relaxed) {
+            self.trained_without.store(true, Ordering::Relaxed);
         }
     }
 }
