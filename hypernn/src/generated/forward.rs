@@ -20,7 +20,8 @@ impl<T> GeneratedParams<T> {
     ///
     /// # Errors
     /// Rows that are not a multiple of the number of sets, or the target's own. At the first forward of a
-    /// target by constructor also a constructor that draws values by itself, others for each model.
+    /// target by constructor also a constructor that draws values by itself, others for each model; likewise a
+    /// [field](crate::target::value) that is made anew in each build, and is another each time.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
     where
         T: ForwardTarget,
@@ -71,6 +72,9 @@ impl<T> GeneratedParams<T> {
             && !self.plan.forwards.look_at_weights()
             && let Some(ys) = self.at_once(xs, train, &forward)?
         {
+            if !train {
+                self.ensure_same_model((xs, &ys), forward)?;
+            }
             return Ok(ys);
         }
         self.in_turn((xs, sets), train, forward)

@@ -73,6 +73,8 @@ struct Forwards {
     looked: AtomicBool,
     /// One in training went without: what it does in evaluation says nothing about training.
     trained_without: AtomicBool,
+    /// Outputs have shown that what is made anew in each build is the same each time.
+    same_values: AtomicBool,
 }
 
 impl Forwards {
@@ -134,14 +136,6 @@ impl<T> Model<T> {
         }
     }
 
-    /// Where it is noted that the model is the same each time, if that is to be seen.
-    fn same(&self) -> Option<&AtomicBool> {
-        match self {
-            Self::Declared { .. } => None,
-            Self::Constructed { is_same, .. } => Some(is_same),
-        }
-    }
-
     /// The same model as it is over a pretrained network, where that decides what the model is.
     fn over(self, pretrained: &Pretrained<'_>, kind: (DType, &Device)) -> Result<Self> {
         match self {
@@ -167,7 +161,10 @@ impl<T: HyperTarget> TargetPlan<T> {
     /// The plan for a flat vector, of no network: what was recorded for the type serves again.
     fn of_flat(config: &T::Config) -> Result<Self> {
         let recorded = Recorded::clone(&*recorded::<T>(config)?);
-        Ok(Self::of(T::NAME, Model::declared(config), recorded))
+        let plan = Self::of(T::NAME, Model::declared(config), recorded);
+        // A plan for each flat vector would look each time.
+        plan.forwards.same_values.store(true, Ordering::Relaxed);
+        Ok(plan)
     }
 }
 
@@ -245,6 +242,14 @@ impl<T> TargetPlan<T> {
             *tensor = pretrained.value(&layout, name, tensor)?;
         }
         Ok(Self { layout, values, starts, model, ..self })
+    }
+
+    /// Where it is noted that the model is the same in each build, if that is to be seen.
+    fn same(&self) -> Option<&AtomicBool> {
+        match &self.model {
+            Model::Constructed { is_same, .. } => Some(is_same),
+            Model::Declared { .. } => self.values.anew.as_ref().map(|_| &self.forwards.same_values),
+        }
     }
 
     /// The name and tensor of what is neither generated nor kept, but a part of the model: integers of
