@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_nn::RNN;
 use candle_nn::{Dropout, VarBuilder, VarMap};
-use hypernn::nn::{BatchNorm, Embedding, Linear, PReLU};
+use hypernn::nn::{self, BatchNorm, Embedding, Linear, PReLU};
 use hypernn::target::layer::Visitor;
 use hypernn::target::source::{ParamSource, scoped};
 use hypernn::{
@@ -597,6 +598,80 @@ fn statistics_where_training_alone_looks_at_weights() -> Result<()> {
         values(&by_name(&vars)["buffers.norm.running_mean"])
     };
     assert_eq!(moved(true)?, moved(false)?);
+    Ok(())
+}
+
+static FORWARDS: AtomicUsize = AtomicUsize::new(0);
+
+/// Every layer of `hypernn::nn`, none of whose weights its forward asks for.
+#[derive(HyperTarget)]
+struct Every {
+    #[hyper(embedding(3, 4))]
+    embed: Embedding,
+    #[hyper(linear(4, 4))]
+    fc: Linear,
+    #[hyper(linear(4, 4), role = lora(1, 2.))]
+    adapted: Linear,
+    #[hyper(layer_norm(4))]
+    layer_norm: nn::LayerNorm,
+    #[hyper(rms_norm(4, 1e-5))]
+    rms_norm: nn::RmsNorm,
+    #[hyper(conv1d(4, 4, 1))]
+    conv1d: nn::Conv1d,
+    #[hyper(conv_transpose1d(4, 4, 1))]
+    conv_transpose1d: nn::ConvTranspose1d,
+    #[hyper(group_norm(2, 4, 1e-5))]
+    group_norm: nn::GroupNorm,
+    #[hyper(batch_norm(4))]
+    batch_norm: BatchNorm,
+    #[hyper(prelu(Some(4)))]
+    prelu: PReLU,
+    #[hyper(conv2d(4, 4, 1))]
+    conv2d: nn::Conv2d,
+    #[hyper(conv_transpose2d(4, 4, 1))]
+    conv_transpose2d: nn::ConvTranspose2d,
+    #[hyper(lstm(4, 4))]
+    lstm: nn::LSTM,
+    #[hyper(gru(4, 4))]
+    gru: nn::GRU,
+}
+
+impl ModuleT for Every {
+    fn forward_t(&self, ids: &Tensor, train: bool) -> Result<Tensor> {
+        FORWARDS.fetch_add(1, Ordering::Relaxed);
+        let ys = self.adapted.forward(&self.fc.forward(&self.embed.forward(ids)?)?)?;
+        let ys = self.rms_norm.forward(&self.layer_norm.forward(&ys)?)?.unsqueeze(2)?;
+        let ys = self.conv_transpose1d.forward(&self.conv1d.forward(&ys)?)?;
+        let ys = self.batch_norm.forward_t(&self.group_norm.forward(&ys)?, train)?;
+        let ys = self.prelu.forward(&ys)?.unsqueeze(3)?;
+        let ys = self.conv_transpose2d.forward(&self.conv2d.forward(&ys)?)?;
+        let ys = ys.flatten_from(1)?.unsqueeze(1)?;
+        let ys = self.lstm.seq(&ys)?[0].h().unsqueeze(1)?;
+        Ok(self.gru.seq(&ys)?[0].h.clone())
+    }
+}
+
+hypernetwork! {
+    struct HyperEvery for Every {
+        embedding: encoder(4, [5], tanh, 1, 3), generator: linear, mode: dynamic,
+    }
+}
+
+/// A layer that looks at its own weights does not make the sets take their turns.
+#[test]
+fn all_sets_go_through_every_layer_at_once() -> Result<()> {
+    let (base, vb) = variables(5, DType::F64);
+    Every::new(vb)?;
+    let base = VarBuilder::from_varmap(&base, DType::F64, &Device::Cpu);
+    let hyper = HyperEvery::new_from(variables(0, DType::F64).1, base)?;
+    let params = hyper.generate_params(&input(&[3, 4], 1, DType::F64)?)?;
+    let ids = Tensor::new(&[0u32, 1, 2, 2, 1, 0], &Device::Cpu)?;
+    for train in [false, true, false] {
+        let before = FORWARDS.load(Ordering::Relaxed);
+        params.forward_t(&ids, train)?;
+        assert_eq!(FORWARDS.load(Ordering::Relaxed), before + 1);
+    }
+    sets_are_alone!(Every, params, ids);
     Ok(())
 }
 
