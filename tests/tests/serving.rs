@@ -405,6 +405,57 @@ fn files_that_do_not_belong() -> Result<()> {
 
 /// Sets that were generated apart, single ones and several, give in one batch what each gives by itself,
 /// and send back the same gradients.
+/// A layer over columns in an order that its checkpoint says.
+struct Ordered {
+    order: Tensor,
+    fc: candle_nn::Linear,
+}
+
+impl Ordered {
+    fn new(vb: VarBuilder<'static>) -> Result<Self> {
+        let order = vb.get_with_hints_dtype(3, "order", Default::default(), DType::U32)?;
+        Ok(Self { order, fc: candle_nn::linear(3, 2, vb)? })
+    }
+}
+
+impl Module for Ordered {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.fc.forward(&xs.index_select(&self.order, 1)?)
+    }
+}
+
+hypernetwork! {
+    struct HyperOrdered for Ordered {
+        target: by constructor,
+        embedding: encoder(4, [5], tanh, 4, 3),
+        generator: linear,
+        mode: dynamic,
+    }
+}
+
+/// Integers of a pretrained network are parts of the model too.
+#[test]
+fn parameters_over_other_integers_are_refused() -> Result<()> {
+    let hyper = |order: [u32; 3]| {
+        let tensors = HashMap::from([
+            ("order".to_owned(), Tensor::new(&order, &Device::Cpu)?),
+            ("weight".to_owned(), input(&[2, 3], 1, DType::F64)?),
+            ("bias".to_owned(), input(&[2], 2, DType::F64)?),
+        ]);
+        let pretrained = VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu);
+        HyperOrdered::new_from(variables(0, DType::F64).1, pretrained, Ordered::new)
+    };
+    let (file, saved) = (File::new(), hyper([0, 1, 2])?);
+    let params = saved.generate_params(&input(&[4], 1, DType::F64)?)?;
+    params.save(file.path())?;
+    let xs = input(&[2, 3], 3, DType::F64)?;
+    let loaded = hyper([0, 1, 2])?.load_params(file.path())?;
+    assert_eq!(values(&loaded.forward(&xs)?)?, values(&params.forward(&xs)?)?);
+    let text = message(hyper([2, 1, 0])?.load_params(file.path()));
+    assert!(text.contains("other values of `order`"), "{text}");
+    Ok(())
+}
+
 #[test]
 fn stacked_parameters_are_each_by_itself() -> Result<()> {
     let xs = input(&[12, 3], 1, DType::F64)?;

@@ -3,11 +3,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_nn::RNN;
 use candle_nn::{Dropout, VarBuilder, VarMap};
-use hypernn::nn::{BatchNorm, Embedding, Linear, PReLU};
+use hypernn::nn::{self, BatchNorm, Embedding, Linear, PReLU};
 use hypernn::target::layer::Visitor;
 use hypernn::target::source::{ParamSource, scoped};
 use hypernn::{
@@ -264,6 +266,153 @@ fn a_value_that_can_be_cloned() -> Result<()> {
     Ok(())
 }
 
+/// A layer that can't be cloned, drawn at random.
+#[derive(HyperTarget)]
+#[hyper(sequential)]
+struct Drawn {
+    #[hyper(value = candle_nn::seq().add(Linear::new(random(&[3, 3]), None)))]
+    drawn: candle_nn::Sequential,
+    #[hyper(linear(3, 2))]
+    fc: Linear,
+}
+
+hypernetwork! {
+    struct HyperDrawn for Drawn { embedding: table(4, 2), generator: linear, mode: static }
+}
+
+hypernetwork! {
+    struct DynamicDrawn for Drawn {
+        embedding: encoder(3, [5], tanh, 4, 3), generator: linear, mode: dynamic,
+    }
+}
+
+/// Its first step is of any type.
+#[derive(HyperTarget)]
+struct AnyFirst<A: Default + Module> {
+    #[hyper(value = A::default())]
+    first: A,
+    #[hyper(linear(3, 2))]
+    fc: Linear,
+}
+
+impl<A: Default + Module> Module for AnyFirst<A> {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.fc.forward(&self.first.forward(xs)?)
+    }
+}
+
+struct Features(Tensor);
+
+impl Default for Features {
+    fn default() -> Self {
+        Self(random(&[3, 3]))
+    }
+}
+
+impl Module for Features {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        xs.matmul(&self.0)
+    }
+}
+
+struct Doubled(f64);
+
+impl Default for Doubled {
+    fn default() -> Self {
+        Self(2.)
+    }
+}
+
+impl Module for Doubled {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        xs * self.0
+    }
+}
+
+hypernetwork! {
+    struct AnyFeatures for AnyFirst<Features> { embedding: table(4, 2), generator: linear, mode: static }
+}
+
+hypernetwork! {
+    struct AnyDoubled for AnyFirst<Doubled> { embedding: table(4, 2), generator: linear, mode: static }
+}
+
+/// What can't be made once is made in each build, and must be the same each time.
+#[test]
+fn a_value_that_is_another_in_each_build_is_an_error() -> Result<()> {
+    let xs = input(&[3, 3], 1, DType::F64)?;
+    let vb = || variables(0, DType::F64).1;
+    let refused = |name: &str, found: String| {
+        let start = format!(
+            "{name} is made anew each time that the target is built, and is another each time: outputs of the same parameters differ by "
+        );
+        assert!(found.starts_with(&start), "{found}");
+    };
+    refused("`drawn` of Drawn", message(HyperDrawn::new(vb())?.forward(&xs)));
+    refused("`drawn` of Drawn", message(DynamicDrawn::new(vb())?.forward(&xs)));
+    refused("`first` of AnyFirst", message(AnyFeatures::new(vb())?.forward(&xs)));
+    let hyper = AnyDoubled::new(vb())?;
+    assert_eq!(values(&hyper.forward(&xs)?)?, values(&hyper.forward(&xs)?)?);
+    Ok(())
+}
+
+/// Fixed tensors below keys, and fixed filters.
+#[derive(HyperTarget)]
+struct Tables {
+    #[hyper(value = [2, 0, 1].map(|key| (key, random(&[3, 3]))).into_iter().collect())]
+    by_number: HashMap<u32, Tensor>,
+    #[hyper(value = ["b", "a"].map(|key| (key.to_owned(), random(&[3]))).into_iter().collect())]
+    by_name: BTreeMap<String, Tensor>,
+    #[hyper(value = candle_nn::Conv1d::new(random(&[3, 3, 1]), Some(random(&[3])), Default::default()))]
+    filter: candle_nn::Conv1d,
+    #[hyper(linear(3, 2))]
+    out: Linear,
+}
+
+impl Module for Tables {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let mut ys = xs.clone();
+        for key in 0..3 {
+            ys = ys.matmul(&self.by_number[&key])?;
+        }
+        ys = (ys.broadcast_mul(&self.by_name["a"])?).broadcast_add(&self.by_name["b"])?;
+        self.out.forward(&self.filter.forward(&ys.unsqueeze(2)?)?.squeeze(2)?)
+    }
+}
+
+hypernetwork! {
+    struct HyperTables for Tables { embedding: table(4, 2), generator: linear, mode: static }
+}
+
+#[test]
+fn tables_and_filters_are_in_the_file() -> Result<()> {
+    let (_dir, path) = file();
+    let (vars, vb) = variables(0, DType::F64);
+    let (first, second) = (HyperTables::new(vb)?, HyperTables::new(variables(1, DType::F64).1)?);
+    let xs = input(&[5, 3], 1, DType::F64)?;
+    let ys = values(&first.forward(&xs)?)?;
+    assert_eq!(values(&first.forward(&xs)?)?, ys);
+    first.save(&path)?;
+    second.load(&path)?;
+    assert_eq!(values(&second.forward(&xs)?)?, ys);
+    let names: Vec<_> =
+        by_name(&vars).into_keys().filter(|name| name.ends_with("hyper_value")).collect();
+    assert_eq!(
+        names,
+        [
+            "by_name.a",
+            "by_name.b",
+            "by_number.0",
+            "by_number.1",
+            "by_number.2",
+            "filter.bias",
+            "filter.weight"
+        ]
+        .map(|name| format!("buffers.{name}.hyper_value"))
+    );
+    Ok(())
+}
+
 /// The checks below: several sets give what each gives by itself, with its gradients.
 macro_rules! sets_are_alone {
     ($Target:ty, $params:expr, $rows:expr) => {{
@@ -410,6 +559,119 @@ fn weights_that_a_forward_looks_at() -> Result<()> {
     let found = found.map(|(_, var)| values(&var)).collect::<Result<Vec<_>>>()?;
     assert_eq!(found, expected);
     assert_ne!(found, before);
+    Ok(())
+}
+
+/// It looks at a weight in training alone.
+#[derive(HyperTarget)]
+struct Trained {
+    #[hyper(batch_norm(3))]
+    norm: BatchNorm,
+    #[hyper(linear_no_bias(3, 3))]
+    fc: Linear,
+}
+
+impl ModuleT for Trained {
+    fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor> {
+        let xs = self.norm.forward_t(xs, train)?;
+        if train { xs.broadcast_matmul(&self.fc.weight().t()?) } else { self.fc.forward(&xs) }
+    }
+}
+
+hypernetwork! {
+    struct HyperTrained for Trained {
+        embedding: encoder(4, [5], tanh, 5, 3), generator: linear, mode: dynamic,
+    }
+}
+
+/// A forward in evaluation says nothing about one in training.
+#[test]
+fn statistics_where_training_alone_looks_at_weights() -> Result<()> {
+    let xs = (input(&[9, 3], 2, DType::F64)? + 3.)?;
+    let moved = |evaluated_before: bool| -> Result<Vec<f64>> {
+        let (vars, vb) = variables(0, DType::F64);
+        let params = HyperTrained::new(vb)?.generate_params(&input(&[3, 4], 1, DType::F64)?)?;
+        if evaluated_before {
+            params.forward_t(&xs, false)?;
+        }
+        params.forward_t(&xs, true)?;
+        values(&by_name(&vars)["buffers.norm.running_mean"])
+    };
+    assert_eq!(moved(true)?, moved(false)?);
+    Ok(())
+}
+
+static FORWARDS: AtomicUsize = AtomicUsize::new(0);
+
+/// Every layer of `hypernn::nn`, none of whose weights its forward asks for.
+#[derive(HyperTarget)]
+struct Every {
+    #[hyper(embedding(3, 4))]
+    embed: Embedding,
+    #[hyper(linear(4, 4))]
+    fc: Linear,
+    #[hyper(linear(4, 4), role = lora(1, 2.))]
+    adapted: Linear,
+    #[hyper(layer_norm(4))]
+    layer_norm: nn::LayerNorm,
+    #[hyper(rms_norm(4, 1e-5))]
+    rms_norm: nn::RmsNorm,
+    #[hyper(conv1d(4, 4, 1))]
+    conv1d: nn::Conv1d,
+    #[hyper(conv_transpose1d(4, 4, 1))]
+    conv_transpose1d: nn::ConvTranspose1d,
+    #[hyper(group_norm(2, 4, 1e-5))]
+    group_norm: nn::GroupNorm,
+    #[hyper(batch_norm(4))]
+    batch_norm: BatchNorm,
+    #[hyper(prelu(Some(4)))]
+    prelu: PReLU,
+    #[hyper(conv2d(4, 4, 1))]
+    conv2d: nn::Conv2d,
+    #[hyper(conv_transpose2d(4, 4, 1))]
+    conv_transpose2d: nn::ConvTranspose2d,
+    #[hyper(lstm(4, 4))]
+    lstm: nn::LSTM,
+    #[hyper(gru(4, 4))]
+    gru: nn::GRU,
+}
+
+impl ModuleT for Every {
+    fn forward_t(&self, ids: &Tensor, train: bool) -> Result<Tensor> {
+        FORWARDS.fetch_add(1, Ordering::Relaxed);
+        let ys = self.adapted.forward(&self.fc.forward(&self.embed.forward(ids)?)?)?;
+        let ys = self.rms_norm.forward(&self.layer_norm.forward(&ys)?)?.unsqueeze(2)?;
+        let ys = self.conv_transpose1d.forward(&self.conv1d.forward(&ys)?)?;
+        let ys = self.batch_norm.forward_t(&self.group_norm.forward(&ys)?, train)?;
+        let ys = self.prelu.forward(&ys)?.unsqueeze(3)?;
+        let ys = self.conv_transpose2d.forward(&self.conv2d.forward(&ys)?)?;
+        let ys = ys.flatten_from(1)?.unsqueeze(1)?;
+        let ys = self.lstm.seq(&ys)?[0].h().unsqueeze(1)?;
+        Ok(self.gru.seq(&ys)?[0].h.clone())
+    }
+}
+
+hypernetwork! {
+    struct HyperEvery for Every {
+        embedding: encoder(4, [5], tanh, 1, 3), generator: linear, mode: dynamic,
+    }
+}
+
+/// A layer that looks at its own weights does not make the sets take their turns.
+#[test]
+fn all_sets_go_through_every_layer_at_once() -> Result<()> {
+    let (base, vb) = variables(5, DType::F64);
+    Every::new(vb)?;
+    let base = VarBuilder::from_varmap(&base, DType::F64, &Device::Cpu);
+    let hyper = HyperEvery::new_from(variables(0, DType::F64).1, base)?;
+    let params = hyper.generate_params(&input(&[3, 4], 1, DType::F64)?)?;
+    let ids = Tensor::new(&[0u32, 1, 2, 2, 1, 0], &Device::Cpu)?;
+    for train in [false, true, false] {
+        let before = FORWARDS.load(Ordering::Relaxed);
+        params.forward_t(&ids, train)?;
+        assert_eq!(FORWARDS.load(Ordering::Relaxed), before + 1);
+    }
+    sets_are_alone!(Every, params, ids);
     Ok(())
 }
 

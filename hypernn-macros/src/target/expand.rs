@@ -316,10 +316,12 @@ fn build_field(field: &Field, target: &Target) -> TokenStream {
         FieldKind::Value(_) => {
             let (function, argument) =
                 (value_function(&field.member), config_argument(&target.header));
-            if bounds::mentions_generics(&field.ty, target) {
-                return quote!(let #built = Self::#function(#argument););
-            }
             let (ty, name) = (&field.ty, &field.name);
+            if bounds::mentions_generics(ty, target) {
+                return quote! {
+                    let #built = __p::made_anew(#name, __source, || Self::#function(#argument));
+                };
+            }
             quote! {
                 let #built = (&__p::ValueOf::<#ty>::NEW)
                     .value_of_field(#name, __source, || Self::#function(#argument))?;

@@ -28,7 +28,7 @@ pub use self::part::{NoPart, Part};
 pub use self::sizes::Sizes;
 pub use self::step_of::{StepOf, UnknownStep};
 pub use self::target::{NoTarget, TargetOf};
-pub use self::value::{MadeAnew, MadeOnce, ValueOf};
+pub use self::value::{MadeAnew, MadeOnce, ValueOf, made_anew};
 pub use crate::check::{Problem, ensure};
 pub use crate::condition::own::{ConditionIsVector, InputIsCondition, OwnCondition};
 pub use crate::embedding::{ConditionedEmbeddingSpec, EmbeddingSpec};

@@ -80,9 +80,23 @@ pub trait MadeAnew<T> {
 }
 
 impl<T> MadeAnew<T> for &ValueOf<T> {
-    fn value_of_field(&self, _: &str, _: &mut dyn ParamSource, make: impl Fn() -> T) -> Result<T> {
-        Ok(make())
+    fn value_of_field(
+        &self,
+        name: &str,
+        source: &mut dyn ParamSource,
+        make: impl Fn() -> T,
+    ) -> Result<T> {
+        Ok(made_anew(name, source, make))
     }
+}
+
+/// The value of a field that is made in every build.
+pub fn made_anew<T>(name: &str, source: &mut dyn ParamSource, make: impl FnOnce() -> T) -> T {
+    // What has no size holds nothing that could differ.
+    if size_of::<T>() > 0 {
+        source.made_anew(name);
+    }
+    make()
 }
 
 fn other<T>(name: &str) -> Result<T> {

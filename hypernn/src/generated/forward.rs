@@ -39,6 +39,9 @@ impl<T> GeneratedParams<T> {
             && !self.plan.forwards.look_at_weights()
             && let Some(ys) = self.at_once(xs, train, &forward)?
         {
+            if !train {
+                self.ensure_same_model((xs, &ys), forward)?;
+            }
             return Ok(ys);
         }
         self.in_turn((xs, sets), train, forward)
@@ -70,7 +73,7 @@ impl<T> GeneratedParams<T> {
         let (ys, looked) = watch_weights(|| forward(&target, xs));
         if !looked {
             if ys.is_ok() {
-                self.plan.forwards.saw_none();
+                self.plan.forwards.saw_none(train);
             }
             return ys.map(Some);
         }
@@ -82,7 +85,7 @@ impl<T> GeneratedParams<T> {
 
     /// The running statistics as they are, where a forward may have to be undone.
     fn statistics(&self, train: bool) -> Result<Vec<(Var, Tensor)>> {
-        if !train || self.plan.forwards.are_known() {
+        if !train || self.plan.forwards.are_known_in_training() {
             return Ok(Vec::new());
         }
         let variables = self.kept.buffers.iter().filter(|buffer| buffer.is_variable());

@@ -71,8 +71,10 @@ enum Model<T> {
 #[derive(Default)]
 struct Forwards {
     looked: AtomicBool,
-    /// One went without.
-    went_without: AtomicBool,
+    /// One in training went without: what it does in evaluation says nothing about training.
+    trained_without: AtomicBool,
+    /// Outputs have shown that what is made anew in each build is the same each time.
+    same_values: AtomicBool,
 }
 
 impl Forwards {
@@ -80,17 +82,17 @@ impl Forwards {
         self.looked.load(Ordering::Relaxed)
     }
 
-    fn are_known(&self) -> bool {
-        self.looked.load(Ordering::Relaxed) || self.went_without.load(Ordering::Relaxed)
+    fn are_known_in_training(&self) -> bool {
+        self.looked.load(Ordering::Relaxed) || self.trained_without.load(Ordering::Relaxed)
     }
 
     fn saw_weights(&self) {
         self.looked.store(true, Ordering::Relaxed);
     }
 
-    fn saw_none(&self) {
-        if !self.went_without.load(Ordering::Relaxed) {
-            self.went_without.store(true, Ordering::Relaxed);
+    fn saw_none(&self, train: bool) {
+        if train && !self.trained_without.load(Ordering::Relaxed) {
+            self.trained_without.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -134,14 +136,6 @@ impl<T> Model<T> {
         }
     }
 
-    /// Where it is noted that the model is the same each time, if that is to be seen.
-    fn same(&self) -> Option<&AtomicBool> {
-        match self {
-            Self::Declared { .. } => None,
-            Self::Constructed { is_same, .. } => Some(is_same),
-        }
-    }
-
     /// The same model as it is over a pretrained network, where that decides what the model is.
     fn over(self, pretrained: &Pretrained<'_>, kind: (DType, &Device)) -> Result<Self> {
         match self {
@@ -167,7 +161,10 @@ impl<T: HyperTarget> TargetPlan<T> {
     /// The plan for a flat vector, of no network: what was recorded for the type serves again.
     fn of_flat(config: &T::Config) -> Result<Self> {
         let recorded = Recorded::clone(&*recorded::<T>(config)?);
-        Ok(Self::of(T::NAME, Model::declared(config), recorded))
+        let plan = Self::of(T::NAME, Model::declared(config), recorded);
+        // A plan for each flat vector would look each time.
+        plan.forwards.same_values.store(true, Ordering::Relaxed);
+        Ok(plan)
     }
 }
 
@@ -245,6 +242,14 @@ impl<T> TargetPlan<T> {
             *tensor = pretrained.value(&layout, name, tensor)?;
         }
         Ok(Self { layout, values, starts, model, ..self })
+    }
+
+    /// Where it is noted that the model is the same in each build, if that is to be seen.
+    fn same(&self) -> Option<&AtomicBool> {
+        match &self.model {
+            Model::Constructed { is_same, .. } => Some(is_same),
+            Model::Declared { .. } => self.values.anew.as_ref().map(|_| &self.forwards.same_values),
+        }
     }
 
     /// The name and tensor of what is neither generated nor kept, but a part of the model: integers of
@@ -532,7 +537,8 @@ impl<T> GeneratedParams<T> {
     ///
     /// # Errors
     /// Rows that are not a multiple of the number of sets, or the target's own. At the first forward of a
-    /// target by constructor also a constructor that draws values by itself, others for each model.
+    /// target by constructor also a constructor that draws values by itself, others for each model; likewise a
+    /// [field](crate::target::value) that is made anew in each build, and is another each time.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
     where
         T: ForwardTarget,
@@ -544,7 +550,7 @@ impl<T> GeneratedParams<T> {
     /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`forward`](Self::forward).
     pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
     where
         T: ForwardTargetT,

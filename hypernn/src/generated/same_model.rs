@@ -1,23 +1,23 @@
-//! Whether a target's constructor builds the same model each time.
+//! Whether a target is the same model in each build: by a constructor, or with fields that are made anew.
 
 use std::sync::atomic::Ordering;
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Error, Result, Tensor};
 
-use super::GeneratedParams;
+use super::{GeneratedParams, TargetPlan};
 
 /// How far outputs of one model may differ, for the order of sums.
 const SAME: f64 = 1e-3;
 
 impl<T> GeneratedParams<T> {
-    /// With its first outputs, whether a constructor builds the same model each time, and draws nothing
-    /// at random by itself. A forward that does so says nothing about that.
+    /// With its first outputs, whether a constructor builds the same model each time, or fields that are
+    /// made anew are the same each time, and nothing is drawn at random. A forward that does so says nothing about that.
     pub(super) fn ensure_same_model(
         &self,
         (xs, ys): (&Tensor, &Tensor),
         forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
     ) -> Result<()> {
-        let same = self.plan.model.same().filter(|same| !same.load(Ordering::Relaxed));
+        let same = self.plan.same().filter(|same| !same.load(Ordering::Relaxed));
         let Some(same) = same else { return Ok(()) };
         let mut params = self.detach();
         params.kept.buffers =
@@ -29,11 +29,22 @@ impl<T> GeneratedParams<T> {
             same.store(true, Ordering::Relaxed);
             return Ok(());
         }
-        bail!(
-            "the constructor of {} draws values by itself, others each time that a model is built: outputs of the same parameters differ by {:.1} %; draw them once, outside of the constructor, or ask the builder for them (`layout().absent()` has the names that it looked for in vain)",
-            self.plan.name,
-            100. * difference
-        )
+        Err(self.plan.another_each_time(100. * difference))
+    }
+}
+
+impl<T> TargetPlan<T> {
+    fn another_each_time(&self, percent: f64) -> Error {
+        let name = self.name;
+        let differ = format!("outputs of the same parameters differ by {percent:.1} %");
+        Error::msg(match &self.values.anew {
+            Some(field) => format!(
+                "`{field}` of {name} is made anew each time that the target is built, and is another each time: {differ}; let its type hold tensors (`hypernn::target::value::FixedTensors`) or be `Clone`, and mention no type parameter, so that it is made once"
+            ),
+            None => format!(
+                "the constructor of {name} draws values by itself, others each time that a model is built: {differ}; draw them once, outside of the constructor, or ask the builder for them (`layout().absent()` has the names that it looked for in vain)"
+            ),
+        })
     }
 }
 

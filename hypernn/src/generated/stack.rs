@@ -103,9 +103,8 @@ impl<T> TargetPlan<T> {
             bail!("the first difference in layout is `{first}`, `{second}`");
         }
         // What a configuration or a constructor says beside sizes is known to nobody.
-        if !Arc::ptr_eq(self, other)
-            && !(self.model.is_of_type_alone() && other.model.is_of_type_alone())
-        {
+        let of_type_alone = self.model.is_of_type_alone() && other.model.is_of_type_alone();
+        if !(of_type_alone || Arc::ptr_eq(self, other)) {
             bail!(
                 "they are of two networks over {}, each with a configuration or constructor of its own: `save` those of one, and `load_params` them by the other",
                 self.name

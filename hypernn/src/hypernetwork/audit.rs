@@ -153,7 +153,7 @@ impl Watched<'_> {
         let arrives = probe.map_or(Ok(Vec::new()), values)?;
         let len = self.dims.iter().product();
         let in_no_set = |is: &dyn Fn(usize) -> bool| -> Vec<bool> {
-            (0..len).map(|at| (at..grads.len()).step_by(len).all(|at| is(at))).collect()
+            (0..len).map(|at| (at..grads.len()).step_by(len).all(is)).collect()
         };
         let zero = in_no_set(&|at| grads[at] == 0.);
         let cut = in_no_set(&|at| grads[at] == 0. && arrives.get(at).is_none_or(|to| !to.is_nan()));

@@ -108,6 +108,12 @@ impl Kept {
         for (name, tensor) in plan.values.names.iter().zip(&*self.values) {
             lines += &format!("{name} {}\n", hash_of(tensor)?);
         }
+        // Parts of the model that a constructor took from its pretrained network as they are.
+        let mut constants: Vec<_> = plan.constants().collect();
+        constants.sort_by_key(|(name, _)| *name);
+        for (name, tensor) in constants {
+            lines += &format!("{name} {}\n", hash_of(tensor)?);
+        }
         Ok(lines)
     }
 

@@ -520,6 +520,11 @@ impl ParamSource for Recorder {
         made
     }
 
+    fn made_anew(&mut self, field: &str) {
+        let name = self.name(field);
+        self.values.anew.get_or_insert(name);
+    }
+
     /// A tensor that is not generated is the same in all sets.
     fn bare(&mut self, spec: &ParamSpec<'_>, takes_sets: bool) -> Result<Tensor> {
         let tensor = self.param(spec)?;

@@ -207,6 +207,10 @@ pub trait ParamSource {
         make()
     }
 
+    /// The field of this name is made by its target in each build.
+    #[doc(hidden)]
+    fn made_anew(&mut self, _field: &str) {}
+
     /// As [`param`](Self::param), for a bare tensor: whether the forward takes those of several sets, only
     /// the target knows.
     #[doc(hidden)]
@@ -377,6 +381,10 @@ impl ParamSource for TiedSource<'_> {
 
     fn made(&mut self, make: &mut dyn FnMut() -> Made) -> Made {
         self.source.made(make)
+    }
+
+    fn made_anew(&mut self, field: &str) {
+        self.source.made_anew(field);
     }
 
     fn bare(&mut self, spec: &ParamSpec<'_>, takes_sets: bool) -> Result<Tensor> {

@@ -12,7 +12,10 @@
 //! - what can be cloned is made once for each network, and cloned for each build. A file does not hold
 //!   it: what is drawn at random is to be a tensor;
 //! - anything else, and a field whose type mentions a type parameter or a lifetime of its target, is made
-//!   anew in each build.
+//!   anew in each build. The first `forward` outside of training builds the target twice, and is an error
+//!   where such a field is another each time, as one that draws at random.
+//!
+//! Values have the dtype in which they are made, whatever that of the target is.
 //!
 //! ```
 //! use candle_core::{DType, Device, Module, Result, Tensor};
@@ -55,6 +58,8 @@
 //! ```
 
 use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor, Var};
@@ -74,6 +79,8 @@ pub(crate) struct Values {
     pub(crate) names: Vec<String>,
     /// The tensors of these names, as they were made.
     pub(crate) tensors: Vec<Tensor>,
+    /// The first field that is made anew in each build, if there is one.
+    pub(crate) anew: Option<String>,
 }
 
 impl Values {
@@ -236,6 +243,29 @@ impl<A: FixedTensors, B: FixedTensors, C: FixedTensors> FixedTensors for (A, B, 
     }
 }
 
+/// Each value below its key, in the order of the keys.
+impl<K: Clone + Ord + ToString, T: FixedTensors> FixedTensors for BTreeMap<K, T> {
+    fn with_tensors(&self, with: &mut dyn FnMut(&str, &Tensor) -> Result<Tensor>) -> Result<Self> {
+        let values = self.iter();
+        values.map(|(key, value)| Ok((key.clone(), part(value, &key.to_string(), with)?))).collect()
+    }
+}
+
+/// Each value below its key, in the order of the keys.
+impl<K, T, S> FixedTensors for HashMap<K, T, S>
+where
+    K: Clone + Ord + Hash + ToString,
+    T: FixedTensors,
+    S: BuildHasher + Default,
+{
+    fn with_tensors(&self, with: &mut dyn FnMut(&str, &Tensor) -> Result<Tensor>) -> Result<Self> {
+        let mut values: Vec<_> = self.iter().collect();
+        values.sort_by_key(|(key, _)| *key);
+        let values = values.into_iter();
+        values.map(|(key, value)| Ok((key.clone(), part(value, &key.to_string(), with)?))).collect()
+    }
+}
+
 /// A layer that is no part of what is generated: a fixed projection, say.
 macro_rules! fixed_layers {
     ($($Linear:ty, $Embedding:ty;)+) => {$(
@@ -263,4 +293,24 @@ macro_rules! fixed_layers {
 fixed_layers! {
     candle_nn::Linear, candle_nn::Embedding;
     nn::Linear, nn::Embedding;
+}
+
+/// A fixed filter.
+macro_rules! fixed_convolutions {
+    ($($Layer:ty),+ $(,)?) => {$(
+        impl FixedTensors for $Layer {
+            fn with_tensors(
+                &self,
+                with: &mut dyn FnMut(&str, &Tensor) -> Result<Tensor>,
+            ) -> Result<Self> {
+                let bias = self.bias().map(|bias| with("bias", bias)).transpose()?;
+                Ok(Self::new(with("weight", self.weight())?, bias, *self.config()))
+            }
+        }
+    )+};
+}
+
+fixed_convolutions! {
+    candle_nn::Conv1d, candle_nn::Conv2d, candle_nn::ConvTranspose1d, candle_nn::ConvTranspose2d,
+    nn::Conv1d, nn::Conv2d, nn::ConvTranspose1d, nn::ConvTranspose2d,
 }
