@@ -201,6 +201,7 @@ use candle_nn::{Init, VarBuilder};
 use super::lent::{Lent, lend};
 use super::source::{BufferDtype, ParamKind, ParamSource, ParamSpec};
 use super::value::is_stored_name;
+use crate::check::{ensure, too_many};
 use crate::pretrained::{Pretrained, unlike};
 
 /// What a constructor asks its builder for, in order, each name once, and what it was told.
@@ -461,6 +462,9 @@ impl Recorder {
                 shape.dims()
             );
         }
+        // candle counts the values from the left, also where a later size is 0.
+        let sizes: Vec<_> = shape.dims().iter().copied().filter(|size| *size > 0).collect();
+        ensure(too_many(&format!("parameter `{name}`"), &sizes))?;
         if shape.elem_count() == 0 {
             // Some inits are an error without values, which a model may count on.
             return Ok(init.var(shape.clone(), dtype, device)?.into_inner());
