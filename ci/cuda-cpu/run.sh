@@ -95,7 +95,7 @@ printf '\n== tests\n'
 printf '\n== examples\n'
 example() {
     printf '%s\n' "$1"
-    cargo run --quiet --locked --workspace --features cuda "${quick[@]}" --example "$1" -- \
+    cargo run --quiet --locked --features cuda "${quick[@]}" --example "$1" -- \
         --quick --device cuda --out "$scratch/$1" "${@:2}" >"$scratch/example" 2>&1 || { cat "$scratch/example"; exit 1; }
 }
 example sines --steps 20
@@ -104,5 +104,5 @@ example digits
 summary
 
 printf '\n== the negative control: products that are 0.1 %% too large\n'
-CUDA_CPU_FAULT=product must_fail --test golden --no-fail-fast
+CUDA_CPU_FAULT=product must_fail --test cuda --no-fail-fast golden::
 printf '\nAll of this ran on the CPU, and nothing on a card.\n'

@@ -9,7 +9,7 @@ mod measure;
 mod models;
 
 fn main() -> candle_core::Result<()> {
-    let rows = models::all()?;
+    let rows = models::all(measure::Measure::All)?;
     print!("{}", measure::table_of(&rows));
     if std::env::args().any(|arg| arg == "--names") {
         for row in &rows {

@@ -46,12 +46,13 @@ fn forget_times(value: &mut Value) {
     }
 }
 
-/// The hypernetwork's variables at the end.
+/// The hypernetwork's variables at the end; the hash of a pretrained network is no variable.
 fn variables(out: &Path) -> Vec<(String, Vec<f32>)> {
     let path = out.join("hypernetwork.safetensors");
     let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
     let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1().unwrap();
-    let mut named: Vec<_> = tensors.iter().map(|(name, t)| (name.clone(), values(t))).collect();
+    let variables = tensors.iter().filter(|(_, tensor)| tensor.dtype().is_float());
+    let mut named: Vec<_> = variables.map(|(name, t)| (name.clone(), values(t))).collect();
     named.sort_by(|(a, _), (b, _)| a.cmp(b));
     named
 }

@@ -139,7 +139,7 @@ pub fn gradient_error(vars: &VarMap, loss: &dyn Fn() -> Result<Tensor>) -> Resul
     let mut worst: f64 = 0.;
     for (name, grad) in gradients(vars, &loss()?)? {
         let var = variable(vars, &name)?;
-        let sample = sample(&var)?;
+        let sample = sample(&grad)?;
         let slopes = slopes(&var, &sample, loss)?;
         let error = relative_error(&grad.flatten_all()?.index_select(&sample, 0)?, &slopes)?;
         if error.is_nan() {
@@ -150,13 +150,20 @@ pub fn gradient_error(vars: &VarMap, loss: &dyn Fn() -> Result<Tensor>) -> Resul
     Ok(worst)
 }
 
-/// The values of a variable to look at: all on the CPU, some of each elsewhere, where a forward pass of a small
-/// network takes far longer.
-fn sample(var: &Var) -> Result<Tensor> {
+/// The values of a variable to look at: all on the CPU; elsewhere, where a forward pass of a small network takes far
+/// longer, some of each, with the one whose gradient is largest, by which errors are measured.
+fn sample(grad: &Tensor) -> Result<Tensor> {
     const ELSEWHERE: usize = 4;
-    let count = var.elem_count();
-    let step = if var.device().is_cpu() { 1 } else { count.div_ceil(ELSEWHERE).max(1) };
-    Tensor::from_iter((0..count as u32).step_by(step), var.device())
+    let count = grad.elem_count();
+    let step = if grad.device().is_cpu() { 1 } else { count.div_ceil(ELSEWHERE).max(1) };
+    let mut sample: Vec<_> = (0..count as u32).step_by(step).collect();
+    if step > 1 {
+        let sizes: Vec<_> = values(grad)?.into_iter().map(f64::abs).collect();
+        sample.extend(
+            (0..count as u32).max_by(|&a, &b| sizes[a as usize].total_cmp(&sizes[b as usize])),
+        );
+    }
+    Tensor::new(sample, grad.device())
 }
 
 /// The central difference in each of these values of a variable.

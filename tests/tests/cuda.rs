@@ -575,6 +575,26 @@ fn devices_are_not_mixed() -> Result<()> {
     Ok(())
 }
 
+/// What is on a second card is computed there, and mixed with nothing of the first.
+#[test]
+fn a_second_card_is_another_device() -> Result<()> {
+    let Some(card) = card() else { return Ok(()) };
+    let Ok(second) = Device::new_cuda(1) else { return Ok(()) };
+    let kinds = (Embedding::Lstm, Generator::Linear);
+    let (net, there) =
+        (Dynamic::new(&card, kinds, DType::F32)?, Dynamic::new(&second, kinds, DType::F32)?);
+    there.together()?.check(&net.together()?, bound(DType::F32), "a second card")?;
+    let message = |result| hypernn_tests::message::<Tensor>(result);
+    let params = net.hyper.generate_params(&net.conditions)?;
+    let expected = "the input is on cuda:1, but the generated parameters on cuda:0";
+    assert_eq!(message(params.forward(&there.xs)), expected);
+    let params = there.hyper.generate_params(&net.conditions);
+    let expected = "the condition is on cuda:0, but the hypernetwork on cuda:1";
+    assert_eq!(message(params.and_then(|params| params.flat())), expected);
+    assert!(net.xs.add(&net.xs.to_device(&second)?).is_err());
+    Ok(())
+}
+
 #[derive(HyperTarget)]
 struct Two {
     #[hyper(linear(2, 2))]

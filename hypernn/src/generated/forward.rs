@@ -6,44 +6,12 @@ use super::GeneratedParams;
 use crate::check::ensure_same_device;
 use crate::nn::{rows_per_set, watch_weights};
 use crate::ops::split::unstack;
-use crate::target::{ForwardTarget, ForwardTargetT};
 use crate::trace::span;
 
 impl<T> GeneratedParams<T> {
-    /// Applies the target; the input's rows are shared out among the sets, and the result is that of
-    /// each set by itself.
-    ///
-    /// All sets go through the target at once where its layers take several sets, and one after the
-    /// other elsewhere: with a layer of `candle_nn`, with a bare tensor that is generated, and where the
-    /// target's own forward asks a layer for its weights, `self.embed.embeddings()` say, since these
-    /// are then `[G, …]`.
-    ///
-    /// # Errors
-    /// Rows that are not a multiple of the number of sets, or the target's own. At the first forward of a
-    /// target by constructor also a constructor that draws values by itself, others for each model.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
-    where
-        T: ForwardTarget,
-    {
-        let outputs = self.apply(xs, false, |target, xs| target.forward(xs));
-        outputs.map_err(|err| self.with_dtypes(err, xs))
-    }
-
-    /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
-    where
-        T: ForwardTargetT,
-    {
-        let outputs = self.apply(xs, train, |target, xs| target.forward_t(xs, train));
-        outputs.map_err(|err| self.with_dtypes(err, xs))
-    }
-
     /// An error of candle's that two dtypes do not go together, with those of the input and of the
     /// parameters, where these do not.
-    fn with_dtypes(&self, err: Error, xs: &Tensor) -> Error {
+    pub(super) fn with_dtypes(&self, err: Error, xs: &Tensor) -> Error {
         let dtype = self.tensors.first().map_or(xs.dtype(), Tensor::dtype);
         if !is_dtype_mismatch(&err) || !xs.dtype().is_float() || xs.dtype() == dtype {
             return err;
@@ -55,7 +23,7 @@ impl<T> GeneratedParams<T> {
         ))
     }
 
-    fn apply(
+    pub(super) fn apply(
         &self,
         xs: &Tensor,
         train: bool,

@@ -23,7 +23,6 @@ use crate::generator::GeneratorOutput;
 use crate::nn::internal;
 use crate::ops::split::{Cuts, Sink, Unstack, Watch, split};
 use crate::pretrained::{Pretrained, Starts};
-use crate::target::HyperTarget;
 use crate::target::adapter::Adapter;
 use crate::target::constructor::Requests;
 use crate::target::layout::{Layout, ParamInfo, Place};
@@ -32,6 +31,7 @@ use crate::target::recorded::{Recorded, recorded};
 use crate::target::role::{Role, Roles};
 use crate::target::source::{BufferDtype, ParamSource, ParamSpec, Served};
 use crate::target::value::{Made, Values};
+use crate::target::{ForwardTarget, ForwardTargetT, HyperTarget};
 use scale::Scales;
 
 /// A target with its configuration and layout, shared by all that is generated for it.
@@ -520,6 +520,37 @@ impl<T> GeneratedParams<T> {
         format!(
             "layer `{layer}` of {name} computes with one set of weights at a time, {but}, or take the layer from `hypernn::nn`"
         )
+    }
+
+    /// Applies the target; the input's rows are shared out among the sets, and the result is that of
+    /// each set by itself.
+    ///
+    /// All sets go through the target at once where its layers take several sets, and one after the
+    /// other elsewhere: with a layer of `candle_nn`, with a bare tensor that is generated, and where the
+    /// target's own forward asks a layer for its weights, `self.embed.embeddings()` say, since these
+    /// are then `[G, …]`.
+    ///
+    /// # Errors
+    /// Rows that are not a multiple of the number of sets, or the target's own. At the first forward of a
+    /// target by constructor also a constructor that draws values by itself, others for each model.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
+    where
+        T: ForwardTarget,
+    {
+        let outputs = self.apply(xs, false, |target, xs| target.forward(xs));
+        outputs.map_err(|err| self.with_dtypes(err, xs))
+    }
+
+    /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
+    where
+        T: ForwardTargetT,
+    {
+        let outputs = self.apply(xs, train, |target, xs| target.forward_t(xs, train));
+        outputs.map_err(|err| self.with_dtypes(err, xs))
     }
 
     /// The same values, cut off from the hypernetwork: no gradient flows back, and nothing of the

@@ -113,7 +113,7 @@ impl<T> Core<T> {
         if expected.is_some() && saved_over != vb.dtype() {
             return Ok(());
         }
-        // A builder that has any tensor, as one of zeros, has none without a shape: it says nothing.
+        // A builder may say that it has every name, as `VarBuilder::zeros` does.
         let Ok(found) = vb.get_unchecked_dtype(&fingerprint(saved_over), DType::U8) else {
             return Ok(());
         };

@@ -139,7 +139,7 @@ impl Linear {
                 xs.dims()
             );
         }
-        let weight = ("the weight", self.weight().dtype());
+        let weight = ("the weight", self.params.weight().dtype());
         ensure_same_dtype("linear", ("the input", xs.dtype()), weight)?;
         sets::rows_per_set("linear", xs.dim(0)?, sets).map(drop)
     }

@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use candle_core::{DType, Device, IndexOp, Result, Tensor, Var};
 
+use super::watch_weights;
+
 /// A layer under test: from its weights and an input to its output.
 pub(crate) type Forward = dyn Fn(&[Tensor], &Tensor) -> Result<Tensor>;
 
@@ -165,6 +167,14 @@ pub(crate) fn sets_error(case: &Case, sets: usize) -> Result<f64> {
         worst = largest(worst, distance(found, expected)?);
     }
     Ok(worst)
+}
+
+/// Whether a forward over several sets counts as one that looks at its weights, as one of the target's own
+/// that asks the layer for them does.
+pub(crate) fn looks_at_weights(case: &Case) -> Result<bool> {
+    let inputs = tensors(&case.variables(Some(3))?);
+    let (ys, looked) = watch_weights(|| run(&case.ours, &inputs));
+    ys.map(|_| looked)
 }
 
 /// The largest relative difference from candle's own layer, in f32.

@@ -13,7 +13,9 @@ mod views;
 use candle_core::{DType, Module, ModuleT, Result, Tensor, Var};
 use candle_nn::RNN;
 
-use super::testing::{Case, candle_error, device, distance, gradient_errors, sets_error};
+use super::testing::{
+    Case, candle_error, device, distance, gradient_errors, looks_at_weights, sets_error,
+};
 use super::{
     Conv1dConfig, Conv2dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig, GRUConfig,
     LSTMConfig, VarBuilder,
@@ -389,6 +391,14 @@ fn several_sets_are_a_loop_over_sets() {
             let error = sets_error(&case, sets).unwrap();
             assert!(error < 1e-12, "{} with {sets} sets: {error}", case.name);
         }
+    }
+}
+
+/// A target whose forward does is applied to one set after the other.
+#[test]
+fn layers_do_not_look_at_their_own_weights() {
+    for case in all_cases() {
+        assert!(!looks_at_weights(&case).unwrap(), "{}", case.name);
     }
 }
 

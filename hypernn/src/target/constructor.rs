@@ -201,7 +201,6 @@ use candle_nn::{Init, VarBuilder};
 use super::lent::{Lent, lend};
 use super::source::{BufferDtype, ParamKind, ParamSource, ParamSpec};
 use super::value::is_stored_name;
-use crate::check::{ensure, too_many};
 use crate::pretrained::{Pretrained, unlike};
 
 /// What a constructor asks its builder for, in order, each name once, and what it was told.
@@ -314,7 +313,7 @@ impl Request {
 
 /// What is served as it is: integers, tensors without values, and those that a model made for itself.
 fn is_constant(name: &str, tensor: &Tensor) -> bool {
-    !tensor.dtype().is_float() || tensor.elem_count() == 0 || is_stored_name(name)
+    !tensor.dtype().is_float() || tensor.dims().contains(&0) || is_stored_name(name)
 }
 
 /// Running statistics, by the names that `candle_nn::batch_norm` asks for.
@@ -462,10 +461,7 @@ impl Recorder {
                 shape.dims()
             );
         }
-        // candle counts the values from the left, also where a later size is 0.
-        let sizes: Vec<_> = shape.dims().iter().copied().filter(|size| *size > 0).collect();
-        ensure(too_many(&format!("parameter `{name}`"), &sizes))?;
-        if shape.elem_count() == 0 {
+        if shape.dims().contains(&0) {
             // Some inits are an error without values, which a model may count on.
             return Ok(init.var(shape.clone(), dtype, device)?.into_inner());
         }
