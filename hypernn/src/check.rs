@@ -168,6 +168,14 @@ pub const fn too_many(layer: &str, sizes: &[usize]) -> Option<Problem> {
     Some(problem.text(" values are more than any memory holds"))
 }
 
+/// The problem of a part whose tensors can each be counted, but not together: `count` is their sum.
+pub(crate) const fn too_many_together(part: &str, count: usize) -> Option<Problem> {
+    if count <= MOST_VALUES {
+        return None;
+    }
+    Some(Problem::new(part).text(": its tensors together have more values than any memory holds"))
+}
+
 /// The first problem of several, so that a check reads as a list.
 pub const fn first(problems: &[Option<Problem>]) -> Option<Problem> {
     let mut i = 0;

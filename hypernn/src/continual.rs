@@ -180,7 +180,15 @@ impl OutputRegularizer {
             Tensor::stack(&tasks.iter().map(|task| part(task)).collect::<Vec<_>>(), 0)
         };
         let now = network.generate_params(&stack(|task| &task.condition)?)?.flat()?;
-        let change = (now - stack(|task| &task.values)?)?.to_dtype(dtype)?;
+        let kept = stack(|task| &task.values)?;
+        if kept.dtype() != now.dtype() {
+            bail!(
+                "the remembered tasks have values of {:?}, but this hypernetwork generates {:?}: they were remembered for another",
+                kept.dtype(),
+                now.dtype()
+            );
+        }
+        let change = (now - kept)?.to_dtype(dtype)?;
         change.sqr()?.sum_all()? * (self.beta / tasks.len() as f64)
     }
 
@@ -271,6 +279,9 @@ fn check_task(index: usize, condition: &Tensor, values: &Tensor) -> Result<()> {
             condition.dims(),
             values.dims()
         );
+    }
+    if !values.dtype().is_float() {
+        bail!("task {index} has values of {:?}, expected a floating dtype", values.dtype());
     }
     Ok(())
 }

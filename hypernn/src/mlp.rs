@@ -242,7 +242,7 @@ const fn layer(in_dim: usize, out_dim: usize) -> usize {
     check::product(&[check::sum(&[in_dim, 1]), out_dim])
 }
 
-/// The problem of a layer with more values than memory has room for.
+/// The problem of a layer, or of all together, with more values than memory has room for.
 pub(crate) const fn too_many<const L: usize>(
     part: &str,
     in_dim: usize,
@@ -257,7 +257,10 @@ pub(crate) const fn too_many<const L: usize>(
         inputs = widths[i];
         i += 1;
     }
-    check::too_many(part, &[inputs, out_dim])
+    check::first(&[
+        check::too_many(part, &[inputs, out_dim]),
+        check::too_many_together(part, num_params(in_dim, widths, out_dim)),
+    ])
 }
 
 /// An array of widths as a list, whatever its length; serde itself knows some lengths alone.

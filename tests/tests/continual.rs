@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarMap;
 use hypernn::continual::OutputRegularizer;
 use hypernn::nn::{Linear, Optimizer, SGD};
@@ -208,6 +208,31 @@ fn files_bring_the_tasks_back() -> Result<()> {
     let err = message(loaded.load(&path, device()));
     assert!(err.contains("old.safetensors: no `0.condition`"), "{err}");
     assert_eq!(penalty(&loaded)?, penalty(&old)?);
+    Ok(())
+}
+
+/// A file of integers, and of another dtype than the hypernetwork's.
+#[test]
+fn files_of_other_dtypes() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("old.safetensors");
+    let (_vars, hyper) = tasks()?;
+    let write = |dtype| {
+        let values = Tensor::zeros(26, dtype, &Device::Cpu)?;
+        let condition = Tensor::new(0u32, &Device::Cpu)?;
+        let tensors = [("0.condition".to_owned(), condition), ("0.values".to_owned(), values)];
+        candle_core::safetensors::save(&tensors.into(), &path)
+    };
+    let mut old = OutputRegularizer::new(1.)?;
+    write(DType::U8)?;
+    let err = message(old.load(&path, device()));
+    assert!(err.ends_with("task 0 has values of U8, expected a floating dtype"), "{err}");
+    write(DType::F64)?;
+    old.load(&path, device())?;
+    assert_eq!(
+        message(old.penalty(hyper.as_network())),
+        "the remembered tasks have values of F64, but this hypernetwork generates F32: they were remembered for another"
+    );
     Ok(())
 }
 

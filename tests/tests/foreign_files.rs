@@ -642,6 +642,22 @@ fn hostile_safetensors() {
     }
 }
 
+/// A name from a file that a terminal would take as a command is written out.
+#[test]
+fn names_of_control_characters() -> Result<()> {
+    let (_dir, path) = place("net.safetensors");
+    let header = r#"{"a\u0000\u001b[31m":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    std::fs::write(&path, safetensors(header, 4))?;
+    let found = message(net(Pretrained::open(&path)?));
+    assert!(found.ends_with("it has `a\\u{0}\\u{1b}[31m`"), "{found}");
+    let header = "{\"a\\u001b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}";
+    std::fs::write(&path, safetensors(header, 8))?;
+    let found = opening(&path);
+    assert!(found.ends_with("invalid offset for tensor `a\\u{1b}`"), "{found}");
+    assert_eq!(message(Pretrained::open("")), "can't read : the path is empty");
+    Ok(())
+}
+
 /// All tensors of a file, as a model that asks for them.
 struct All(Vec<Tensor>);
 

@@ -3,7 +3,7 @@
 
 #![allow(missing_docs)]
 
-use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_core::{DType, Device, Module, Result, Tensor, Var};
 use candle_nn::{
     Conv1dConfig, Conv2dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig, VarBuilder, VarMap,
 };
@@ -16,7 +16,7 @@ use hypernn::nn::{self, Linear, spec};
 use hypernn::target::adapter::AdapterSize;
 use hypernn::target::tensor::tensor;
 use hypernn::{ChunkPlan, HyperTarget, hypernetwork};
-use hypernn_tests::{message, variables};
+use hypernn_tests::{input, message, values, variables, weighted_sum};
 use proptest::prelude::*;
 
 /// Small sizes, powers of two, those about the largest, and any other.
@@ -253,6 +253,34 @@ fn convolutions_of_huge_margins() -> Result<()> {
     Ok(())
 }
 
+/// A single window has no stride, and a single tap no dilation, whatever is said of them: outputs and
+/// gradients are those of a stride and a dilation of 1.
+#[test]
+fn convolutions_of_one_window_or_tap() -> Result<()> {
+    let of = |taps: usize, pixels: usize, (stride, dilation), transposed: bool| {
+        let images = Var::from_tensor(&input(&[2, 3, pixels, pixels], 1, DType::F64)?)?;
+        let weight = Var::from_tensor(&input(&[3, 3, taps, taps], 2, DType::F64)?)?;
+        let kernel = weight.as_tensor().clone();
+        let ys = if transposed {
+            let config = ConvTranspose2dConfig { stride, dilation, ..Default::default() };
+            nn::ConvTranspose2d::new(kernel, None, config).forward(&images)?
+        } else {
+            let config = Conv2dConfig { stride, dilation, ..Default::default() };
+            nn::Conv2d::new(kernel, None, config).forward(&images)?
+        };
+        let grads = weighted_sum(&ys)?.backward()?;
+        let grad = |var: &Var| grads.get(var).map(values).transpose();
+        Ok::<_, candle_core::Error>((values(&ys)?, grad(&images)?, grad(&weight)?))
+    };
+    for huge in [1 << 31, HUGE, usize::MAX / 2, usize::MAX] {
+        assert_eq!(of(4, 4, (huge, 1), false)?, of(4, 4, (1, 1), false)?, "stride {huge}");
+        assert_eq!(of(1, 4, (1, huge), false)?, of(1, 4, (1, 1), false)?, "dilation {huge}");
+        assert_eq!(of(4, 1, (huge, 1), true)?, of(4, 1, (1, 1), true)?, "stride {huge}");
+        assert_eq!(of(1, 4, (1, huge), true)?, of(1, 4, (1, 1), true)?, "dilation {huge}");
+    }
+    Ok(())
+}
+
 #[derive(Clone, Copy)]
 struct Sizes {
     inputs: usize,
@@ -352,6 +380,59 @@ fn generated_sets_that_memory_does_not_hold() -> Result<()> {
         )
     );
     Ok(())
+}
+
+#[derive(HyperTarget)]
+#[hyper(config = [usize; 2])]
+struct Bent {
+    #[hyper(linear(2, 4))]
+    fc: Linear,
+    #[hyper(value = *config)]
+    sizes: [usize; 2],
+}
+
+impl Module for Bent {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        nn::step::reshape(self.sizes).forward(&self.fc.forward(xs)?)
+    }
+}
+
+/// candle counts the values of a shape without a look at the largest number.
+#[test]
+fn reshaping_to_huge_sizes() -> Result<()> {
+    let max = usize::MAX;
+    let found = nn::step::reshape([max, 2]).check().map(|problem| problem.message().to_owned());
+    let expected = format!("reshape: {max} × 2 values are more than any memory holds");
+    assert_eq!(found.as_deref(), Some(&*expected));
+    let xs = Tensor::ones((3, 2), DType::F32, &Device::Cpu)?;
+    let of = |sizes| -> Result<String> {
+        let net = Bent::with_config(&sizes, variables(0, DType::F32).1)?;
+        Ok(message(net.forward(&xs)))
+    };
+    for sizes in [[max, 2], [max, 0], [0, max], [max, 1]] {
+        let expected = format!("reshape: 3 × {max}");
+        assert!(of(sizes)?.starts_with(&expected), "{sizes:?}");
+    }
+    assert_eq!(Bent::with_config(&[2, 2], variables(0, DType::F32).1)?.forward(&xs)?.rank(), 3);
+    Ok(())
+}
+
+/// Running statistics are made when the layout is recorded, before any variable is.
+#[test]
+fn running_statistics_that_memory_does_not_hold() {
+    #[derive(HyperTarget)]
+    #[hyper(config = usize)]
+    struct Normed {
+        #[hyper(batch_norm(*config))]
+        norm: nn::BatchNorm,
+    }
+
+    let found = message(Normed::layout_with(&(1 << 52)));
+    assert!(
+        found.starts_with("batch_norm: its running statistics of shape [2, 4503599627370496]"),
+        "{found}"
+    );
+    assert!(found.ends_with(REFUSED), "{found}");
 }
 
 #[test]

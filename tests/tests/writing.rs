@@ -141,6 +141,54 @@ fn what_is_no_file_stays() -> Result<()> {
     Ok(())
 }
 
+/// Links whose own names are those of directories, and one of the system's to a file that is gone.
+#[test]
+fn links_that_lead_to_no_file() -> Result<()> {
+    let dir = TempDir::new().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    fs::write(at("file"), "old").unwrap();
+    fs::create_dir(at("store")).unwrap();
+    symlink("file/", at("to file")).unwrap();
+    symlink("store/new/", at("to new")).unwrap();
+    symlink("store/.", at("to store")).unwrap();
+    let before = names(dir.path());
+    for (name, write) in writers()? {
+        let said =
+            |path: &str| message(write(&at(path))).replace(dir.path().to_str().unwrap(), "DIR");
+        for (link, leads) in [("to file", "file/"), ("to new", "store/new/")] {
+            let expected = format!(
+                "can't write DIR/{link}: it leads to `DIR/{leads}`, which names a directory, expected a file"
+            );
+            assert_eq!(said(link), expected, "{name}");
+        }
+        assert!(said("to store").contains("it is a directory"), "{name}");
+        for path in ["file/.", "new/."] {
+            assert!(said(path).ends_with("it names a directory, expected a file"), "{name}");
+        }
+        assert_eq!(names(dir.path()), before, "{name}");
+    }
+    Ok(())
+}
+
+/// The system's link to an open file that was removed leads to a name that the file does not have.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_open_file_without_a_name() -> Result<()> {
+    use std::os::fd::AsRawFd;
+
+    let dir = TempDir::new().unwrap();
+    let file = File::create(dir.path().join("gone"))?;
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let hyper = HyperNet::new(variables(1, DType::F32).1)?;
+    hyper.save(&link)?;
+    assert!(is_safetensors(&dir.path().join("gone")));
+    // What the link leads to was replaced.
+    let expected = format!("can't write {link}: it leads to a file that has no name any more");
+    assert_eq!(message(hyper.save(&link)), expected);
+    assert_eq!(names(dir.path()), ["gone"]);
+    Ok(())
+}
+
 /// A new file has the mode that any new file has, an old one the mode that it had.
 #[test]
 fn modes() -> Result<()> {

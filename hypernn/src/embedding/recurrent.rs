@@ -6,7 +6,7 @@ use candle_nn::rnn::{GRUState, LSTMState, RNN};
 use candle_nn::{GRUConfig, Init, LSTMConfig, VarBuilder};
 
 use super::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
-use crate::check::{Problem, ensure, first, product, sum, too_many, zero};
+use crate::check::{Problem, ensure, first, product, sum, too_many, too_many_together, zero};
 use crate::condition::{Condition, Encoding};
 use crate::init::{self, BIAS_SHARE, InitScheme};
 use crate::mlp::Dense;
@@ -123,6 +123,7 @@ impl RecurrentSpec {
                 name,
                 &[self.cell.gates(), self.num_embeddings, self.encoding.width(self.width)],
             ),
+            too_many_together(name, self.num_params()),
         ])
     }
 

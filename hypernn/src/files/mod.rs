@@ -71,11 +71,18 @@ pub(crate) fn tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
 }
 
 pub(crate) fn can_not(what: &str, path: &Path, err: &candle_core::Error) -> candle_core::Error {
-    candle_core::Error::msg(format!("can't {what} {}: {err}", path.display()))
+    candle_core::Error::msg(format!(
+        "can't {what} {}: {}",
+        path.display(),
+        names::printable(&err.to_string())
+    ))
 }
 
 /// The start of a regular file. Others are not opened: that could wait for ever.
 fn start(path: &Path) -> Result<Vec<u8>> {
+    if path.as_os_str().is_empty() {
+        bail!("the path is empty");
+    }
     let found = std::fs::metadata(path)?;
     if found.is_dir() {
         bail!("{}", kind::of_directory(path));

@@ -1,8 +1,11 @@
 //! Names of tensors in messages: lists, near names, and a prefix that all have in common.
 
+use std::borrow::Cow;
+
 /// `a`, `b` and 3 more: the first of `len` names.
 pub(crate) fn list(names: &[impl AsRef<str>], len: usize) -> String {
-    let quoted: Vec<_> = names.iter().map(|name| format!("`{}`", name.as_ref())).collect();
+    let quoted: Vec<_> =
+        names.iter().map(|name| format!("`{}`", printable(name.as_ref()))).collect();
     let (more, quoted) = (len.saturating_sub(quoted.len()), quoted);
     match (more, &quoted[..]) {
         (_, []) => "none".to_owned(),
@@ -10,6 +13,17 @@ pub(crate) fn list(names: &[impl AsRef<str>], len: usize) -> String {
         (0, [first @ .., last]) => format!("{} and {last}", first.join(", ")),
         (more, all) => format!("{} and {more} more", all.join(", ")),
     }
+}
+
+/// A text from a file as it may be shown: what a terminal would take as a command is written out.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    let is_command = |c: char| c.is_control() && c != '\n';
+    if !text.contains(is_command) {
+        return Cow::Borrowed(text);
+    }
+    let shown =
+        |c: char| if is_command(c) { c.escape_default().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(shown).collect())
 }
 
 /// The three names next to a pattern, in which `*` stands for any characters.

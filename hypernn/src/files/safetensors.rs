@@ -1,10 +1,10 @@
 //! Safetensors: read with the kinds that candle has, written from a snapshot.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use candle_core::safetensors::Load;
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use safetensors::{SafeTensorError, SafeTensors};
 use sha2::{Digest, Sha256};
@@ -141,7 +141,11 @@ impl Snapshot {
             at = data_offsets.1;
             (taken.name.clone(), TensorInfo { dtype, shape, data_offsets })
         };
-        let infos = self.tensors.iter().map(info).collect();
+        let infos: Vec<_> = self.tensors.iter().map(info).collect();
+        let mut seen = HashSet::new();
+        if let Some((name, _)) = infos.iter().find(|(name, _)| !seen.insert(name.as_str())) {
+            bail!("two tensors have the name `{name}`");
+        }
         let header = Metadata::new(Some(metadata), infos)?;
         let mut header = serde_json::to_vec(&header).map_err(candle_core::Error::wrap)?;
         // Values begin at a multiple of eight.

@@ -32,6 +32,7 @@ pub(crate) fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>
 fn write_to(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let before = what_is_there(path)?;
     let place = place(path)?;
+    check_place(path, &place, before.is_some())?;
     let name = partial_name(&place);
     let directory = directory(&place)?;
     remove_abandoned(directory, &name);
@@ -56,9 +57,7 @@ fn what_is_there(path: &Path) -> Result<Option<Metadata>> {
         Ok(found) => {
             bail!("it is {}, expected a file or nothing", kind::of_special(found.file_type()))
         }
-        Err(_) if path.as_os_str().to_string_lossy().ends_with(std::path::is_separator) => {
-            bail!("it names a directory, expected a file")
-        }
+        Err(_) if names_directory(path) => bail!("it names a directory, expected a file"),
         // The path may lead nowhere yet.
         Err(_) => Ok(None),
     }
@@ -75,6 +74,25 @@ fn place(path: &Path) -> Result<PathBuf> {
         }
     }
     bail!("more than {MAX_LINKS} symbolic links lead from one to the next")
+}
+
+/// Links lead to the name of a file, and to the one that was found, if there was one: the system's own, as
+/// that to an open file, may lead to one that has lost its name.
+fn check_place(path: &Path, place: &Path, was_there: bool) -> Result<()> {
+    if names_directory(place) {
+        bail!("it leads to `{}`, which names a directory, expected a file", place.display());
+    }
+    if was_there && place != path && !place.exists() {
+        bail!("it leads to a file that has no name any more");
+    }
+    Ok(())
+}
+
+/// Whether a path ends as one of a directory does, whatever is there.
+fn names_directory(path: &Path) -> bool {
+    let path = path.as_os_str().to_string_lossy();
+    let name = path.rsplit(std::path::is_separator).next().unwrap_or_default();
+    name.is_empty() || name == "."
 }
 
 fn directory(place: &Path) -> Result<&Path> {

@@ -11,6 +11,7 @@ use super::affine::Affine;
 use super::{norm, sets};
 use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
+use crate::memory::ensure_room;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{BufferDtype, ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
@@ -167,6 +168,9 @@ pub struct BatchNorm {
 impl BatchNorm {
     fn from_parts(num_features: usize, parts: Parts, config: BatchNormConfig) -> Result<Self> {
         crate::check::ensure(BatchNormSpec { num_features, config }.check())?;
+        let kind = (parts.running_mean.dtype(), parts.running_mean.device());
+        let both = [&[2], parts.running_mean.dims()].concat();
+        ensure_room(|| "batch_norm: its running statistics".to_owned(), &both, kind)?;
         let layer = Self {
             num_features,
             running_mean: Var::from_tensor(&parts.running_mean)?,

@@ -339,18 +339,25 @@ impl Convolution<'_> {
         if none {
             return Ok(STILL);
         }
-        let Self { stride, padding, dilation, .. } = *self;
         let positions = self.slid(self.slide(taps).positions(pixels))?;
-        Ok(Axis { pixels, positions, taps, stride, padding, dilation })
+        Ok(self.axis_of(pixels, positions, taps))
     }
 
     fn axis_transposed(&self, positions: usize, taps: usize, none: bool) -> Result<Axis> {
         if none {
             return Ok(STILL);
         }
-        let Self { stride, padding, dilation, .. } = *self;
         let pixels = self.slid(self.slide(taps).pixels(positions))?;
-        Ok(Axis { pixels, positions, taps, stride, padding, dilation })
+        Ok(self.axis_of(pixels, positions, taps))
+    }
+
+    /// A stride or a dilation beyond the padded pixels is that of a single window, or of a single tap, where
+    /// any other does as well: these numbers are multiplied and counted to later.
+    fn axis_of(&self, pixels: usize, positions: usize, taps: usize) -> Axis {
+        let Self { padding, .. } = *self;
+        let padded = pixels + 2 * padding;
+        let (stride, dilation) = (self.stride.min(padded), self.dilation.min(padded));
+        Axis { pixels, positions, taps, stride, padding, dilation }
     }
 }
 

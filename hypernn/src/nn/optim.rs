@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Result, Tensor, TensorId, Var, bail};
+use candle_core::{DType, Device, Result, Tensor, TensorId, Var, bail};
 use candle_nn::VarMap;
 pub use candle_nn::optim::{Optimizer, ParamsAdamW, SGD};
 
@@ -129,7 +129,7 @@ impl AdamW {
     /// # }
     /// ```
     pub fn state(&self, vars: &VarMap) -> Result<HashMap<String, Tensor>> {
-        let steps = Tensor::new(self.steps as u32, &Device::Cpu)?;
+        let steps = Tensor::new(u32::try_from(self.steps).unwrap_or(u32::MAX), &Device::Cpu)?;
         let mut state = HashMap::from([(STEPS.to_owned(), steps)]);
         for (name, (var, moments)) in self.names(vars)?.into_iter().zip(&self.vars) {
             for (key, moment) in MOMENTS.iter().zip(moments.to_tensors(var)?) {
@@ -149,7 +149,7 @@ impl AdamW {
     /// not of its variable's shape and dtype, where f32 serves f16 and bf16 too. The optimiser is as it
     /// was then.
     pub fn load_state(&mut self, vars: &VarMap, state: &HashMap<String, Tensor>) -> Result<()> {
-        let steps = find(state, STEPS)?.to_scalar::<u32>()?;
+        let steps = steps_of(find(state, STEPS)?)?;
         let mut found = Vec::with_capacity(self.vars.len());
         for (name, (var, _)) in self.names(vars)?.into_iter().zip(&self.vars) {
             let moment = |key| moment_of(var, state, &format!("{name}.{key}"));
@@ -241,6 +241,15 @@ fn find<'a>(state: &'a HashMap<String, Tensor>, name: &str) -> Result<&'a Tensor
     match state.get(name) {
         Some(tensor) => Ok(tensor),
         None => bail!("adam_w: the state has no `{name}`"),
+    }
+}
+
+fn steps_of(tensor: &Tensor) -> Result<u32> {
+    match (tensor.dtype(), tensor.dims()) {
+        (DType::U32, []) => tensor.to_scalar(),
+        (dtype, dims) => {
+            bail!("adam_w: `{STEPS}` is {dtype:?} {dims:?}, expected a scalar of U32")
+        }
     }
 }
 

@@ -61,7 +61,7 @@
 use candle_core::{D, Module, ModuleT, Result, Tensor};
 
 use super::pool;
-use crate::check::{Problem, zero};
+use crate::check::{Problem, ensure, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::ops::activation;
 
@@ -194,9 +194,9 @@ pub const fn reshape<const R: usize>(sizes: [usize; R]) -> Reshape<R> {
 }
 
 impl<const R: usize> Reshape<R> {
-    /// Nothing is wrong with it alone.
+    /// The problem of more values than any memory holds.
     pub const fn check(&self) -> Option<Problem> {
-        None
+        too_many("reshape", &self.sizes)
     }
 
     /// Any shape.
@@ -222,6 +222,9 @@ impl<const R: usize> Reshape<R> {
 impl<const R: usize> Module for Reshape<R> {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let sizes: Vec<_> = std::iter::once(xs.dim(0)?).chain(self.sizes).collect();
+        // candle multiplies them from the left, also where a later one is 0.
+        let others: Vec<_> = sizes.iter().copied().filter(|size| *size > 0).collect();
+        ensure(too_many("reshape", &others))?;
         xs.reshape(sizes)
     }
 }

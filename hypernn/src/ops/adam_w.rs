@@ -107,12 +107,17 @@ fn step_by_candle(
     let ParamsAdamW { lr, beta1, beta2, eps, weight_decay } = *params;
     let dtype = first.dtype();
     let (grad, value) = (grad.detach().to_dtype(dtype)?, var.as_detached_tensor().to_dtype(dtype)?);
-    let unbiased = |mean: &Tensor, beta: f64| mean * (1. / (1. - beta.powi(steps as i32)));
+    let unbiased = |mean: &Tensor, beta: f64| mean * (1. / (1. - power(beta, steps)));
     *first = ((&*first * beta1)? + (&grad * (1. - beta1))?)?;
     *second = ((&*second * beta2)? + (grad.sqr()? * (1. - beta2))?)?;
     let root = (unbiased(second, beta2)?.sqrt()? + eps)?;
     let direction = (unbiased(first, beta1)? / root)?;
     var.set(&((value * (1. - lr * weight_decay))? - (direction * lr)?)?.to_dtype(var.dtype())?)
+}
+
+/// `beta` to the number of steps, which a file may say to be any.
+fn power(beta: f64, steps: usize) -> f64 {
+    beta.powi(i32::try_from(steps).unwrap_or(i32::MAX))
 }
 
 /// Whether two tensors have the same memory, which could not be read while it is written.
@@ -166,7 +171,7 @@ struct Mean<T> {
 
 impl<T: Scalar> Mean<T> {
     fn new(beta: f64, steps: usize) -> Self {
-        let scale = 1. / (1. - beta.powi(steps as i32));
+        let scale = 1. / (1. - power(beta, steps));
         Self { old: T::of(beta), new: T::of(1. - beta), scale: T::of(scale) }
     }
 
