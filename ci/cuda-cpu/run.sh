@@ -30,7 +30,7 @@ traced_test() {
 # Test files that have nothing to do with a device or take too long on one (docs/cuda.md says why), and the one
 # that reads traces.
 others=(any_condition candle_faults compile_errors foreign_files huge_sizes hygiene
-    lints memory model_gradients near_misses operations threads writing launches)
+    lints memory model_gradients near_misses operations pretrained_models threads writing launches)
 targets=(--lib)
 for file in tests/tests/*.rs; do
     name=$(basename "$file" .rs)

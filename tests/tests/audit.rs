@@ -374,6 +374,10 @@ generated tensor `model.layers.1.attn.Wqkv.weight` gets zero in rows 0..32 of 48
 /// The same parts, by differences of the loss, and all that lies before.
 #[test]
 fn parts_that_are_cut_off_by_differences() -> Result<()> {
+    if !device().is_cpu() {
+        // So many losses take a minute on the stand-in for a card.
+        return Ok(());
+    }
     let hyper = HyperModernBert::new(variables(6, DType::F32).1, modern_bert)?;
     let audit = hyper.audit_exact(modern_loss)?;
     // Whatever lies before the last rotary embedding lacks what goes through it.

@@ -103,7 +103,7 @@ impl Sizes {
         let ys = self.matmul(xs, xl, weight, wl)?;
         match bias {
             None => Ok(ys),
-            Some((bias, bl)) => self.add_bias(&ys, bias, bl),
+            Some((bias, bl)) => self.add_bias(ys, bias, bl),
         }
     }
 
@@ -163,9 +163,13 @@ impl Sizes {
     }
 
     /// Adds the bias on a device: one broadcast addition.
-    fn add_bias<S: BackendStorage>(&self, ys: &S, bias: &S, bl: &Layout) -> Result<S> {
+    fn add_bias<S: BackendStorage>(&self, ys: S, bias: &S, bl: &Layout) -> Result<S> {
         self.check_bias(bl)?;
         self.check_dtypes(ys.dtype(), bias.dtype())?;
+        // On CUDA, candle can't add to nothing.
+        if self.values() == 0 {
+            return Ok(ys);
+        }
         let shape = Shape::from((self.sets, self.rows, self.outputs));
         let bias_layout =
             Layout::contiguous_with_offset((self.sets, 1, self.outputs), bl.start_offset())
