@@ -305,6 +305,11 @@ fn recurrent() -> Result<()> {
         for dims in shapes {
             for xs in orders(tensor(dims, 3))? {
                 let what = format!("lstm {dims:?}");
+                if xs.elem_count() == 0 && !device().is_cpu() {
+                    // candle's own panics there.
+                    ours.seq(&xs)?;
+                    continue;
+                }
                 let a = ours.seq(&xs).and_then(|states| ours.states_to_tensor(&states));
                 let b = candles.seq(&xs).and_then(|states| candles.states_to_tensor(&states));
                 same(&what, a, b)?;
@@ -320,6 +325,10 @@ fn recurrent() -> Result<()> {
     let candles = candle_nn::gru(3, 2, GRUConfig::default(), vb)?;
     for dims in shapes {
         let (what, xs) = (format!("gru {dims:?}"), tensor(dims, 3));
+        if xs.elem_count() == 0 && !device().is_cpu() {
+            ours.seq(&xs)?;
+            continue;
+        }
         let a = ours.seq(&xs).and_then(|states| ours.states_to_tensor(&states));
         let b = candles.seq(&xs).and_then(|states| candles.states_to_tensor(&states));
         same(&what, a, b)?;

@@ -88,7 +88,9 @@ impl Sizes {
 
     /// Both are contiguous: the rows of each set, and the transposed weights.
     fn sides(&self, xl: &Layout, wl: &Layout) -> Result<[Layout; 2]> {
-        let xl = Layout::contiguous_with_offset(self.rows_by_set(), xl.start_offset());
+        // On CUDA, candle panics for a part of nothing that starts anywhere else.
+        let start = if self.rows == 0 { 0 } else { xl.start_offset() };
+        let xl = Layout::contiguous_with_offset(self.rows_by_set(), start);
         let weights = (self.sets, self.outputs, self.inputs);
         Ok([xl, Layout::contiguous_with_offset(weights, wl.start_offset()).transpose(1, 2)?])
     }
