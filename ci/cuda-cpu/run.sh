@@ -27,8 +27,10 @@ traced_test() {
     CUDA_CPU_TRACE=$scratch/trace cuda_test "$@"
 }
 
-# Test files that have nothing to do with a device (docs/cuda.md says why), and the one that reads traces.
-others=(compile_errors hygiene memory near_misses operations launches)
+# Test files that have nothing to do with a device or take too long on one (docs/cuda.md says why), and the one
+# that reads traces.
+others=(any_condition candle_faults compile_errors foreign_files huge_sizes hygiene
+    lints memory model_gradients near_misses operations pretrained_models threads writing launches)
 targets=(--lib)
 for file in tests/tests/*.rs; do
     name=$(basename "$file" .rs)

@@ -1,10 +1,11 @@
 //! Code that is generic over hypernetworks of every kind.
 
-use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use hypernn::hypernetwork::{DynamicHyperNetwork, StaticHyperNetwork};
 use hypernn::nn::{AdamW, LayerNorm, Linear, Optimizer};
 use hypernn::{GeneratedParams, HyperTarget, Hypernetwork, hypernetwork, seeded};
+use hypernn_tests::device;
 
 #[derive(HyperTarget)]
 #[hyper(sequential)]
@@ -24,7 +25,7 @@ hypernetwork! {
 }
 
 fn ones(dims: &[usize]) -> Result<Tensor> {
-    Tensor::ones(dims, DType::F32, &Device::Cpu)
+    Tensor::ones(dims, DType::F32, device())
 }
 
 /// One step of training; the loss before it.
@@ -44,7 +45,7 @@ fn round_trip<T: Module, H: Hypernetwork<T>>(
     condition: &H::Condition,
 ) -> Result<()> {
     let vars = [VarMap::new(), VarMap::new()];
-    let builder = |i: usize| seeded::var_builder(&vars[i], i as u64, DType::F32, &Device::Cpu);
+    let builder = |i: usize| seeded::var_builder(&vars[i], i as u64, DType::F32, device());
     let (hyper, other) = (build(builder(0))?, build(builder(1))?);
     let before = flat(&hyper.generate(condition)?)?;
     step(&hyper, condition)?;
@@ -56,8 +57,7 @@ fn round_trip<T: Module, H: Hypernetwork<T>>(
     other.load(folder.path().join("hyper.safetensors"))?;
     assert_eq!(flat(&other.generate(condition)?)?, after);
     hyper.bake(condition, folder.path().join("net.safetensors"))?;
-    let baked =
-        candle_core::safetensors::load(folder.path().join("net.safetensors"), &Device::Cpu)?;
+    let baked = candle_core::safetensors::load(folder.path().join("net.safetensors"), device())?;
     assert_eq!(baked.len(), hyper.target_layout().params().len());
 
     let trained: usize = hyper.trainable().iter().map(|var| var.elem_count()).sum();
@@ -75,13 +75,13 @@ fn round_trip<T: Module, H: Hypernetwork<T>>(
 fn one_loop_trains_all_kinds() -> Result<()> {
     round_trip(|vb| Static::new(vb), &())?;
     round_trip(|vb| Dynamic::new(vb), &ones(&[2])?)?;
-    round_trip(|vb| Tasks::new(vb), &Tensor::new(1u32, &Device::Cpu)?)
+    round_trip(|vb| Tasks::new(vb), &Tensor::new(1u32, device())?)
 }
 
 #[test]
 fn bases_are_not_trained() -> Result<()> {
     let vars = VarMap::new();
-    let hyper = Static::new(VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+    let hyper = Static::new(VarBuilder::from_varmap(&vars, DType::F32, device()))?;
     // Table, weight and bias, without the bases of the norm's weight and bias.
     assert_eq!((Hypernetwork::trainable(&hyper).len(), vars.all_vars().len()), (3, 5));
     Ok(())
@@ -94,7 +94,7 @@ fn the_networks_behind_are_hypernetworks_as_well() -> Result<()> {
     }
 
     let vars = VarMap::new();
-    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, device());
     let (first, second) = (Static::new(vb.pp("static"))?, Dynamic::new(vb.pp("dynamic"))?);
     let behind: (&StaticHyperNetwork<Net>, &DynamicHyperNetwork<Net>) =
         (first.as_network(), second.as_network());
@@ -107,7 +107,7 @@ fn the_networks_behind_are_hypernetworks_as_well() -> Result<()> {
 #[test]
 fn a_trait_object_serves_hypernetworks_of_one_kind() -> Result<()> {
     let vars = VarMap::new();
-    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, device());
     let all: [Box<dyn Hypernetwork<Net, Condition = Tensor>>; 2] =
         [Box::new(Dynamic::new(vb.pp("a"))?), Box::new(Dynamic::new(vb.pp("b"))?)];
     for hyper in &all {
@@ -121,7 +121,7 @@ fn a_trait_object_serves_hypernetworks_of_one_kind() -> Result<()> {
 #[test]
 fn a_condition_of_several_sets_is_not_baked() -> Result<()> {
     let vars = VarMap::new();
-    let hyper = Dynamic::new(VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+    let hyper = Dynamic::new(VarBuilder::from_varmap(&vars, DType::F32, device()))?;
     let baked = Hypernetwork::bake(&hyper, &ones(&[3, 2])?, "never.safetensors");
     let message = baked.err().map(|err| err.to_string()).unwrap_or_default();
     assert!(message.starts_with("a checkpoint holds one set of weights"), "{message}");

@@ -4,11 +4,11 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_core::{DType, Module, Result, Tensor};
 use hypernn::HyperTarget;
 use hypernn::nn::Linear;
 use hypernn_tests::dynamic::{Embedding, Generator, Sizes, network};
-use hypernn_tests::{input, relative_error, variables};
+use hypernn_tests::{device, input, relative_error, variables};
 
 #[derive(HyperTarget)]
 struct Net {
@@ -38,7 +38,7 @@ const KINDS: [(Embedding, Generator); 7] = [
 /// Zeros, small and large numbers.
 fn conditions() -> Result<Tensor> {
     let xs = input(&[4, 2], 5, DType::F32)?;
-    xs.broadcast_mul(&Tensor::new(&[[0f32], [1e-3], [1.], [50.]], &Device::Cpu)?)
+    xs.broadcast_mul(&Tensor::new(&[[0f32], [1e-3], [1.], [50.]], device())?)
 }
 
 fn sizes() -> Sizes {
@@ -51,8 +51,7 @@ fn folder() -> std::path::PathBuf {
 
 #[test]
 fn files_give_what_they_gave() -> Result<()> {
-    let flats =
-        candle_core::safetensors::load(folder().join("generated.safetensors"), &Device::Cpu)?;
+    let flats = candle_core::safetensors::load(folder().join("generated.safetensors"), device())?;
     for (kinds, number) in KINDS.into_iter().zip(0..) {
         let hyper = network::<Net>(kinds, sizes(), variables(100, DType::F32).1)?;
         let name = format!("{number}");

@@ -19,6 +19,9 @@ fn the_table_is_what_is_measured() {
     let texts: Vec<_> = rows.iter().map(|row| row.text.as_str()).collect();
     let all_but_the_last = |line: &str| line.rsplit_once(" | ").unwrap().0.to_owned() + " | ";
     for line in table.lines().skip(2).map(all_but_the_last) {
-        assert!(DOCS.lines().any(|of_docs| of_docs.starts_with(&line)), "{line}\n{table}\n{texts:#?}");
+        assert!(
+            DOCS.lines().any(|of_docs| of_docs.starts_with(&line)),
+            "{line}\n{table}\n{texts:#?}"
+        );
     }
 }

@@ -2,10 +2,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Module, Result, Tensor, Var};
+use candle_core::{DType, Module, Result, Tensor, Var};
 use hypernn::nn::{Conv2d, GRU, LSTM, Linear, PReLU, RNN};
 use hypernn::{HyperTarget, hypernetwork};
-use hypernn_tests::{gradients, values, variable, variables};
+use hypernn_tests::{device, gradients, values, variable, variables};
 
 /// A target of one step or layer behind a linear layer, of 2 × 4 × 4 values.
 macro_rules! nets {
@@ -29,7 +29,7 @@ macro_rules! nets {
                 for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
                     let (vars, vb) = variables(1, dtype);
                     let hyper = Hyper::new(vb)?;
-                    let xs = Tensor::new(&[[1f32, f32::NAN, 2.], [1., 2., 3.]], &Device::Cpu)?;
+                    let xs = Tensor::new(&[[1f32, f32::NAN, 2.], [1., 2., 3.]], device())?;
                     let ys = hyper.forward(&xs.to_dtype(dtype)?)?;
                     let rows = [ys.get(0)?, ys.get(1)?].map(|row| values(&row).unwrap());
                     assert!(rows[0].iter().all(|y| y.is_nan()), "{dtype:?}: {ys}");
@@ -82,9 +82,9 @@ hypernetwork! {
 fn conditions() -> Result<()> {
     let (_, vb) = variables(2, DType::F32);
     let hyper = HyperKernel::new(vb)?;
-    let condition = Tensor::new(&[[f32::NAN], [0.5]], &Device::Cpu)?;
+    let condition = Tensor::new(&[[f32::NAN], [0.5]], device())?;
     let params = hyper.generate_params(&condition)?;
-    let ys = values(&params.forward(&Tensor::ones((2, 1, 3, 3), DType::F32, &Device::Cpu)?)?)?;
+    let ys = values(&params.forward(&Tensor::ones((2, 1, 3, 3), DType::F32, device())?)?)?;
     assert!(ys[0].is_nan() && ys[1].is_finite(), "{ys:?}");
     Ok(())
 }
@@ -96,10 +96,10 @@ fn weights() -> Result<()> {
     let hyper = HyperKernel::new(vb)?;
     let broken = variable(&vars, "generator.0.weight")?;
     broken.set(&broken.affine(0., f64::NAN)?)?;
-    let condition = Tensor::new(&[0.5f32], &Device::Cpu)?;
+    let condition = Tensor::new(&[0.5f32], device())?;
     let params = hyper.generate_params(&condition)?;
     assert!(params.check_finite().is_err());
-    let ys = params.forward(&Tensor::ones((2, 1, 3, 3), DType::F32, &Device::Cpu)?)?;
+    let ys = params.forward(&Tensor::ones((2, 1, 3, 3), DType::F32, device())?)?;
     assert!(values(&ys)?.into_iter().all(f64::is_nan));
     Ok(())
 }
@@ -107,12 +107,12 @@ fn weights() -> Result<()> {
 #[test]
 fn recurrent_layers_and_slopes() -> Result<()> {
     let vb = || variables(3, DType::F32).1;
-    let xs = Var::new(&[[[1f32, f32::NAN], [1., 1.]]], &Device::Cpu)?;
+    let xs = Var::new(&[[[1f32, f32::NAN], [1., 1.]]], device())?;
     let gru = GRU::new(2, 3, hypernn::nn::GRUConfig::default(), vb())?;
     let lstm = LSTM::new(2, 3, hypernn::nn::LSTMConfig::default(), vb())?;
     let of_gru = gru.seq(&xs)?[1].h().clone();
     let of_lstm = lstm.seq(&xs)?[1].h().clone();
-    let slopes = PReLU::new(Tensor::zeros(1, DType::F32, &Device::Cpu)?, true);
+    let slopes = PReLU::new(Tensor::zeros(1, DType::F32, device())?, true);
     let of_slopes = slopes.forward(&xs)?.get(0)?.get(0)?.get(1)?;
     for ys in [of_gru, of_lstm, of_slopes] {
         assert!(values(&ys)?.into_iter().all(f64::is_nan), "{ys}");

@@ -3,13 +3,13 @@
 
 #![allow(missing_docs)]
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder, VarMap};
 use hypernn::continual::OutputRegularizer;
 use hypernn::nn::{AdamW, Linear, Optimizer, ParamsAdamW};
 use hypernn::target::role::spec::{lora, lora_dropout};
 use hypernn::{HyperTarget, Pretrained, hypernetwork};
-use hypernn_tests::{message, variable, variables};
+use hypernn_tests::{device, message, variable, variables};
 
 type Set = fn(&mut ParamsAdamW, f64);
 
@@ -23,7 +23,7 @@ fn settings_of_the_optimiser() -> Result<()> {
         ("beta1", |params, value| params.beta1 = value),
         ("beta2", |params, value| params.beta2 = value),
     ];
-    let var = Var::new(&[1f32], &Device::Cpu)?;
+    let var = Var::new(&[1f32], device())?;
     let new = |params| AdamW::new(vec![var.clone()], params);
     for (name, set) in cases {
         for (value, shown) in
@@ -96,7 +96,7 @@ fn settings_of_a_target() -> Result<()> {
         message(OutputRegularizer::new(f64::NAN)),
         "the output regulariser's beta is NaN, expected a number from 0 on"
     );
-    let vb = || VarBuilder::zeros(DType::F32, &Device::Cpu);
+    let vb = || VarBuilder::zeros(DType::F32, device());
     let expected = "layer_norm: eps is NaN, expected at least 0";
     assert_eq!(message(hypernn::nn::layer_norm(3, f64::NAN, vb())), expected);
     let expected = "batch_norm: eps is infinite, expected at least 0";
@@ -109,10 +109,10 @@ hypernetwork! {
 }
 
 fn file(weight: f64) -> Result<VarBuilder<'static>> {
-    let weight = Tensor::new(&[[0f64, 1.], [weight, 2.], [3., 4.]], &Device::Cpu)?;
-    let bias = Tensor::zeros(3, DType::F64, &Device::Cpu)?;
+    let weight = Tensor::new(&[[0f64, 1.], [weight, 2.], [3., 4.]], device())?;
+    let bias = Tensor::zeros(3, DType::F64, device())?;
     let tensors = [("fc.weight".to_owned(), weight), ("fc.bias".to_owned(), bias)];
-    Ok(VarBuilder::from_tensors(tensors.into(), DType::F64, &Device::Cpu))
+    Ok(VarBuilder::from_tensors(tensors.into(), DType::F64, device()))
 }
 
 #[test]
@@ -137,18 +137,18 @@ fn values_of_a_checkpoint() -> Result<()> {
     let (vars, vb) = variables(0, DType::F32);
     let hyper = HyperNet::new(vb)?;
     hyper.check_finite()?;
-    let bias = Tensor::new(&[0f32, f32::NAN, 0.], &Device::Cpu)?;
+    let bias = Tensor::new(&[0f32, f32::NAN, 0.], device())?;
     variable(&vars, "generator.bias")?.set(&bias)?;
     let path = tempfile::NamedTempFile::new()?.into_temp_path();
     hyper.save(&path)?;
-    let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, device());
     let loaded = HyperNet::new(vb)?;
     loaded.load(&path)?;
     assert_eq!(
         message(loaded.check_finite()),
         "`generator.bias` of HyperNet: 1 of 3 values are not finite, the first at index 1 is NaN"
     );
-    assert!(loaded.forward(&Tensor::ones((1, 2), DType::F32, &Device::Cpu)?).is_ok());
+    assert!(loaded.forward(&Tensor::ones((1, 2), DType::F32, device())?).is_ok());
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use hypernn::generator::GeneratorShape;
 use hypernn::generator::spec::linear;
 use hypernn::hypernetwork::{Declared, StaticHyperNetwork};
 use hypernn::{Pretrained, hypernetwork};
-use hypernn_tests::{by_name, input, message, values, variable, variables};
+use hypernn_tests::{by_name, device, input, message, values, variable, variables};
 use tempfile::TempDir;
 
 type Tensors = HashMap<String, Tensor>;
@@ -33,7 +33,7 @@ struct Drawn {
 impl Drawn {
     /// All that a constructor asks for.
     fn of<T>(&self, new: impl FnOnce(VarBuilder<'static>) -> Result<T>) -> Result<Tensors> {
-        new(VarBuilder::from_backend(Box::new(self.clone()), DType::F32, Device::Cpu))?;
+        new(VarBuilder::from_backend(Box::new(self.clone()), DType::F32, device().clone()))?;
         Ok(self.tensors.lock().unwrap().clone())
     }
 }
@@ -75,7 +75,7 @@ fn checkpoint<T>(
 }
 
 fn builder(tensors: &Tensors) -> VarBuilder<'static> {
-    VarBuilder::from_tensors(tensors.clone(), DType::F32, &Device::Cpu)
+    VarBuilder::from_tensors(tensors.clone(), DType::F32, device())
 }
 
 /// A hypernetwork over a plan of any size.
@@ -99,7 +99,7 @@ fn assert_the_ordinary_model<T: 'static>(
 ) -> Result<Vec<String>> {
     let expected = values(&forward(new(builder(tensors))?)?)?;
     assert!(expected.iter().any(|value| *value != 0.) && expected.iter().all(|v| v.is_finite()));
-    let kind = (DType::F32, &Device::Cpu);
+    let kind = (DType::F32, device());
     let pretrained = Pretrained::from(builder(tensors));
     let plan = TargetPlan::by_constructor(new.clone(), Some(&pretrained), kind)?;
     let hyper = network(plan.with_pretrained(pretrained, kind)?)?;
@@ -107,7 +107,7 @@ fn assert_the_ordinary_model<T: 'static>(
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("net.safetensors");
     hyper.bake(&path)?;
-    let baked = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    let baked = candle_core::safetensors::load(&path, device())?;
     assert_eq!(values(&forward(new(builder(&baked))?)?)?, expected);
     let layout = hyper.layout();
     let names = layout.params().iter().map(|param| param.name.clone());
@@ -115,7 +115,7 @@ fn assert_the_ordinary_model<T: 'static>(
 }
 
 fn letters() -> Result<Tensor> {
-    Tensor::new(&[[0u32, 3, 1, 4], [2, 2, 0, 1]], &Device::Cpu)
+    Tensor::new(&[[0u32, 3, 1, 4], [2, 2, 0, 1]], device())
 }
 
 fn qwen(vb: VarBuilder<'_>) -> Result<qwen2::ModelForCausalLM> {
@@ -315,8 +315,8 @@ fn an_rwkv_takes_sizes_from_the_checkpoint() -> Result<()> {
         ("blocks.0.att.g1", &[8, 5]),
     ];
     let forward = |model: rwkv_v7::Model| {
-        let mut state = rwkv_v7::State::new(&rwkv_config(), &Device::Cpu)?;
-        model.forward(&Tensor::new(&[[3u32]], &Device::Cpu)?, &mut state, &[3])
+        let mut state = rwkv_v7::State::new(&rwkv_config(), device())?;
+        model.forward(&Tensor::new(&[[3u32]], device())?, &mut state, &[3])
     };
     let names = assert_the_ordinary_model(&checkpoint(&sizes, new)?, new, forward)?;
     assert!(names.contains(&"blocks.1.att.w1".to_owned()));
@@ -334,7 +334,7 @@ fn a_fast_vit_without_some_branches() -> Result<()> {
     let new = |vb: VarBuilder<'_>| fastvit::fastvit(&fastvit::Config::t8(), 3, vb);
     let drawn = Drawn { lacks: Some("conv_scale"), ..Default::default() };
     let pretrained = Pretrained::from(builder(&drawn.of(new)?));
-    let kind = (DType::F32, &Device::Cpu);
+    let kind = (DType::F32, device());
     let plan = TargetPlan::by_constructor(new, Some(&pretrained), kind)?;
     let hyper = network(plan.with_pretrained(pretrained, kind)?)?;
     hyper.target()?;
@@ -360,7 +360,7 @@ fn a_distilbert_is_the_ordinary_one() -> Result<()> {
     let config: distilbert::Config = serde_json::from_str(config).unwrap();
     let new = move |vb: VarBuilder<'_>| distilbert::DistilBertModel::load(vb, &config);
     let forward = |model: distilbert::DistilBertModel| {
-        model.forward(&letters()?, &Tensor::zeros((4, 4), DType::U8, &Device::Cpu)?)
+        model.forward(&letters()?, &Tensor::zeros((4, 4), DType::U8, device())?)
     };
     assert_the_ordinary_model(&checkpoint(&[], new.clone())?, new, forward).map(drop)
 }
@@ -436,7 +436,7 @@ fn optional(there: &[(&str, &[usize])]) -> Result<Tensors> {
     for (name, dims) in there {
         tensors.insert((*name).to_owned(), input(dims, 7, DType::F32)?);
     }
-    tensors.insert("order".to_owned(), Tensor::new(&[2u32, 0, 1], &Device::Cpu)?);
+    tensors.insert("order".to_owned(), Tensor::new(&[2u32, 0, 1], device())?);
     Ok(tensors)
 }
 
@@ -459,7 +459,7 @@ fn errors_and_integers_are_those_of_the_checkpoint() -> Result<()> {
 #[test]
 fn what_the_checkpoint_lacks_is_named() -> Result<()> {
     let of = |pretrained: Pretrained<'_>, new: fn(VarBuilder<'_>) -> Result<Tensor>| {
-        let kind = (DType::F32, &Device::Cpu);
+        let kind = (DType::F32, device());
         TargetPlan::by_constructor(new, Some(&pretrained), kind)?.with_pretrained(pretrained, kind)
     };
     let tensors = || Ok::<_, Error>(Pretrained::from(builder(&optional(&[("a", &[2])])?)));
@@ -494,18 +494,18 @@ fn what_the_checkpoint_lacks_is_named() -> Result<()> {
 fn any_builder_is_a_checkpoint() -> Result<()> {
     let tensors = optional(&[("a", &[2])])?;
     let bytes = safetensors_of(&tensors)?;
-    let borrowed = VarBuilder::from_slice_safetensors(&bytes, DType::F32, &Device::Cpu)?;
+    let borrowed = VarBuilder::from_slice_safetensors(&bytes, DType::F32, device())?;
     let new = |vb: VarBuilder<'_>| {
         assert!(!vb.contains_tensor("b") && vb.get(3, "b").is_err());
         vb.get(2, "a")
     };
-    let kind = (DType::F32, &Device::Cpu);
+    let kind = (DType::F32, device());
     let hyper = network(
         TargetPlan::from_constructor(|vb| vb.get(2, "a"))?.with_pretrained(borrowed, kind)?,
     )?;
     assert_eq!(values(&hyper.target()?)?, values(&tensors["a"])?);
     let vars = VarMap::new();
-    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, device());
     vb.get_with_hints(2, "a", Init::Const(3.))?;
     let hyper = network(
         TargetPlan::by_constructor(new, Some(&vb.clone().into()), kind)?
@@ -535,6 +535,7 @@ fn a_tensor_without_values_is_as_in_candle() -> Result<()> {
         Ok((small.is_ok(), empty, layer))
     };
     let vars = VarMap::new();
+    // On CUDA, candle draws nothing without an error.
     let (small, empty, _) = new(VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
     let hyper = network(TargetPlan::from_constructor(new)?)?;
     let found = hyper.target()?;
@@ -543,7 +544,7 @@ fn a_tensor_without_values_is_as_in_candle() -> Result<()> {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("net.safetensors");
     hyper.bake(&path)?;
-    let baked = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    let baked = candle_core::safetensors::load(&path, device())?;
     assert_eq!(new(builder(&baked))?.1.dims(), [0, 2]);
     Ok(())
 }

@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor, Var};
+use candle_core::{DType, Module, ModuleT, Result, Tensor, Var};
 use candle_nn::VarBuilder;
 use hypernn::nn::{BatchNorm, LayerNorm, Linear};
 use hypernn::{GeneratedParams, HyperTarget, hypernetwork};
 use hypernn_tests::{
-    by_name, gradients, input, is_trained, message, relative_error, values, variable, variables,
-    weighted_sum,
+    by_name, device, gradients, input, is_trained, message, relative_error, values, variable,
+    variables, weighted_sum,
 };
 use tempfile::TempDir;
 
@@ -118,7 +118,7 @@ fn pretrained(seed: u64, dtype: DType) -> Result<HashMap<String, Tensor>> {
 
 fn adapted(base: u64, dtype: DType) -> Result<(candle_nn::VarMap, Adapted)> {
     let (vars, vb) = variables(2, dtype);
-    let base = VarBuilder::from_tensors(pretrained(base, dtype)?, dtype, &Device::Cpu);
+    let base = VarBuilder::from_tensors(pretrained(base, dtype)?, dtype, device());
     let hyper = Adapted::new_from(vb, base)?;
     moved(&hyper.trainable(), 5)?;
     Ok((vars, hyper))
@@ -203,8 +203,8 @@ fn trainable_variables_of_roles() -> Result<()> {
     assert_eq!(ids.len(), vars.all_vars().len());
     // What is no variable can't be trained.
     let tensors = by_name(&vars).into_iter().map(|(name, var)| (name, var.as_detached_tensor()));
-    let vb = VarBuilder::from_tensors(tensors.collect(), DType::F64, &Device::Cpu);
-    let base = VarBuilder::from_tensors(pretrained(1, DType::F64)?, DType::F64, &Device::Cpu);
+    let vb = VarBuilder::from_tensors(tensors.collect(), DType::F64, device());
+    let base = VarBuilder::from_tensors(pretrained(1, DType::F64)?, DType::F64, device());
     assert!(Adapted::new_from(vb, base)?.trainable().is_empty());
     Ok(())
 }
@@ -240,20 +240,20 @@ fn slopes(var: &Var, loss: &dyn Fn() -> Result<Tensor>) -> Result<Tensor> {
     let at = |index: usize, by: f64| {
         let mut moved = start.clone();
         moved[index] += by;
-        var.set(&Tensor::from_vec(moved, var.shape(), &Device::Cpu)?)?;
+        var.set(&Tensor::from_vec(moved, var.shape(), device())?)?;
         loss()?.to_scalar::<f64>()
     };
     let slope = |index| Ok((at(index, 1e-5)? - at(index, -1e-5)?) / 2e-5);
     let slopes = (0..start.len()).map(slope).collect::<Result<Vec<_>>>()?;
-    var.set(&Tensor::from_vec(start, var.shape(), &Device::Cpu)?)?;
-    Tensor::from_vec(slopes, var.shape(), &Device::Cpu)
+    var.set(&Tensor::from_vec(start, var.shape(), device())?)?;
+    Tensor::from_vec(slopes, var.shape(), device())
 }
 
 #[test]
 fn a_flat_vector_that_does_not_fit() -> Result<()> {
     let (_vars, hyper) = adapted(1, DType::F64)?;
     let expected = hyper.as_network().num_target_params();
-    let flat = |dims: &[usize], dtype| Tensor::zeros(dims, dtype, &Device::Cpu);
+    let flat = |dims: &[usize], dtype| Tensor::zeros(dims, dtype, device());
     assert_eq!(
         message(hyper.params_from_flat(&flat(&[expected + 1], DType::F64)?)),
         format!(
@@ -305,7 +305,7 @@ fn a_file_has_the_layout_s_names() -> Result<()> {
     let (_vars, hyper) = adapted(1, DType::F32)?;
     let file = File::new();
     hyper.generate_params(&input(&[2, 4], 7, DType::F32)?)?.save(file.path())?;
-    let tensors = candle_core::safetensors::load(file.path(), &Device::Cpu)?;
+    let tensors = candle_core::safetensors::load(file.path(), device())?;
     let mut names: Vec<_> = tensors.keys().map(String::as_str).collect();
     names.sort_unstable();
     let expected = [
@@ -718,7 +718,7 @@ fn nothing_is_held_where_nothing_is_tracked() -> Result<()> {
         let (vars, _) = plain(DType::F64)?;
         let tensors =
             by_name(&vars).into_iter().map(|(name, var)| (name, var.as_detached_tensor()));
-        let vb = VarBuilder::from_tensors(tensors.collect(), DType::F64, &Device::Cpu);
+        let vb = VarBuilder::from_tensors(tensors.collect(), DType::F64, device());
         let hyper = Plain::new(vb)?;
         let hyper = dtype.map_or(Ok(hyper.with_target_dtype(DType::F64)?), |dtype| {
             Plain::new(variables_of(&vars)?)?.with_target_dtype(dtype)
@@ -733,5 +733,5 @@ fn nothing_is_held_where_nothing_is_tracked() -> Result<()> {
 
 fn variables_of(vars: &candle_nn::VarMap) -> Result<VarBuilder<'static>> {
     let tensors = by_name(vars).into_iter().map(|(name, var)| (name, var.as_detached_tensor()));
-    Ok(VarBuilder::from_tensors(tensors.collect(), DType::F64, &Device::Cpu))
+    Ok(VarBuilder::from_tensors(tensors.collect(), DType::F64, device()))
 }

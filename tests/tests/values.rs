@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Module, ModuleT, Result, Tensor};
 use candle_nn::RNN;
 use candle_nn::{Dropout, VarBuilder, VarMap};
 use hypernn::nn::{self, BatchNorm, Embedding, Linear, PReLU};
@@ -16,11 +16,12 @@ use hypernn::{
     FixedTarget, GeneratedParams, HyperLayer, HyperTarget, Parameters, Pretrained, hypernetwork,
 };
 use hypernn_tests::{
-    by_name, gradient_error, input, message, relative_error, values, variables, weighted_sum,
+    by_name, device, gradient_error, input, message, relative_error, values, variables,
+    weighted_sum,
 };
 
 fn random(dims: &[usize]) -> Tensor {
-    Tensor::randn(0f64, 1., dims, &Device::Cpu).unwrap()
+    Tensor::randn(0f64, 1., dims, device()).unwrap()
 }
 
 /// A nested target with features of its own.
@@ -47,7 +48,7 @@ struct Net {
     pair: (Tensor, [Tensor; 2]),
     #[hyper(value = Linear::new(random(&[4, 4]), Some(random(&[4]))))]
     projection: Linear,
-    #[hyper(value = Tensor::new(&[2u32, 0, 1, 3], &Device::Cpu).unwrap())]
+    #[hyper(value = Tensor::new(&[2u32, 0, 1, 3], device()).unwrap())]
     order: Tensor,
     #[hyper(value = Dropout::new(0.5))]
     #[allow(dead_code)]
@@ -119,15 +120,15 @@ fn a_network_that_is_read_again_has_the_same_values() -> Result<()> {
     second.load(&path)?;
     assert_eq!(values(&second.forward(&xs)?)?, ys);
     // Built over the file's tensors, and over the `VarMap`.
-    let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
-    let vb = VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu);
+    let tensors = candle_core::safetensors::load(&path, device())?;
+    let vb = VarBuilder::from_tensors(tensors, DType::F64, device());
     assert_eq!(values(&HyperNet::new(vb)?.forward(&xs)?)?, ys);
-    let vb = VarBuilder::from_varmap(&vars, DType::F64, &Device::Cpu);
+    let vb = VarBuilder::from_varmap(&vars, DType::F64, device());
     assert_eq!(values(&HyperNet::new(vb)?.forward(&xs)?)?, ys);
     // What is written for programs that know nothing of hypernetworks.
     first.bake(&path)?;
-    let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
-    let net = Net::new(VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu))?;
+    let tensors = candle_core::safetensors::load(&path, device())?;
+    let net = Net::new(VarBuilder::from_tensors(tensors, DType::F64, device()))?;
     assert_eq!(values(&net.forward(&xs)?)?, ys);
     // Values are nobody's to train.
     assert!(first.trainable().len() < vars.all_vars().len());
@@ -148,7 +149,7 @@ fn a_checkpoint_without_values_loads() -> Result<()> {
     let bytes = std::fs::read(&path)?;
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let metadata = header.metadata().clone().unwrap();
-    let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    let tensors = candle_core::safetensors::load(&path, device())?;
     let kept: Vec<_> =
         tensors.into_iter().filter(|(name, _)| !name.contains("hyper_value")).collect();
     // The hash of what is left, as the error says it.
@@ -182,14 +183,14 @@ fn an_ordinary_network_and_one_that_starts_from_it() -> Result<()> {
     let xs = input(&[5, 3], 1, DType::F64)?;
     let net = Net::new(vb)?;
     let ys = net.forward(&xs)?;
-    let again = Net::new(VarBuilder::from_varmap(&vars, DType::F64, &Device::Cpu))?;
+    let again = Net::new(VarBuilder::from_varmap(&vars, DType::F64, device()))?;
     assert_eq!(values(&again.forward(&xs)?)?, values(&ys)?);
     // No gradient flows into them.
     let grads = weighted_sum(&ys)?.backward()?;
     for (name, var) in by_name(&vars) {
         assert_eq!(grads.get(&var).is_some(), !name.contains("hyper_value"), "{name}");
     }
-    let pretrained = VarBuilder::from_varmap(&vars, DType::F64, &Device::Cpu);
+    let pretrained = VarBuilder::from_varmap(&vars, DType::F64, device());
     let hyper = HyperNet::new_from(variables(1, DType::F64).1, pretrained.clone())?;
     assert!(relative_error(&hyper.forward(&xs)?, &ys)? < 1e-12);
     let afresh = Pretrained::from(pretrained).without("*");
@@ -204,7 +205,7 @@ fn values_of_parameters_that_are_put_together() -> Result<()> {
     let (_dir, path) = file();
     let (first, second) =
         (ByTask::new(variables(0, DType::F64).1)?, ByTask::new(variables(0, DType::F64).1)?);
-    let task = |hyper: &ByTask, task: u32| hyper.generate_params(&Tensor::new(task, &Device::Cpu)?);
+    let task = |hyper: &ByTask, task: u32| hyper.generate_params(&Tensor::new(task, device())?);
     let xs = input(&[4, 3], 1, DType::F64)?;
     let stacked = GeneratedParams::stack(&[task(&first, 0)?, task(&first, 1)?])?;
     let alone = task(&first, 1)?.forward(&xs.narrow(0, 2, 2)?)?;
@@ -534,7 +535,7 @@ hypernetwork! {
 fn weights_that_a_forward_looks_at() -> Result<()> {
     let (vars, vb) = variables(0, DType::F64);
     let hyper = HyperTied::new(vb)?;
-    let ids = Tensor::new(&[0u32, 1, 2, 2, 1, 0, 1, 1, 2], &Device::Cpu)?;
+    let ids = Tensor::new(&[0u32, 1, 2, 2, 1, 0, 1, 1, 2], device())?;
     let params = hyper.generate_params(&input(&[3, 4], 1, DType::F64)?)?;
     sets_are_alone!(Tied, params.clone(), ids.clone());
     // The forward that found it out did not move the running statistics a further time.
@@ -662,10 +663,10 @@ hypernetwork! {
 fn all_sets_go_through_every_layer_at_once() -> Result<()> {
     let (base, vb) = variables(5, DType::F64);
     Every::new(vb)?;
-    let base = VarBuilder::from_varmap(&base, DType::F64, &Device::Cpu);
+    let base = VarBuilder::from_varmap(&base, DType::F64, device());
     let hyper = HyperEvery::new_from(variables(0, DType::F64).1, base)?;
     let params = hyper.generate_params(&input(&[3, 4], 1, DType::F64)?)?;
-    let ids = Tensor::new(&[0u32, 1, 2, 2, 1, 0], &Device::Cpu)?;
+    let ids = Tensor::new(&[0u32, 1, 2, 2, 1, 0], device())?;
     for train in [false, true, false] {
         let before = FORWARDS.load(Ordering::Relaxed);
         params.forward_t(&ids, train)?;
@@ -700,7 +701,7 @@ hypernetwork! {
 fn an_adapted_weight_that_a_forward_looks_at() -> Result<()> {
     let (base, vb) = variables(5, DType::F64);
     Looks::new(vb)?;
-    let base = VarBuilder::from_varmap(&base, DType::F64, &Device::Cpu);
+    let base = VarBuilder::from_varmap(&base, DType::F64, device());
     let (vars, vb) = variables(0, DType::F64);
     let hyper = HyperLooks::new_from(vb, base)?;
     for var in hyper.trainable() {
@@ -709,8 +710,8 @@ fn an_adapted_weight_that_a_forward_looks_at() -> Result<()> {
     let (_dir, path) = file();
     let (condition, xs) = (input(&[4], 1, DType::F64)?, input(&[6, 3], 2, DType::F64)?);
     hyper.bake(&condition, &path)?;
-    let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
-    let baked = Looks::new(VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu))?;
+    let tensors = candle_core::safetensors::load(&path, device())?;
+    let baked = Looks::new(VarBuilder::from_tensors(tensors, DType::F64, device()))?;
     let params = hyper.generate_params(&condition)?;
     assert!(relative_error(&params.forward(&xs)?, &baked.forward(&xs)?)? < 1e-12);
     let loss = || weighted_sum(&hyper.generate_params(&condition)?.forward(&xs)?);

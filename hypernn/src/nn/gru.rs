@@ -207,8 +207,8 @@ impl RNN for GRU {
         else {
             candle_core::bail!("gru: {} gates, expected {GATES}", from_input.len());
         };
-        let reset = candle_nn::ops::sigmoid(&(input_r + state_r)?)?;
-        let update = candle_nn::ops::sigmoid(&(input_z + state_z)?)?;
+        let reset = recurrent::sigmoid(&(input_r + state_r)?)?;
+        let update = recurrent::sigmoid(&(input_z + state_z)?)?;
         let new = (input_n + (reset * state_n)?)?.tanh()?;
         let h = ((&update * &state.h)? - ((&update - 1.)? * new)?)?;
         Ok(GRUState { h })

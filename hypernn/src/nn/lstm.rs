@@ -230,9 +230,9 @@ impl RNN for LSTM {
         let [input, forget, cell, output] = &gates[..] else {
             candle_core::bail!("lstm: {} gates, expected {GATES}", gates.len());
         };
-        let kept = (candle_nn::ops::sigmoid(forget)? * &state.c)?;
-        let c = (kept + (candle_nn::ops::sigmoid(input)? * cell.tanh()?)?)?;
-        let h = (candle_nn::ops::sigmoid(output)? * c.tanh()?)?;
+        let kept = (recurrent::sigmoid(forget)? * &state.c)?;
+        let c = (kept + (recurrent::sigmoid(input)? * cell.tanh()?)?)?;
+        let h = (recurrent::sigmoid(output)? * c.tanh()?)?;
         Ok(LSTMState { h, c })
     }
 

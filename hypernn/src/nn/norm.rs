@@ -80,6 +80,10 @@ pub(crate) fn internal(dtype: DType) -> DType {
 
 /// Brings the last dimension to mean 0, where asked, and mean square 1.
 pub(super) fn standardise(xs: &Tensor, remove_mean: bool, eps: f64) -> Result<Tensor> {
+    // On CUDA, candle panics where it sums up nothing.
+    if xs.elem_count() == 0 {
+        return Ok(xs.clone());
+    }
     let size = xs.dim(D::Minus1)? as f64;
     let values = xs.to_dtype(internal(xs.dtype()))?;
     let values = if remove_mean {

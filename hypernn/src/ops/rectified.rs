@@ -9,6 +9,10 @@ use super::split::Sink;
 /// `xs` where it is positive, elsewhere times slopes whose shape broadcasts to that of `xs`.
 pub(crate) fn rectified(xs: &Tensor, slopes: &Tensor) -> Result<Tensor> {
     let below = xs.broadcast_mul(slopes)?;
+    // On CUDA, candle can't compare nothing.
+    if below.elem_count() == 0 {
+        return Ok(below);
+    }
     // Candle's own maximum and minimum share the gradient at 0 half and half.
     positive(xs)?.where_cond(xs, &below)
 }

@@ -1,6 +1,6 @@
 //! What each layer says where it is used wrongly.
 
-use candle_core::{DType, Module, ModuleT, Result, Tensor};
+use candle_core::{DType, Device, Module, ModuleT, Result, Tensor};
 
 use super::super::testing::device;
 use super::super::*;
@@ -186,13 +186,18 @@ fn the_others_name_the_shapes() {
     assert_eq!(says(layer.step(&zeros(&[1, 2]), &state)), expected);
 }
 
+/// Tables of zeros on the CPU: on a device nothing looks at indices but candle's kernel, which then stops the
+/// device for good.
+fn tables_on_the_cpu(dims: &[usize]) -> Embedding {
+    let tables = Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap();
+    Embedding::new(tables, dims[dims.len() - 1])
+}
+
 #[test]
 fn an_index_of_another_set_is_an_error() {
-    // On a device nothing looks at indices but candle's kernel, which then stops the device for good.
-    let cpu = &candle_core::Device::Cpu;
-    let layer = Embedding::new(zeros(&[2, 4, 1]).to_device(cpu).unwrap(), 1);
+    let layer = tables_on_the_cpu(&[2, 4, 1]);
     for index in [4i64, -1] {
-        let indices = Tensor::new(&[0, index], cpu).unwrap();
+        let indices = Tensor::new(&[0, index], &Device::Cpu).unwrap();
         let expected = format!("embedding: index {index} is out of range, the table has 4 rows");
         assert_eq!(says(layer.forward(&indices)), expected);
     }
@@ -245,13 +250,13 @@ fn inputs_of_another_dtype_are_named() {
 
 #[test]
 fn an_index_that_the_table_has_not_is_named() {
-    let table = Embedding::new(zeros(&[4, 2]), 2);
+    let table = tables_on_the_cpu(&[4, 2]);
     for index in [-1i64, 4, i64::MIN] {
-        let found = says(table.forward(&Tensor::new(&[[0, index]], device()).unwrap()));
+        let found = says(table.forward(&Tensor::new(&[[0, index]], &Device::Cpu).unwrap()));
         let expected = format!("embedding: index {index} is out of range, the table has 4 rows");
         assert_eq!(found, expected);
     }
-    let floating = says(table.forward(&zeros(&[3])));
+    let floating = says(Embedding::new(zeros(&[4, 2]), 2).forward(&zeros(&[3])));
     assert_eq!(floating, "embedding: the indices are F32, expected u8, u32 or i64");
 }
 
@@ -262,7 +267,8 @@ fn every_index_in_u8_is_a_row() {
     let indices = Tensor::new(&[0u8, 255], device()).unwrap();
     let rows = Embedding::new(ones, 2).forward(&indices).unwrap();
     assert_eq!(rows.to_vec2::<f32>().unwrap(), [[1., 1.], [1., 1.]]);
-    let found = says(Embedding::new(zeros(&[4, 2]), 2).forward(&indices));
+    let indices = indices.to_device(&Device::Cpu).unwrap();
+    let found = says(tables_on_the_cpu(&[4, 2]).forward(&indices));
     assert_eq!(found, "embedding: index 255 is out of range, the table has 4 rows");
 }
 
