@@ -155,26 +155,25 @@ fn values_of_a_checkpoint() -> Result<()> {
 /// A number of steps that no training has is as good as none: nothing is left of the start at zero.
 #[test]
 fn a_state_of_any_number_of_steps() -> Result<()> {
-    let (vars, var) = (VarMap::new(), Var::new(&[1f32, 2.], &Device::Cpu)?);
+    let (vars, var) = (VarMap::new(), Var::new(&[1f32, 2.], device())?);
     if let Ok(mut data) = vars.data().lock() {
         data.insert("v".to_owned(), var.clone());
     }
     let mut optimizer = AdamW::new_lr(vec![var.clone()], 0.1)?;
     for steps in [i32::MAX as u32, 1 << 31, u32::MAX - 1, u32::MAX] {
         let state = std::collections::HashMap::from([
-            ("steps".to_owned(), Tensor::new(steps, &Device::Cpu)?),
-            ("v.first_moment".to_owned(), Tensor::new(&[0.1f32, 0.], &Device::Cpu)?),
-            ("v.second_moment".to_owned(), Tensor::new(&[0.1f32, 1.], &Device::Cpu)?),
+            ("steps".to_owned(), Tensor::new(steps, device())?),
+            ("v.first_moment".to_owned(), Tensor::new(&[0.1f32, 0.], device())?),
+            ("v.second_moment".to_owned(), Tensor::new(&[0.1f32, 1.], device())?),
         ]);
         optimizer.load_state(&vars, &state)?;
         optimizer.backward_step(&var.sqr()?.sum_all()?)?;
         assert!(var.to_vec1::<f32>()?.iter().all(|value| value.is_finite()), "{steps}");
         optimizer.state(&vars)?;
     }
-    for (steps, found) in [
-        (Tensor::new(1f32, &Device::Cpu)?, "F32 []"),
-        (Tensor::new(&[1u32], &Device::Cpu)?, "U32 [1]"),
-    ] {
+    for (steps, found) in
+        [(Tensor::new(1f32, device())?, "F32 []"), (Tensor::new(&[1u32], device())?, "U32 [1]")]
+    {
         let state = [("steps".to_owned(), steps)].into();
         assert_eq!(
             message(optimizer.load_state(&vars, &state)),

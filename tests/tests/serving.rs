@@ -438,11 +438,11 @@ hypernetwork! {
 fn parameters_over_other_integers_are_refused() -> Result<()> {
     let hyper = |order: [u32; 3]| {
         let tensors = HashMap::from([
-            ("order".to_owned(), Tensor::new(&order, &Device::Cpu)?),
+            ("order".to_owned(), Tensor::new(&order, device())?),
             ("weight".to_owned(), input(&[2, 3], 1, DType::F64)?),
             ("bias".to_owned(), input(&[2], 2, DType::F64)?),
         ]);
-        let pretrained = VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu);
+        let pretrained = VarBuilder::from_tensors(tensors, DType::F64, device());
         HyperOrdered::new_from(variables(0, DType::F64).1, pretrained, Ordered::new)
     };
     let (file, saved) = (File::new(), hyper([0, 1, 2])?);
