@@ -11,7 +11,9 @@ mkdir -p "$stand_ins"
 export CARGO_TARGET_DIR=$root CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 export CUDA_HOME=$stand_ins CUDA_COMPUTE_CAP=90 NVCC=$PWD/ci/cuda-cpu/nvcc CUDARC_CUDA_VERSION=13000
 export LD_LIBRARY_PATH=$stand_ins/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-quick=(--config 'profile.dev.package."*".opt-level=0' --config 'profile.dev.package.hypernn.opt-level=0')
+optimised=$(sed -n '/^\[profile.dev.package\]/,/^\[profile.release/ s/^\(.*\)\.opt-level = 3$/\1/p' Cargo.toml)
+quick=()
+for package in $optimised; do quick+=(--config "profile.dev.package.$package.opt-level=0"); done
 
 # Where cargo keeps the sources of a crate.
 sources_of() {

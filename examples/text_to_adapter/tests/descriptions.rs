@@ -3,15 +3,15 @@
 // What the example alone uses is unused here.
 #![allow(missing_docs, dead_code, unreachable_pub)]
 
-#[path = "../text_to_adapter/descriptions.rs"]
+#[path = "../descriptions.rs"]
 mod descriptions;
-#[path = "../text_to_adapter/digits.rs"]
+#[path = "../digits.rs"]
 mod digits;
-#[path = "../text_to_adapter/encoder.rs"]
+#[path = "../encoder.rs"]
 mod encoder;
-#[path = "../text_to_adapter/minilm.rs"]
+#[path = "../minilm.rs"]
 mod minilm;
-#[path = "../text_to_adapter/phrases.rs"]
+#[path = "../phrases.rs"]
 mod phrases;
 
 use std::collections::HashSet;
