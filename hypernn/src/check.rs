@@ -82,7 +82,7 @@ impl Problem {
 
     /// The message as a candle error, for sizes that are only known at run time.
     pub fn into_error(self) -> candle_core::Error {
-        candle_core::Error::msg(self.message().to_owned())
+        crate::error::declaration(self.message())
     }
 }
 
@@ -207,7 +207,7 @@ pub(crate) fn ensure_same_device(
     if found == expected {
         return Ok(());
     }
-    candle_core::bail!("{thing} is on {}, but {other} on {}", name(found), name(expected))
+    crate::error::bail!(device, "{thing} is on {}, but {other} on {}", name(found), name(expected))
 }
 
 /// Whether two things have one dtype, as an operation of both needs.
@@ -222,7 +222,7 @@ pub(crate) fn ensure_same_dtype(
     if found == expected {
         return Ok(());
     }
-    candle_core::bail!("{layer}: {thing} is {found:?}, but {other} {expected:?}")
+    crate::error::bail!(dtype, "{layer}: {thing} is {found:?}, but {other} {expected:?}")
 }
 
 /// Whether parameters can have this dtype, of a builder of variables.
@@ -237,7 +237,10 @@ pub(crate) fn ensure_floating(
         return Ok(());
     }
     let what = what();
-    candle_core::bail!("{what}: the builder's dtype is {dtype:?}, expected f16, bf16, f32 or f64")
+    crate::error::bail!(
+        dtype,
+        "{what}: the builder's dtype is {dtype:?}, expected f16, bf16, f32 or f64"
+    )
 }
 
 fn name(device: DeviceLocation) -> String {

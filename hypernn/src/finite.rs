@@ -1,6 +1,8 @@
 //! Values that are NaN or infinite, by name.
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor};
+
+use crate::error::bail;
 
 /// Whether all values are finite: `what` has them in the error.
 ///
@@ -11,6 +13,7 @@ pub(crate) fn ensure_finite(what: impl Fn() -> String, tensor: &Tensor) -> Resul
     let Some(first) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
     let bad = values.iter().filter(|value| !value.is_finite()).count();
     bail!(
+        not_finite,
         "{}: {bad} of {} values are not finite, the first at index {first} is {}",
         what(),
         values.len(),

@@ -1,6 +1,8 @@
 //! Whether memory can be had, asked before it is taken: a failed allocation ends the program.
 
-use candle_core::{DType, Device, Result, bail};
+use candle_core::{DType, Device, Result};
+
+use crate::error::bail;
 
 /// From this size on, in bytes, the system is asked.
 const LARGE: usize = 1 << 30;
@@ -21,8 +23,11 @@ pub(crate) fn ensure_room(
     let values = dims.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
     let bytes = values.and_then(|values| values.checked_mul(dtype.size_in_bytes()));
     match bytes.filter(|&bytes| isize::try_from(bytes).is_ok()) {
-        None => bail!("{} of shape {dims:?} in {dtype:?} is larger than any memory", what()),
+        None => {
+            bail!(memory, "{} of shape {dims:?} in {dtype:?} is larger than any memory", what())
+        }
         Some(bytes) if bytes >= LARGE && device.is_cpu() && !has_room(bytes) => bail!(
+            memory,
             "{} of shape {dims:?} in {dtype:?} takes {bytes} bytes, which the system refuses",
             what()
         ),

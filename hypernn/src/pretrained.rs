@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Error, Result, Shape, Tensor, bail};
+use candle_core::{DType, Device, Error, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
+use crate::error::{bail, layout};
 use crate::files;
 use crate::finite::ensure_finite;
 use crate::target::layout::Layout;
@@ -234,7 +235,7 @@ impl Pretrained<'_> {
     /// Where the tensors of a target start, in this dtype, on this device.
     pub(crate) fn starts(&self, layout: &Layout, dtype: DType, device: &Device) -> Result<Starts> {
         if let Some(problem) = &self.problem {
-            bail!("{problem}");
+            bail!(declaration, "{problem}");
         }
         self.check_patterns(layout)?;
         self.check_shared(layout)?;
@@ -287,6 +288,7 @@ impl Pretrained<'_> {
             let difference = (tensor(name)? - tensor(first)?)?.abs()?.sum_all()?;
             if difference.to_scalar::<f64>()? != 0. {
                 bail!(
+                    layout,
                     "`{name}` is shared with `{first}`, but the pretrained network has another tensor there: `without(\"{first}\")` starts them as a fresh one"
                 );
             }
@@ -352,9 +354,7 @@ impl Pretrained<'_> {
     /// The network lacks one of the tensors that are wanted.
     pub(crate) fn missing(&self, wanted: &[&str], name: &str, shape: &Shape) -> Error {
         let (dims, advice) = (shape.dims(), self.advice(wanted, name));
-        Error::msg(format!(
-            "the pretrained network has no `{name}`, expected shape {dims:?}: {advice}"
-        ))
+        layout(format!("the pretrained network has no `{name}`, expected shape {dims:?}: {advice}"))
     }
 
     /// What to do about a name that is not there. Where names differ by a prefix, all else would be
@@ -415,6 +415,7 @@ impl Pretrained<'_> {
         for pattern in &self.without {
             if !layout.names().any(|name| matches(pattern, name)) {
                 bail!(
+                    declaration,
                     "without \"{pattern}\": no tensor of the target has a name of this pattern; the nearest names are {}",
                     files::nearest(pattern, layout.names())
                 );
@@ -510,7 +511,7 @@ impl SimpleBackend for Renamed<'_> {
 /// The network has another tensor of this name.
 pub(crate) fn unlike(name: &str, shape: &Shape, reason: &str) -> Error {
     let dims = shape.dims();
-    Error::msg(format!("`{name}` of the pretrained network, expected shape {dims:?}: {reason}"))
+    layout(format!("`{name}` of the pretrained network, expected shape {dims:?}: {reason}"))
 }
 
 /// Where the tensors of a target start; none where as in a fresh network.

@@ -4,11 +4,12 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Module, Result, Tensor};
+use candle_core::{DType, Module, ModuleT, Result, Tensor};
+use candle_nn::{VarBuilder, VarMap};
 use hypernn::HyperTarget;
 use hypernn::nn::Linear;
 use hypernn_tests::dynamic::{Embedding, Generator, Sizes, network};
-use hypernn_tests::{device, input, relative_error, variables};
+use hypernn_tests::{by_name, device, input, relative_error, variables};
 
 #[derive(HyperTarget)]
 struct Net {
@@ -60,5 +61,198 @@ fn files_give_what_they_gave() -> Result<()> {
         let error = relative_error(&found, &flats[&name])?;
         assert!(error < 1e-5, "{kinds:?}: {error}");
     }
+    Ok(())
+}
+
+/// A network of a convolution, running statistics and linear layers, derived and built by its constructor: the same
+/// tensors of the same names.
+mod derived {
+    use hypernn::nn::{BatchNorm, Conv2d, Linear};
+    use hypernn::{HyperTarget, hypernetwork};
+
+    #[derive(HyperTarget)]
+    pub struct Net {
+        #[hyper(conv2d(1, 2, 3))]
+        pub conv: Conv2d,
+        #[hyper(batch_norm(2, 1e-4))]
+        pub norm: BatchNorm,
+        #[hyper(linear(8, 4))]
+        pub hidden: Linear,
+        #[hyper(linear(4, 2))]
+        pub out: Linear,
+    }
+
+    hypernetwork! {
+        pub struct HyperNet for Net { embedding: table(7, 3), generator: linear, mode: static }
+    }
+
+    hypernetwork! {
+        pub struct HyperLora for Net {
+            embedding: encoder(2, [4], tanh, 4, 3),
+            generator: linear,
+            mode: dynamic,
+            roles: [
+                ("hidden.weight", lora(2, 4.)),
+                ("out.bias", train),
+                ("out.weight", generate),
+                ("*", freeze),
+            ],
+        }
+    }
+}
+
+mod constructed {
+    use candle_core::Result;
+    use candle_nn::{BatchNorm, Conv2d, Linear, VarBuilder};
+    use hypernn::hypernetwork;
+
+    pub struct Net {
+        pub conv: Conv2d,
+        pub norm: BatchNorm,
+        pub hidden: Linear,
+        pub out: Linear,
+    }
+
+    impl Net {
+        pub fn new(vb: VarBuilder<'_>) -> Result<Self> {
+            Ok(Self {
+                conv: candle_nn::conv2d(1, 2, 3, Default::default(), vb.pp("conv"))?,
+                norm: candle_nn::batch_norm(2, 1e-4, vb.pp("norm"))?,
+                hidden: candle_nn::linear(8, 4, vb.pp("hidden"))?,
+                out: candle_nn::linear(4, 2, vb.pp("out"))?,
+            })
+        }
+    }
+
+    hypernetwork! {
+        pub struct HyperNet for Net {
+            target: by constructor, embedding: table(7, 3), generator: linear, mode: static,
+        }
+    }
+
+    hypernetwork! {
+        pub struct HyperLora for Net {
+            target: by constructor,
+            embedding: encoder(2, [4], tanh, 4, 3),
+            generator: linear,
+            mode: dynamic,
+            roles: [
+                ("hidden.weight", lora(2, 4.)),
+                ("out.bias", train),
+                ("out.weight", generate),
+                ("*", freeze),
+            ],
+        }
+    }
+}
+
+macro_rules! forward {
+    ($($net:ty),*) => {$(
+        impl Module for $net {
+            fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+                let xs = self.norm.forward_t(&self.conv.forward(xs)?, false)?;
+                self.out.forward(&self.hidden.forward(&xs.tanh()?.flatten_from(1)?)?.tanh()?)
+            }
+        }
+    )*};
+}
+
+forward!(derived::Net, constructed::Net);
+
+/// The ordinary network whose weights are adapted.
+fn pretrained() -> Result<VarBuilder<'static>> {
+    let (vars, vb) = variables(5, DType::F32);
+    constructed::Net::new(vb)?;
+    moved(&vars, 50)?;
+    let tensors = by_name(&vars).into_iter().map(|(name, var)| (name, var.as_detached_tensor()));
+    Ok(VarBuilder::from_tensors(tensors.collect(), DType::F32, device()))
+}
+
+/// Moves all variables, running statistics with them, as training would.
+fn moved(vars: &VarMap, seed: u64) -> Result<()> {
+    for ((_, var), number) in by_name(vars).into_iter().zip(seed..) {
+        let by = input(var.dims(), number, var.dtype())?;
+        var.set(&(var.as_tensor() + (by * 0.1)?)?)?;
+    }
+    Ok(())
+}
+
+fn pictures() -> Result<Tensor> {
+    input(&[4, 1, 4, 4], 6, DType::F32)
+}
+
+fn two_conditions() -> Result<Tensor> {
+    input(&[2, 2], 7, DType::F32)
+}
+
+macro_rules! networks {
+    ($target:ident, $vars:expr $(, $new:expr)?) => {{
+        let net = $target::HyperNet::new($vars(21) $(, $new)?)?;
+        let lora = $target::HyperLora::new_from($vars(22), pretrained()? $(, $new)?)?;
+        (net, lora)
+    }};
+}
+
+macro_rules! written {
+    ($target:ident $(, $new:expr)?) => {{
+        let vars = [VarMap::new(), VarMap::new()];
+        let builder = |seed: u64| {
+            hypernn::seeded::var_builder(&vars[seed as usize - 21], seed, DType::F32, device())
+        };
+        let (net, lora) = networks!($target, builder $(, $new)?);
+        moved(&vars[0], 30)?;
+        moved(&vars[1], 40)?;
+        let path = |what: &str| {
+            folder().join(format!("{}_{what}.safetensors", stringify!($target)))
+        };
+        net.save(path("net"))?;
+        lora.save(path("lora"))?;
+        let params = lora.generate_params(&two_conditions()?)?;
+        params.save(path("params"))?;
+        let outputs = [
+            ("net".to_owned(), net.forward(&pictures()?)?),
+            ("lora".to_owned(), params.forward(&pictures()?)?),
+        ];
+        candle_core::safetensors::save(&outputs.into(), path("outputs"))?;
+    }};
+}
+
+/// Writes the files that [`files_of_derived_and_constructed_targets`] reads. It ran with version 0.1; what a later
+/// version writes is no test of reading files of 0.1.
+#[test]
+#[ignore = "writes the files of version 0.1, which must stay as they are"]
+fn write_the_files() -> Result<()> {
+    written!(derived);
+    written!(constructed, constructed::Net::new);
+    Ok(())
+}
+
+macro_rules! read {
+    ($target:ident $(, $new:expr)?) => {{
+        let builder = |seed: u64| variables(seed + 100, DType::F32).1;
+        let (net, lora) = networks!($target, builder $(, $new)?);
+        let path = |what: &str| {
+            folder().join(format!("{}_{what}.safetensors", stringify!($target)))
+        };
+        net.load(path("net"))?;
+        lora.load(path("lora"))?;
+        let expected = candle_core::safetensors::load(path("outputs"), device())?;
+        let params = lora.generate_params(&two_conditions()?)?;
+        let loaded = lora.load_params(path("params"))?;
+        for (what, found) in [
+            ("net", net.forward(&pictures()?)?),
+            ("lora", params.forward(&pictures()?)?),
+            ("lora", loaded.forward(&pictures()?)?),
+        ] {
+            let error = relative_error(&found, &expected[what])?;
+            assert!(error < 1e-5, "{what}: {error}");
+        }
+    }};
+}
+
+#[test]
+fn files_of_derived_and_constructed_targets() -> Result<()> {
+    read!(derived);
+    read!(constructed, constructed::Net::new);
     Ok(())
 }

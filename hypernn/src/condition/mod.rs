@@ -4,9 +4,10 @@ pub mod own;
 
 use std::f64::consts::{FRAC_PI_2, SQRT_2};
 
-use candle_core::{D, DType, Device, Result, Tensor, bail};
+use candle_core::{D, DType, Device, Result, Tensor};
 
 use crate::check::{Problem, ensure_same_device};
+use crate::error::bail;
 
 /// What an embedding or a generator takes as its condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,12 @@ impl Condition {
         let rows = match condition.rank().checked_sub(rank) {
             Some(0) => condition.unsqueeze(0)?,
             Some(1) => condition.clone(),
-            _ => bail!("the condition has shape {:?}, expected {}", condition.dims(), self.form()),
+            _ => bail!(
+                condition,
+                "the condition has shape {:?}, expected {}",
+                condition.dims(),
+                self.form()
+            ),
         };
         self.check_rows(&rows, dtype)?;
         let sets = (condition.rank() > rank).then(|| rows.dim(0)).transpose()?;
@@ -82,17 +88,21 @@ impl Condition {
 
     fn check_rows(self, rows: &Tensor, dtype: DType) -> Result<()> {
         if rows.dim(0)? == 0 {
-            bail!("the condition has no rows, expected {}", self.form());
+            bail!(condition, "the condition has no rows, expected {}", self.form());
         }
         match self {
             Self::Vector(width) if rows.dim(1)? != width => {
-                bail!("the condition has width {}, expected {width}", rows.dim(1)?)
+                bail!(condition, "the condition has width {}, expected {width}", rows.dim(1)?)
             }
             Self::Vector(_) if rows.dtype() != dtype => {
-                bail!("the condition is {:?}, but the hypernetwork {dtype:?}", rows.dtype())
+                bail!(
+                    condition,
+                    "the condition is {:?}, but the hypernetwork {dtype:?}",
+                    rows.dtype()
+                )
             }
             Self::Task if !rows.dtype().is_int() => {
-                bail!("the condition is {:?}, expected {}", rows.dtype(), self.form())
+                bail!(condition, "the condition is {:?}, expected {}", rows.dtype(), self.form())
             }
             _ => Ok(()),
         }

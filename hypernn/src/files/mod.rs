@@ -10,16 +10,17 @@ mod torch;
 mod write;
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-use candle_core::{DType, Device, Error, Result, Shape, Tensor, bail};
+use candle_core::{DType, Device, Error, Result, Shape, Tensor};
 use candle_nn::Init;
 use candle_nn::var_builder::SimpleBackend;
 
 pub(crate) use self::names::{list, nearest, prefix};
 pub(crate) use self::safetensors::Snapshot;
 pub(crate) use self::write::write;
+use crate::error::{self, bail};
 
 /// As much of a file's start as says what it is.
 const START: u64 = 512;
@@ -46,7 +47,7 @@ pub(crate) fn read(path: &Path) -> Result<Found> {
         return torch::read_legacy(path);
     }
     if let Some(what) = kind::of(&start, path) {
-        bail!("{what}");
+        bail!(file, "{what}");
     }
     safetensors::read(path)
 }
@@ -64,31 +65,41 @@ pub(crate) fn tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     let Found { tensors, left_out, .. } = open(path)?;
     match left_out.into_iter().min() {
         None => Ok(tensors),
-        Some((name, kind)) => {
-            Err(can_not("read", path, &candle_core::Error::msg(refusal(&name, &kind))))
-        }
+        Some((name, kind)) => Err(can_not("read", path, &error::file(refusal(&name, &kind)))),
     }
 }
 
 pub(crate) fn can_not(what: &str, path: &Path, err: &candle_core::Error) -> candle_core::Error {
-    candle_core::Error::msg(format!(
-        "can't {what} {}: {}",
-        path.display(),
-        names::printable(&err.to_string())
-    ))
+    let words = format!("can't {what} {}: {}", path.display(), names::printable(&err.to_string()));
+    match kind_of(err) {
+        Some(kind) => kind.reworded(|_| words).at(path).into(),
+        None => Error::Msg(words).bt(),
+    }
+}
+
+/// What the system itself says has its kind; of all else that is not this crate's nobody knows.
+fn kind_of(err: &Error) -> Option<crate::Error> {
+    match err {
+        err if crate::Error::of(err).is_some() => crate::Error::of(err).cloned(),
+        Error::Io(err) => {
+            Some(crate::Error::Io { message: String::new(), kind: err.kind(), path: None })
+        }
+        _ => None,
+    }
 }
 
 /// The start of a regular file. Others are not opened: that could wait for ever.
 fn start(path: &Path) -> Result<Vec<u8>> {
     if path.as_os_str().is_empty() {
-        bail!("the path is empty");
+        return Err(error::io(ErrorKind::InvalidInput, "the path is empty"));
     }
     let found = std::fs::metadata(path)?;
     if found.is_dir() {
-        bail!("{}", kind::of_directory(path));
+        return Err(error::io(ErrorKind::IsADirectory, kind::of_directory(path)));
     }
     if !found.is_file() {
-        bail!("it is {}, expected a file", kind::of_special(found.file_type()));
+        let what = kind::of_special(found.file_type());
+        return Err(error::io(ErrorKind::InvalidInput, format!("it is {what}, expected a file")));
     }
     let mut start = Vec::new();
     std::fs::File::open(path)?.take(START).read_to_end(&mut start)?;
@@ -115,7 +126,7 @@ impl SimpleBackend for Found {
     fn get_unchecked(&self, name: &str, dtype: DType, to: &Device) -> Result<Tensor> {
         match (self.tensors.get(name), self.left_out.get(name)) {
             (Some(tensor), _) => tensor.to_device(to)?.to_dtype(dtype),
-            (None, Some(kind)) => bail!("{}", refusal(name, kind)),
+            (None, Some(kind)) => bail!(file, "{}", refusal(name, kind)),
             (None, None) => Err(Error::CannotFindTensor { path: name.to_owned() }.bt()),
         }
     }

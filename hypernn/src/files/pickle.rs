@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use candle_core::{Result, bail};
+use candle_core::Result;
+
+use crate::error::{bail, file};
 
 /// The values that are taken from one pickle. That of a large model has some hundred thousand.
 const MAX_VALUES: usize = 1 << 22;
@@ -71,7 +73,7 @@ impl<'a> Pickle<'a> {
             let at = machine.at;
             let done = machine.step().map_err(|err| {
                 let what = format!("its pickle is not as PyTorch writes one, at byte {at}: {err}");
-                candle_core::Error::msg(what)
+                file(what)
             })?;
             if let Some(root) = done {
                 return Ok(Self { bytes, nodes: machine.nodes, root, end: machine.at });
@@ -144,7 +146,7 @@ impl<'a> Machine<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
         let end = self.at.checked_add(count).filter(|end| *end <= self.bytes.len());
         let Some(end) = end else {
-            bail!("it ends within {count} bytes that were to come");
+            bail!(file, "it ends within {count} bytes that were to come");
         };
         let taken = &self.bytes[self.at..end];
         self.at = end;
@@ -164,7 +166,7 @@ impl<'a> Machine<'a> {
         let length = self.number(count)?;
         match usize::try_from(length) {
             Ok(length) => Ok(length),
-            Err(_) => bail!("a length of {length}"),
+            Err(_) => bail!(file, "a length of {length}"),
         }
     }
 
@@ -172,7 +174,7 @@ impl<'a> Machine<'a> {
     fn line(&mut self) -> Result<Range<usize>> {
         let start = self.at;
         let Some(len) = self.bytes[start..].iter().position(|byte| *byte == b'\n') else {
-            bail!("a line without an end");
+            bail!(file, "a line without an end");
         };
         self.at = start + len + 1;
         Ok(start..start + len)
@@ -181,7 +183,7 @@ impl<'a> Machine<'a> {
     fn push(&mut self, value: Value) -> Result<()> {
         self.pushed += 1;
         if self.pushed > MAX_VALUES {
-            bail!("it has more than {MAX_VALUES} values");
+            bail!(file, "it has more than {MAX_VALUES} values");
         }
         self.stack.push(value);
         Ok(())
@@ -199,14 +201,14 @@ impl<'a> Machine<'a> {
     fn pop(&mut self) -> Result<Value> {
         match self.stack.pop() {
             Some(value) if self.stack.len() >= self.floor() => Ok(value),
-            _ => bail!("it takes a value that is not there"),
+            _ => bail!(file, "it takes a value that is not there"),
         }
     }
 
     fn last(&self) -> Result<Value> {
         match self.stack.last() {
             Some(value) if self.stack.len() > self.floor() => Ok(*value),
-            _ => bail!("it takes a value that is not there"),
+            _ => bail!(file, "it takes a value that is not there"),
         }
     }
 
@@ -214,21 +216,21 @@ impl<'a> Machine<'a> {
         let start = self.stack.len().checked_sub(count).filter(|start| *start >= self.floor());
         match start {
             Some(start) => Ok(self.stack.split_off(start)),
-            None => bail!("it takes {count} values, which are not there"),
+            None => bail!(file, "it takes {count} values, which are not there"),
         }
     }
 
     fn pop_to_mark(&mut self) -> Result<Vec<Value>> {
         match self.marks.pop() {
             Some(mark) if mark <= self.stack.len() => Ok(self.stack.split_off(mark)),
-            _ => bail!("it goes back to a mark that is not there"),
+            _ => bail!(file, "it goes back to a mark that is not there"),
         }
     }
 
     fn pop_pairs(&mut self) -> Result<Vec<(Value, Value)>> {
         let values = self.pop_to_mark()?;
         if values.len() % 2 > 0 {
-            bail!("a dictionary with a key that has no value");
+            bail!(file, "a dictionary with a key that has no value");
         }
         Ok(values.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
     }
@@ -336,7 +338,7 @@ impl<'a> Machine<'a> {
             b'h' | b'j' => {
                 let key = self.length(if code == b'h' { 1 } else { 4 })?;
                 let Some(value) = self.memo.get(&key).copied() else {
-                    bail!("it has no value number {key}");
+                    bail!(file, "it has no value number {key}");
                 };
                 self.push(value)?;
             }
@@ -395,7 +397,7 @@ impl<'a> Machine<'a> {
     fn set(&mut self, pairs: &[(Value, Value)]) -> Result<()> {
         match self.last_node()? {
             Some(Node::Dict(items) | Node::Object { items, .. }) => items.extend(pairs),
-            _ => bail!("it sets items of what has none"),
+            _ => bail!(file, "it sets items of what has none"),
         }
         Ok(())
     }
@@ -419,7 +421,7 @@ impl<'a> Machine<'a> {
                     let (module, name) = (start..end, name_start..name_end);
                     self.push_node(Node::Global { module, name })
                 }
-                _ => bail!("a class whose name is no text"),
+                _ => bail!(file, "a class whose name is no text"),
             },
             // REDUCE, NEWOBJ, NEWOBJ_EX.
             b'R' | 0x81 => {
@@ -443,7 +445,7 @@ impl<'a> Machine<'a> {
                 let id = self.pop()?;
                 self.push_node(Node::Persistent(id))
             }
-            _ => bail!("an instruction {code:#04x} that is not known"),
+            _ => bail!(file, "an instruction {code:#04x} that is not known"),
         }
     }
 

@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use candle_core::safetensors::Load;
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use safetensors::{SafeTensorError, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use super::Found;
 use super::strided::{element_count, named};
+use crate::error::{self, bail};
 use crate::target::layout::hex;
 
 /// Reads a safetensors file.
@@ -21,7 +22,7 @@ pub(super) fn read(path: &Path) -> Result<Found> {
     let bytes = std::fs::read(path)?;
     let broken = |err: SafeTensorError| {
         let what = format!("it is not a whole safetensors file: {}", of_error(&bytes, &err));
-        candle_core::Error::msg(what)
+        error::file(what)
     };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
     let views = SafeTensors::deserialize(&bytes).map_err(broken)?;
@@ -144,7 +145,7 @@ impl Snapshot {
         let infos: Vec<_> = self.tensors.iter().map(info).collect();
         let mut seen = HashSet::new();
         if let Some((name, _)) = infos.iter().find(|(name, _)| !seen.insert(name.as_str())) {
-            bail!("two tensors have the name `{name}`");
+            bail!(declaration, "two tensors have the name `{name}`");
         }
         let header = Metadata::new(Some(metadata), infos)?;
         let mut header = serde_json::to_vec(&header).map_err(candle_core::Error::wrap)?;

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use candle_core::{DType, Result, bail};
+use candle_core::{DType, Result};
 
 use super::pickle::{Node, Pickle, Value};
 use super::strided::{MAX_RANK, Strided, named};
+use crate::error::bail;
 
 /// How deep dictionaries are looked into.
 const MAX_DEPTH: usize = 16;
@@ -102,7 +103,7 @@ impl StateDict {
     pub(super) fn find(pickle: &Pickle<'_>) -> Result<Self> {
         let mut candidates = candidates(pickle)?;
         if candidates.is_empty() {
-            bail!("it holds no tensors by name: {}", Contents(pickle).describe());
+            bail!(file, "it holds no tensors by name: {}", Contents(pickle).describe());
         }
         if let Some(index) = the_usual(&candidates) {
             let mut candidate = candidates.swap_remove(index);
@@ -155,7 +156,7 @@ fn candidates(pickle: &Pickle<'_>) -> Result<Vec<Candidate>> {
             let (Some(key), Value::Node(_)) = (pickle.text(*key), value) else { continue };
             names += length + key.len();
             if names > MAX_NAMES {
-                bail!("its names have more than {MAX_NAMES} bytes together");
+                bail!(file, "its names have more than {MAX_NAMES} bytes together");
             }
             if rebuilt(pickle, *value).is_some() {
                 tensors.push((key, *value));
@@ -198,26 +199,26 @@ fn rebuilt<'a>(pickle: &'a Pickle<'_>, value: Value) -> Option<(String, &'a [Val
 /// A tensor, whether it is a parameter or of a class of its own.
 fn describe(pickle: &Pickle<'_>, value: Value) -> Result<Described> {
     let Some((mut function, mut args)) = rebuilt(pickle, value) else {
-        bail!("it is not made as PyTorch does");
+        bail!(file, "it is not made as PyTorch does");
     };
     for _ in 0..MAX_DEPTH {
         match (function.as_str(), args) {
             ("_rebuild_parameter" | "_rebuild_parameter_with_state", [data, ..]) => {
                 match rebuilt(pickle, *data) {
                     Some(inner) => (function, args) = inner,
-                    None => bail!("a parameter without a tensor"),
+                    None => bail!(file, "a parameter without a tensor"),
                 }
             }
             ("_rebuild_from_type_v2", [of, _, inner, ..]) => {
                 let Some((_, name)) = pickle.global(*of) else {
-                    bail!("a tensor of a class, but not how it is made");
+                    bail!(file, "a tensor of a class, but not how it is made");
                 };
                 (function, args) = (name, pickle.sequence(*inner).unwrap_or_default());
             }
             _ => return described(pickle, &function, args),
         }
     }
-    bail!("parameters of parameters, {MAX_DEPTH} deep")
+    bail!(file, "parameters of parameters, {MAX_DEPTH} deep")
 }
 
 fn described(pickle: &Pickle<'_>, function: &str, args: &[Value]) -> Result<Described> {
@@ -234,7 +235,7 @@ fn described(pickle: &Pickle<'_>, function: &str, args: &[Value]) -> Result<Desc
             (*storage, *offset, *dims, *strides)
         }
         _ if KNOWN.contains(&function) => {
-            bail!("`{function}` has {} arguments, which are too few", args.len())
+            bail!(file, "`{function}` has {} arguments, which are too few", args.len())
         }
         _ => {
             return Ok(Described::LeftOut(format!("a tensor that `{function}` makes")));
@@ -252,7 +253,7 @@ fn described(pickle: &Pickle<'_>, function: &str, args: &[Value]) -> Result<Desc
 fn number(value: Value) -> Result<usize> {
     match value {
         Value::Int(number) if number >= 0 => Ok(number as usize),
-        other => bail!("{other:?} where a size or an offset should be"),
+        other => bail!(file, "{other:?} where a size or an offset should be"),
     }
 }
 
@@ -261,8 +262,8 @@ fn numbers(pickle: &Pickle<'_>, value: Value) -> Result<Vec<usize>> {
         Some(values) if values.len() <= MAX_RANK => {
             values.iter().map(|value| number(*value)).collect()
         }
-        Some(values) => bail!("{} dimensions, expected at most {MAX_RANK}", values.len()),
-        None => bail!("a shape that is no tuple"),
+        Some(values) => bail!(file, "{} dimensions, expected at most {MAX_RANK}", values.len()),
+        None => bail!(file, "a shape that is no tuple"),
     }
 }
 
@@ -276,17 +277,17 @@ impl Storage {
     /// `("storage", class, key, device, length, …)`.
     fn of(pickle: &Pickle<'_>, value: Value) -> Result<Self> {
         let Some(Node::Persistent(id)) = pickle.node(value) else {
-            bail!("a tensor without a storage");
+            bail!(file, "a tensor without a storage");
         };
         let Some([_, class, key, _, _, ..]) = pickle.sequence(*id) else {
-            bail!("a storage that is not named as PyTorch does");
+            bail!(file, "a storage that is not named as PyTorch does");
         };
         let (Some((_, class)), Some(key)) = (pickle.global(*class), pickle.text(*key)) else {
-            bail!("a storage without a class and a key");
+            bail!(file, "a storage without a class and a key");
         };
         match STORAGES.iter().find(|kind| kind.0 == class) {
             Some(kind) => Ok(Self { key, kind }),
-            None => bail!("a storage of the class `{class}`, which is not known"),
+            None => bail!(file, "a storage of the class `{class}`, which is not known"),
         }
     }
 

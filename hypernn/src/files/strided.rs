@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor};
+
+use crate::error::{self, bail};
 
 /// PyTorch's own limit.
 pub(super) const MAX_RANK: usize = 64;
@@ -62,7 +64,7 @@ impl Maker {
         let count: usize = kept.iter().product();
         self.made = self.made.saturating_add((count * size) as u64);
         if self.made > self.file.saturating_mul(MAX_GROWTH) {
-            bail!("the file's tensors take more than {MAX_GROWTH} times its own length");
+            bail!(file, "the file's tensors take more than {MAX_GROWTH} times its own length");
         }
         let mut values = part.values(bytes, &kept, count * size);
         if self.swapped {
@@ -78,7 +80,7 @@ impl Strided {
     fn kept(&self, bytes: usize) -> Result<Vec<usize>> {
         let Self { dims, strides, offset, dtype } = self;
         if dims.len() != strides.len() {
-            bail!("{} dimensions with {} strides", dims.len(), strides.len());
+            bail!(file, "{} dimensions with {} strides", dims.len(), strides.len());
         }
         let size = dtype.size_in_bytes();
         if element_count(dims)? == 0 {
@@ -91,6 +93,7 @@ impl Strided {
         let end = last.and_then(|last| last.checked_add(1)?.checked_mul(size));
         if end.is_none_or(|end| end > bytes) {
             bail!(
+                file,
                 "shape {dims:?} with strides {strides:?} from value {offset} on does not lie in its storage of {} values",
                 bytes / size
             );
@@ -98,7 +101,10 @@ impl Strided {
         let pairs = dims.iter().zip(strides);
         let kept: Vec<_> = pairs.map(|(dim, stride)| if *stride == 0 { 1 } else { *dim }).collect();
         if element_count(&kept)? > bytes / size {
-            bail!("shape {dims:?} with strides {strides:?}: its values overlap in the storage");
+            bail!(
+                file,
+                "shape {dims:?} with strides {strides:?}: its values overlap in the storage"
+            );
         }
         Ok(kept)
     }
@@ -144,10 +150,10 @@ pub(super) fn element_count(dims: &[usize]) -> Result<usize> {
     match others {
         Some(_) if dims.contains(&0) => Ok(0),
         Some(count) if count.checked_mul(16).is_some() => Ok(count),
-        _ => bail!("shape {dims:?} has more values than can be counted"),
+        _ => bail!(file, "shape {dims:?} has more values than can be counted"),
     }
 }
 
 pub(super) fn named(name: &str, err: &candle_core::Error) -> candle_core::Error {
-    candle_core::Error::msg(format!("tensor `{name}`: {err}"))
+    error::file(format!("tensor `{name}`: {err}"))
 }

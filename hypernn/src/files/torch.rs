@@ -7,13 +7,14 @@ use std::io::{BufReader, Read};
 use std::ops::Range;
 use std::path::Path;
 
-use candle_core::{Result, bail};
+use candle_core::Result;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::pickle::{Node, Pickle, Value};
 use super::state_dict::{StateDict, storages};
 use super::strided::Maker;
 use super::{Found, kind};
+use crate::error::{self, bail};
 
 /// How a zip archive begins.
 pub(super) const ZIP: [u8; 4] = *b"PK\x03\x04";
@@ -60,7 +61,7 @@ pub(super) fn read_legacy(path: &Path) -> Result<Found> {
     let places = places(&bytes, bytes.len() - rest.len(), &pickle)?;
     found(&pickle, Maker::new(bytes.len() as u64, swapped), |key| match places.get(key) {
         Some(place) => Ok(&bytes[place.clone()]),
-        None => bail!("the file has no storage `{key}`"),
+        None => bail!(file, "the file has no storage `{key}`"),
     })
 }
 
@@ -92,7 +93,7 @@ impl Archive {
         let file = opened.metadata()?.len();
         let zip = ZipArchive::new(BufReader::new(opened)).map_err(|err| {
             let what = format!("it begins as a zip archive, but is not a whole one: {err}");
-            candle_core::Error::msg(what)
+            error::file(what)
         })?;
         let names: Vec<_> =
             zip.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
@@ -100,27 +101,29 @@ impl Archive {
         let pickle = pickle.filter(|prefix| prefix.is_empty() || prefix.ends_with('/'));
         match pickle.min_by_key(|prefix| prefix.len()) {
             Some(prefix) => Ok(Self { prefix: prefix.to_owned(), zip, file }),
-            None => bail!("{}", kind::of_archive(&names)),
+            None => bail!(file, "{}", kind::of_archive(&names)),
         }
     }
 
     /// The bytes of an entry; at most as many as `limit`.
     fn read(&mut self, name: &str, limit: u64) -> Result<Vec<u8>> {
-        let context = |err: &dyn std::fmt::Display| {
-            candle_core::Error::msg(format!("its entry `{name}`: {err}"))
-        };
+        let context =
+            |err: &dyn std::fmt::Display| error::file(format!("its entry `{name}`: {err}"));
         let entry = self.zip.by_name(name).map_err(|err| context(&err))?;
         let size = entry.size();
         if entry.compression() != CompressionMethod::Stored {
-            bail!("its entry `{name}` is compressed, which `torch.save` does not do: pack it anew");
+            bail!(
+                file,
+                "its entry `{name}` is compressed, which `torch.save` does not do: pack it anew"
+            );
         }
         if size > limit || size > self.file {
-            bail!("its entry `{name}` has {size} bytes, more than there can be in the file");
+            bail!(file, "its entry `{name}` has {size} bytes, more than there can be in the file");
         }
         let mut bytes = Vec::with_capacity(size as usize);
         entry.take(size.saturating_add(1)).read_to_end(&mut bytes).map_err(|err| context(&err))?;
         if bytes.len() as u64 != size {
-            bail!("its entry `{name}` has {} bytes, but says {size}", bytes.len());
+            bail!(file, "its entry `{name}` has {} bytes, but says {size}", bytes.len());
         }
         Ok(bytes)
     }
@@ -134,7 +137,7 @@ impl Archive {
         match &self.read(&name, 16)?[..] {
             b"little" => Ok(false),
             b"big" => Ok(true),
-            other => bail!("its byte order is `{}`", String::from_utf8_lossy(other)),
+            other => bail!(file, "its byte order is `{}`", String::from_utf8_lossy(other)),
         }
     }
 }
@@ -159,15 +162,15 @@ fn places(
     let mut at = start + keys.end;
     let mut places = HashMap::new();
     for key in keys.sequence(keys.root).unwrap_or_default() {
-        let Some(key) = keys.text(*key) else { bail!("a storage whose key is no text") };
-        let Some(size) = sizes.get(&key) else { bail!("a storage `{key}` of no tensor") };
+        let Some(key) = keys.text(*key) else { bail!(file, "a storage whose key is no text") };
+        let Some(size) = sizes.get(&key) else { bail!(file, "a storage `{key}` of no tensor") };
         let Some(length) = bytes[at..].first_chunk::<8>() else {
-            bail!("the file ends before storage `{key}`");
+            bail!(file, "the file ends before storage `{key}`");
         };
         let length = usize::try_from(u64::from_le_bytes(*length)).ok();
         let end = length.and_then(|n| n.checked_mul(*size)?.checked_add(at + 8));
         let Some(end) = end.filter(|end| *end <= bytes.len()) else {
-            bail!("the file ends within storage `{key}`");
+            bail!(file, "the file ends within storage `{key}`");
         };
         places.insert(key, at + 8..end);
         at = end;

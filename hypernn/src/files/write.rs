@@ -9,9 +9,10 @@ use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use candle_core::{Result, bail};
+use candle_core::Result;
 
 use super::{can_not, kind};
+use crate::error::io;
 
 /// As Linux has it.
 const MAX_LINKS: usize = 40;
@@ -47,17 +48,20 @@ fn write_to(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Res
 /// The regular file at this path, behind symbolic links, if there is one.
 fn what_is_there(path: &Path) -> Result<Option<Metadata>> {
     if path.as_os_str().is_empty() {
-        bail!("the path is empty");
+        return Err(io(ErrorKind::InvalidInput, "the path is empty"));
     }
     if path.file_name().is_none() {
-        bail!("it names no file");
+        return Err(io(ErrorKind::InvalidInput, "it names no file"));
     }
     match std::fs::metadata(path) {
         Ok(found) if found.is_file() => Ok(Some(found)),
         Ok(found) => {
-            bail!("it is {}, expected a file or nothing", kind::of_special(found.file_type()))
+            let what = kind::of_special(found.file_type());
+            Err(io(ErrorKind::InvalidInput, format!("it is {what}, expected a file or nothing")))
         }
-        Err(_) if names_directory(path) => bail!("it names a directory, expected a file"),
+        Err(_) if names_directory(path) => {
+            Err(io(ErrorKind::IsADirectory, "it names a directory, expected a file"))
+        }
         // The path may lead nowhere yet.
         Err(_) => Ok(None),
     }
@@ -73,17 +77,20 @@ fn place(path: &Path) -> Result<PathBuf> {
             Err(_) => return Ok(place),
         }
     }
-    bail!("more than {MAX_LINKS} symbolic links lead from one to the next")
+    let what = format!("more than {MAX_LINKS} symbolic links lead from one to the next");
+    Err(io(ErrorKind::InvalidInput, what))
 }
 
 /// Links lead to the name of a file, and to the one that was found, if there was one: the system's own, as
 /// that to an open file, may lead to one that has lost its name.
 fn check_place(path: &Path, place: &Path, was_there: bool) -> Result<()> {
     if names_directory(place) {
-        bail!("it leads to `{}`, which names a directory, expected a file", place.display());
+        let to = place.display();
+        let what = format!("it leads to `{to}`, which names a directory, expected a file");
+        return Err(io(ErrorKind::IsADirectory, what));
     }
     if was_there && place != path && !place.exists() {
-        bail!("it leads to a file that has no name any more");
+        return Err(io(ErrorKind::NotFound, "it leads to a file that has no name any more"));
     }
     Ok(())
 }
@@ -100,13 +107,14 @@ fn directory(place: &Path) -> Result<&Path> {
         Some(directory) if !directory.as_os_str().is_empty() => directory,
         _ => Path::new("."),
     };
+    let shown = directory.display();
     match std::fs::metadata(directory) {
         Ok(found) if found.is_dir() => Ok(directory),
-        Ok(_) => bail!("`{}` is not a directory", directory.display()),
+        Ok(_) => Err(io(ErrorKind::NotADirectory, format!("`{shown}` is not a directory"))),
         Err(err) if err.kind() == ErrorKind::NotFound => {
-            bail!("there is no directory `{}`", directory.display())
+            Err(io(err.kind(), format!("there is no directory `{shown}`")))
         }
-        Err(err) => bail!("the directory `{}`: {err}", directory.display()),
+        Err(err) => Err(io(err.kind(), format!("the directory `{shown}`: {err}"))),
     }
 }
 
@@ -158,7 +166,9 @@ impl Partial {
                 Ok(file) => file,
                 Err(err) if err.kind() == ErrorKind::AlreadyExists => continue,
                 Err(err) => {
-                    bail!("can't make a file beside it, in `{}`: {err}", directory.display())
+                    let shown = directory.display();
+                    let what = format!("can't make a file beside it, in `{shown}`: {err}");
+                    return Err(io(err.kind(), what));
                 }
             };
             // Where there are no locks, nobody removes what was abandoned.

@@ -8,12 +8,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::VarBuilder;
 use sha2::{Digest, Sha256};
 
 use super::core::{Core, Parts};
 use super::params::SETS;
+use crate::error::{self, bail};
 use crate::files::{self, Found, Snapshot};
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::target::layout::{Layout, first_difference, hex};
@@ -119,10 +120,9 @@ impl<T> Core<T> {
         };
         let found = String::from_utf8_lossy(&found.to_vec1::<u8>()?).into_owned();
         check_pretrained(Some(&found), expected.as_deref()).map_err(|err| {
-            candle_core::Error::msg(format!(
-                "the builder has the tensors of a checkpoint of {}: {err}",
-                self.name
-            ))
+            error::reworded(&err, |err| {
+                format!("the builder has the tensors of a checkpoint of {}: {err}", self.name)
+            })
         })
     }
 
@@ -130,7 +130,10 @@ impl<T> Core<T> {
     fn checked(&self, found: &Checkpoint) -> Result<Vec<(Var, Tensor)>> {
         found.check_version()?;
         if found.metadata.contains_key(SETS) {
-            bail!("it holds generated parameters, which `load_params` reads, and no hypernetwork");
+            bail!(
+                layout,
+                "it holds generated parameters, which `load_params` reads, and no hypernetwork"
+            );
         }
         found.check_layout(self.plan.name, self.layout())?;
         found.check_layers(self.plan.name, self.layout())?;
@@ -143,7 +146,7 @@ impl<T> Core<T> {
         let pairs = known.map(|(name, var)| {
             let value = found.tensor(name, var)?;
             if !var.is_variable() {
-                bail!("`{name}` is not a variable of this hypernetwork: build it from a VarMap to load into it");
+                bail!(declaration, "`{name}` is not a variable of this hypernetwork: build it from a VarMap to load into it");
             }
             Ok((Var::from_tensor(var)?, value.to_device(var.device())?))
         });
@@ -177,7 +180,10 @@ impl Checkpoint {
         match self.metadata.get(key) {
             Some(value) => Ok(value),
             None => {
-                bail!("no `{key}` in its metadata: it was not written by `save` of a hypernetwork")
+                bail!(
+                    file,
+                    "no `{key}` in its metadata: it was not written by `save` of a hypernetwork"
+                )
             }
         }
     }
@@ -188,9 +194,12 @@ impl Checkpoint {
         let own = env!("CARGO_PKG_VERSION");
         match (epoch(found), epoch(own)) {
             (Some(theirs), Some(ours)) if theirs > ours => bail!(
+                file,
                 "it was written by hypernn {found}, whose files hypernn {own}, which reads it, may not know: use the later one"
             ),
-            (None, _) => bail!("its `{VERSION}` is `{found}`, expected a version such as {own}"),
+            (None, _) => {
+                bail!(file, "its `{VERSION}` is `{found}`, expected a version such as {own}")
+            }
             _ => Ok(()),
         }
     }
@@ -203,14 +212,16 @@ impl Checkpoint {
         let (found, expected) = first_difference(found, &layout.to_string());
         if found == expected {
             bail!(
+                file,
                 "its metadata were altered: its layout is that of {target}, but `{LAYOUT_HASH}` is {hash}, expected {}",
                 layout.hash()
             );
         }
-        bail!(
+        let message = format!(
             "it is a checkpoint for target {}; the first difference in layout: the file has `{found}`, {target} has `{expected}`",
             self.entry(TARGET)?,
         );
+        Err(error::difference(message, &found, &expected))
     }
 
     /// Layers that are in both compute alike.
@@ -224,9 +235,10 @@ impl Checkpoint {
                         "" => "target".to_owned(),
                         path => format!("layer `{path}`"),
                     };
-                    bail!(
+                    let message = format!(
                         "its {layer} has other settings: the file has `{found}`, {target} has `{expected}`"
-                    )
+                    );
+                    return Err(error::difference(message, found, expected));
                 }
                 _ => {}
             }
@@ -239,9 +251,10 @@ impl Checkpoint {
             match self.metadata.get(key) {
                 Some(found) if *found != expected => {
                     let part = key.trim_start_matches("hypernn.");
-                    bail!(
+                    let message = format!(
                         "it was saved with another {part}: the file has `{found}`, {own} has `{expected}`"
-                    )
+                    );
+                    return Err(error::difference(message, found, &expected));
                 }
                 _ => {}
             }
@@ -253,20 +266,21 @@ impl Checkpoint {
         let Some(tensor) = self.tensors.get(name) else {
             let expected = format!("expected {:?} of shape {:?}", var.dtype(), var.dims());
             match self.left_out.get(name) {
-                Some(kind) => bail!("tensor `{name}` is {kind}, {expected}"),
-                None => bail!("no tensor `{name}`, {expected}"),
+                Some(kind) => bail!(layout, "tensor `{name}` is {kind}, {expected}"),
+                None => bail!(layout, "no tensor `{name}`, {expected}"),
             }
         };
         // The dtype of running statistics may follow the target's, which may be another now.
         let other = tensor.dtype() != var.dtype() && !name.starts_with("buffers.");
         if tensor.dims() != var.dims() || other {
-            bail!(
+            let kind = if tensor.dims() == var.dims() { error::dtype } else { error::layout };
+            return Err(kind(format!(
                 "tensor `{name}` is {:?} of shape {:?}, expected {:?} of shape {:?}",
                 tensor.dtype(),
                 tensor.dims(),
                 var.dtype(),
                 var.dims()
-            );
+            )));
         }
         tensor.to_dtype(var.dtype())
     }
@@ -276,7 +290,8 @@ impl Checkpoint {
         let found = self.tensors.keys().chain(self.left_out.keys());
         let found = found.filter(|name| !name.starts_with(FINGERPRINT));
         let unknown = found.filter(|name| !known.contains(&name.as_str())).min();
-        unknown.map_or(Ok(()), |name| bail!("tensor `{name}` is none of this hypernetwork's"))
+        unknown
+            .map_or(Ok(()), |name| bail!(layout, "tensor `{name}` is none of this hypernetwork's"))
     }
 
     /// Whether it lacks a tensor where it has none of this name: version 0.1 did not write what a
@@ -292,6 +307,7 @@ impl Checkpoint {
         let (expected, found) = (self.entry(TENSORS_HASH)?, hash(&tensors)?);
         if found != expected {
             bail!(
+                file,
                 "its tensors were altered after it was saved: SHA-256 {found}, expected {expected}"
             );
         }
@@ -305,12 +321,15 @@ fn check_pretrained(found: Option<&str>, expected: Option<&str>) -> Result<()> {
         (None, None) => Ok(()),
         (Some(found), Some(expected)) if found == expected => Ok(()),
         (Some(found), Some(expected)) => bail!(
+            layout,
             "it was saved over another pretrained network: SHA-256 {found}, expected {expected}"
         ),
         (Some(_), None) => bail!(
+            layout,
             "it was saved over a pretrained network, but this hypernetwork has none: build it by `new_from`"
         ),
         (None, Some(_)) => bail!(
+            layout,
             "it was saved without a pretrained network, but this hypernetwork has one: build it by `new`"
         ),
     }

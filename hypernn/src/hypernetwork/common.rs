@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{Result, Tensor, Var};
 
 use super::audit::Audit;
 use super::core::Core;
 use super::dynamic_network::DynamicHyperNetwork;
 use super::static_network::StaticHyperNetwork;
+use crate::error::bail;
 use crate::generated::GeneratedParams;
 use crate::plan::ChunkPlan;
 use crate::target::layout::Layout;
@@ -151,7 +152,7 @@ pub trait Hypernetwork<T> {
     {
         let params = self.generate(condition)?;
         if let Some(sets) = params.num_sets() {
-            bail!("a checkpoint holds one set of weights, the condition gives {sets}");
+            bail!(condition, "a checkpoint holds one set of weights, the condition gives {sets}");
         }
         self.network().0.bake(&params, path.as_ref())
     }

@@ -10,6 +10,7 @@ use candle_nn::{Init, VarBuilder};
 use super::given::Promised;
 use super::vars::Recorded;
 use crate::check::{ensure, ensure_floating, ensure_same_device};
+use crate::error::bail;
 use crate::finite::ensure_finite;
 use crate::generated::scale::Scales;
 use crate::generated::{GeneratedParams, Kept, TargetPlan};
@@ -166,9 +167,7 @@ impl<T> Core<T> {
     /// The same with generated tensors of this dtype.
     pub(super) fn with_target_dtype(self, dtype: DType) -> Result<Self> {
         if !matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
-            candle_core::bail!(
-                "the target's dtype is {dtype:?}, expected one of f16, bf16, f32 and f64"
-            );
+            bail!(dtype, "the target's dtype is {dtype:?}, expected one of f16, bf16, f32 and f64");
         }
         let mut core = Self { scales: self.scales.with_dtype(dtype), ..self };
         core.convert_frozen(dtype)?;
@@ -269,7 +268,7 @@ impl<T> Core<T> {
             ("the hypernetwork", device.location()),
         )?;
         if vb.dtype() != dtype {
-            candle_core::bail!("the builder is {:?}, but the hypernetwork {dtype:?}", vb.dtype());
+            bail!(dtype, "the builder is {:?}, but the hypernetwork {dtype:?}", vb.dtype());
         }
         let (recorded, vb) = Recorded::new(vb);
         take(self.scheme, vb.pp(part))?;
@@ -335,7 +334,8 @@ pub(super) fn is_trained(name: &str) -> bool {
 /// The plan covers this target.
 fn check_plan<T>(plan: &TargetPlan<T>, chunks: &ChunkPlan) -> Result<()> {
     if chunks.num_params() != plan.num_params() {
-        candle_core::bail!(
+        bail!(
+            declaration,
             "the plan is for {} parameters, but {} has {}: the const count of one of its specs is wrong",
             chunks.num_params(),
             plan.name,
@@ -349,7 +349,8 @@ fn check_plan<T>(plan: &TargetPlan<T>, chunks: &ChunkPlan) -> Result<()> {
 fn kept(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
     let kept = |(index, kept): (usize, &KeptInfo)| match (kept.role, starts.kept(index)) {
         (Role::Freeze, Some(start)) => Ok(start.clone()),
-        (Role::Freeze, None) => candle_core::bail!(
+        (Role::Freeze, None) => bail!(
+            declaration,
             "`{}` has the role `freeze`, but no pretrained network to come from: `new_from` takes one",
             kept.name
         ),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::VarBuilder;
 
 use super::audit::Audit;
@@ -11,6 +11,7 @@ use super::exact::ExactAudit;
 use crate::check::ensure;
 use crate::condition::Condition;
 use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
+use crate::error::bail;
 use crate::generated::{Buffers, GeneratedParams, TargetPlan};
 use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
 use crate::ops::split::steps;
@@ -151,12 +152,14 @@ impl<T> DynamicHyperNetwork<T> {
     fn check_own(&self, dims: &[usize]) -> Result<()> {
         let Condition::Vector(width) = self.condition else {
             bail!(
+                condition,
                 "the input can't be its own condition, which is the number of a task: use `generate_params(&tasks)` and `forward_with`"
             );
         };
         match dims {
             [_, row @ ..] if !row.is_empty() && row.iter().product::<usize>() == width => Ok(()),
             _ => bail!(
+                condition,
                 "an input of shape {dims:?} can't be its own condition of width {width}: use `generate_params(&condition)` and `forward_with`"
             ),
         }
@@ -471,7 +474,7 @@ impl<T> DynamicHyperNetwork<T> {
     pub fn bake(&self, condition: &Tensor, path: impl AsRef<Path>) -> Result<()> {
         let params = self.generate_params(condition)?;
         if let Some(sets) = params.num_sets() {
-            bail!("a checkpoint holds one set of weights, the condition gives {sets}");
+            bail!(condition, "a checkpoint holds one set of weights, the condition gives {sets}");
         }
         self.core.bake(&params, path.as_ref())
     }
@@ -479,7 +482,7 @@ impl<T> DynamicHyperNetwork<T> {
 
 fn check_steps(xs: &Tensor) -> Result<()> {
     if xs.rank() < 2 || xs.dim(1)? == 0 {
-        bail!("a sequence of shape {:?} has no steps, expected [B, T, …]", xs.dims());
+        bail!(shape, "a sequence of shape {:?} has no steps, expected [B, T, …]", xs.dims());
     }
     Ok(())
 }

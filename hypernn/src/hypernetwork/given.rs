@@ -1,10 +1,11 @@
 //! Whether embeddings and generators give what their specs say: a surplus would be left out in silence.
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::core::Parts;
 use crate::check::ensure_same_device;
 use crate::embedding::Embedded;
+use crate::error::bail;
 use crate::generator::{GeneratorOutput, GeneratorShape};
 
 /// What the specs of a hypernetwork's parts say.
@@ -44,6 +45,7 @@ impl Promised<'_> {
     fn check_part(&self, what: &str, found: &Tensor, expected: &[usize]) -> Result<()> {
         if found.dims() != expected {
             bail!(
+                shape,
                 "the embedding `{}` of {} gave {what} of shape {:?}, expected {expected:?}",
                 self.parts.embedding,
                 self.network,
@@ -62,7 +64,7 @@ impl Promised<'_> {
         let count = sets.unwrap_or(1);
         if !found.has_dims(|dims| self.fits(dims, count)) {
             let (rows, chunk) = (count * self.shape.plan.rows(), self.shape.plan.chunk());
-            bail!("{} gave {found}, expected {rows} rows of {chunk}", part());
+            bail!(shape, "{} gave {found}, expected {rows} rows of {chunk}", part());
         }
         found.rows.tensors().try_for_each(|tensor| self.check_kind(part, tensor))
     }
@@ -84,7 +86,7 @@ impl Promised<'_> {
     fn check_kind(&self, part: impl Fn() -> String, found: &Tensor) -> Result<()> {
         let (dtype, device) = self.kind;
         if found.dtype() != dtype {
-            bail!("{} gave {:?}, but the hypernetwork is {dtype:?}", part(), found.dtype());
+            bail!(dtype, "{} gave {:?}, but the hypernetwork is {dtype:?}", part(), found.dtype());
         }
         if found.device().same_device(device) {
             return Ok(());

@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{Result, Tensor, Var};
 
 use super::core::{Core, is_trained};
+use crate::error::bail;
 use crate::init::InitScheme;
 
 impl<T> Core<T> {
@@ -21,6 +22,7 @@ impl<T> Core<T> {
     fn hyper_nn_pairs(&self, found: &StateDict) -> Result<Vec<(Var, Tensor)>> {
         if self.scheme != InitScheme::HyperNn {
             bail!(
+                declaration,
                 "hyper-nn takes generated values as they are: declare {} with `init: hyper_nn`",
                 self.name
             );
@@ -28,7 +30,7 @@ impl<T> Core<T> {
         let (mut pairs, mut used) = (Vec::new(), HashSet::new());
         for (name, var) in self.named_tensors().filter(|(name, _)| is_trained(name)) {
             let Some(theirs) = found.name_of(name) else {
-                bail!("`{name}` has no counterpart in hyper-nn");
+                bail!(declaration, "`{name}` has no counterpart in hyper-nn");
             };
             pairs.push((Var::from_tensor(var)?, found.value(&theirs, name, var)?));
             used.insert(theirs);
@@ -78,7 +80,11 @@ impl StateDict {
     /// hyper-nn may have embeddings that feed no parameter; a static hypernetwork does without.
     fn value(&self, theirs: &str, ours: &str, var: &Tensor) -> Result<Tensor> {
         let Some(tensor) = self.tensors.get(theirs) else {
-            bail!("no tensor `{theirs}`, which `{ours}` of shape {:?} comes from", var.dims());
+            bail!(
+                layout,
+                "no tensor `{theirs}`, which `{ours}` of shape {:?} comes from",
+                var.dims()
+            );
         };
         let fits = |dims: &[usize]| dims == var.dims();
         let value = match tensor.dims() {
@@ -89,6 +95,7 @@ impl StateDict {
         };
         if !fits(value.dims()) {
             bail!(
+                layout,
                 "tensor `{theirs}` has shape {:?}, expected {:?} for `{ours}`",
                 tensor.dims(),
                 var.dims()
@@ -101,6 +108,7 @@ impl StateDict {
         // hyper-nn keeps empty tensors to know its device.
         let others = self.tensors.keys().filter(|name| !name.ends_with("__device_param_dummy__"));
         let unknown = others.filter(|name| !used.contains(*name)).min();
-        unknown.map_or(Ok(()), |name| bail!("tensor `{name}` is none of this hypernetwork's"))
+        unknown
+            .map_or(Ok(()), |name| bail!(layout, "tensor `{name}` is none of this hypernetwork's"))
     }
 }

@@ -7,12 +7,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{Result, Tensor, Var};
 
 use super::checkpoint::{
     Checkpoint, LAYERS, LAYOUT, LAYOUT_HASH, Metadata, TARGET, TENSORS_HASH, VERSION, hash, layers,
 };
 use super::core::Core;
+use crate::error::bail;
 use crate::files::{Snapshot, can_not};
 use crate::generated::stack::same;
 use crate::generated::{GeneratedParams, Kept, TargetPlan};
@@ -194,13 +195,14 @@ impl Checkpoint {
     fn sets(&self) -> Result<Option<usize>> {
         let Some(sets) = self.metadata.get(SETS) else {
             bail!(
+                file,
                 "no `{SETS}` in its metadata: it was not written by `save` of generated parameters"
             );
         };
         match sets.parse() {
             _ if sets == ONE => Ok(None),
             Ok(0) | Err(_) => {
-                bail!("`{SETS}` in its metadata is `{sets}`, expected a number of sets")
+                bail!(file, "`{SETS}` in its metadata is `{sets}`, expected a number of sets")
             }
             Ok(sets) => Ok(Some(sets)),
         }
@@ -213,6 +215,7 @@ impl Checkpoint {
             if found.next() != Some(line) {
                 let name = line.rsplit_once(' ').map_or(line, |(name, _)| name);
                 bail!(
+                    layout,
                     "it was saved over other values of `{name}`, which is not generated: load the network's checkpoint of that time, or build it over the same pretrained network"
                 );
             }
@@ -222,10 +225,11 @@ impl Checkpoint {
 
     fn generated(&self, name: &str, dims: &[usize]) -> Result<Tensor> {
         let Some(tensor) = self.tensors.get(name) else {
-            bail!("no tensor `{name}`, expected shape {dims:?}");
+            bail!(layout, "no tensor `{name}`, expected shape {dims:?}");
         };
         if tensor.dims() != dims || !tensor.dtype().is_float() {
             bail!(
+                layout,
                 "tensor `{name}` is {:?} of shape {:?}, expected a floating dtype and shape {dims:?}",
                 tensor.dtype(),
                 tensor.dims()
