@@ -12,7 +12,7 @@ use hypernn::generator::{GeneratorShape, spec::linear};
 use hypernn::hypernetwork::{Declared, StaticHyperNetwork};
 use hypernn::init::InitScheme;
 use hypernn::nn::{Linear, Module, VarBuilder, VarMap};
-use hypernn::{ChunkPlan, HyperTarget, seeded};
+use hypernn::{ChunkPlan, HyperTarget, hypernetwork, seeded};
 use hypernn_benches::{Case, HyperPolicy, measure};
 use peak_alloc::PeakAlloc;
 
@@ -109,7 +109,97 @@ fn trained(size: usize, split: &Split, embeddings: (usize, usize)) -> Result<Poi
     point(size, || hyper.forward(&xs)?.backward())
 }
 
+/// Four frozen matrices of 2500 × 2500, with adapters of rank 4 that a condition generates, over 16 rows.
+mod adapters {
+    use super::*;
+
+    const LAYERS: usize = 4;
+    const WIDTH: usize = 2500;
+    const ROWS: usize = 16;
+
+    #[derive(HyperTarget)]
+    struct Annotated {
+        #[hyper([linear_no_bias(WIDTH, WIDTH); LAYERS])]
+        layers: Vec<Linear>,
+    }
+
+    impl Module for Annotated {
+        fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+            self.layers.iter().try_fold(xs.clone(), |xs, layer| layer.forward(&xs))
+        }
+    }
+
+    /// The same of candle's layers.
+    struct Candles(Vec<candle_nn::Linear>);
+
+    impl Candles {
+        fn new(vb: VarBuilder<'_>) -> Result<Self> {
+            let layer = |at| candle_nn::linear_no_bias(WIDTH, WIDTH, vb.pp("layers").pp(at));
+            Ok(Self((0..LAYERS).map(layer).collect::<Result<_>>()?))
+        }
+    }
+
+    impl Module for Candles {
+        fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+            self.0.iter().try_fold(xs.clone(), |xs, layer| layer.forward(&xs))
+        }
+    }
+
+    hypernetwork! {
+        struct HyperAnnotated for Annotated {
+            roles: [("*", lora(4, 4.))],
+            embedding: encoder(3, [16], tanh, 16, 8),
+            generator: linear,
+            mode: dynamic,
+        }
+    }
+
+    hypernetwork! {
+        struct HyperCandles for Candles {
+            target: by constructor,
+            roles: [("*", lora(4, 4.))],
+            embedding: encoder(3, [16], tanh, 16, 8),
+            generator: linear,
+            mode: dynamic,
+        }
+    }
+
+    fn pretrained() -> Result<VarBuilder<'static>> {
+        let vb = builder();
+        Candles::new(vb.clone())?;
+        Ok(vb)
+    }
+
+    fn inputs(sets: usize) -> Result<(Tensor, Tensor)> {
+        let ones = |dims: (usize, usize)| Tensor::ones(dims, DType::F32, &Device::Cpu);
+        Ok((ones((sets, 3))?, ones((ROWS * sets, WIDTH))?))
+    }
+
+    pub(super) fn annotated(sets: usize) -> Result<Point> {
+        let hyper = HyperAnnotated::new_from(builder(), pretrained()?)?;
+        let (condition, xs) = inputs(sets)?;
+        point(sets, || {
+            hyper.generate_params(&condition)?.forward(&xs)?.sqr()?.mean_all()?.backward()
+        })
+    }
+
+    pub(super) fn by_constructor(sets: usize) -> Result<Point> {
+        let hyper = HyperCandles::new_from(builder(), pretrained()?, Candles::new)?;
+        let (condition, xs) = inputs(sets)?;
+        point(sets, || {
+            hyper.generate_params(&condition)?.forward(&xs)?.sqr()?.mean_all()?.backward()
+        })
+    }
+}
+
 fn main() -> Result<()> {
+    // `cargo bench … --bench scaling -- adapters` for these alone.
+    if std::env::args().any(|argument| argument == "adapters") {
+        let sets = || [1, 2, 4].into_iter();
+        table_of("sets, adapters of hypernn's layers", ("", ""), sets().map(adapters::annotated))?;
+        let by_constructor = sets().map(adapters::by_constructor);
+        return table_of("sets, adapters by constructor", ("1", "1"), by_constructor);
+    }
     let rows = [160, 512, 1_600, 5_120, 16_000, 51_200, 160_000].into_iter();
     let by_params = rows.map(|rows| trained(rows * WIDTH, &Split { layers: 1, rows }, (16, 16)));
     table_of("P, forward + backward", ("1", "1"), by_params)?;

@@ -49,6 +49,20 @@ archive cudnn cudnn
 
 # ---- kernels
 
+# Whether all kernels of a source take their values in strides, which goes with any number of threads: nothing asks
+# where a thread is but `i = blockIdx.x * blockDim.x + threadIdx.x` and `i += blockDim.x * gridDim.x`, and none
+# waits for another.
+in_strides() {
+    local text count
+    text=$(cat "$1" $(sed -n 's|^#include "\(.*_macros.cuh\)"|'"$kernels"'/src/\1|p' "$1"))
+    count() { grep -oE "$1" <<<"$text" | wc -l; }
+    ! grep -qE '__shared__|__sync|__shfl|atomic|warp' <<<"$text" &&
+        [ "$(count threadIdx) $(count blockIdx) $(count gridDim) $(count blockDim)" = "$(
+            starts=$(count 'blockIdx\.x \* blockDim\.x \+ threadIdx\.x')
+            strides=$(count '\+= blockDim\.x \* gridDim\.x')
+            echo "$starts $starts $strides $((2 * strides))")" ]
+}
+
 # A wrapper of NAME.cu has a function for each kernel that takes its arguments as a launch does, and the arrays
 # of shared memory whose size a launch says: 48 KiB of ints.
 kernel() {
@@ -62,6 +76,7 @@ kernel() {
             grep -vE 'void *cuda_cpu_' |
             sed -E 's/.*void *([A-Za-z0-9_]+) *\(/extern "C" void cuda_cpu_run_\1(void **a) { cuda_cpu::call(\1, a); }/' |
             sort -u
+        if in_strides "$source"; then echo 'extern "C" { extern const char cuda_cpu_in_strides = 1; }'; fi
         sed -nE 's/.*extern (thread_local [A-Za-z0-9_]+ [A-Za-z0-9_]+)\[\].*/\1[12288];/p' "$out.ii" | sort -u
     } >"$out.cpp"
     # With the calls of a thread sanitizer, whose library is not linked: memory.cpp answers them.
@@ -70,7 +85,7 @@ kernel() {
     g++ -shared -o "$out.so" "$out.o"
     rm "$out.ii" "$out.cpp" "$out.o"
 }
-export -f kernel
+export -f kernel in_strides
 export here kernels
 # Those that are loaded; candle links others, which hypernn never calls.
 find "$kernels/src" -maxdepth 1 -name '*.cu' ! -name mmvq_gguf.cu -print0 | sort -z |

@@ -55,11 +55,17 @@ template <class T> struct Values {
     }
 };
 
-static void launch(const char *file, const std::string &name, dim3 grid, dim3 block, unsigned shared, std::vector<void *> arguments) {
+static void *function_of(const char *file, const std::string &name) {
     void *module, *function;
     must(cuModuleLoadData(&module, (std::string("cuda-cpu ") + file).c_str()), "loading");
     must(cuModuleGetFunction(&function, module, name.c_str()), name.c_str());
+    return function;
+}
+static void launch(void *function, const std::string &name, dim3 grid, dim3 block, unsigned shared, std::vector<void *> arguments) {
     must(cuLaunchKernel(function, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, nullptr, arguments.data(), nullptr), name.c_str());
+}
+static void launch(const char *file, const std::string &name, dim3 grid, dim3 block, unsigned shared, std::vector<void *> arguments) {
+    launch(function_of(file, name), name, grid, block, shared, arguments);
 }
 
 // Numbers in -1..1, as they are in T.
@@ -132,16 +138,21 @@ static void atomics() {
 }
 
 // ---- candle's kernels, in each dtype
+// As often as it takes to have been launched with few threads too.
 template <class T> static void affine() {
     size_t count = 5000, dims = 1;
     auto in = numbers<T>(count, 1);
-    Values<T> xs(in), ys(count);
-    Ptr none = 0;
-    T by = T(2.f), plus = T(1.f);
-    launch("affine", std::string("affine_") + Named<T>::name, {5, 1, 1}, {1024, 1, 1}, 0, {&count, &dims, &none, &xs.p, &ys.p, &by, &plus});
     std::vector<double> expected;
     for (auto x : in) expected.push_back(2 * double(x) + 1);
-    close_to(ys.get(), expected, Named<T>::precision, "affine");
+    Ptr none = 0;
+    T by = T(2.f), plus = T(1.f);
+    std::string name = std::string("affine_") + Named<T>::name;
+    void *function = function_of("affine", name);
+    for (int time = 0; time < 20; time++) {
+        Values<T> xs(in), ys(count);
+        launch(function, name, {5, 1, 1}, {1024, 1, 1}, 0, {&count, &dims, &none, &xs.p, &ys.p, &by, &plus});
+        close_to(ys.get(), expected, Named<T>::precision, "affine");
+    }
 }
 template <class T> static void sums(size_t rows, size_t columns, unsigned block) {
     auto in = numbers<T>(rows * columns, 2);

@@ -22,23 +22,58 @@ cuda_test() {
     cargo test --quiet --locked --workspace --features cuda "${quick[@]}" "$@"
 }
 
-# Writes what each thread tells a device to do, which `launches` reads and nothing else.
-traced_test() {
-    CUDA_CPU_TRACE=$scratch/trace cuda_test "$@"
+# Builds programs: `FOLDER PROGRAM` of each, the folder of its member, in which cargo runs it.
+programs() {
+    "$@" --quiet --locked --workspace --features cuda "${quick[@]}" --message-format=json |
+        sed -nE 's|.*"manifest_path":"([^"]*)/Cargo.toml".*"executable":"([^"]+)".*|\1 \2|p'
 }
 
-# Test files that have nothing to do with a device or take too long on one (docs/cuda.md says why), and the one
-# that reads traces.
+# Runs a program in a FOLDER; says what failed, and its processor time in a file of $scratch.
+run_program() {
+    local folder=$1 program=$2 name code=0
+    name=$(basename "$folder")/$(basename "$program")
+    name=${name%-????????????????}
+    local TIMEFORMAT="%U %S $name" out=$scratch/${name//\//-}
+    cd "$folder"
+    { time "$program" "${@:3}" >"$out.out" 2>&1 || code=$?; } 2>"$out.time"
+    if [ "$code" = 0 ]; then
+        printf '%s: %s\n' "$name" "$(grep -m 1 '^test result: ' "$out.out" || echo 'it ran')"
+    else
+        cat "$out.out"
+        printf '%s failed\n' "$name"
+    fi
+    return "$code"
+}
+export -f run_program
+export scratch
+
+# Test files that have nothing to do with a device or take too long on one: docs/cuda.md says why.
 others=(any_condition candle_faults compile_errors foreign_files huge_sizes hygiene
-    lints memory model_gradients near_misses operations pretrained_models threads writing launches)
+    lints memory model_gradients near_misses operations pretrained_models threads writing)
+# What takes longest begins first.
 targets=(--lib)
 for file in tests/tests/*.rs; do
     name=$(basename "$file" .rs)
     [[ " ${others[*]} " == *" $name "* ]] || targets+=(--test "$name")
 done
 
+# As many programs at once as there are cores; each writes what its threads tell a device to do, where it counts.
+tests() {
+    # The macros' own tests need the compiler's libraries, and no device.
+    programs cargo test --no-run "${targets[@]}" | grep -v '/hypernn_macros-' >"$scratch/programs"
+    # Those that nothing is computed for.
+    grep '/launches-' "$scratch/programs" | while read -r folder program; do
+        CUDA_CPU_COUNT=1 CUDA_CPU_TRACE=$scratch/trace run_program "$folder" "$program"
+    done
+    grep -v '/launches-' "$scratch/programs" |
+        xargs -P "$(nproc)" -L 1 bash -c 'run_program "$@" --test-threads 1' run_program
+}
+
 summary() {
-    awk '/^test result: ok/ { passed += $4 } END { printf "\nTests on the stand-in: %d\n", passed }' "$scratch/tests"
+    printf '\nProcessor seconds, the most first:\n'
+    cat "$scratch"/*.time | awk '{ printf "%.1f %s\n", $1 + $2, $3; all += $1 + $2 } END { printf "%.1f in all\n", all }' |
+        sort -rn
+    awk '/: test result: ok/ { passed += $5 } END { printf "\nTests on the stand-in: %d\n", passed }' "$scratch/tests"
     awk '{ count[$2 == "launch" ? "launches" : $2 == "product" ? "products" : $2 == "copy" ? "copies " $3 : $2 == "set" ? "memsets" : "draws"] += $1
            if ($2 == "product") dtypes[$3]
            else if ($2 == "launch" && match($3, /_(f16|bf16|f32|f64|u8|u32|i64)$/)) dtypes[substr($3, RSTART + 1)]
@@ -83,7 +118,7 @@ case ${1:-} in
     exit
     ;;
 *)
-    traced_test "$@"
+    CUDA_CPU_TRACE=$scratch/trace cuda_test "$@"
     exit
     ;;
 esac
@@ -92,13 +127,12 @@ printf '\n== the stand-in itself\n'
 "$stand_ins/lib/check"
 
 printf '\n== tests\n'
-{ cuda_test --no-fail-fast "${targets[@]}" && traced_test --test launches; } 2>&1 | tee "$scratch/tests"
+tests | tee "$scratch/tests"
 
 printf '\n== examples\n'
+programs cargo build --examples >/dev/null
 example() {
-    printf '%s\n' "$1"
-    cargo run --quiet --locked --features cuda "${quick[@]}" --example "$1" -- \
-        --quick --device cuda --out "$scratch/$1" "${@:2}" >"$scratch/example" 2>&1 || { cat "$scratch/example"; exit 1; }
+    run_program "$PWD" "$root/debug/examples/$1" --quick --device cuda --out "$scratch/$1" "${@:2}"
 }
 example sines --steps 20
 example digits

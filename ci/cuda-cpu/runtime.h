@@ -30,6 +30,8 @@ void run(Kernel *kernel, void **arguments, dim3 grid, dim3 block);
 __attribute__((format(printf, 1, 2))) void note(const char *format, ...);
 // Counts under a name, for the totals at the end of the program.
 void count(const std::string &name);
+// Whether `CUDA_CPU_COUNT` asks for counts alone: kernels and products are not run, and give what was there.
+bool counts_alone();
 } // namespace cuda_cpu
 
 #define API extern "C" __attribute__((visibility("default"))) int

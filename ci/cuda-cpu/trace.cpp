@@ -51,4 +51,9 @@ void count(const std::string &name) {
     std::lock_guard<std::mutex> guard(totals.lock);
     totals.counts[name]++;
 }
+
+bool counts_alone() {
+    static const bool alone = getenv("CUDA_CPU_COUNT");
+    return alone;
+}
 } // namespace cuda_cpu

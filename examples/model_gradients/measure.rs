@@ -36,7 +36,7 @@ pub(crate) struct Rows {
 /// Measures a model over one sample and over two: what builds it, and what runs it over a batch in a dtype.
 pub(crate) fn measure<T: 'static>(
     (rows, name, how): (&mut Rows, &'static str, Measure),
-    constructor: impl Fn(VarBuilder<'_>) -> Result<T> + Copy + Send + Sync + 'static,
+    constructor: impl Fn(VarBuilder<'static>) -> Result<T> + Copy + Send + Sync + 'static,
     forward: impl Fn(&mut T, usize, DType) -> Result<Tensor>,
 ) -> Result<()> {
     let how = if how < rows.most { how } else { rows.most };

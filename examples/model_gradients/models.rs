@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Module, Result, Tensor};
 use candle_transformers::models::{
     bert, bigcode, clip, convnext, dinov2, distilbert, efficientnet, falcon, gemma, llama, mamba,
-    mistral, modernbert, olmo, phi, phi3, qwen2, qwen3, stable_lm, starcoder2, t5, vit, whisper,
+    mistral, modernbert, olmo, phi, phi3, qwen2, qwen3, resnet, stable_lm, starcoder2, t5, vit, whisper,
 };
 
 use super::configs::{self, config};
@@ -223,6 +223,11 @@ fn of_pictures(rows: &mut Rows) -> Result<()> {
         (rows, "ConvNeXt", Audit),
         |vb| convnext::convnext(&convnext::Config::atto(), 4, vb),
         |model, n, dtype| model.forward(&numbers(&[n, 3, 64, 64], dtype)?),
+    )?;
+    measure(
+        (rows, "ResNet-18", Audit),
+        |vb| resnet::resnet18(4, vb),
+        |model, n, dtype| model.forward(&numbers(&[n, 3, 32, 32], dtype)?),
     )?;
     measure(
         (rows, "EfficientNet", Audit),

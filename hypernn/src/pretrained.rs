@@ -31,7 +31,7 @@ use crate::target::source::ParamKind;
 ///
 /// ```
 /// use candle_core::{DType, Device, Module, Result, Tensor};
-/// use hypernn::nn::{Linear, VarBuilder, VarMap};
+/// use hypernn::nn::{Linear, VarBuilder, VarMap, relu};
 /// use hypernn::{HyperTarget, Pretrained, hypernetwork};
 ///
 /// #[derive(HyperTarget)]
@@ -44,7 +44,7 @@ use crate::target::source::ParamKind;
 ///
 /// impl Module for Net {
 ///     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-///         self.head.forward(&self.trunk.forward(xs)?.relu()?)
+///         self.head.forward(&relu(&self.trunk.forward(xs)?)?)
 ///     }
 /// }
 ///

@@ -659,6 +659,29 @@ variable `embedding.cell.weight_hh` gets zero, as it should: the loss does not d
     Ok(())
 }
 
+/// What a loss leaves out on purpose looks like a cut to one backward pass; differences tell them apart.
+#[test]
+fn a_part_that_is_left_out_on_purpose() -> Result<()> {
+    let hyper = net()?;
+    let xs = input(&[6, 3], 1, DType::F64)?;
+    let loss = |params: &GeneratedParams<Net>| {
+        weighted_sum(&params.unpack()?.first.forward(&xs)?.narrow(1, 0, 2)?)
+    };
+    let params = hyper.generate_params()?;
+    let audit = hyper.audit(&params, &loss(&params)?)?;
+    let found: Vec<_> = audit.generated().iter().map(|(_, gradient)| *gradient).collect();
+    let parts = |zero, of| Gradient::Parts { zero, of };
+    assert_eq!(found[..2], [parts(6, 12), parts(2, 4)], "{audit}");
+    assert_eq!(found[2..], [Gradient::None; 3], "{audit}");
+    assert!(!audit.is_complete());
+    let exact = hyper.audit_exact(loss)?;
+    let found: Vec<_> = exact.generated().iter().map(|(_, at)| at.clone()).collect();
+    assert_eq!(found[..2], [Derivative::Right, Derivative::Right], "{exact}");
+    assert_eq!(found[2..], [Derivative::Unused, Derivative::Unused, Derivative::Unused], "{exact}");
+    assert!(exact.is_right());
+    Ok(())
+}
+
 /// Rectified at zero exactly, where there is no derivative.
 #[test]
 fn kinks_are_no_alarm() -> Result<()> {

@@ -776,3 +776,54 @@ fn altered_metadata() -> Result<()> {
     std::fs::write(&path, exchanged(&bytes, &before, &after)).unwrap();
     HyperNet::new(variables(9, DType::F32).1)?.load(&path)
 }
+
+#[derive(HyperTarget)]
+#[hyper(sequential)]
+struct Adapted {
+    #[hyper(linear(3, 4))]
+    linear: Linear,
+}
+
+hypernetwork! {
+    struct AdaptedBy4 for Adapted {
+        roles: [("linear.weight", lora(2, 4.)), ("*", freeze)],
+        embedding: table(5, 3), generator: linear, mode: static,
+    }
+}
+
+hypernetwork! {
+    struct AdaptedBy8 for Adapted {
+        roles: [("linear.weight", lora(2, 8.)), ("*", freeze)],
+        embedding: table(5, 3), generator: linear, mode: static,
+    }
+}
+
+hypernetwork! {
+    struct AdaptedWithDropout for Adapted {
+        roles: [("linear.weight", lora_dropout(2, 4., 0.1)), ("*", freeze)],
+        embedding: table(5, 3), generator: linear, mode: static,
+    }
+}
+
+/// What an adapter is multiplied by is in no shape; its dropout is of training alone.
+#[test]
+fn adapters_of_another_alpha() -> Result<()> {
+    let (_dir, path) = place();
+    let pretrained = variables(9, DType::F32).1;
+    Adapted::new(pretrained.clone())?;
+    let vb = |seed| variables(seed, DType::F32).1;
+    let saved = AdaptedBy4::new_from(vb(1), pretrained.clone())?;
+    let says = "its layer `linear.weight` has other settings: the file has `lora, alpha 4`, Adapted has `lora, alpha 8`";
+    saved.save(&path)?;
+    AdaptedBy4::new_from(vb(2), pretrained.clone())?.load(&path)?;
+    AdaptedWithDropout::new_from(vb(3), pretrained.clone())?.load(&path)?;
+    let other = AdaptedBy8::new_from(vb(4), pretrained)?;
+    assert!(message(other.load(&path)).ends_with(says), "{}", message(other.load(&path)));
+    saved.generate_params()?.save(&path)?;
+    assert!(
+        message(other.load_params(&path)).ends_with(says),
+        "{}",
+        message(other.load_params(&path))
+    );
+    Ok(())
+}

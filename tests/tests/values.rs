@@ -794,3 +794,15 @@ fn a_target_by_hand_takes_one_set_unless_it_says_more() -> Result<()> {
     sets_are_alone!(Around, params, input(&[9, 3], 2, DType::F64)?);
     Ok(())
 }
+
+/// A value has the dtype in which it is made; where that does not go with the target's, the field is named.
+#[test]
+fn a_value_of_another_dtype_is_named() -> Result<()> {
+    let (_vars, hyper) = hyper(0)?;
+    let hyper = hyper.with_target_dtype(DType::F32)?;
+    assert_eq!(
+        message(hyper.forward(&input(&[5, 3], 1, DType::F32)?)),
+        "Net: the value of the field `features` is F64, but the generated parameters F32 (dtype mismatch in matmul, lhs: F32, rhs: F64)"
+    );
+    Ok(())
+}

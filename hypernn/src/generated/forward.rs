@@ -1,26 +1,41 @@
 //! The target's forward over generated parameters: all sets at once, or one after the other.
 
-use candle_core::{Error, Result, Tensor, Var};
+use candle_core::{DType, Error, Result, Tensor, Var};
 
 use super::GeneratedParams;
 use crate::check::ensure_same_device;
 use crate::nn::{rows_per_set, watch_weights};
 use crate::ops::split::unstack;
+use crate::target::value::field_of_stored;
 use crate::trace::span;
 
 impl<T> GeneratedParams<T> {
-    /// An error of candle's that two dtypes do not go together, with those of the input and of the
-    /// parameters, where these do not.
+    /// An error of candle's that two dtypes do not go together, with those of the input, of the parameters and
+    /// of a field's `value`, where these do not.
     pub(super) fn with_dtypes(&self, err: Error, xs: &Tensor) -> Error {
         let dtype = self.tensors.first().map_or(xs.dtype(), Tensor::dtype);
-        if !is_dtype_mismatch(&err) || !xs.dtype().is_float() || xs.dtype() == dtype {
+        if !is_dtype_mismatch(&err) || !xs.dtype().is_float() {
             return err;
         }
+        let (what, found) = match self.value_of_another_dtype(dtype) {
+            _ if xs.dtype() != dtype => ("the input is".to_owned(), xs.dtype()),
+            Some((name, found)) => (format!("the value of the field `{name}` is"), found),
+            None => return err,
+        };
         Error::msg(format!(
-            "{}: the input is {:?}, but the generated parameters {dtype:?} ({err})",
-            self.plan.name,
-            xs.dtype()
+            "{}: {what} {found:?}, but the generated parameters {dtype:?} ({err})",
+            self.plan.name
         ))
+    }
+
+    /// The first field whose `value` holds a floating tensor of another dtype, and that dtype: values are in
+    /// the dtype in which they were made.
+    fn value_of_another_dtype(&self, dtype: DType) -> Option<(&str, DType)> {
+        let values = self.plan.values.names.iter().zip(self.kept.values.iter());
+        let mut others = values.filter(|(_, value)| {
+            value.dtype().is_float() && value.dtype() != dtype
+        });
+        others.next().map(|(name, value)| (field_of_stored(name), value.dtype()))
     }
 
     pub(super) fn apply(

@@ -80,12 +80,14 @@ pub struct Audit {
 pub enum Gradient {
     /// A gradient whose values are finite, and not all of them zero.
     Some,
-    /// None: it learns nothing.
+    /// None: it learns nothing from this loss. It is cut off by an operation without a backward, or the loss
+    /// does not use it; `audit_exact` tells one from the other.
     None,
     /// Zero in every value, since none arrives.
     Zero,
-    /// Zero in some values, since none arrives there: that part of the tensor learns nothing.
-    /// [`Audit::parts`] has the rows.
+    /// Zero in some values, since none arrives there: that part of the tensor learns nothing from this loss.
+    /// [`Audit::parts`] has the rows. It is cut off, or left out on purpose, as a table of positions beyond
+    /// the sequence; `audit_exact` tells one from the other.
     ///
     /// A table of embeddings is not said to have such a part: it gets zero in the rows that were not looked
     /// up. For a target by constructor, that is a matrix that is asked for with the init of

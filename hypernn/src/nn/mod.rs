@@ -7,9 +7,10 @@
 //! stay those of the ordinary layer.
 //!
 //! NaN stays NaN through all of them, and through the functions [`relu`], [`max_pool2d`], … and the steps of
-//! chains: a broken input or weight shows in the loss. candle's own `Tensor::relu`, and `Activation::Relu` with
-//! it, makes 0 of NaN, and `Tensor::max_pool2d` leaves it out; on devices, so do `Tensor::maximum`,
-//! `Tensor::minimum` and `Tensor::clamp`.
+//! chains: a broken input or weight shows in the loss. candle's own `Tensor::relu`, and [`Activation::Relu`] with
+//! it, also as the `value` of a field, makes 0 of NaN, and `Tensor::max_pool2d` leaves it out; on devices, so do
+//! `Tensor::maximum`, `Tensor::minimum` and `Tensor::clamp`. [`SGD`] is candle's as well, and takes a learning rate
+//! of NaN, which [`AdamW`] refuses.
 //!
 //! What candle_nn offers beside layers with parameters is re-exported under its own paths, modules
 //! included, so that `use hypernn::nn::…` replaces `use candle_nn::…`. It is candle's: in

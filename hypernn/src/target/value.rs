@@ -15,7 +15,9 @@
 //!   anew in each build. The first `forward` outside of training builds the target twice, and is an error
 //!   where such a field is another each time, as one that draws at random.
 //!
-//! Values have the dtype in which they are made, whatever that of the target is.
+//! Values have the dtype in which they are made, whatever that of the target is: one that is to go with a target of
+//! several dtypes is cast where it is used, `self.features.to_dtype(xs.dtype())?`. An operation of two dtypes is
+//! an error that names the field.
 //!
 //! ```
 //! use candle_core::{DType, Device, Module, Result, Tensor};
@@ -96,6 +98,11 @@ const SUFFIX: &str = "hyper_value";
 /// The name of a stored tensor below its field's path.
 pub(crate) fn stored_name(name: &str) -> String {
     join(name, SUFFIX)
+}
+
+/// The path to the field, of a stored tensor's name.
+pub(crate) fn field_of_stored(name: &str) -> &str {
+    name.strip_suffix(SUFFIX).and_then(|path| path.strip_suffix('.')).unwrap_or(name)
 }
 
 /// Whether a tensor of this name is such a one.
