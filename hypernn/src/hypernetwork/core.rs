@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
+use hypernn_kernels::heap::keep_large_buffers;
 
 use super::given::Promised;
 use super::vars::Recorded;
@@ -18,7 +19,6 @@ use crate::generator::{GeneratorOutput, GeneratorShape};
 use crate::init::{InitScheme, computed};
 use crate::memory::ensure_room;
 use crate::nn::internal;
-use crate::ops::heap::keep_large_buffers;
 use crate::plan::ChunkPlan;
 use crate::pretrained::Starts;
 use crate::target::layout::{KeptInfo, Layout};

@@ -1,20 +1,15 @@
-//! A step of AdamW, in one pass over a variable's values.
-//!
-//! candle's optimiser writes some fifteen tensors of the variable's size in each step. The same sums,
-//! in the same order and rounded alike, take no memory but that of the variable and its moments.
+//! A step of AdamW over candle's variables: in one pass by `hypernn_kernels::adam_w`, on the CPU in f32 and f64, by
+//! candle's operations elsewhere.
 
 use std::cell::RefCell;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use candle_nn::ParamsAdamW;
-use pulp::NullaryFnOnce;
+use hypernn_kernels::adam_w::{self, Settings, Variable, power};
 
-use super::pool;
-use super::scalar::{Scalar, is_direct, wide};
-
-/// The values that one thread takes at a time.
-const RUN: usize = 1 << 14;
+use super::kernels::{CandleThreads, kernel};
+use super::scalar::{Scalar, is_direct};
 
 /// The running means of a variable's gradients and of their squares, in the order of its values.
 #[derive(Debug)]
@@ -97,7 +92,7 @@ impl Moments {
     }
 }
 
-/// The same as [`Move`], by candle's operations, in the dtype of the moments.
+/// A step by candle's operations, in the dtype of the moments.
 fn step_by_candle(
     var: &Var,
     [first, second]: &mut [Tensor; 2],
@@ -113,11 +108,6 @@ fn step_by_candle(
     let root = (unbiased(second, beta2)?.sqrt()? + eps)?;
     let direction = (unbiased(first, beta1)? / root)?;
     var.set(&((value * (1. - lr * weight_decay))? - (direction * lr)?)?.to_dtype(var.dtype())?)
-}
-
-/// `beta` to the number of steps, which a file may say to be any.
-fn power(beta: f64, steps: usize) -> f64 {
-    beta.powi(i32::try_from(steps).unwrap_or(i32::MAX))
 }
 
 /// Whether two tensors have the same memory, which could not be read while it is written.
@@ -147,10 +137,10 @@ impl InplaceOp2 for Step<'_> {
     ) -> Result<()> {
         match (&mut **self.moments.borrow_mut(), values, grads) {
             (Moments::F32(moments), CpuStorage::F32(values), CpuStorage::F32(grads)) => {
-                Factors::new(self.params, self.steps).apply((values, vl), moments, (grads, gl))
+                self.move_values((values, vl), moments, (grads, gl))
             }
             (Moments::F64(moments), CpuStorage::F64(values), CpuStorage::F64(grads)) => {
-                Factors::new(self.params, self.steps).apply((values, vl), moments, (grads, gl))
+                self.move_values((values, vl), moments, (grads, gl))
             }
             (_, values, grads) => bail!(
                 "adam_w: a gradient of {:?} for a variable of {:?}",
@@ -161,55 +151,16 @@ impl InplaceOp2 for Step<'_> {
     }
 }
 
-/// A factor and its complement.
-struct Mean<T> {
-    old: T,
-    new: T,
-    /// Undoes the start at zero.
-    scale: T,
-}
-
-impl<T: Scalar> Mean<T> {
-    fn new(beta: f64, steps: usize) -> Self {
-        let scale = 1. / (1. - power(beta, steps));
-        Self { old: T::of(beta), new: T::of(1. - beta), scale: T::of(scale) }
+impl Step<'_> {
+    fn settings(&self) -> Settings {
+        let ParamsAdamW { lr: learning_rate, beta1, beta2, eps, weight_decay } = *self.params;
+        Settings { learning_rate, beta1, beta2, eps, weight_decay }
     }
 
-    /// The next mean, and the same without the start's share.
-    fn next(&self, mean: T, value: T) -> (T, T) {
-        let mean = scaled(mean, self.old) + scaled(value, self.new);
-        (mean, scaled(mean, self.scale))
-    }
-}
-
-/// As candle multiplies by a number, so that zeros get the same sign.
-fn scaled<T: Scalar>(value: T, factor: T) -> T {
-    value * factor + T::default()
-}
-
-struct Factors<T> {
-    first: Mean<T>,
-    second: Mean<T>,
-    decay: T,
-    eps: T,
-    learning_rate: T,
-}
-
-impl<T: Scalar> Factors<T> {
-    fn new(params: &ParamsAdamW, steps: usize) -> Self {
-        Self {
-            first: Mean::new(params.beta1, steps),
-            second: Mean::new(params.beta2, steps),
-            decay: T::of(1. - params.lr * params.weight_decay),
-            eps: T::of(params.eps),
-            learning_rate: T::of(params.lr),
-        }
-    }
-
-    fn apply(
+    fn move_values<T: Scalar>(
         &self,
         (values, vl): (&mut [T], &Layout),
-        [first, second]: &mut [Vec<T>; 2],
+        [first_moment, second_moment]: &mut [Vec<T>; 2],
         (grads, gl): (&[T], &Layout),
     ) -> Result<()> {
         let (Some((start, end)), Some((grad_start, grad_end))) =
@@ -218,37 +169,7 @@ impl<T: Scalar> Factors<T> {
             bail!("adam_w: the variable is not contiguous");
         };
         let (values, grads) = (&mut values[start..end], &grads[grad_start..grad_end]);
-        let moments = first.chunks_mut(RUN).zip(second.chunks_mut(RUN));
-        let runs = values.chunks_mut(RUN).zip(moments).zip(grads.chunks(RUN));
-        pool::each(runs.collect(), true, |((values, (first, second)), grads)| {
-            wide(Move { factors: self, values, first, second, grads });
-        });
-        Ok(())
-    }
-}
-
-/// The step of some values of a variable.
-struct Move<'a, T> {
-    factors: &'a Factors<T>,
-    values: &'a mut [T],
-    first: &'a mut [T],
-    second: &'a mut [T],
-    grads: &'a [T],
-}
-
-impl<T: Scalar> NullaryFnOnce for Move<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        let Self { factors, values, first, second, grads } = self;
-        let moments = first.iter_mut().zip(second);
-        for ((value, (first, second)), &grad) in values.iter_mut().zip(moments).zip(grads) {
-            let (mean, mean_hat) = factors.first.next(*first, grad);
-            let (square, square_hat) = factors.second.next(*second, grad * grad);
-            let direction = mean_hat / (square_hat.sqrt() + factors.eps);
-            *value = scaled(*value, factors.decay) - scaled(direction, factors.learning_rate);
-            (*first, *second) = (mean, square);
-        }
+        let variable = Variable { values, first_moment, second_moment };
+        kernel(adam_w::step(variable, grads, &self.settings(), self.steps, &CandleThreads))
     }
 }

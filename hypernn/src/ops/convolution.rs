@@ -5,9 +5,11 @@ use candle_core::backend::BackendStorage;
 use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Device, Error, Layout, Result, Shape, Tensor,
 };
+use hypernn_kernels::Float;
+use hypernn_kernels::conv::{Channels, Convolution};
 
 use super::convolved::Kind;
-use super::direct::Direct;
+use super::kernels::{CandleThreads, kernel};
 use super::product::{product, product_transposed};
 use super::scalar::{Scalar, values};
 use super::second_order::{ensure_detached, keeps_graph};
@@ -46,11 +48,12 @@ struct Node {
 }
 
 impl Node {
-    fn direct(&self, images: &Shape, weight: &Shape) -> Result<Direct> {
+    fn direct(&self, images: &Shape, weight: &Shape) -> Result<Convolution<'static>> {
         let (batch, ..) = images.dims4()?;
         let (_, outputs, channels, ..) = weight.dims5()?;
-        let channels = [channels, outputs / self.windows.groups];
-        Ok(Direct::new(self.windows, batch / self.windows.sets, channels))
+        let channels = Channels { inputs: channels, outputs: outputs / self.windows.groups };
+        let images = batch / self.windows.sets;
+        kernel(Convolution::new(self.windows, images, channels, &CandleThreads))
     }
 
     fn output(&self, images: &Shape, weight: &Shape) -> Result<Shape> {
@@ -88,8 +91,8 @@ impl Node {
         let direct = self.direct(il.shape(), wl.shape())?;
         let (images, weights) = (&images[il.start_offset()..], &weights[wl.start_offset()..]);
         match &self.bias {
-            None => Ok(direct.forward(images, weights, None)),
-            Some(bias) => values(bias, |bias| direct.forward(images, weights, Some(bias))),
+            None => kernel(direct.forward(images, weights, None)),
+            Some(bias) => kernel(values(bias, |bias| direct.forward(images, weights, Some(bias)))?),
         }
     }
 
@@ -119,21 +122,20 @@ impl Node {
     ) -> Result<[Option<Tensor>; 3]> {
         let grad = grad.contiguous()?;
         let direct = self.direct(images.shape(), weight.shape())?;
-        let ask = [ask_images, ask_weight];
-        let grads = values(images, |images: &[T]| {
-            values(weight, |weights| {
-                values(&grad, |grad| direct.backward(images, weights, grad, ask))
-            })
-        })???;
-        let tensor = |ask: bool, values, shape| {
-            ask.then(|| Tensor::from_vec(values, shape, &Device::Cpu)).transpose()
+        let of_images = || {
+            let grads = values(weight, |weights: &[T]| {
+                values(&grad, |grad| direct.image_grads(weights, grad))
+            })??;
+            Tensor::from_vec(kernel(grads)?, images.shape(), &Device::Cpu)
+        };
+        let of_weight = || {
+            let grads = values(images, |images: &[T]| {
+                values(&grad, |grad| direct.weight_grads(images, grad))
+            })??;
+            Tensor::from_vec(kernel(grads)?, weight.shape(), &Device::Cpu)
         };
         let bias = ask_bias.then(|| self.bias_grad::<T>(&grad)).transpose()?;
-        Ok([
-            tensor(ask_images, grads.images, images.shape())?,
-            tensor(ask_weight, grads.weights, weight.shape())?,
-            bias,
-        ])
+        Ok([ask_images.then(of_images).transpose()?, ask_weight.then(of_weight).transpose()?, bias])
     }
 
     /// The same by operations that have gradients themselves.
@@ -165,7 +167,7 @@ impl Node {
             let per_set = (grad.len() / sets).max(1);
             for (grad, sums) in grad.chunks_exact(per_set).zip(sums.chunks_exact_mut(outputs)) {
                 for (i, plane) in grad.chunks_exact(self.windows.positions()).enumerate() {
-                    sums[i % outputs] += T::sum(plane);
+                    sums[i % outputs] += Float::sum(plane);
                 }
             }
         })?;

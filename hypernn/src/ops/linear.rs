@@ -5,12 +5,13 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp2, CustomOp3, DType, Device, Layout, MetalStorage, Result,
     Shape, Tensor, bail, op,
 };
+use hypernn_kernels::simd::dispatch;
 
 use super::dense::{self, Layer};
 use super::gemm;
 use super::outer::outer;
 use super::product::matmul;
-use super::scalar::{Scalar, is_direct, values, wide};
+use super::scalar::{Scalar, is_direct, values};
 use super::second_order::operand;
 use crate::check::ensure_same_dtype;
 
@@ -69,7 +70,7 @@ impl Sizes {
 
     /// Whether inputs and outputs together are no more values than the weight.
     pub(super) fn sides_are_fewer(&self) -> bool {
-        self.rows * (self.inputs + self.outputs) <= self.inputs * self.outputs
+        self.of_kernel().sides_are_fewer()
     }
 
     /// `[…, out]` for an input `[…, in]`.
@@ -146,7 +147,7 @@ impl Sizes {
         let values = parts.map(|(part, layout)| Ok(&part.as_slice()?[layout.start_offset()..]));
         let parts = values.collect::<Result<Vec<&[T]>>>()?;
         let (xs, weight, bias) = (parts[0], parts[1], parts.get(2).copied());
-        Ok(Layer { sizes: *self, xs, weight, bias }.outputs())
+        Layer { sizes: *self, xs, weight, bias }.outputs()
     }
 
     pub(super) fn check_bias(&self, bl: &Layout) -> Result<()> {
@@ -185,10 +186,10 @@ impl Sizes {
         let start = bl.start_offset();
         match (ys, bias) {
             (CpuStorage::F32(ys), CpuStorage::F32(bias)) => {
-                wide(|| self.add_rows(ys, &bias[start..]));
+                dispatch(|| self.add_rows(ys, &bias[start..]));
             }
             (CpuStorage::F64(ys), CpuStorage::F64(bias)) => {
-                wide(|| self.add_rows(ys, &bias[start..]));
+                dispatch(|| self.add_rows(ys, &bias[start..]));
             }
             (CpuStorage::F16(ys), CpuStorage::F16(bias)) => self.add_rows(ys, &bias[start..]),
             (CpuStorage::BF16(ys), CpuStorage::BF16(bias)) => self.add_rows(ys, &bias[start..]),
@@ -275,7 +276,9 @@ impl Backward {
             let (of_set, of_row) = ((rows * outputs).max(1), outputs.max(1));
             for (grad, sums) in grad.chunks_exact(of_set).zip(sums.chunks_exact_mut(of_row)) {
                 let rows = grad.chunks_exact(sums.len());
-                wide(|| rows.for_each(|row| sums.iter_mut().zip(row).for_each(|(s, &g)| *s += g)));
+                dispatch(|| {
+                    rows.for_each(|row| sums.iter_mut().zip(row).for_each(|(s, &g)| *s += g))
+                });
             }
         })?;
         Tensor::from_vec(sums, (sets, outputs), &Device::Cpu)

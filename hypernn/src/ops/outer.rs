@@ -3,9 +3,10 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use hypernn_kernels::simd::dispatch;
 
 use super::product::product_transposed;
-use super::scalar::{is_direct, wide};
+use super::scalar::is_direct;
 
 /// `left [G, 1, m]`, `right [G, 1, n]` to `[G, m, n]`; a node of the graph where one of them is tracked.
 pub(crate) fn outer(left: &Tensor, right: &Tensor) -> Result<Tensor> {
@@ -60,7 +61,7 @@ fn products<T: Copy + std::ops::Mul<Output = T>>(
     (sets, m, n): (usize, usize, usize),
 ) -> Vec<T> {
     let mut out = Vec::with_capacity(sets * m * n);
-    wide(|| {
+    dispatch(|| {
         for set in 0..sets {
             outer_into(&mut out, &left[set * m..(set + 1) * m], &right[set * n..(set + 1) * n]);
         }

@@ -8,58 +8,14 @@
 //! `[sets × groups, channels per group × taps, images per set × positions]`, so that each set and
 //! group is one matrix.
 
-use std::ops::{AddAssign, Range};
+use std::ops::AddAssign;
 
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::op::ReduceOp;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, DType, Layout, MetalStorage, Result, Shape, Tensor,
 };
-
-/// How a window slides along one axis.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Axis {
-    /// Pixels of the image.
-    pub(crate) pixels: usize,
-    /// Positions of the window.
-    pub(crate) positions: usize,
-    /// Pixels that the window sees at each position.
-    pub(crate) taps: usize,
-    pub(crate) stride: usize,
-    pub(crate) padding: usize,
-    pub(crate) dilation: usize,
-}
-
-impl Axis {
-    /// The positions at which a tap sees a pixel and not padding, and the first such pixel.
-    fn reach(&self, tap: usize) -> (Range<usize>, usize) {
-        let shift = tap * self.dilation;
-        let start = self.padding.saturating_sub(shift).div_ceil(self.stride);
-        let Some(last) = (self.pixels + self.padding).checked_sub(shift + 1) else {
-            return (0..0, 0);
-        };
-        let end = (last / self.stride + 1).min(self.positions);
-        if start >= end {
-            return (0..0, 0);
-        }
-        (start..end, start * self.stride + shift - self.padding)
-    }
-
-    /// The pixel that a tap sees at a position.
-    fn pixel(&self, tap: usize, position: usize) -> Option<usize> {
-        let (reach, first) = self.reach(tap);
-        reach.contains(&position).then(|| first + (position - reach.start) * self.stride)
-    }
-}
-
-/// How windows slide over a batch of images.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Windows {
-    pub(crate) sets: usize,
-    pub(crate) groups: usize,
-    pub(crate) height: Axis,
-    pub(crate) width: Axis,
-}
+pub(crate) use hypernn_kernels::conv::{Axis, Windows};
 
 /// Images `[B, C, H, W]` to columns.
 pub(crate) fn unfold(images: &Tensor, windows: Windows) -> Result<Tensor> {
@@ -101,20 +57,6 @@ impl Batch {
         let windows = &self.windows;
         let (rows, columns) = (self.channels * windows.taps(), self.rows * windows.positions());
         Shape::from((windows.sets * windows.groups, rows, columns))
-    }
-}
-
-impl Windows {
-    pub(super) fn taps(&self) -> usize {
-        self.height.taps * self.width.taps
-    }
-
-    pub(super) fn pixels(&self) -> usize {
-        self.height.pixels * self.width.pixels
-    }
-
-    pub(super) fn positions(&self) -> usize {
-        self.height.positions * self.width.positions
     }
 }
 

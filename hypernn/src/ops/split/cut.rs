@@ -2,16 +2,18 @@
 
 use candle_core::op::BackpropOp;
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
+use hypernn_kernels::linear::Epilogue;
+use hypernn_kernels::simd::dispatch;
 
 use super::Segment;
 use super::pieces::by_set;
 use super::scaled::Parts;
 use super::whole::view;
 use crate::generator::Rows;
-use crate::ops::dense::{Layer, Target};
+use crate::ops::dense::Layer;
+use crate::ops::kernels::write_values;
 use crate::ops::linear::Sizes;
-use crate::ops::pool;
-use crate::ops::scalar::{Held, Scalar, values, wide};
+use crate::ops::scalar::{CpuSlice, Scalar, values};
 
 /// So many sets of generated values, each `width` of them, surplus included.
 #[derive(Clone, Copy)]
@@ -85,36 +87,37 @@ impl Sets {
         let [xs, weight, bias] = [xs.contiguous()?, weight.contiguous()?, bias.contiguous()?];
         let sizes = Sizes::new(xs.dims(), weight.dims())?;
         sizes.check_bias(bias.layout())?;
-        let [xs, weight, bias] = [Held::new(&xs)?, Held::new(&weight)?, Held::new(&bias)?];
+        let [xs, weight, bias] = [&xs, &weight, &bias].map(CpuSlice::new);
+        let (xs, weight, bias) = (xs?, weight?, bias?);
         let (xs, weight, bias) = (xs.values()?, weight.values()?, Some(bias.values()?));
         let lens: Vec<_> = segments.iter().map(|segment| self.count * segment.len()).collect();
-        Ok(Layer { sizes, xs, weight, bias }.by_outputs(&lens, &self.targets(segments)))
+        Layer { sizes, xs, weight, bias }.outputs_to(&lens, &self.epilogues(segments))
     }
 
-    fn targets<T: Scalar>(self, segments: &[Segment]) -> Vec<Target<T>> {
-        let mut targets = Vec::with_capacity(self.count * (2 * segments.len() + 1));
+    fn epilogues<T: Scalar>(self, segments: &[Segment]) -> Vec<Epilogue<T>> {
+        let mut epilogues = Vec::with_capacity(self.count * (2 * segments.len() + 1));
         for _ in 0..self.count {
             let mut end = 0;
             for (index, segment) in segments.iter().enumerate() {
-                targets.push(Target::left_out(segment.offset - end));
+                epilogues.push(Epilogue::left_out(segment.offset - end));
                 let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
-                targets.push(Target { len: segment.len(), vector: Some(index), scale, shift });
+                epilogues.push(Epilogue { len: segment.len(), vector: Some(index), scale, shift });
                 end = segment.offset + segment.len();
             }
-            targets.push(Target::left_out(self.width - end));
+            epilogues.push(Epilogue::left_out(self.width - end));
         }
-        targets
+        epilogues
     }
 
     fn run<T: Scalar>(self, whole: &Tensor, segment: &Segment) -> Result<Vec<T>> {
         let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
         values(whole, |whole: &[T]| {
-            pool::written(self.count * segment.len(), |range, out| {
+            write_values(self.count * segment.len(), |range, out| {
                 for (set, run) in by_set(segment, range) {
                     let values = &whole[set * self.width..][run];
-                    wide(|| out.extend(values.iter().map(|&value| value * scale + shift)));
+                    dispatch(|| out.extend(values.iter().map(|&value| value * scale + shift)));
                 }
             })
-        })
+        })?
     }
 }

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
 
 use candle_core::{DType, Device, Result, Tensor};
+use hypernn_kernels::simd::dispatch;
 
 use super::Segment;
 use crate::ops::linear::product_over_rows;
 use crate::ops::outer::outer_into;
-use crate::ops::scalar::{Scalar, values, wide};
+use crate::ops::scalar::{Scalar, values};
 
 /// Gradients of the slices, of each backward pass that is under way.
 pub(super) struct Ledger {
@@ -124,7 +125,7 @@ fn each_outer<T: Scalar>(
             let sets = left.chunks_exact(m).zip(right.chunks_exact(n));
             for (set, (left, right)) in sets.enumerate() {
                 product.clear();
-                wide(|| outer_into(&mut product, left, right));
+                dispatch(|| outer_into(&mut product, left, right));
                 look(set, &product);
             }
         })

@@ -4,12 +4,14 @@
 //! held but in the target's own tensors. hyper-nn's dynamic embedding has this form.
 
 use candle_core::{DType, Device, Result, Tensor};
+use hypernn_kernels::simd::dispatch;
+use hypernn_kernels::uninit::UninitWriter;
 
 use super::Segment;
 use super::ledger::Filed;
 use super::pieces::{Piece, by_set, pieces, pieces_of};
-use crate::ops::pool::{self, Places};
-use crate::ops::scalar::{Scalar, values, wide};
+use crate::ops::kernels::write_values;
+use crate::ops::scalar::{Scalar, values};
 
 /// What the values of all sets are made of, cut off from its graph.
 #[derive(Clone, Debug)]
@@ -32,7 +34,7 @@ impl Parts {
     pub(super) fn cut<T: Scalar>(&self, segment: &Segment) -> Result<Vec<T>> {
         let (sets, rows) = self.gains.dims2()?;
         self.with_values(|shared: &[T], gains, bias| {
-            pool::written(sets * segment.len(), |range, out| {
+            write_values(sets * segment.len(), |range, out| {
                 for (set, run) in by_set(segment, range) {
                     for piece in pieces_of(run, bias.len()) {
                         let gain = gains[set * rows + piece.row];
@@ -40,7 +42,7 @@ impl Parts {
                     }
                 }
             })
-        })
+        })?
     }
 
     fn with_values<T: Scalar, R>(&self, look: impl FnOnce(&[T], &[T], &[T]) -> R) -> Result<R> {
@@ -102,7 +104,7 @@ impl Piece {
     /// `shift + scale × (gain × shared + bias)`, appended to `out`.
     fn cut<T: Scalar>(
         self,
-        out: &mut Places<'_, T>,
+        out: &mut UninitWriter<'_, T>,
         shared: &[T],
         bias: &[T],
         gain: T,
@@ -111,7 +113,9 @@ impl Piece {
         let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
         let gain = gain * scale;
         let pairs = shared[self.flat()].iter().zip(&bias[self.columns()]);
-        wide(|| out.extend(pairs.map(|(&shared, &bias)| gain * shared + (bias * scale + shift))));
+        dispatch(|| {
+            out.extend(pairs.map(|(&shared, &bias)| gain * shared + (bias * scale + shift)))
+        });
     }
 
     /// Adds to the gradients of the shared row and the bias; returns that of the gain.
@@ -126,7 +130,7 @@ impl Piece {
         let scale = T::of(segment.scale);
         let sums = shared_grad.iter_mut().zip(bias_grad);
         let all = grad.iter().zip(sums);
-        wide(|| {
+        dispatch(|| {
             all.for_each(|(&grad, (shared_grad, bias_grad))| {
                 let grad = grad * scale;
                 *shared_grad += grad * gain;

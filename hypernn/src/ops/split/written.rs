@@ -3,18 +3,21 @@
 use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor};
+use hypernn_kernels::Matrix;
+use hypernn_kernels::matmul::{LEAST, Product};
+use hypernn_kernels::simd::dispatch;
+use hypernn_kernels::uninit::{UninitWriter, write_parts};
 
 use super::Segment;
 use super::ledger::{Filed, Ledger};
-use crate::ops::gemm::{LEAST, transposed_product};
-use crate::ops::pool::{self, Places};
-use crate::ops::scalar::{Held, Scalar, wide};
+use crate::ops::kernels::{for_values, kernel};
+use crate::ops::scalar::{CpuSlice, Scalar};
 
 /// The gradient of a segment, held in its place.
 enum Gradient<'a> {
-    Whole(Held<'a>),
+    Whole(CpuSlice<'a>),
     /// `left [sets, k, m]` and `right [sets, k, n]`, and `[k, m, n]`.
-    Product([Held<'a>; 2], [usize; 3]),
+    Product([CpuSlice<'a>; 2], [usize; 3]),
 }
 
 /// A run of the vector.
@@ -22,10 +25,15 @@ enum Run<'a, T> {
     /// Values that no gradient reached.
     Zeros(usize),
     Values(&'a [T], T),
+    /// Some rows of the product of one column by one row.
+    Outer {
+        sides: [&'a [T]; 2],
+        rows: Range<usize>,
+        scale: T,
+    },
     /// Some rows of `leftᵀ · right`.
     Product {
-        sides: [&'a [T]; 2],
-        sizes: [usize; 3],
+        product: Product<'a, T>,
         rows: Range<usize>,
         scale: T,
     },
@@ -41,11 +49,12 @@ impl Ledger {
         let held = grads.iter().map(|(segment, grad)| Ok((*segment, Gradient::new(grad)?)));
         let held = held.collect::<Result<Vec<_>>>()?;
         let len = self.sets * self.width;
-        let threads = pool::threads_for_values(len);
+        let executor = for_values(len);
+        let threads = executor.threads();
         let most = if threads == 1 { len } else { len.div_ceil(4 * threads) };
         let mut runs = Vec::with_capacity(self.sets * 2 * held.len());
         (0..self.sets).try_for_each(|set| self.add_runs(set, &held, most, &mut runs))?;
-        let written = pool::written_parts(runs, threads > 1, Run::<T>::write);
+        let written = kernel(write_parts(runs, executor, Run::<T>::write))?;
         Tensor::from_vec(written, (self.sets, self.width), &Device::Cpu)
     }
 
@@ -73,11 +82,11 @@ impl<'a> Gradient<'a> {
     /// Of a contiguous one.
     fn new(grad: &'a Filed) -> Result<Self> {
         let (left, right) = match grad {
-            Filed::Whole(grad) => return Held::new(grad).map(Self::Whole),
+            Filed::Whole(grad) => return CpuSlice::new(grad).map(Self::Whole),
             Filed::Product(left, right) => (left, right),
         };
         let ((_, k, m), n) = (left.dims3()?, right.dim(2)?);
-        Ok(Self::Product([Held::new(left)?, Held::new(right)?], [k, m, n]))
+        Ok(Self::Product([CpuSlice::new(left)?, CpuSlice::new(right)?], [k, m, n]))
     }
 
     fn add_runs<'b, T: Scalar>(
@@ -99,10 +108,20 @@ impl<'a> Gradient<'a> {
                     &left.values()?[set * k * m..][..k * m],
                     &right.values()?[set * k * n..][..k * n],
                 ];
+                let [left, right] = sides;
+                let [left, right] = [(left, m), (right, n)]
+                    .map(|(side, columns)| kernel(Matrix::row_major(side, [k, columns])));
+                let product = kernel(Product::new(left?.t(), right?))?;
                 let step = (most / n.max(1)).max(LEAST);
                 runs.extend((0..m).step_by(step).map(|start| {
                     let rows = start..m.min(start + step);
-                    (rows.len() * n, Run::Product { sides, sizes: *sizes, rows, scale })
+                    let len = rows.len() * n;
+                    // A general product spends most of its time preparing.
+                    let run = match k {
+                        1 => Run::Outer { sides, rows, scale },
+                        _ => Run::Product { product, rows, scale },
+                    };
+                    (len, run)
                 }));
             }
         }
@@ -111,21 +130,18 @@ impl<'a> Gradient<'a> {
 }
 
 impl<T: Scalar> Run<'_, T> {
-    fn write(self, places: &mut Places<'_, T>) {
+    fn write(self, writer: &mut UninitWriter<'_, T>) {
         match self {
-            Self::Zeros(len) => places.extend(std::iter::repeat_n(T::default(), len)),
+            Self::Zeros(len) => writer.extend(std::iter::repeat_n(T::default(), len)),
             Self::Values(values, scale) => {
-                wide(|| places.extend(values.iter().map(|&value| value * scale)));
+                dispatch(|| writer.extend(values.iter().map(|&value| value * scale)));
             }
-            // A general product spends most of its time preparing.
-            Self::Product { sides: [left, right], sizes: [1, ..], rows, scale } => wide(|| {
+            Self::Outer { sides: [left, right], rows, scale } => dispatch(|| {
                 for &left in &left[rows] {
-                    places.extend(right.iter().map(|&right| left * right * scale));
+                    writer.extend(right.iter().map(|&right| left * right * scale));
                 }
             }),
-            Self::Product { sides: [left, right], sizes, rows, scale } => {
-                transposed_product(places, (left, right), sizes, rows, scale);
-            }
+            Self::Product { product, rows, scale } => product.write_rows(rows, scale, writer),
         }
     }
 }

@@ -2,20 +2,43 @@
 
 #![allow(unsafe_code, reason = "a look at each bound takes twice the time of the rest")]
 
-use super::panels::Lanes;
+use crate::error::{Result, ensure_len};
+use crate::float::Float;
+use crate::microkernel::multiples;
+use crate::simd::SimdScalar;
 
 /// The rows and columns of a tile that goes through registers.
-pub(super) const TILE: usize = 4;
+pub(crate) const TILE: usize = 4;
 
 /// As many columns of all rows as lie in the cache while the next rows are written beside them.
 const BLOCK: usize = 64;
 
+/// Writes a matrix `[rows, columns]`, row-major, to `out` as `[columns, rows]`.
+///
+/// # Errors
+/// One of the slices has not `rows × columns` values.
+///
+/// ```
+/// let mut columns = [0f32; 6];
+/// hypernn_kernels::transpose(&mut columns, &[1., 2., 3., 4., 5., 6.], [2, 3])?;
+/// assert_eq!(columns, [1., 4., 2., 5., 3., 6.]);
+/// # Ok::<_, hypernn_kernels::Error>(())
+/// ```
+pub fn transpose<T: Float>(out: &mut [T], values: &[T], size: [usize; 2]) -> Result<()> {
+    let [rows, columns] = size;
+    ensure_len("transpose", "the matrix", values.len(), rows * columns)?;
+    ensure_len("transpose", "the output", out.len(), rows * columns)?;
+    transpose_rows(out, rows, values, &multiples(rows, columns), columns);
+    Ok(())
+}
+
 /// Writes value `i` of row `r`, which begins at `starts[r]`, to `out[i × step + r]`, for each of `len`
 /// values of every row.
-pub(super) fn transpose<T: Lanes>(
+pub(crate) fn transpose_rows<T: SimdScalar>(
     out: &mut [T],
     step: usize,
-    (values, starts): (&[T], &[usize]),
+    values: &[T],
+    starts: &[usize],
     len: usize,
 ) {
     let Some(last) = starts.iter().max().filter(|_| len > 0) else { return };
@@ -47,11 +70,11 @@ pub(super) fn transpose<T: Lanes>(
 /// # Safety
 /// Each row has as many, and `out` holds as many columns of them, `step` apart.
 #[inline(always)]
-unsafe fn put_tile<T: Lanes>(out: *mut T, step: usize, [a, b, c, d]: [*const T; TILE]) {
+unsafe fn put_tile<T: SimdScalar>(out: *mut T, step: usize, [a, b, c, d]: [*const T; TILE]) {
     // SAFETY: the caller's word.
     unsafe {
         let row = |row: *const T| row.cast::<[T; TILE]>().read_unaligned();
-        let [e, f, g, h] = T::transposed([row(a), row(b), row(c), row(d)]);
+        let [e, f, g, h] = T::transpose_tile([row(a), row(b), row(c), row(d)]);
         let column = |index: usize| out.add(index * step).cast::<[T; TILE]>();
         column(0).write_unaligned(e);
         column(1).write_unaligned(f);
@@ -66,13 +89,13 @@ mod tests {
 
     /// Rows and values around tiles and blocks, rows in any order, columns further apart than there are
     /// rows; what lies between stays.
-    fn check<T: Lanes + From<u16> + PartialEq + std::fmt::Debug>() {
+    fn check<T: SimdScalar + From<u16> + PartialEq + std::fmt::Debug>() {
         for (rows, len) in [(0, 3), (3, 0), (1, 1), (4, 4), (7, 9), (9, 66), (16, 130)] {
             let values: Vec<T> = (1..=rows * len).map(|i| T::from(i as u16)).collect();
             let starts: Vec<_> = (0..rows).rev().map(|row| row * len).collect();
             let step = rows + 2;
             let mut out = vec![T::default(); len * step];
-            transpose(&mut out, step, (&values, &starts), len);
+            transpose_rows(&mut out, step, &values, &starts, len);
             for (i, column) in out.chunks_exact(step).enumerate() {
                 let expected = starts.iter().map(|start| values[start + i]);
                 assert_eq!(column[..rows], expected.collect::<Vec<_>>());
@@ -85,5 +108,16 @@ mod tests {
     fn rows_become_columns() {
         check::<f32>();
         check::<f64>();
+    }
+
+    #[test]
+    fn a_matrix_of_another_size_is_an_error() {
+        let message = |out: usize, values: usize| {
+            let found = transpose(&mut vec![0f64; out], &vec![0.; values], [2, 3]);
+            found.map_err(|error| error.to_string())
+        };
+        assert_eq!(message(6, 6), Ok(()));
+        assert_eq!(message(6, 5), Err("transpose: the matrix has 5 values, expected 6".to_owned()));
+        assert_eq!(message(7, 6), Err("transpose: the output has 7 values, expected 6".to_owned()));
     }
 }

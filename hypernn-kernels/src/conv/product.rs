@@ -1,8 +1,8 @@
 //! One product of a convolution with its weights.
 
-use crate::ops::panels::{Lanes, Panel, Panels, Side, each_panel, steps};
-use crate::ops::scalar::Scalar;
-use crate::ops::transpose::transpose;
+use crate::float::Float;
+use crate::microkernel::{Operand, PackedOperand, PackedPanel, for_each_panel, multiples};
+use crate::transpose::transpose_rows;
 
 /// Sums of one channel that are computed before they are put in their places.
 const BLOCK: usize = 96;
@@ -26,36 +26,38 @@ pub(super) struct Product {
 
 /// The weights of one group.
 pub(super) enum Weights<'a, T> {
-    Packed(Panels<T>),
+    Packed(PackedOperand<T>),
     /// Where a sum has fewer terms than a column has sums, it takes less to pack the images.
-    Spread(&'a [T]),
+    Broadcast(&'a [T]),
 }
 
 impl Product {
-    pub(super) fn weights<'a, T: Scalar>(&self, group: &'a [T]) -> Weights<'a, T> {
+    pub(super) fn weights<'a, T: Float>(&self, group: &'a [T]) -> Weights<'a, T> {
         if self.terms.len() < self.channels.len() {
-            return Weights::Spread(group);
+            return Weights::Broadcast(group);
         }
-        Weights::Packed(Panels::pack(self.weight_side(group)))
+        Weights::Packed(PackedOperand::pack(self.weight_side(group)))
     }
 
-    fn weight_side<'a, T>(&'a self, values: &'a [T]) -> Side<'a, T> {
-        Side { values, terms: &self.weight_terms, columns: &self.weight_columns }
+    fn weight_side<'a, T>(&'a self, values: &'a [T]) -> Operand<'a, T> {
+        Operand { values, terms: &self.weight_terms, columns: &self.weight_columns }
     }
 
     /// The sums of one group over some images, from `values` to `out`; a bias, where there is one, is
     /// added to those of each channel.
-    pub(super) fn compute<T: Scalar>(
+    pub(super) fn compute<T: Float>(
         &self,
         out: &mut [T],
         images: usize,
-        (weights, values, bias): (&Weights<'_, T>, &[T], &[T]),
+        weights: &Weights<'_, T>,
+        values: &[T],
+        bias: &[T],
         block: &mut Vec<T>,
     ) {
         let columns = &self.columns[..images * self.columns_per_image];
         let blocks = columns.chunks(BLOCK).zip(self.places.chunks(BLOCK));
         let blocks = blocks.map(|(columns, places)| {
-            (Side { values, terms: &self.terms, columns }, &places[..columns.len()])
+            (Operand { values, terms: &self.terms, columns }, &places[..columns.len()])
         });
         match weights {
             Weights::Packed(panels) => {
@@ -63,18 +65,20 @@ impl Product {
                     .iter()
                     .for_each(|panel| self.by_channel(out, &panel, blocks.clone(), bias, block));
             }
-            Weights::Spread(weights) => {
-                blocks.for_each(|images| self.by_place(out, images, (weights, bias), block));
+            Weights::Broadcast(weights) => {
+                blocks.for_each(|(images, places)| {
+                    self.by_place(out, images, places, weights, bias, block)
+                });
             }
         }
     }
 
     /// With a panel of channels.
-    fn by_channel<'a, T: Scalar>(
+    fn by_channel<'a, T: Float>(
         &self,
         out: &mut [T],
-        panel: &Panel<'_, T>,
-        blocks: impl Iterator<Item = (Side<'a, T>, &'a [usize])>,
+        panel: &PackedPanel<'_, T>,
+        blocks: impl Iterator<Item = (Operand<'a, T>, &'a [usize])>,
         bias: &[T],
         block: &mut Vec<T>,
     ) {
@@ -89,14 +93,16 @@ impl Product {
     }
 
     /// With panels of places.
-    fn by_place<T: Scalar>(
+    fn by_place<T: Float>(
         &self,
         out: &mut [T],
-        (images, places): (Side<'_, T>, &[usize]),
-        (weights, bias): (&[T], &[T]),
+        images: Operand<'_, T>,
+        places: &[usize],
+        weights: &[T],
+        bias: &[T],
         block: &mut Vec<T>,
     ) {
-        each_panel(images, |panel| {
+        for_each_panel(images, |panel| {
             block.clear();
             block.resize(self.channels.len() * panel.width, T::default());
             let rows = block.chunks_exact_mut(panel.width);
@@ -119,8 +125,8 @@ fn place_rows<T: Copy>(out: &mut [T], rows: &[usize], columns: &[usize], block: 
     }
 }
 
-/// The same, where many rows are; columns lie a step apart.
-pub(super) fn place_columns<T: Lanes>(
+/// Puts the sums of a block in their places, where many rows are neighbours; columns lie a step apart.
+pub(super) fn place_columns<T: Float>(
     out: &mut [T],
     rows: &[usize],
     columns: &[usize],
@@ -128,11 +134,11 @@ pub(super) fn place_columns<T: Lanes>(
 ) {
     let [first, ref behind @ ..] = *columns else { return };
     let step = behind.first().map_or(1, |second| second - first);
-    let lines = steps(rows.len(), block.len() / rows.len().max(1));
+    let lines = multiples(rows.len(), block.len() / rows.len().max(1));
     let mut lines = lines.as_slice();
     for run in rows.chunk_by(|row, next| row + 1 == *next) {
         let (of_run, others) = lines.split_at(run.len());
-        transpose(&mut out[run[0] + first..], step, (block, of_run), columns.len());
+        transpose_rows(&mut out[run[0] + first..], step, block, of_run, columns.len());
         lines = others;
     }
 }

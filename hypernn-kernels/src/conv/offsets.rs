@@ -1,7 +1,7 @@
 //! Where pixels, windows and taps lie.
 
-use super::frame::Margin;
-use crate::ops::unfold::Axis;
+use super::padded::PaddedAxis;
+use super::windows::Axis;
 
 /// All sums of one of each list, in the order of the lists.
 pub(super) fn sums_of(lists: [Vec<usize>; 3]) -> Vec<usize> {
@@ -11,13 +11,14 @@ pub(super) fn sums_of(lists: [Vec<usize>; 3]) -> Vec<usize> {
     })
 }
 
+/// Each value so many times.
 pub(super) fn times(list: &[usize], step: usize) -> Vec<usize> {
     list.iter().map(|value| value * step).collect()
 }
 
 /// Pixels of one axis that the same taps see, and these taps: value `positions[pixel] + back[tap]` of the
-/// framed outputs is what the tap sees the pixel for.
-pub(super) struct Seen {
+/// padded outputs is what the tap sees the pixel for.
+pub(super) struct StridePhase {
     pub(super) pixels: Vec<usize>,
     pub(super) positions: Vec<usize>,
     pub(super) taps: Vec<usize>,
@@ -26,14 +27,22 @@ pub(super) struct Seen {
 
 impl Axis {
     /// Of the images, as far as windows see.
-    pub(super) fn frame(&self) -> Margin {
-        Margin { pixels: self.pixels, before: self.padding, len: self.pixels + 2 * self.padding }
+    pub(super) fn padded_pixels(&self) -> PaddedAxis {
+        PaddedAxis {
+            pixels: self.pixels,
+            before: self.padding,
+            len: self.pixels + 2 * self.padding,
+        }
     }
 
     /// Of the outputs, as far as taps see a pixel from.
-    pub(super) fn grad_frame(&self) -> Margin {
+    pub(super) fn padded_positions(&self) -> PaddedAxis {
         let positions = (self.pixels + self.padding).div_ceil(self.stride).max(self.positions);
-        Margin { pixels: self.positions, before: self.overlap(), len: self.overlap() + positions }
+        PaddedAxis {
+            pixels: self.positions,
+            before: self.overlap(),
+            len: self.overlap() + positions,
+        }
     }
 
     /// How many positions later a window still sees a pixel.
@@ -41,12 +50,12 @@ impl Axis {
         self.dilation * (self.taps - 1) / self.stride
     }
 
-    /// What is this much more than a multiple of the stride.
-    pub(super) fn seen(&self, more: usize) -> Seen {
+    /// The pixels and taps that are this much more than a multiple of the stride.
+    pub(super) fn stride_phase(&self, phase: usize) -> StridePhase {
         let (stride, padding, dilation) = (self.stride, self.padding, self.dilation);
-        let pixels = (0..self.pixels).filter(|pixel| (pixel + padding) % stride == more);
-        let taps = (0..self.taps).filter(|tap| tap * dilation % stride == more);
-        Seen {
+        let pixels = (0..self.pixels).filter(|pixel| (pixel + padding) % stride == phase);
+        let taps = (0..self.taps).filter(|tap| tap * dilation % stride == phase);
+        StridePhase {
             positions: pixels.clone().map(|pixel| (pixel + padding) / stride).collect(),
             pixels: pixels.collect(),
             back: taps.clone().map(|tap| self.overlap() - tap * dilation / stride).collect(),

@@ -1,0 +1,196 @@
+//! The numbers that kernels compute with.
+
+use std::ops::{Add, AddAssign, Div, Mul, Sub};
+
+use pulp::NullaryFnOnce;
+
+use crate::simd::{SimdScalar, dispatch_pass};
+
+/// Running sums side by side.
+const LANES: usize = 16;
+
+/// A number that kernels compute with: `f32` or `f64`.
+///
+/// ```
+/// use hypernn_kernels::Float;
+///
+/// assert_eq!(f32::of(0.1), 0.1);
+/// assert_eq!(<f32 as Float>::sum(&[1., 2., 3.]), 6.);
+/// assert_eq!(f32::dot(&[1., 2.], &[3., 4.]), 11.);
+/// ```
+pub trait Float:
+    SimdScalar
+    + PartialOrd
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + AddAssign
+{
+    /// The nearest value.
+    fn of(value: f64) -> Self;
+
+    /// The same number.
+    fn as_f64(self) -> f64;
+
+    /// The square root.
+    fn sqrt(self) -> Self;
+
+    /// The hyperbolic tangent; in f32 by instructions for vectors, to two units in the last place.
+    fn tanh(self) -> Self;
+
+    /// The sum, in sixteen running sums: one alone waits for each addition.
+    fn sum(values: &[Self]) -> Self {
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let mut sums = [Self::default(); LANES];
+        for chunk in chunks {
+            sums.iter_mut().zip(chunk).for_each(|(sum, &value)| *sum += value);
+        }
+        sums.iter().chain(rest).fold(Self::default(), |sum, &value| sum + value)
+    }
+
+    /// The sum of products of as many values, in sixteen running sums of f64: the terms may cancel.
+    fn dot(left: &[Self], right: &[Self]) -> f64 {
+        dispatch_pass(Dot(left, right))
+    }
+}
+
+impl Float for f32 {
+    #[inline(always)]
+    fn of(value: f64) -> Self {
+        value as Self
+    }
+
+    #[inline(always)]
+    fn as_f64(self) -> f64 {
+        self.into()
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        tanh(self)
+    }
+}
+
+impl Float for f64 {
+    #[inline(always)]
+    fn of(value: f64) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    fn as_f64(self) -> f64 {
+        self
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        self.tanh()
+    }
+}
+
+/// Without branches or calls, so that it is compiled to vector instructions: by a polynomial near zero, by
+/// `1 - 2 / (e²ˣ + 1)` elsewhere. The polynomials are those of Moshier's Cephes library (`tanhf`, `expf`).
+#[allow(clippy::excessive_precision, reason = "coefficients as they were published")]
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    let size = x.abs();
+    let z = size * size;
+    let near = -5.704_988_727_45e-3_f32;
+    let near =
+        [2.063_908_879_54e-2, -5.373_971_555_31e-2, 1.333_144_220_36e-1, -3.333_328_194_22e-1]
+            .iter()
+            .fold(near, |sum, &coefficient| sum * z + coefficient);
+    let near = near * z * size + size;
+    // Beyond, it is 1; what is no number stays so.
+    let far = if size > 9.1 { 9.1 } else { size };
+    let far = 1. - 2. / (exp(2. * far) + 1.);
+    (if size < 0.625 { near } else { far }).copysign(x)
+}
+
+/// `eˣ` for an `x` between 0 and 80.
+#[allow(clippy::excessive_precision, reason = "coefficients as they were published")]
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // Added to a number this large, a fraction is rounded away, and what remains are the last bits.
+    const ROUND: f32 = 12_582_912.;
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let power = rounded - ROUND;
+    // ln 2 in two parts, of which the first is exact times a power.
+    let rest = x - power * 0.693_359_375 + power * 2.121_944_40e-4;
+    let sum = 1.987_569_150_0e-4_f32;
+    let sum = [
+        1.398_199_950_7e-3,
+        8.333_451_907_3e-3,
+        4.166_579_589_4e-2,
+        1.666_666_545_9e-1,
+        5.000_000_120_1e-1,
+    ]
+    .iter()
+    .fold(sum, |sum, &coefficient| sum * rest + coefficient);
+    let sum = sum * rest * rest + rest + 1.;
+    let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+    sum * f32::from_bits(exponent << 23)
+}
+
+struct Dot<'a, T>(&'a [T], &'a [T]);
+
+impl<T: Float> NullaryFnOnce for Dot<'_, T> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        let ((lefts, left), (rights, right)) =
+            (self.0.as_chunks::<LANES>(), self.1.as_chunks::<LANES>());
+        let mut sums = [0.; LANES];
+        for (left, right) in lefts.iter().zip(rights) {
+            let pairs = left.iter().zip(right);
+            sums.iter_mut()
+                .zip(pairs)
+                .for_each(|(sum, (left, right))| *sum += left.as_f64() * right.as_f64());
+        }
+        let rest = left.iter().zip(right).map(|(left, right)| left.as_f64() * right.as_f64());
+        sums.into_iter().chain(rest).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elementwise::testing::inputs;
+
+    #[test]
+    fn tanh_is_exact_to_two_units_in_the_last_place() {
+        for (x, y) in inputs().into_iter().map(|x| (x as f32, Float::tanh(x as f32))) {
+            let expected = f64::from(x).tanh();
+            let unit = f64::from(f32::EPSILON) * expected.abs();
+            assert!(
+                (f64::from(y) - expected).abs() <= unit || y.is_nan() && x.is_nan(),
+                "{x}: {y}"
+            );
+            assert_eq!(y.is_sign_negative(), x.is_sign_negative(), "{x}: {y}");
+        }
+    }
+
+    /// Around a whole number of running sums.
+    #[test]
+    fn sums_are_those_by_hand() {
+        for count in [0, 1, 15, 16, 17, 100] {
+            let values: Vec<f64> = (0..count).map(f64::from).collect();
+            let halves: Vec<f64> = values.iter().map(|value| value / 2.).collect();
+            let squares: f64 = values.iter().map(|value| value * value).sum();
+            assert_eq!(Float::sum(&values), f64::from(count * (count - 1) / 2));
+            assert_eq!(f64::dot(&values, &halves), squares / 2.);
+        }
+    }
+}

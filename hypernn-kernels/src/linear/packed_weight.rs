@@ -1,0 +1,260 @@
+//! The weight is packed, so that vectors lie along the outputs of a row.
+
+use std::ops::Range;
+use std::slice::IterMut;
+
+use pulp::Simd;
+
+use super::{Linear, Offsets, Sizes};
+use crate::error::{Result, ensure_at_least, ensure_len};
+use crate::executor::{Executor, for_products, map_parts};
+use crate::float::Float;
+use crate::microkernel::{Operand, StoreRows, for_each_panel, widest_panel};
+use crate::uninit::{UninitWriter, column_ranges, write_vectors};
+
+/// What becomes of a run of outputs, `[G, rows, out]` in the order in which they lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Epilogue<T> {
+    /// How many outputs it is for.
+    pub len: usize,
+    /// Which vector they are appended to; none, if they are left out.
+    pub vector: Option<usize>,
+    /// They are appended as `scale × output + shift`.
+    pub scale: T,
+    /// What is added to each.
+    pub shift: T,
+}
+
+impl<T: Float> Epilogue<T> {
+    /// So many outputs that go nowhere.
+    pub fn left_out(len: usize) -> Self {
+        Self { len, vector: None, scale: T::of(1.), shift: T::of(0.) }
+    }
+}
+
+/// Every vector has as many values as go to it.
+fn check<T>(lens: &[usize], epilogues: &[Epilogue<T>]) -> Result<()> {
+    let mut expected = vec![0usize; lens.len()];
+    for Epilogue { len, vector, .. } in epilogues {
+        let Some(vector) = *vector else { continue };
+        ensure_at_least("linear", "the list of vectors", lens.len(), vector + 1)?;
+        expected[vector] = expected[vector].saturating_add(*len);
+    }
+    lens.iter()
+        .zip(expected)
+        .try_for_each(|(&len, expected)| ensure_len("linear", "the vector", len, expected))
+}
+
+impl<T: Float> Linear<'_, T> {
+    /// Vectors with so many values each, from epilogues for all outputs in order; what is behind the last is left
+    /// out.
+    ///
+    /// Outputs are written as they are computed: no vector of all is ever there.
+    ///
+    /// # Errors
+    /// What goes to a vector is not as many values as it has; there are fewer outputs; or the executor left out a
+    /// part.
+    ///
+    /// ```
+    /// use hypernn_kernels::executor::Sequential;
+    /// use hypernn_kernels::linear::{Epilogue, Linear, Sizes};
+    ///
+    /// let sizes = Sizes { sets: 1, rows: 2, inputs: 1, outputs: 2 };
+    /// let layer = Linear::new(sizes, &[1f32, 10.], &[1., 2.], None)?;
+    /// // Of the outputs 1, 2, 10 and 20, the second is left out, the first and the third are doubled.
+    /// let doubled = Epilogue { len: 1, vector: Some(0), scale: 2., shift: 0. };
+    /// let epilogues = [doubled, Epilogue::left_out(1), doubled];
+    /// let rest = Epilogue { len: 1, vector: Some(1), scale: 1., shift: 0.5 };
+    /// let vectors = layer.outputs_to(&[2, 1], &[&epilogues[..], &[rest]].concat(), &Sequential)?;
+    /// assert_eq!(vectors, [vec![2., 20.], vec![20.5]]);
+    /// # Ok::<_, hypernn_kernels::Error>(())
+    /// ```
+    pub fn outputs_to(
+        &self,
+        lens: &[usize],
+        epilogues: &[Epilogue<T>],
+        executor: &dyn Executor,
+    ) -> Result<Vec<Vec<T>>> {
+        check(lens, epilogues)?;
+        let Sizes { sets, rows, outputs, .. } = self.sizes;
+        let executor = for_products(executor, self.sizes.products());
+        let ranges = column_ranges(outputs, widest_panel::<T>(), executor.threads());
+        let offsets = Offsets::new(&self.sizes);
+        write_vectors(lens, |writers| {
+            let cutter = Cutter { writers, epilogues, cut: 0 };
+            let parts = cutter.parts(sets * rows, &ranges);
+            let full = map_parts(parts, executor, |part| self.write(part, &offsets));
+            Ok(full?.into_iter().flatten().collect())
+        })
+    }
+
+    fn write<'a>(&self, mut part: Part<'a, T>, offsets: &Offsets) -> Vec<UninitWriter<'a, T>> {
+        for (set, rows) in part.rows.chunks_mut(self.sizes.rows.max(1)).enumerate() {
+            let outputs = || part.outputs.clone();
+            let (xs, weight) = (self.xs(set, offsets), self.weight(set, outputs(), offsets));
+            write(rows, &mut part.pieces, xs, weight, self.bias(set, outputs()));
+        }
+        let last = part.rows.into_iter().map(|row| row.piece);
+        last.chain(part.pieces).map(|piece| piece.writer).collect()
+    }
+}
+
+/// Some outputs of all rows.
+struct Part<'a, T> {
+    outputs: Range<usize>,
+    rows: Vec<Row<'a, T>>,
+    /// Row by row, those behind each row's first; once done with, those before its last.
+    pieces: Vec<Piece<'a, T>>,
+}
+
+struct Row<'a, T> {
+    /// That of its next output.
+    piece: Piece<'a, T>,
+    /// Where the piece behind that is.
+    next: usize,
+}
+
+/// Outputs of one row that have one epilogue.
+struct Piece<'a, T> {
+    writer: UninitWriter<'a, T>,
+    /// How many are still to be left out; then there are no places.
+    skip: usize,
+    scale: T,
+    shift: T,
+    /// Neither scale nor shift does anything.
+    plain: bool,
+}
+
+impl<'a, T: Float> Piece<'a, T> {
+    fn new(epilogue: &Epilogue<T>, writer: Option<UninitWriter<'a, T>>, len: usize) -> Self {
+        let &Epilogue { scale, shift, .. } = epilogue;
+        let skip = if writer.is_some() { 0 } else { len };
+        let plain = scale == T::of(1.) && shift == T::of(0.);
+        Self { writer: writer.unwrap_or_default(), skip, scale, shift, plain }
+    }
+
+    /// Takes as many sums as belong to it, and gives the others.
+    fn append<'b>(&mut self, sums: &'b [T]) -> &'b [T] {
+        let (now, later) = sums.split_at(sums.len().min(self.writer.remaining().max(self.skip)));
+        self.skip -= now.len().min(self.skip);
+        let (scale, shift) = (self.scale, self.shift);
+        self.writer.extend(now.iter().map(|&sum| sum * scale + shift));
+        later
+    }
+}
+
+/// Cuts all outputs at the ends of rows, parts and epilogues.
+struct Cutter<'a, 'b, T> {
+    writers: Vec<UninitWriter<'a, T>>,
+    epilogues: &'b [Epilogue<T>],
+    /// How much of the first epilogue is cut.
+    cut: usize,
+}
+
+impl<'a, T: Float> Cutter<'a, '_, T> {
+    fn parts(mut self, rows: usize, ranges: &[Range<usize>]) -> Vec<Part<'a, T>> {
+        let part = |outputs: &Range<usize>| {
+            let pieces = Vec::with_capacity(self.epilogues.len());
+            Part { outputs: outputs.clone(), rows: Vec::with_capacity(rows), pieces }
+        };
+        let mut parts: Vec<_> = ranges.iter().map(part).collect();
+        for _ in 0..rows {
+            parts.iter_mut().for_each(|part| self.add_row(part));
+        }
+        parts
+    }
+
+    fn add_row(&mut self, Part { outputs, rows, pieces }: &mut Part<'a, T>) {
+        let (mut left, next) = (outputs.len(), pieces.len());
+        let piece = self.next(&mut left);
+        rows.push(Row { piece, next });
+        while left > 0 {
+            pieces.push(self.next(&mut left));
+        }
+    }
+
+    /// The next piece of so many outputs that are left of a row.
+    fn next(&mut self, left: &mut usize) -> Piece<'a, T> {
+        while let [epilogue, behind @ ..] = self.epilogues {
+            let len = (epilogue.len - self.cut).min(*left);
+            (self.cut, *left) = (self.cut + len, *left - len);
+            if self.cut == epilogue.len {
+                (self.epilogues, self.cut) = (behind, 0);
+            }
+            if len > 0 {
+                let writer = epilogue.vector.map(|index| self.writers[index].split_off(len));
+                return Piece::new(epilogue, writer, len);
+            }
+        }
+        let behind = std::mem::take(left);
+        Piece::new(&Epilogue::left_out(behind), None, behind)
+    }
+}
+
+/// The outputs of one set.
+fn write<'a, T: Float>(
+    rows: &mut [Row<'a, T>],
+    pieces: &mut [Piece<'a, T>],
+    xs: Operand<'_, T>,
+    weight: Operand<'_, T>,
+    bias: Option<&[T]>,
+) {
+    let mut start = Vec::with_capacity(widest_panel::<T>());
+    for_each_panel(weight, |panel| {
+        start.clear();
+        start.extend_from_slice(bias.map_or(&[], |bias| &bias[panel.columns.clone()]));
+        start.resize(panel.width, T::default());
+        let outputs = panel.columns.len();
+        let whole = if outputs == panel.width { outputs } else { usize::MAX };
+        panel.product_into(&start, xs, Rows { rows: rows.iter_mut(), pieces, whole, outputs });
+    });
+}
+
+/// Appends the sums of a panel to where they belong.
+struct Rows<'a, 'b, T> {
+    rows: IterMut<'a, Row<'b, T>>,
+    pieces: &'a mut [Piece<'b, T>],
+    /// As many sums as are vectors of one piece; no piece has as many where the last vector is not full.
+    whole: usize,
+    outputs: usize,
+}
+
+impl<T: Float> StoreRows<T> for Rows<'_, '_, T> {
+    #[inline(always)]
+    fn row<S: Simd, const V: usize>(&mut self, simd: S, sums: [T::Register<S>; V]) {
+        let Some(Row { piece, next }) = self.rows.next() else { return };
+        if piece.writer.remaining() < self.whole {
+            // A copy of its own, or the sums would be in memory on the other ways as well.
+            let copy = sums;
+            let sums = &T::as_scalars::<S>(&copy)[..self.outputs];
+            return append(piece, self.pieces, next, sums);
+        }
+        if piece.plain {
+            return piece.writer.extend_from_slice(T::as_scalars::<S>(&sums));
+        }
+        let (scale, shift) = (T::splat(simd, piece.scale), T::splat(simd, piece.shift));
+        let mut values = sums;
+        // By hand, for `map` would be a call.
+        for value in &mut values {
+            *value = T::multiply_add(simd, *value, scale, shift);
+        }
+        piece.writer.extend_from_slice(T::as_scalars::<S>(&values));
+    }
+}
+
+/// Appends sums of a row that may belong to several pieces.
+fn append<'a, T: Float>(
+    piece: &mut Piece<'a, T>,
+    pieces: &mut [Piece<'a, T>],
+    next: &mut usize,
+    sums: &[T],
+) {
+    let mut sums = piece.append(sums);
+    while let Some(behind) = pieces.get_mut(*next)
+        && !sums.is_empty()
+    {
+        std::mem::swap(piece, behind);
+        *next += 1;
+        sums = piece.append(sums);
+    }
+}

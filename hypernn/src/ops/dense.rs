@@ -1,0 +1,50 @@
+//! `x wᵀ + b` on the CPU by `hypernn_kernels::linear`.
+
+use candle_core::Result;
+use hypernn_kernels::linear::{self, Epilogue, Linear};
+
+use super::gemm::DIRECT;
+use super::kernels::{CandleThreads, kernel};
+use super::linear::Sizes;
+use super::scalar::Scalar;
+
+/// Whether a product is computed here.
+pub(super) fn serves(sizes: &Sizes) -> bool {
+    DIRECT && sizes.of_kernel().are_worth_packing()
+}
+
+impl Sizes {
+    /// The same for the kernels.
+    pub(super) fn of_kernel(&self) -> linear::Sizes {
+        let Self { sets, rows, inputs, outputs } = *self;
+        linear::Sizes { sets, rows, inputs, outputs }
+    }
+}
+
+/// `xs [G, rows, in]`, `weight [G, out, in]` and `bias [G, out]`, row-major.
+pub(super) struct Layer<'a, T> {
+    pub(super) sizes: Sizes,
+    pub(super) xs: &'a [T],
+    pub(super) weight: &'a [T],
+    pub(super) bias: Option<&'a [T]>,
+}
+
+impl<T: Scalar> Layer<'_, T> {
+    fn kernel(&self) -> Result<Linear<'_, T>> {
+        kernel(Linear::new(self.sizes.of_kernel(), self.xs, self.weight, self.bias))
+    }
+
+    /// `[G, rows, out]`.
+    pub(super) fn outputs(&self) -> Result<Vec<T>> {
+        kernel(self.kernel()?.outputs(&CandleThreads))
+    }
+
+    /// Vectors of so many values each, from epilogues for all outputs in order.
+    pub(super) fn outputs_to(
+        &self,
+        lens: &[usize],
+        epilogues: &[Epilogue<T>],
+    ) -> Result<Vec<Vec<T>>> {
+        kernel(self.kernel()?.outputs_to(lens, epilogues, &CandleThreads))
+    }
+}
