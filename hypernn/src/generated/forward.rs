@@ -4,15 +4,16 @@ use candle_core::{Error, Result, Tensor, Var};
 
 use super::GeneratedParams;
 use crate::check::ensure_same_device;
-use crate::nn::{rows_per_set, watch_weights};
+use crate::nn::rows_per_set;
 use crate::ops::split::unstack;
+use crate::param::{Param, watch_weights};
 use crate::trace::span;
 
 impl<T> GeneratedParams<T> {
     /// An error of candle's that two dtypes do not go together, with those of the input and of the
     /// parameters, where these do not.
     pub(super) fn with_dtypes(&self, err: Error, xs: &Tensor) -> Error {
-        let dtype = self.tensors.first().map_or(xs.dtype(), Tensor::dtype);
+        let dtype = self.params.first().map_or(xs.dtype(), Param::dtype);
         if !is_dtype_mismatch(&err) || !xs.dtype().is_float() || xs.dtype() == dtype {
             return err;
         }

@@ -3,11 +3,11 @@
 use candle_core::op::BackpropOp;
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
 
-use super::Segment;
+use super::Slot;
 use super::pieces::by_set;
+use super::rows::Rows;
 use super::scaled::Parts;
 use super::whole::view;
-use crate::generator::Rows;
 use crate::ops::dense::{Layer, Target};
 use crate::ops::linear::Sizes;
 use crate::ops::pool;
@@ -35,82 +35,82 @@ impl Sets {
         Ok(Self { count, width: values / count })
     }
 
-    /// A tensor for each segment: where the values are there and nothing is to be done to them, a view.
+    /// A tensor for each slot: where the values are there and nothing is to be done to them, a view.
     pub(super) fn tensors(
         self,
         rows: &Rows,
         sets: Option<usize>,
-        segments: &[Segment],
+        slots: &[Slot],
     ) -> Result<Vec<Tensor>> {
         if let Rows::Values(values) = rows {
             let values = values.contiguous()?.reshape((self.count, self.width))?;
-            let tensor = |segment: &Segment| match view(&values, sets, segment)? {
-                window if segment.is_plain() => Ok(window),
-                window => window.affine(segment.scale, segment.shift),
+            let tensor = |slot: &Slot| match view(&values, sets, slot)? {
+                window if slot.is_plain() => Ok(window),
+                window => window.affine(slot.scale, slot.shift),
             };
-            return segments.iter().map(tensor).collect();
+            return slots.iter().map(tensor).collect();
         }
-        let tensor = |(values, segment): (_, &Segment)| {
-            let (storage, shape) = (Storage::Cpu(values), segment.shape(sets));
+        let tensor = |(values, slot): (_, &Slot)| {
+            let (storage, shape) = (Storage::Cpu(values), slot.shape(sets));
             Tensor::from_storage(storage, shape, BackpropOp::none(), false)
         };
-        Ok(self.cut(rows, segments)?.into_iter().zip(segments).map(tensor).collect())
+        Ok(self.cut(rows, slots)?.into_iter().zip(slots).map(tensor).collect())
     }
 
-    /// Of each segment, the values of every set.
-    pub(super) fn cut(self, rows: &Rows, segments: &[Segment]) -> Result<Vec<CpuStorage>> {
+    /// Of each slot, the values of every set.
+    pub(super) fn cut(self, rows: &Rows, slots: &[Slot]) -> Result<Vec<CpuStorage>> {
         Ok(match rows.dtype() {
-            DType::F64 => self.cut_as(rows, segments)?.into_iter().map(CpuStorage::F64).collect(),
-            _ => self.cut_as(rows, segments)?.into_iter().map(CpuStorage::F32).collect(),
+            DType::F64 => self.cut_as(rows, slots)?.into_iter().map(CpuStorage::F64).collect(),
+            _ => self.cut_as(rows, slots)?.into_iter().map(CpuStorage::F32).collect(),
         })
     }
 
-    fn cut_as<T: Scalar>(self, rows: &Rows, segments: &[Segment]) -> Result<Vec<Vec<T>>> {
+    fn cut_as<T: Scalar>(self, rows: &Rows, slots: &[Slot]) -> Result<Vec<Vec<T>>> {
         match rows {
-            Rows::Linear { inputs, weight, bias } => self.outputs([inputs, weight, bias], segments),
+            Rows::Linear { inputs, weight, bias } => self.outputs([inputs, weight, bias], slots),
             Rows::Scaled { shared, gains, bias } => {
                 let parts = Parts::new(shared, gains, bias)?;
-                segments.iter().map(|segment| parts.cut(segment)).collect()
+                slots.iter().map(|slot| parts.cut(slot)).collect()
             }
             Rows::Values(whole) => {
                 let whole = whole.detach().contiguous()?;
-                segments.iter().map(|segment| self.run(&whole, segment)).collect()
+                slots.iter().map(|slot| self.run(&whole, slot)).collect()
             }
         }
     }
 
     /// Written as the layer computes them.
-    fn outputs<T: Scalar>(self, layer: [&Tensor; 3], segments: &[Segment]) -> Result<Vec<Vec<T>>> {
+    fn outputs<T: Scalar>(self, layer: [&Tensor; 3], slots: &[Slot]) -> Result<Vec<Vec<T>>> {
         let [xs, weight, bias] = layer;
         let [xs, weight, bias] = [xs.contiguous()?, weight.contiguous()?, bias.contiguous()?];
         let sizes = Sizes::new(xs.dims(), weight.dims())?;
         sizes.check_bias(bias.layout())?;
         let [xs, weight, bias] = [Held::new(&xs)?, Held::new(&weight)?, Held::new(&bias)?];
         let (xs, weight, bias) = (xs.values()?, weight.values()?, Some(bias.values()?));
-        let lens: Vec<_> = segments.iter().map(|segment| self.count * segment.len()).collect();
-        Ok(Layer { sizes, xs, weight, bias }.by_outputs(&lens, &self.targets(segments)))
+        let lens: Vec<_> = slots.iter().map(|slot| self.count * slot.len()).collect();
+        Ok(Layer { sizes, xs, weight, bias }.by_outputs(&lens, &self.targets(slots)))
     }
 
-    fn targets<T: Scalar>(self, segments: &[Segment]) -> Vec<Target<T>> {
-        let mut targets = Vec::with_capacity(self.count * (2 * segments.len() + 1));
+    fn targets<T: Scalar>(self, slots: &[Slot]) -> Vec<Target<T>> {
+        let mut targets = Vec::with_capacity(self.count * (2 * slots.len() + 1));
         for _ in 0..self.count {
             let mut end = 0;
-            for (index, segment) in segments.iter().enumerate() {
-                targets.push(Target::left_out(segment.offset - end));
-                let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
-                targets.push(Target { len: segment.len(), vector: Some(index), scale, shift });
-                end = segment.offset + segment.len();
+            for (index, slot) in slots.iter().enumerate() {
+                targets.push(Target::left_out(slot.offset - end));
+                let (scale, shift) = (T::of(slot.scale), T::of(slot.shift));
+                targets.push(Target { len: slot.len(), vector: Some(index), scale, shift });
+                end = slot.offset + slot.len();
             }
             targets.push(Target::left_out(self.width - end));
         }
         targets
     }
 
-    fn run<T: Scalar>(self, whole: &Tensor, segment: &Segment) -> Result<Vec<T>> {
-        let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
+    fn run<T: Scalar>(self, whole: &Tensor, slot: &Slot) -> Result<Vec<T>> {
+        let (scale, shift) = (T::of(slot.scale), T::of(slot.shift));
         values(whole, |whole: &[T]| {
-            pool::written(self.count * segment.len(), |range, out| {
-                for (set, run) in by_set(segment, range) {
+            pool::written(self.count * slot.len(), |range, out| {
+                for (set, run) in by_set(slot, range) {
                     let values = &whole[set * self.width..][run];
                     wide(|| out.extend(values.iter().map(|&value| value * scale + shift)));
                 }

@@ -1,16 +1,17 @@
-//! The gradient of the whole vector, written in one pass from those of its segments.
+//! The gradient of the whole vector, written in one pass from those of its slots.
 
 use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor};
 
-use super::Segment;
-use super::ledger::{Filed, Ledger};
+use super::Slot;
+use super::accumulator::GradientAccumulator;
 use crate::ops::gemm::{LEAST, transposed_product};
 use crate::ops::pool::{self, Places};
 use crate::ops::scalar::{Held, Scalar, wide};
+use crate::param::PendingGradient;
 
-/// The gradient of a segment, held in its place.
+/// The gradient of a slot, held in its place.
 enum Gradient<'a> {
     Whole(Held<'a>),
     /// `left [sets, k, m]` and `right [sets, k, n]`, and `[k, m, n]`.
@@ -31,14 +32,15 @@ enum Run<'a, T> {
     },
 }
 
-impl Ledger {
+impl GradientAccumulator {
     /// As [`whole`](Self::whole), where the values can be written directly.
-    pub(super) fn written<T: Scalar>(&self, grads: &[Option<Filed>]) -> Result<Tensor> {
-        let grads = self.segments.iter().zip(grads).filter_map(|(segment, grad)| {
-            grad.as_ref().map(|grad| Ok((segment, grad.contiguous()?)))
-        });
+    pub(super) fn written<T: Scalar>(&self, grads: &[Option<PendingGradient>]) -> Result<Tensor> {
+        let grads =
+            self.slots.iter().zip(grads).filter_map(|(slot, grad)| {
+                grad.as_ref().map(|grad| Ok((slot, grad.contiguous()?)))
+            });
         let grads = grads.collect::<Result<Vec<_>>>()?;
-        let held = grads.iter().map(|(segment, grad)| Ok((*segment, Gradient::new(grad)?)));
+        let held = grads.iter().map(|(slot, grad)| Ok((*slot, Gradient::new(grad)?)));
         let held = held.collect::<Result<Vec<_>>>()?;
         let len = self.sets * self.width;
         let threads = pool::threads_for_values(len);
@@ -53,16 +55,16 @@ impl Ledger {
     fn add_runs<'a, T: Scalar>(
         &self,
         set: usize,
-        held: &'a [(&Segment, Gradient<'_>)],
+        held: &'a [(&Slot, Gradient<'_>)],
         most: usize,
         runs: &mut Vec<(usize, Run<'a, T>)>,
     ) -> Result<()> {
         let mut end = 0;
         let zeros = |len: usize| (len > 0).then_some((len, Run::Zeros(len)));
-        for (segment, gradient) in held {
-            runs.extend(zeros(segment.offset - end));
-            end = segment.offset + segment.len();
-            gradient.add_runs((set, segment), most, runs)?;
+        for (slot, gradient) in held {
+            runs.extend(zeros(slot.offset - end));
+            end = slot.offset + slot.len();
+            gradient.add_runs((set, slot), most, runs)?;
         }
         runs.extend(zeros(self.width - end));
         Ok(())
@@ -71,10 +73,10 @@ impl Ledger {
 
 impl<'a> Gradient<'a> {
     /// Of a contiguous one.
-    fn new(grad: &'a Filed) -> Result<Self> {
+    fn new(grad: &'a PendingGradient) -> Result<Self> {
         let (left, right) = match grad {
-            Filed::Whole(grad) => return Held::new(grad).map(Self::Whole),
-            Filed::Product(left, right) => (left, right),
+            PendingGradient::Whole(grad) => return Held::new(grad).map(Self::Whole),
+            PendingGradient::Product(left, right) => (left, right),
         };
         let ((_, k, m), n) = (left.dims3()?, right.dim(2)?);
         Ok(Self::Product([Held::new(left)?, Held::new(right)?], [k, m, n]))
@@ -82,14 +84,14 @@ impl<'a> Gradient<'a> {
 
     fn add_runs<'b, T: Scalar>(
         &'b self,
-        (set, segment): (usize, &Segment),
+        (set, slot): (usize, &Slot),
         most: usize,
         runs: &mut Vec<(usize, Run<'b, T>)>,
     ) -> Result<()> {
-        let scale = T::of(segment.scale);
+        let scale = T::of(slot.scale);
         match self {
             Self::Whole(held) => {
-                let values = &held.values::<T>()?[set * segment.len()..][..segment.len()];
+                let values = &held.values::<T>()?[set * slot.len()..][..slot.len()];
                 let values = values.chunks(most);
                 runs.extend(values.map(|values| (values.len(), Run::Values(values, scale))));
             }
