@@ -98,8 +98,8 @@ impl HyperLayer<SirenSpec> for SirenLinear {
             kind: ParamKind::Bias,
             init: spec.bias_init(),
         };
-        let weight = source.param(&weight)?;
-        Ok(Self(Linear::new(weight, Some(source.param(&bias)?))))
+        let weight = source.param(&weight)?.to_tensor()?;
+        Ok(Self(Linear::new(weight, Some(source.param(&bias)?.to_tensor()?))))
     }
 }
 

@@ -102,6 +102,7 @@ mod memory;
 mod mlp;
 pub mod nn;
 mod ops;
+pub mod param;
 mod plan;
 mod pretrained;
 pub mod seeded;

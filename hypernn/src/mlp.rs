@@ -106,7 +106,7 @@ impl Dense {
 
     /// `[rows, in]` to `[rows, out]`.
     pub(crate) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        linear(xs, &self.weight, Some(&self.bias))
+        linear(xs, &self.weight.clone().into(), Some(&self.bias.clone().into()))
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::marker::PhantomData;
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 
 use super::invalid;
 use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
 use crate::nn::Epsilon;
+use crate::param::Param;
 use crate::target::adapter::{Adaptable, AdapterSize};
 use crate::target::layer::{Container, LayerOf, Parameters, Visitor};
 use crate::target::role::Role;
@@ -90,10 +91,10 @@ impl<T, S> Field<'_, T, S> {
         &self,
         name: &str,
         source: &mut dyn ParamSource,
-        (tied, tensor): (&str, Tensor),
+        (tied, param): (&str, Param),
     ) -> Result<T> {
         self.scoped(name, source, |source| {
-            (self.layer.build)(self.spec, &mut TiedSource::new(source, tied, tensor))
+            (self.layer.build)(self.spec, &mut TiedSource::new(source, tied, param))
         })
     }
 
@@ -246,7 +247,7 @@ impl<T: Parameters> FieldRef<'_, T> {
     ///
     /// # Errors
     /// The layer has none of that name.
-    pub fn parameter(&self, field: &str, name: &str) -> Result<Tensor> {
+    pub fn parameter(&self, field: &str, name: &str) -> Result<Param> {
         let found = self.0.reused(name)?;
         found.ok_or_else(|| {
             candle_core::Error::msg(format!("`{field}` has no parameter `{name}` to tie"))
@@ -276,7 +277,7 @@ pub trait NoParameters {
     ///
     /// # Errors
     /// Always.
-    fn parameter(&self, _field: &str, _name: &str) -> Result<Tensor> {
+    fn parameter(&self, _field: &str, _name: &str) -> Result<Param> {
         invalid()
     }
 }

@@ -4,8 +4,9 @@ use candle_core::{DType, Error, Result, Tensor, Var};
 
 use super::GeneratedParams;
 use crate::check::ensure_same_device;
-use crate::nn::{rows_per_set, watch_weights};
+use crate::nn::rows_per_set;
 use crate::ops::split::unstack;
+use crate::param::{Param, watch_weights};
 use crate::target::value::field_of_stored;
 use crate::trace::span;
 
@@ -13,7 +14,7 @@ impl<T> GeneratedParams<T> {
     /// An error of candle's that two dtypes do not go together, with those of the input, of the parameters and
     /// of a field's `value`, where these do not.
     pub(super) fn with_dtypes(&self, err: Error, xs: &Tensor) -> Error {
-        let dtype = self.tensors.first().map_or(xs.dtype(), Tensor::dtype);
+        let dtype = self.params.first().map_or(xs.dtype(), Param::dtype);
         if !is_dtype_mismatch(&err) || !xs.dtype().is_float() {
             return err;
         }
@@ -32,9 +33,8 @@ impl<T> GeneratedParams<T> {
     /// the dtype in which they were made.
     fn value_of_another_dtype(&self, dtype: DType) -> Option<(&str, DType)> {
         let values = self.plan.values.names.iter().zip(self.kept.values.iter());
-        let mut others = values.filter(|(_, value)| {
-            value.dtype().is_float() && value.dtype() != dtype
-        });
+        let mut others =
+            values.filter(|(_, value)| value.dtype().is_float() && value.dtype() != dtype);
         others.next().map(|(name, value)| (field_of_stored(name), value.dtype()))
     }
 

@@ -4,12 +4,13 @@ use candle_core::{DType, Result, Tensor, Var};
 
 use super::scale::Scales;
 use super::{GeneratedParams, Kept};
+use crate::param::Param;
 
 impl<T> GeneratedParams<T> {
     /// The dtype of the generated tensors, in which the target computes.
     pub fn dtype(&self) -> DType {
         // A layout has at least one parameter.
-        self.tensors.first().map_or(DType::F32, Tensor::dtype)
+        self.params.first().map_or(DType::F32, Param::dtype)
     }
 
     /// The same with a copy of the running statistics, so that a forward pass in training leaves those of
@@ -41,6 +42,6 @@ impl<T> GeneratedParams<T> {
     /// The values of each generated tensor, of one set after the other.
     pub(crate) fn values(&self) -> Result<Vec<Vec<f64>>> {
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1();
-        self.tensors.iter().map(values).collect()
+        self.params.iter().map(Param::values).map(values).collect()
     }
 }

@@ -17,7 +17,7 @@ impl<T> GeneratedParams<T> {
         (xs, ys): (&Tensor, &Tensor),
         forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
     ) -> Result<()> {
-        let same = self.plan.same().filter(|same| !same.load(Ordering::Relaxed));
+        let same = self.plan.same_model().filter(|same| !same.load(Ordering::Relaxed));
         let Some(same) = same else { return Ok(()) };
         let mut params = self.detach();
         params.kept.buffers =

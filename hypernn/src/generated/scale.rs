@@ -18,7 +18,8 @@ use candle_nn::{Init, VarBuilder};
 
 use crate::generator::GeneratorOutput;
 use crate::init::{InitScheme, computed};
-use crate::ops::split::{Cuts, Pattern, Segment, split};
+use crate::ops::split::{Slot, SplitPlan, split};
+use crate::param::Param;
 use crate::pretrained::Starts;
 use crate::target::layout::{Layout, ParamInfo};
 
@@ -42,8 +43,8 @@ const CONSTANT_SCALE: f64 = 0.1;
 /// How generated values become each tensor's values.
 #[derive(Clone, Debug)]
 pub(crate) struct Scales {
-    pattern: Pattern,
-    /// What comes after the split, of the tensors that are more than a segment.
+    plan: SplitPlan,
+    /// What comes after the split, of the tensors that are more than a slot.
     bases: Vec<(usize, Base)>,
 }
 
@@ -101,8 +102,8 @@ impl Start {
 impl Scales {
     /// Values are taken as they are generated.
     pub(crate) fn identity(layout: &Layout) -> Self {
-        let segments = layout.params().iter().map(|param| segment(param, 0., 1.));
-        Self { pattern: Pattern::new(segments), bases: Vec::new() }
+        let slots = layout.params().iter().map(|param| slot(param, 0., 1.));
+        Self { plan: SplitPlan::new(slots), bases: Vec::new() }
     }
 
     /// Each tensor starts with the statistics of candle's own init, or as its pretrained one.
@@ -115,60 +116,56 @@ impl Scales {
         first: Option<&GeneratorOutput>,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
-        let segment = |(index, param): (usize, &ParamInfo)| {
+        let slot = |(index, param): (usize, &ParamInfo)| {
             let replaced = first.is_some() || starts.param(index).is_some();
             match scheme {
-                InitScheme::Exact => exact_segment(param, replaced),
-                InitScheme::HyperNn => segment(param, 0., 1.),
+                InitScheme::Exact => exact_slot(param, replaced),
+                InitScheme::HyperNn => slot(param, 0., 1.),
             }
         };
-        let pattern = Pattern::new(layout.params().iter().enumerate().map(segment));
+        let plan = SplitPlan::new(layout.params().iter().enumerate().map(slot));
         let bases = match first {
             Some(first) => {
-                let first = split(&first.detach(), None, &pattern)?.tensors;
+                let first = split(&first.rows.detach(), None, &plan)?.params;
                 firsts(scheme, (layout, starts), &first, &vb.pp("base"))?
             }
             None => gains((layout, starts), vb)?,
         };
-        Ok(Self { pattern, bases })
+        Ok(Self { plan, bases })
     }
 
     /// The same for tensors of this dtype.
     pub(crate) fn with_dtype(self, dtype: DType) -> Self {
-        Self { pattern: self.pattern.with_dtype(dtype), ..self }
+        Self { plan: self.plan.with_dtype(dtype), ..self }
     }
 
-    pub(crate) fn pattern(&self) -> &Pattern {
-        &self.pattern
+    pub(crate) fn plan(&self) -> &SplitPlan {
+        &self.plan
     }
 
-    /// Whether the gradient of a tensor is that of what was cut for it, and goes nowhere else.
-    pub(crate) fn keeps_gradient(&self, index: usize) -> bool {
-        let base = self.bases.iter().find(|(at, _)| *at == index);
-        base.is_none_or(|(_, base)| base.keeps_gradient())
-    }
-
-    /// Puts the bases under tensors; those without one are as they should be already.
-    pub(crate) fn add_bases(&self, cuts: &mut Cuts) -> Result<()> {
+    /// Puts the bases under parameters; those without one are as they should be already.
+    pub(crate) fn with_bases(&self, mut params: Vec<Param>) -> Result<Vec<Param>> {
         for (index, base) in &self.bases {
-            let keeps = self.keeps_gradient(*index);
-            let cut = if keeps { cuts.tensors[*index].clone() } else { cuts.tracked(*index)? };
-            cuts.tensors[*index] = base.apply(&cut)?;
+            let param = &mut params[*index];
+            *param = match base.keeps_gradient() {
+                true => param.reshaped(|tensor| base.apply(tensor))?,
+                false => base.apply(&param.collected()?)?.into(),
+            };
         }
-        Ok(())
+        Ok(params)
     }
 }
 
-fn segment(param: &ParamInfo, shift: f64, scale: f64) -> Segment {
-    Segment { offset: param.offset, dims: param.shape.dims().to_vec(), scale, shift }
+fn slot(param: &ParamInfo, shift: f64, scale: f64) -> Slot {
+    Slot { offset: param.offset, dims: param.shape.dims().to_vec(), scale, shift }
 }
 
 /// A base takes the place of a constant's shift.
-fn exact_segment(param: &ParamInfo, replaced: bool) -> Segment {
+fn exact_slot(param: &ParamInfo, replaced: bool) -> Slot {
     match moments(param.init, &param.shape) {
-        (_, 0.) if replaced => segment(param, 0., CONSTANT_SCALE),
-        (mean, 0.) => segment(param, mean, CONSTANT_SCALE),
-        (mean, std) => segment(param, mean, std),
+        (_, 0.) if replaced => slot(param, 0., CONSTANT_SCALE),
+        (mean, 0.) => slot(param, mean, CONSTANT_SCALE),
+        (mean, std) => slot(param, mean, std),
     }
 }
 
@@ -176,7 +173,7 @@ fn exact_segment(param: &ParamInfo, replaced: bool) -> Segment {
 fn firsts(
     scheme: InitScheme,
     (layout, starts): (&Layout, &Starts),
-    first: &[Tensor],
+    first: &[Param],
     vb: &VarBuilder<'_>,
 ) -> Result<Vec<(usize, Base)>> {
     let mut bases = Vec::new();
@@ -190,7 +187,7 @@ fn firsts(
             },
         };
         let (dims, init) = (param.shape.dims(), Init::Const(constant.unwrap_or(0.)));
-        let first = computed(vb, dims, &param.name, init, |_| Ok(first[index].clone()))?;
+        let first = computed(vb, dims, &param.name, init, |_| Ok(first[index].values().clone()))?;
         // A variable is kept as it is; one that another hypernetwork generated is not.
         let first = if first.is_variable() { first.detach() } else { first };
         bases.push((index, Base::First(first, start)));

@@ -79,7 +79,7 @@ impl<T> GeneratedParams<T> {
 
     /// All tensors as `[sets, dims…]`; one set that serves every row is one set.
     pub(super) fn in_sets(&self) -> impl Iterator<Item = Result<Tensor>> {
-        self.tracked().map(|tensor| match self.sets {
+        self.collected().map(|tensor| match self.sets {
             Some(_) => tensor,
             None => tensor?.unsqueeze(0),
         })
@@ -91,7 +91,7 @@ impl<T> GeneratedParams<T> {
         if let Some(by_set) = self.by_set.get() {
             return Ok(by_set);
         }
-        let by_set = self.tracked().map(|tensor| Unstack::new(&tensor?));
+        let by_set = self.collected().map(|tensor| Unstack::new(&tensor?));
         let by_set = by_set.collect::<Result<Vec<_>>>()?;
         Ok(self.by_set.get_or_init(|| by_set))
     }
@@ -102,9 +102,9 @@ impl<T> GeneratedParams<T> {
         for set in 0..sets {
             each.push(self.with_tensors(Vec::new(), None, self.kept.set(set)?));
         }
-        for tensor in self.tracked() {
+        for tensor in self.collected() {
             for (params, tensor) in each.iter_mut().zip(unstack(&tensor?)?) {
-                params.tensors.push(tensor);
+                params.params.push(tensor.into());
             }
         }
         Ok(each)

@@ -9,6 +9,7 @@ use super::sets::variable;
 use super::{GeneratedParams, Kept, TargetPlan};
 use crate::check::ensure_same_device;
 use crate::ops::split::Watch;
+use crate::param::Param;
 
 impl<T> GeneratedParams<T> {
     /// The sets of all of these, one after the other, as copies: parameters that serve every row count
@@ -65,7 +66,7 @@ impl<T> GeneratedParams<T> {
                 candle_core::Error::msg(format!("can't stack parameters 0 and {number}: {err}"))
             })?;
         }
-        let mut tensors = vec![Vec::with_capacity(params.len()); first.tensors.len()];
+        let mut tensors = vec![Vec::with_capacity(params.len()); first.params.len()];
         for one in &params {
             for (sets, tensor) in tensors.iter_mut().zip(one.in_sets()) {
                 sets.push(tensor?);
@@ -84,7 +85,7 @@ impl<T> GeneratedParams<T> {
 
     fn ensure_alike(&self, other: &Self) -> Result<()> {
         self.plan.ensure_same(&other.plan)?;
-        let dtype = |params: &Self| params.tensors.first().map_or(DType::F32, Tensor::dtype);
+        let dtype = |params: &Self| params.params.first().map_or(DType::F32, Param::dtype);
         if dtype(self) != dtype(other) {
             bail!("their dtypes are {:?} and {:?}", dtype(self), dtype(other));
         }

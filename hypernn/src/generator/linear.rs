@@ -86,7 +86,7 @@ impl WeightGenerator for Linear {
             return self.forward(&table.broadcast_mul(&gains.t()?)?);
         }
         let Dense { weight, bias } = self.0.clone();
-        let rows = crate::ops::linear::linear(table, &weight, None)?;
+        let rows = crate::ops::linear::linear(table, &weight.into(), None)?;
         Ok(GeneratorOutput::scaled(rows, gains.clone(), bias))
     }
 }

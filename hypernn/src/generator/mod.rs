@@ -100,7 +100,6 @@ pub use heads::HeadsSpec;
 pub use linear::LinearSpec;
 pub use mlp::{LowRankSpec, MlpSpec};
 pub use output::GeneratorOutput;
-pub(crate) use output::Rows;
 
 /// The generators and their activations as they are written after `generator:`.
 pub mod spec {

@@ -1,8 +1,8 @@
 //! What a weight generator gives: values, or what is left to compute them from.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
-use crate::ops::linear::linear;
+use crate::ops::split::Rows;
 
 /// Generated rows, `[rows, chunk]`, or `[G, rows, chunk]` for `G` sets.
 ///
@@ -12,16 +12,6 @@ use crate::ops::linear::linear;
 #[derive(Clone, Debug)]
 pub struct GeneratorOutput {
     pub(crate) rows: Rows,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Rows {
-    /// Of any shape with that many values.
-    Values(Tensor),
-    /// `inputs [rows, in]`, or `[G × rows, in]`; `weight [chunk, in]`; `bias [chunk]`.
-    Linear { inputs: Tensor, weight: Tensor, bias: Tensor },
-    /// `shared [rows, chunk]`; `gains [G, rows]`; `bias [chunk]`.
-    Scaled { shared: Tensor, gains: Tensor, bias: Tensor },
 }
 
 impl From<Tensor> for GeneratorOutput {
@@ -49,11 +39,6 @@ impl GeneratorOutput {
     /// candle's own.
     pub fn values(&self) -> Result<Tensor> {
         self.rows.values()
-    }
-
-    /// The same, cut off from its graph.
-    pub(crate) fn detach(&self) -> Self {
-        Self { rows: self.rows.detach() }
     }
 
     /// Whether the shape of the values is such.
@@ -84,54 +69,5 @@ impl std::fmt::Display for GeneratorOutput {
                 write!(f, "rows {:?} scaled by gains {:?}", shared.dims(), gains.dims())
             }
         }
-    }
-}
-
-impl Rows {
-    pub(crate) fn values(&self) -> Result<Tensor> {
-        match self {
-            Self::Values(values) => Ok(values.clone()),
-            Self::Linear { inputs, weight, bias } => linear(inputs, weight, Some(bias)),
-            Self::Scaled { shared, gains, bias } => {
-                let scaled = shared.unsqueeze(0)?.broadcast_mul(&gains.unsqueeze(D::Minus1)?)?;
-                scaled.broadcast_add(bias)
-            }
-        }
-    }
-
-    /// The tensors that it is computed from.
-    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        let all = match self {
-            Self::Values(values) => [Some(values), None, None],
-            Self::Linear { inputs, weight, bias } => [inputs, weight, bias].map(Some),
-            Self::Scaled { shared, gains, bias } => [shared, gains, bias].map(Some),
-        };
-        all.into_iter().flatten()
-    }
-
-    pub(crate) fn dtype(&self) -> DType {
-        let (Self::Values(first)
-        | Self::Linear { inputs: first, .. }
-        | Self::Scaled { shared: first, .. }) = self;
-        first.dtype()
-    }
-
-    /// Whether a gradient can flow back from it.
-    pub(crate) fn track_op(&self) -> bool {
-        self.tensors().any(Tensor::track_op)
-    }
-
-    pub(crate) fn detach(&self) -> Self {
-        let mut detached = self.clone();
-        match &mut detached {
-            Self::Values(values) => *values = values.detach(),
-            Self::Linear { inputs: a, weight: b, bias: c }
-            | Self::Scaled { shared: a, gains: b, bias: c } => {
-                for tensor in [a, b, c] {
-                    *tensor = tensor.detach();
-                }
-            }
-        }
-        detached
     }
 }

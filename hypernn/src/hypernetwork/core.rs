@@ -207,7 +207,7 @@ impl<T> Core<T> {
 
     /// The dtype of generated tensors, where it was chosen.
     pub(super) fn target_dtype(&self) -> Option<DType> {
-        self.scales.pattern().dtype()
+        self.scales.plan().dtype()
     }
 
     pub(super) fn layout(&self) -> &Layout {

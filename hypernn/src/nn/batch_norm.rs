@@ -12,6 +12,7 @@ use super::{norm, sets};
 use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::memory::ensure_room;
+use crate::param::{self, Param};
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{BufferDtype, ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
@@ -274,12 +275,12 @@ impl BatchNorm {
 
     /// The running mean.
     pub fn running_mean(&self) -> &Tensor {
-        sets::shown(self.running_mean.as_tensor(), 1)
+        param::shown(self.running_mean.as_tensor(), 1)
     }
 
     /// The running variance.
     pub fn running_var(&self) -> &Tensor {
-        sets::shown(self.running_var.as_tensor(), 1)
+        param::shown(self.running_var.as_tensor(), 1)
     }
 
     /// What is added to the variance.
@@ -290,7 +291,7 @@ impl BatchNorm {
     /// Weight and bias.
     pub fn weight_and_bias(&self) -> Option<(&Tensor, &Tensor)> {
         let params = self.params.as_ref()?;
-        Some((params.shown_weight(1), params.shown_bias()?))
+        Some((params.weight.shown(1), params.shown_bias()?))
     }
 
     /// The share of the new batch in the running statistics.
@@ -426,7 +427,7 @@ impl Parameters for BatchNorm {
         self.params.as_ref().map_or(Ok(()), |params| params.visit(visitor))
     }
 
-    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+    fn reused(&self, name: &str) -> Result<Option<Param>> {
         self.params.as_ref().map_or(Ok(None), |params| params.reused(name))
     }
 }
@@ -440,7 +441,7 @@ impl HyperLayer<BatchNormSpec> for candle_nn::BatchNorm {
         let mut tensors =
             HashMap::from([("running_mean", running_mean), ("running_var", running_var)]);
         if let Some(params) = params {
-            let (weight, bias) = params.into_tensors()?;
+            let (weight, bias) = params.to_tensors()?;
             tensors.extend([("weight", weight)].into_iter().chain(bias.map(|bias| ("bias", bias))));
         }
         let vb = VarBuilder::from_backend(Box::new(AsTheyAre(tensors)), dtype, device);

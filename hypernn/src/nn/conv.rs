@@ -17,6 +17,7 @@ use crate::ops::convolved::{Kind, convolved};
 use crate::ops::product::{product, product_transposed};
 use crate::ops::scalar::is_direct;
 use crate::ops::unfold::{Axis, Windows, fold, unfold};
+use crate::param::Routes;
 
 /// What is wrong with the sizes of a convolution, if anything.
 pub(super) const fn check(
@@ -87,7 +88,7 @@ macro_rules! layer {
 
             /// The weight, with what a low-rank adapter adds to it; computed when it is first asked for.
             pub fn weight(&self) -> &Tensor {
-                self.params.shown_weight($rank)
+                self.params.weight.shown($rank)
             }
 
             /// The bias.
@@ -101,7 +102,7 @@ macro_rules! layer {
                 self.params.visit(visitor)
             }
 
-            fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+            fn reused(&self, name: &str) -> Result<Option<crate::param::Param>> {
                 self.params.reused(name)
             }
         }
@@ -154,9 +155,9 @@ impl Weights {
         self.params.weight()
     }
 
-    /// The same for operations that know no sinks.
-    fn tracked(&self) -> Result<Self> {
-        Ok(Self { sets: self.sets, params: self.params.tracked()? })
+    /// The same for operations that know no routes.
+    fn collected(&self) -> Result<Self> {
+        Ok(Self { sets: self.sets, params: self.params.collected()? })
     }
 
     /// The same without gradients.
@@ -195,7 +196,7 @@ impl Convolution<'_> {
         let windows = self.windows(&weights, &images, Self::axis_transposed)?;
         let kind = Kind { windows, transposed: true };
         let ys = if is_direct(&images) && !weights.params.weight.is_view() {
-            composed(&images, &weights.tracked()?, kind)?
+            composed(&images, &weights.collected()?, kind)?
         } else {
             self.by_operations(&images, &weights, kind)?
         };
@@ -205,12 +206,12 @@ impl Convolution<'_> {
     /// Where each operation is a launch, and in half precision: views of generated weights are used as
     /// they are.
     fn by_operations(&self, images: &Tensor, weights: &Weights, kind: Kind) -> Result<Tensor> {
-        if let Some(sinks) = weights.params.sinks() {
+        if let Some(routes) = Routes::of(&weights.params.weight, weights.params.bias.as_ref()) {
             let ys = self.values(&images.detach(), &weights.detach(), kind)?;
             let matrices = weights.matrices(self.groups)?;
-            return convolved(self.layer, ys, (images, &matrices), sinks, kind);
+            return convolved(self.layer, ys, images, &matrices, routes, kind);
         }
-        let weights = weights.tracked()?;
+        let weights = weights.collected()?;
         let params = [Some(images), Some(weights.weight()), weights.params.bias()];
         if params.into_iter().flatten().any(Tensor::track_op) {
             return composed(images, &weights, kind);
@@ -288,7 +289,7 @@ impl Convolution<'_> {
         let sets = self.params.sets(self.layer, rank)?;
         let mut params = self.params.spread(rank, sets)?;
         if self.axes < 2 {
-            params.weight.tensor = params.weight.tensor.unsqueeze(3)?;
+            params.weight = params.weight.reshaped(|weight| weight.unsqueeze(3))?;
         }
         Ok(Weights { sets, params })
     }

@@ -219,7 +219,7 @@ impl HyperLayer<Conv1dSpec> for candle_nn::Conv1d {
         Some("candle_nn::Conv1d computes a wrong gradient of its weight: use hypernn::nn::Conv1d");
 
     fn build(spec: &Conv1dSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?.into_tensors()?;
+        let (weight, bias) = spec.params(source)?.to_tensors()?;
         Ok(Self::new(weight, bias, spec.config))
     }
 }

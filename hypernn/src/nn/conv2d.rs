@@ -8,7 +8,8 @@ use super::slide::{self, Slide};
 use super::{BatchNorm, conv};
 use crate::check::{Problem, first, product, sum, too_many};
 use crate::flow::{Given, SampleShape};
-use crate::target::adapter::{Adapter, AdapterSize};
+use crate::param::{Adapter, Param};
+use crate::target::adapter::AdapterSize;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -209,19 +210,20 @@ impl Conv2d {
     /// # Errors
     /// The batch norm has no weight and bias, or another number of features or sets.
     pub fn absorb_bn(&self, bn: &BatchNorm) -> Result<Self> {
-        let tensors = (bn.reused("weight")?, bn.reused("bias")?);
+        let tensor = |param: Option<Param>| param.as_ref().map(Param::collected).transpose();
+        let tensors = (tensor(bn.reused("weight")?)?, tensor(bn.reused("bias")?)?);
         let (Some(bn_weight), Some(bn_bias)) = tensors else {
             candle_core::bail!("conv2d: the batch norm to absorb has no weight and bias");
         };
         let scale = (bn.running_var() + bn.eps())?.sqrt()?.recip()?.broadcast_mul(&bn_weight)?;
-        let mean = match self.params.reused("bias")? {
+        let mean = match tensor(self.params.reused("bias")?)? {
             None => bn.running_mean().neg()?,
             Some(bias) => bias.broadcast_sub(bn.running_mean())?,
         };
         let bias = bn_bias.broadcast_add(&mean.broadcast_mul(&scale)?)?;
         let mut dims = scale.dims().to_vec();
         dims.extend([1, 1, 1]);
-        let weight = self.params.merged()?.broadcast_mul(&scale.reshape(dims)?)?;
+        let weight = self.params.weight.merged()?.broadcast_mul(&scale.reshape(dims)?)?;
         Ok(Self::new(weight, Some(bias), self.config))
     }
 }
@@ -230,11 +232,11 @@ impl Conv2d {
     /// What an adapter adds to the output: a convolution to few channels, and one of single places.
     fn adapt(&self, adapter: &Adapter, xs: &Tensor) -> Result<Tensor> {
         let kernel = &self.params.weight().dims()[1..];
-        let (mut down, mut up) = (adapter.down.clone(), adapter.up.clone());
-        let dims = [&down.tensor.dims()[..down.tensor.rank() - 1], kernel].concat();
-        down.tensor = down.tensor.reshape(dims)?;
-        up.tensor = up.tensor.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1)?;
-        let alone = |weight| Affine { weight, bias: None, adapter: None };
+        let Adapter { down, up, .. } = adapter;
+        let dims = [&down.dims()[..down.rank() - 1], kernel].concat();
+        let down = down.reshaped(|down| down.reshape(dims))?;
+        let up = up.reshaped(|up| up.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1))?;
+        let alone = |weight| Affine { weight, bias: None };
         let hidden = convolve(&alone(down), self.config, &adapter.dropped(xs)?)?;
         convolve(&alone(up), spec::DEFAULT, &hidden)? * adapter.scale
     }
@@ -256,7 +258,7 @@ impl Module for Conv2d {
     /// input, or the batch is not a multiple of the number of sets.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let ys = convolve(&self.params, self.config, xs)?;
-        match &self.params.adapter {
+        match self.params.weight.adapter() {
             None => Ok(ys),
             Some(adapter) => ys + self.adapt(adapter, xs)?,
         }
@@ -275,7 +277,7 @@ impl HyperLayer<Conv2dSpec> for Conv2d {
 /// image's height and width: its backward then returns an error about shapes.
 impl HyperLayer<Conv2dSpec> for candle_nn::Conv2d {
     fn build(spec: &Conv2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?.into_tensors()?;
+        let (weight, bias) = spec.params(source)?.to_tensors()?;
         Ok(Self::new(weight, bias, spec.config))
     }
 }

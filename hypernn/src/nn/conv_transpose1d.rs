@@ -239,7 +239,7 @@ impl HyperLayer<ConvTranspose1dSpec> for candle_nn::ConvTranspose1d {
         Some("candle_nn::ConvTranspose1d has no gradients: use hypernn::nn::ConvTranspose1d");
 
     fn build(spec: &ConvTranspose1dSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?.into_tensors()?;
+        let (weight, bias) = spec.params(source)?.to_tensors()?;
         Ok(Self::new(weight, bias, spec.config))
     }
 }

@@ -225,7 +225,7 @@ impl HyperLayer<ConvTranspose2dSpec> for ConvTranspose2d {
 
 impl HyperLayer<ConvTranspose2dSpec> for candle_nn::ConvTranspose2d {
     fn build(spec: &ConvTranspose2dSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?.into_tensors()?;
+        let (weight, bias) = spec.params(source)?.to_tensors()?;
         Ok(Self::new(weight, bias, spec.config))
     }
 }

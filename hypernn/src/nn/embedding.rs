@@ -6,10 +6,11 @@ use candle_nn::{Init, VarBuilder};
 use super::sets;
 use crate::check::{Problem, first, product, too_many, zero};
 use crate::flow::{Given, SampleShape};
-use crate::ops::lookup::lookup_into;
+use crate::ops::lookup::lookup;
+use crate::param::Param;
 use crate::target::adapter::AdapterSize;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, Served, VarBuilderSource};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
 /// What an embedding is made of: `embedding(in_size, out_size)` in an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +55,15 @@ impl EmbeddingSpec {
     }
 
     /// The table `[in, out]`, standard normal.
-    fn table(&self, source: &mut dyn ParamSource) -> Result<Served> {
+    fn table(&self, source: &mut dyn ParamSource) -> Result<Param> {
         crate::check::ensure(self.check())?;
-        source.param_with_sink(&ParamSpec {
+        let spec = ParamSpec {
             name: "weight",
             dims: &[self.in_size, self.out_size],
             kind: ParamKind::Table,
             init: Init::Randn { mean: 0., stdev: 1. },
-        })
+        };
+        source.param(&spec)?.into_one_weight()
     }
 }
 
@@ -94,7 +96,7 @@ pub mod spec {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Embedding {
-    embeddings: Served,
+    embeddings: Param,
     hidden_size: usize,
 }
 
@@ -106,7 +108,7 @@ impl Embedding {
 
     /// The table.
     pub fn embeddings(&self) -> &Tensor {
-        sets::shown(self.embeddings.shown(), 2)
+        self.embeddings.shown(2)
     }
 
     /// The number of values in a row of the table.
@@ -132,19 +134,16 @@ impl Module for Embedding {
         let mut dims = indexes.dims().to_vec();
         dims.push(self.hidden_size);
         // On CUDA, candle looks up in contiguous tables alone.
-        let table = self.embeddings.tensor.contiguous()?;
-        let (table, indexes) = match sets::count("embedding", "table", &table, 2)? {
+        let table = self.embeddings.contiguous()?;
+        let (table, indexes) = match sets::count("embedding", "table", table.values(), 2)? {
             None => (table, countable(&indexes.flatten_all()?)?),
             Some(sets) => {
-                let (_, rows, _) = table.dims3()?;
-                (table.flatten_to(1)?, in_one_table(indexes, sets, rows)?)
+                let (_, rows, _) = table.values().dims3()?;
+                (table.reshaped(|table| table.flatten_to(1))?, in_one_table(indexes, sets, rows)?)
             }
         };
-        let values = match &self.embeddings.sink {
-            Some(sink) => lookup_into(&table, sink.clone(), &indexes),
-            None => table.index_select(&indexes, 0),
-        };
-        values.or_else(|err| Err(named(err, &indexes, table.dim(0)?)))?.reshape(dims)
+        let rows = lookup(&table, &indexes);
+        rows.or_else(|err| Err(named(err, &indexes, table.values().dim(0)?)))?.reshape(dims)
     }
 }
 
@@ -203,17 +202,17 @@ impl HyperLayer<EmbeddingSpec> for Embedding {
 
 impl Parameters for Embedding {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", &self.embeddings.tensor)
+        visitor("weight", self.embeddings.values())
     }
 
-    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+    fn reused(&self, name: &str) -> Result<Option<Param>> {
         self.embeddings.reused(name)
     }
 }
 
 impl HyperLayer<EmbeddingSpec> for candle_nn::Embedding {
     fn build(spec: &EmbeddingSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        Ok(Self::new(spec.table(source)?.tracked()?, spec.out_size))
+        Ok(Self::new(spec.table(source)?.collected()?, spec.out_size))
     }
 }
 

@@ -7,6 +7,7 @@ use super::affine::Affine;
 use super::{norm, sets};
 use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
+use crate::param::Param;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, VarBuilderSource};
 
@@ -169,14 +170,14 @@ impl Parameters for GroupNorm {
         self.params.visit(visitor)
     }
 
-    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+    fn reused(&self, name: &str) -> Result<Option<Param>> {
         self.params.reused(name)
     }
 }
 
 impl HyperLayer<GroupNormSpec> for candle_nn::GroupNorm {
     fn build(spec: &GroupNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, Some(bias)) = spec.params(source)?.into_tensors()? else {
+        let (weight, Some(bias)) = spec.params(source)?.to_tensors()? else {
             candle_core::bail!("group_norm: the source gave no bias");
         };
         Self::new(weight, bias, spec.num_channels, spec.num_groups, spec.eps)

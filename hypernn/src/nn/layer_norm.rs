@@ -9,6 +9,7 @@ pub use super::rms_norm::{RmsNorm, rms_norm};
 use super::{norm, sets};
 use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
+use crate::param::Param;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::{ParamSource, variable};
 
@@ -147,7 +148,7 @@ impl LayerNorm {
 
     /// The weight.
     pub fn weight(&self) -> &Tensor {
-        self.params.shown_weight(1)
+        self.params.weight.shown(1)
     }
 
     /// The bias.
@@ -209,7 +210,7 @@ impl Parameters for LayerNorm {
         self.params.visit(visitor)
     }
 
-    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+    fn reused(&self, name: &str) -> Result<Option<Param>> {
         self.params.reused(name)
     }
 }
@@ -220,7 +221,7 @@ impl HyperLayer<LayerNormSpec> for candle_nn::LayerNorm {
     );
 
     fn build(spec: &LayerNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, bias) = spec.params(source)?.into_tensors()?;
+        let (weight, bias) = spec.params(source)?.to_tensors()?;
         let LayerNormConfig { eps, remove_mean, .. } = spec.config;
         match (bias, remove_mean) {
             (Some(bias), true) => Ok(Self::new(weight, bias, eps)),

@@ -5,11 +5,13 @@ use candle_nn::{Init, VarBuilder};
 
 use super::affine::{self, Affine};
 use super::sets;
-use crate::check::{Problem, ensure_same_dtype, first, product, sum, too_many, zero};
+use crate::check::{Problem, first, product, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
+use crate::ops;
+use crate::param::{Adapter, Param};
 use crate::target::adapter::AdapterSize;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamSource, Served, VarBuilderSource};
+use crate::target::source::{ParamSource, VarBuilderSource};
 
 /// What a linear layer is made of: `linear(in_dim, out_dim)` in an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +116,7 @@ impl Linear {
     /// The weight, with what a low-rank [adapter](crate::target::adapter) adds to it; computed when it is first
     /// asked for.
     pub fn weight(&self) -> &Tensor {
-        self.params.shown_weight(2)
+        self.params.weight.shown(2)
     }
 
     /// The bias.
@@ -123,9 +125,9 @@ impl Linear {
     }
 
     /// The bias, as a row for each set, or to be broadcast.
-    fn biases(&self, outputs: usize) -> (Option<&Served>, Option<&Served>) {
+    fn biases(&self, outputs: usize) -> (Option<&Param>, Option<&Param>) {
         match &self.params.bias {
-            Some(bias) if is_row(bias.tensor.dims(), outputs) => (Some(bias), None),
+            Some(bias) if is_row(bias.dims(), outputs) => (Some(bias), None),
             other => (None, other.as_ref()),
         }
     }
@@ -139,8 +141,6 @@ impl Linear {
                 xs.dims()
             );
         }
-        let weight = ("the weight", self.params.weight().dtype());
-        ensure_same_dtype("linear", ("the input", xs.dtype()), weight)?;
         sets::rows_per_set("linear", xs.dim(0)?, sets).map(drop)
     }
 }
@@ -152,29 +152,26 @@ impl Module for Linear {
     /// The input's last dimension is not `in`, its first not a multiple of the number of sets, or the bias
     /// has another shape.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let Affine { weight, adapter, .. } = &self.params;
-        let of_weight = ("weight", &weight.tensor, 2);
+        let weight = &self.params.weight;
+        let of_weight = ("weight", weight.values(), 2);
         sets::count(LAYER, of_weight.0, of_weight.1, of_weight.2)?;
-        let (bias, broadcast) = self.biases(weight.tensor.dim(D::Minus2)?);
-        let of_bias = bias.map(|bias| ("bias", &bias.tensor, 1));
+        let (bias, broadcast) = self.biases(weight.values().dim(D::Minus2)?);
+        let of_bias = bias.map(|bias| ("bias", bias.values(), 1));
         let sets = sets::among(LAYER, std::iter::once(of_weight).chain(of_bias))?;
-        self.check_input(xs, sets.max(adapter.as_ref().map_or(1, |adapter| adapter.sets())))?;
+        self.check_input(xs, sets.max(weight.adapter().map_or(1, Adapter::sets)))?;
         // A weight that all sets share is not repeated for a bias of each.
-        let apart = sets > 1 && weight.tensor.rank() == 2;
+        let apart = sets > 1 && weight.rank() == 2;
         let with = bias.filter(|_| !apart);
         let with = with.map(|bias| bias.repeated(1, sets)).transpose()?;
-        let mut ys = weight.linear(xs, with.as_ref())?;
-        if let Some(adapter) = adapter {
-            ys = (ys + adapter.apply(xs)?)?;
-        }
+        let ys = ops::linear::linear(xs, weight, with.as_ref())?;
         match bias {
             Some(bias) if apart => {
-                let (bias, shape) = (bias.tracked()?, ys.shape());
+                let (bias, shape) = (bias.collected()?, ys.shape());
                 let by_set = ys.reshape((sets, (), bias.dim(1)?))?;
                 by_set.broadcast_add(&bias.unsqueeze(1)?)?.reshape(shape)
             }
             _ => match broadcast {
-                Some(bias) => add_broadcast(&ys, &bias.tracked()?),
+                Some(bias) => add_broadcast(&ys, &bias.collected()?),
                 None => Ok(ys),
             },
         }
@@ -215,7 +212,7 @@ impl Parameters for Linear {
         self.params.visit(visitor)
     }
 
-    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+    fn reused(&self, name: &str) -> Result<Option<Param>> {
         self.params.reused(name)
     }
 }
@@ -223,7 +220,7 @@ impl Parameters for Linear {
 impl HyperLayer<LinearSpec> for candle_nn::Linear {
     fn build(spec: &LinearSpec, source: &mut dyn ParamSource) -> Result<Self> {
         let (dims, bias, inits) = spec.shapes()?;
-        let (weight, bias) = Affine::from_source(source, &dims, bias, inits)?.into_tensors()?;
+        let (weight, bias) = Affine::from_source(source, &dims, bias, inits)?.to_tensors()?;
         Ok(Self::new(weight, bias))
     }
 }

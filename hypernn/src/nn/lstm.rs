@@ -192,12 +192,12 @@ impl LSTM {
 
     /// The weight on the input.
     pub fn w_ih(&self) -> &Tensor {
-        self.cell.inputs.shown_weight(2)
+        self.cell.inputs.weight.shown(2)
     }
 
     /// The weight on the state.
     pub fn w_hh(&self) -> &Tensor {
-        self.cell.state.shown_weight(2)
+        self.cell.state.weight.shown(2)
     }
 
     /// The bias on the input.

@@ -100,7 +100,7 @@ pub use pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use prelu::{PReLU, PReLUSpec, prelu};
 pub use rms_norm::{RmsNorm, RmsNormSpec, rms_norm};
 pub use sequential::{Sequential, seq};
-pub(crate) use sets::{rows_per_set, watch_weights};
+pub(crate) use sets::rows_per_set;
 
 /// The constructors as they are written in `#[hyper(…)]`: the candle constructor without `vb`.
 pub mod spec {

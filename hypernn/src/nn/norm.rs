@@ -6,9 +6,10 @@ use candle_nn::{BatchNormConfig, LayerNormConfig};
 use super::affine::Affine;
 use super::{BatchNormSpec, LayerNormSpec};
 use crate::check::{Problem, ensure_same_dtype};
-use crate::ops::gain::{gain, gain_into};
+use crate::ops::gain::gain;
 use crate::ops::product::repeat_rows;
 use crate::ops::scalar::is_direct;
+use crate::param::Param;
 
 /// The last argument of candle's `layer_norm` and `batch_norm`, which is an epsilon or a whole
 /// configuration: a constant can't be converted by a trait, so each has its own method here.
@@ -104,13 +105,9 @@ pub(super) fn scale(
 ) -> Result<Tensor> {
     check_dtype(layer, xs, params)?;
     let shape = shape.into();
-    let shaped = |tensor: &Tensor| tensor.reshape(&shape);
-    if let Some((weight_sink, bias_sink)) = params.sinks() {
-        let (weight, bias) = (shaped(params.weight())?, params.bias().map(shaped).transpose()?);
-        return gain_into(layer, xs, (&weight, weight_sink), bias.as_ref().zip(bias_sink));
-    }
-    let (weight, bias) = params.clone().into_tensors()?;
-    gain(xs, &shaped(&weight)?, bias.as_ref().map(shaped).transpose()?.as_ref())
+    let shaped = |param: &Param| param.reshaped(|tensor| tensor.reshape(&shape));
+    let bias = params.bias.as_ref().map(shaped).transpose()?;
+    gain(layer, xs, &shaped(&params.weight)?, bias.as_ref())
 }
 
 /// Of standardised values, which have the input's dtype.
@@ -125,7 +122,7 @@ pub(super) fn scale_rows(layer: &'static str, xs: &Tensor, params: &Affine) -> R
     if !is_direct(xs) || params.weight.is_view() {
         return scale(layer, xs, params, (sets, 1, size));
     }
-    let (weight, bias) = params.clone().into_tensors()?;
+    let (weight, bias) = params.to_tensors()?;
     let ys = (xs * repeat_rows(&weight, rows)?)?;
     match bias {
         None => Ok(ys),
@@ -149,9 +146,11 @@ pub(super) fn scale_channels(
         let xs = xs.reshape((sets, batch / sets, channels, per_line))?;
         return scale(layer, &xs, params, (sets, 1, channels, 1));
     }
-    let (weight, bias) = params.clone().into_tensors()?;
+    let (weight, bias) = params.to_tensors()?;
     let bias = bias.map(|bias| per_channel(&bias, batch)).transpose()?;
-    gain(&xs.reshape((lines, per_line))?, &per_channel(&weight, batch)?, bias.as_ref())
+    let bias = bias.map(Param::from);
+    let weight = per_channel(&weight, batch)?.into();
+    gain(layer, &xs.reshape((lines, per_line))?, &weight, bias.as_ref())
 }
 
 /// Values per set and channel, `[G, C]`, for a batch whose rows and channels are flattened:

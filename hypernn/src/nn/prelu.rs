@@ -6,10 +6,11 @@ use candle_nn::{Init, VarBuilder};
 use super::{norm, sets};
 use crate::check::{Problem, ensure_same_dtype, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
-use crate::ops::rectified::{rectified, rectified_into};
+use crate::ops;
 use crate::ops::scalar::is_direct;
+use crate::param::Param;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, Served, VarBuilderSource};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
 /// What a parametric rectifier is made of: `prelu(num_channels)` in an attribute, with `None` for
 /// one slope for all channels.
@@ -55,14 +56,15 @@ impl PReLUSpec {
     }
 
     /// The slopes, 0.25.
-    fn slopes(&self, source: &mut dyn ParamSource) -> Result<Served> {
+    fn slopes(&self, source: &mut dyn ParamSource) -> Result<Param> {
         crate::check::ensure(self.check())?;
-        source.param_with_sink(&ParamSpec {
+        let spec = ParamSpec {
             name: "weight",
             dims: &[self.num_params()],
             kind: ParamKind::Slope,
             init: Init::Const(0.25),
-        })
+        };
+        source.param(&spec)?.into_one_weight()
     }
 }
 
@@ -94,7 +96,7 @@ pub mod spec {
 /// ```
 #[derive(Clone, Debug)]
 pub struct PReLU {
-    weight: Served,
+    weight: Param,
     is_scalar: bool,
 }
 
@@ -106,7 +108,7 @@ impl PReLU {
 
     /// The slopes.
     pub fn weight(&self) -> &Tensor {
-        sets::shown(self.weight.shown(), 1)
+        self.weight.shown(1)
     }
 
     /// Whether all channels share one slope.
@@ -115,16 +117,16 @@ impl PReLU {
     }
 
     /// The slopes `[G, channels]`, with 1 channel where all share one.
-    fn slopes(&self) -> Result<Served> {
+    fn slopes(&self) -> Result<Param> {
         let mut weight = self.weight.clone();
-        if weight.tensor.rank() == 0 {
-            weight.tensor = weight.tensor.reshape(1)?;
+        if weight.rank() == 0 {
+            weight = weight.reshaped(|weight| weight.reshape(1))?;
         }
-        let slopes = weight.spread(1, sets::among("prelu", [("weight", &weight.tensor, 1)])?)?;
-        if self.is_scalar && slopes.tensor.dim(1)? != 1 {
+        let slopes = weight.spread(1, sets::among("prelu", [("weight", weight.values(), 1)])?)?;
+        if self.is_scalar && slopes.values().dim(1)? != 1 {
             candle_core::bail!(
                 "prelu: the weight has shape {:?}, expected one slope per set",
-                self.weight.tensor.dims()
+                self.weight.dims()
             );
         }
         Ok(slopes)
@@ -157,23 +159,20 @@ impl Module for PReLU {
     /// sets.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let slopes = self.slopes()?;
-        let (sets, channels) = slopes.tensor.dims2()?;
+        let (sets, channels) = slopes.values().dims2()?;
         let (batch, channels) = self.sizes(xs, channels)?;
-        let weight = ("the weight", slopes.tensor.dtype());
+        let weight = ("the weight", slopes.dtype());
         ensure_same_dtype("prelu", ("the input", xs.dtype()), weight)?;
         sets::rows_per_set("prelu", batch, sets)?;
         let lines = batch * channels;
         let per_line = xs.elem_count() / lines.max(1);
         let ys = if is_direct(xs) && !slopes.is_view() {
-            let slopes = norm::per_channel(&slopes.tensor, batch)?;
-            rectified(&xs.reshape((lines, per_line))?, &slopes)?
+            let slopes = norm::per_channel(slopes.values(), batch)?;
+            ops::prelu::prelu(&xs.reshape((lines, per_line))?, &slopes.into())?
         } else {
             let values = xs.reshape((sets, batch / sets, channels, per_line))?;
             let shape = (sets, 1, channels, 1);
-            match slopes.sink {
-                Some(sink) => rectified_into(&values, &slopes.tensor.reshape(shape)?, sink)?,
-                None => rectified(&values, &slopes.tensor.reshape(shape)?)?,
-            }
+            ops::prelu::prelu(&values, &slopes.reshaped(|slopes| slopes.reshape(shape))?)?
         };
         ys.reshape(xs.shape())
     }
@@ -189,17 +188,17 @@ impl HyperLayer<PReLUSpec> for PReLU {
 
 impl Parameters for PReLU {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", &self.weight.tensor)
+        visitor("weight", self.weight.values())
     }
 
-    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+    fn reused(&self, name: &str) -> Result<Option<Param>> {
         self.weight.reused(name)
     }
 }
 
 impl HyperLayer<PReLUSpec> for candle_nn::PReLU {
     fn build(spec: &PReLUSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        Ok(Self::new(spec.slopes(source)?.tracked()?, spec.num_channels.is_none()))
+        Ok(Self::new(spec.slopes(source)?.collected()?, spec.num_channels.is_none()))
     }
 }
 

@@ -9,10 +9,12 @@ use super::affine::Affine;
 use super::sets;
 use crate::check::{ensure_same_dtype, product, sum};
 use crate::memory::ensure_room;
+use crate::ops::linear::linear;
 use crate::ops::split::steps;
+use crate::param::Param;
 use crate::target::adapter::AdapterSize;
 use crate::target::layer::Visitor;
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, Served};
+use crate::target::source::{ParamKind, ParamSource, ParamSpec};
 
 /// The weights of a recurrent layer; `gates` blocks of `hidden_dim` rows.
 #[derive(Clone, Debug)]
@@ -84,7 +86,7 @@ impl CellSpec {
         let rows = gates * hidden_dim;
         let mut param = |name: &str, dims: &[usize], kind, init| {
             let name = &format!("{name}{suffix}");
-            source.param_with_sink(&ParamSpec { name, dims, kind, init })
+            source.param(&ParamSpec { name, dims, kind, init })?.into_one_weight()
         };
         let w_ih = param("weight_ih", &[rows, in_dim], ParamKind::Weight, weights[0])?;
         let w_hh = param("weight_hh", &[rows, hidden_dim], ParamKind::Weight, weights[1])?;
@@ -92,8 +94,8 @@ impl CellSpec {
             init.map(|init| param(name, &[rows], ParamKind::Bias, init)).transpose()
         };
         let (b_ih, b_hh) = (bias("bias_ih", biases[0])?, bias("bias_hh", biases[1])?);
-        let inputs = Affine { weight: w_ih, bias: b_ih, adapter: None };
-        let state = Affine { weight: w_hh, bias: b_hh, adapter: None };
+        let inputs = Affine { weight: w_ih, bias: b_ih };
+        let state = Affine { weight: w_hh, bias: b_hh };
         Ok(Cell { layer, suffix, inputs, state, hidden_dim })
     }
 }
@@ -106,14 +108,14 @@ impl Cell {
     pub(super) fn checked(self, gates: usize) -> Result<Self> {
         sets::among(self.layer, self.ranked())?;
         let rows = gates * self.hidden_dim;
-        for (name, Served { tensor, .. }, rank) in self.named() {
+        for (name, param, rank) in self.named() {
             let expected = if name == "weight_hh" { &[rows, self.hidden_dim][..] } else { &[rows] };
-            let shape = &tensor.dims()[tensor.rank() - rank..];
+            let shape = &param.dims()[param.rank() - rank..];
             if !shape.starts_with(expected) {
                 candle_core::bail!(
                     "{}: {name} has shape {:?}, expected {rows} rows for {gates} gates of width {}",
                     self.layer,
-                    tensor.dims(),
+                    param.dims(),
                     self.hidden_dim
                 );
             }
@@ -121,7 +123,7 @@ impl Cell {
         Ok(self)
     }
 
-    fn named(&self) -> impl Iterator<Item = (&'static str, &Served, usize)> {
+    fn named(&self) -> impl Iterator<Item = (&'static str, &Param, usize)> {
         let weights = [("weight_ih", &self.inputs.weight, 2), ("weight_hh", &self.state.weight, 2)];
         let biases = [("bias_ih", &self.inputs.bias), ("bias_hh", &self.state.bias)];
         let biases = biases.into_iter().filter_map(|(name, b)| b.as_ref().map(|b| (name, b, 1)));
@@ -129,12 +131,12 @@ impl Cell {
     }
 
     fn ranked(&self) -> impl Iterator<Item = (&str, &Tensor, usize)> {
-        self.named().map(|(name, served, rank)| (name, &served.tensor, rank))
+        self.named().map(|(name, param, rank)| (name, param.values(), rank))
     }
 
     pub(super) fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        self.named().try_for_each(|(name, served, _)| {
-            visitor(&format!("{name}{}", self.suffix), &served.tensor)
+        self.named().try_for_each(|(name, param, _)| {
+            visitor(&format!("{name}{}", self.suffix), param.values())
         })
     }
 
@@ -156,7 +158,7 @@ impl Cell {
 
     fn project(&self, what: &str, xs: &Tensor, params: &Affine, sets: usize) -> Result<Tensor> {
         let weight = params.weight.repeated(2, sets)?;
-        let width = weight.tensor.dim(D::Minus1)?;
+        let width = weight.values().dim(D::Minus1)?;
         let batch = match *xs.dims() {
             [batch, found] if found == width => batch,
             _ => candle_core::bail!(
@@ -165,11 +167,11 @@ impl Cell {
                 xs.dims()
             ),
         };
-        let of_weight = ("the weight", weight.tensor.dtype());
+        let of_weight = ("the weight", weight.dtype());
         ensure_same_dtype(self.layer, (what, xs.dtype()), of_weight)?;
         sets::rows_per_set(self.layer, batch, sets)?;
         let bias = params.bias.as_ref().map(|bias| bias.repeated(1, sets)).transpose()?;
-        weight.linear(xs, bias.as_ref())
+        linear(xs, &weight, bias.as_ref())
     }
 
     /// The tensors as a builder, the only way into candle's own layers.
@@ -184,8 +186,8 @@ impl Cell {
             );
         }
         let mut tensors = HashMap::new();
-        for (name, served, _) in self.named() {
-            tensors.insert(format!("{name}{}", self.suffix), served.tracked()?);
+        for (name, param, _) in self.named() {
+            tensors.insert(format!("{name}{}", self.suffix), param.collected()?);
         }
         Ok(VarBuilder::from_tensors(
             tensors,

@@ -7,6 +7,7 @@ use super::affine::Affine;
 use super::{LayerNorm, layer_norm, norm};
 use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
+use crate::param::Param;
 use crate::target::layer::{HyperLayer, Parameters, Visitor};
 use crate::target::source::ParamSource;
 
@@ -136,7 +137,7 @@ impl Parameters for RmsNorm {
         self.0.visit(visitor)
     }
 
-    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+    fn reused(&self, name: &str) -> Result<Option<Param>> {
         self.0.reused(name)
     }
 }
@@ -146,7 +147,7 @@ impl HyperLayer<RmsNormSpec> for candle_nn::RmsNorm {
         Some("candle_nn::RmsNorm drops the gradient of its weight: use hypernn::nn::RmsNorm");
 
     fn build(spec: &RmsNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let (weight, _) = spec.params(source)?.into_tensors()?;
+        let (weight, _) = spec.params(source)?.to_tensors()?;
         Ok(Self::new(weight, spec.eps))
     }
 }

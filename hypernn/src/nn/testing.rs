@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use candle_core::{DType, Device, IndexOp, Result, Tensor, Var};
 
-use super::watch_weights;
+use crate::param::watch_weights;
 
 /// A layer under test: from its weights and an input to its output.
 pub(crate) type Forward = dyn Fn(&[Tensor], &Tensor) -> Result<Tensor>;

@@ -13,38 +13,36 @@ use super::kernels::{CandleThreads, kernel};
 use super::product::{product, product_transposed};
 use super::scalar::{Scalar, values};
 use super::second_order::{ensure_detached, keeps_graph};
-use super::split::Sink;
 use super::unfold::{Windows, fold, unfold};
-
-/// Where the gradients of generated weights go.
-pub(crate) type Sinks = (Sink, Option<Sink>);
+use crate::param::{Param, Routes};
 
 /// Images `[B, C, H, W]`, weight `[sets, out, C / groups, height, width]` and bias `[sets, out]` to
 /// `[B, out, H', W']`; where [`is_direct`](super::scalar::is_direct) says so.
 pub(crate) fn convolution(
     images: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
+    weight: &Param,
+    bias: Option<&Param>,
     windows: Windows,
-    sinks: Option<Sinks>,
 ) -> Result<Tensor> {
-    let (images, weight) = (images.contiguous()?, weight.contiguous()?);
-    let bias = bias.map(Tensor::contiguous).transpose()?;
-    let node = Node { windows, bias: bias.as_ref().map(Tensor::detach), sinks };
-    match (&node.sinks, bias) {
-        (Some((sink, _)), _) => {
-            let below = sink.below().clone();
-            images.apply_op3(&weight.detach(), &below, node)
-        }
-        (None, Some(bias)) => images.apply_op3(&weight, &bias, node),
-        (None, None) => images.apply_op2(&weight, node),
+    let images = images.contiguous()?;
+    if let Some(routes) = Routes::of(weight, bias) {
+        let (weight, edge) = (weight.values().contiguous()?.detach(), routes.edge().clone());
+        let bias = bias.map(|bias| bias.values().detach().contiguous()).transpose()?;
+        return images.apply_op3(&weight, &edge, Node { windows, bias, routes: Some(routes) });
     }
+    let weight = weight.collected()?.contiguous()?;
+    let Some(bias) = bias else {
+        return images.apply_op2(&weight, Node { windows, bias: None, routes: None });
+    };
+    let bias = bias.collected()?.contiguous()?;
+    let node = Node { windows, bias: Some(bias.detach()), routes: None };
+    images.apply_op3(&weight, &bias, node)
 }
 
 struct Node {
     windows: Windows,
     bias: Option<Tensor>,
-    sinks: Option<Sinks>,
+    routes: Option<Routes>,
 }
 
 impl Node {
@@ -203,7 +201,7 @@ impl CustomOp2 for Node {
     }
 }
 
-/// The third tensor is the bias, or the node below generated weights.
+/// The third tensor is the bias, or the edge of parameters with routes.
 impl CustomOp3 for Node {
     fn name(&self) -> &'static str {
         "convolution"
@@ -229,18 +227,14 @@ impl CustomOp3 for Node {
         _ys: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let Some((weight_sink, bias_sink)) = &self.sinks else {
+        let Some(routes) = &self.routes else {
             let ask = [images.track_op(), weight.track_op(), third.track_op()];
             let [images, weight, bias] = self.backward(images, weight, grad, ask)?;
             return Ok((images, weight, bias));
         };
         ensure_detached("convolution")?;
-        let ask = [images.track_op(), true, bias_sink.is_some()];
+        let ask = [images.track_op(), true, routes.has_bias()];
         let [images, weight, bias] = self.backward(images, weight, grad, ask)?;
-        let mut token = weight.map_or(Ok(None), |grad| weight_sink.file(grad))?;
-        if let (Some(sink), Some(grad)) = (bias_sink, bias) {
-            token = sink.file(grad)?.or(token);
-        }
-        Ok((images, None, token))
+        Ok((images, None, routes.deliver_both(weight, bias)?))
     }
 }

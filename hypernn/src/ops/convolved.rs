@@ -2,10 +2,10 @@
 
 use candle_core::{Result, Tensor};
 
-use super::adopt::adopt;
-use super::convolution::Sinks;
 use super::product::{matmul, product_transposed};
 use super::unfold::{Windows, fold, unfold};
+use super::with_backward::with_backward;
+use crate::param::Routes;
 
 /// A convolution, or the transpose of one, over images `[B, C, H, W]`.
 #[derive(Clone, Copy)]
@@ -19,26 +19,25 @@ pub(crate) struct Kind {
 pub(crate) fn convolved(
     layer: &'static str,
     outputs: Tensor,
-    (images, matrices): (&Tensor, &Tensor),
-    (weight_sink, bias_sink): Sinks,
+    images: &Tensor,
+    matrices: &Tensor,
+    routes: Routes,
     kind: Kind,
 ) -> Result<Tensor> {
-    let (matrices, below) = (matrices.detach(), weight_sink.below().clone());
-    adopt(layer, outputs, [images, &below], move |images, grad| {
+    let (matrices, edge) = (matrices.detach(), routes.edge().clone());
+    with_backward(layer, outputs, [images, &edge], move |images, grad| {
         let values = images.detach();
         let (lined, unfolded) = if kind.transposed { (&values, grad) } else { (grad, &values) };
         let (lines, columns) = (kind.lines(lined)?, unfold(unfolded, kind.windows)?);
-        let mut token = weight_sink.file(matmul(&lines, &columns.t()?)?)?;
-        if let Some(sink) = &bias_sink {
-            token = sink.file(kind.bias_grad(grad)?)?.or(token);
-        }
+        let of_weight = matmul(&lines, &columns.t()?)?;
+        let of_edge = routes.deliver(of_weight, || kind.bias_grad(grad))?;
         let of_images = || {
             if kind.transposed {
                 return kind.unlined(&matmul(&matrices, &columns)?, values.dims());
             }
             fold(&product_transposed(&matrices, &lines)?, kind.windows)
         };
-        Ok((images.track_op().then(of_images).transpose()?, token))
+        Ok((images.track_op().then(of_images).transpose()?, of_edge))
     })
 }
 

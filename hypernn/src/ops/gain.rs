@@ -2,34 +2,35 @@
 
 use candle_core::{Result, Tensor};
 
-use super::adopt::adopt;
-use super::split::Sink;
+use super::with_backward::with_backward;
+use crate::param::{Param, Routes};
 
-/// `xs` times a weight, plus a bias, whose shapes broadcast to that of `xs`.
-pub(crate) fn gain(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let ys = xs.broadcast_mul(weight)?;
-    bias.map_or(Ok(ys.clone()), |bias| ys.broadcast_add(bias))
-}
-
-/// As [`gain`], for a weight and a bias with sinks.
-pub(crate) fn gain_into(
+/// `xs` times a weight, plus a bias, whose shapes broadcast to that of `xs`; the last step of `layer`.
+pub(crate) fn gain(
     layer: &'static str,
     xs: &Tensor,
-    (weight, weight_sink): (&Tensor, Sink),
-    bias: Option<(&Tensor, Sink)>,
+    weight: &Param,
+    bias: Option<&Param>,
 ) -> Result<Tensor> {
-    let (weight, below) = (weight.detach(), weight_sink.below().clone());
-    let detached = bias.as_ref().map(|(bias, _)| bias.detach());
-    let ys = gain(&xs.detach(), &weight, detached.as_ref())?;
-    let bias_sink = bias.map(|(_, sink)| sink);
-    adopt(layer, ys, [xs, &below], move |xs, grad| {
-        let mut token = weight_sink.file(sum_as(&(grad * xs.detach())?, &weight)?)?;
-        if let Some(sink) = &bias_sink {
-            token = sink.file(sum_as(grad, &weight)?)?.or(token);
-        }
+    let Some(routes) = Routes::of(weight, bias) else {
+        let bias = bias.map(Param::collected).transpose()?;
+        return values(xs, &weight.collected()?, bias.as_ref());
+    };
+    let weight = weight.values().detach();
+    let bias = bias.map(|bias| bias.values().detach());
+    let ys = values(&xs.detach(), &weight, bias.as_ref())?;
+    let edge = routes.edge().clone();
+    with_backward(layer, ys, [xs, &edge], move |xs, grad| {
+        let of_weight = sum_as(&(grad * xs.detach())?, &weight)?;
+        let of_edge = routes.deliver(of_weight, || sum_as(grad, &weight))?;
         let of_input = xs.track_op().then(|| grad.broadcast_mul(&weight)).transpose()?;
-        Ok((of_input, token))
+        Ok((of_input, of_edge))
     })
+}
+
+fn values(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let ys = xs.broadcast_mul(weight)?;
+    bias.map_or(Ok(ys.clone()), |bias| ys.broadcast_add(bias))
 }
 
 /// The sum over all along which `like` is broadcast to `values`.

@@ -3,35 +3,76 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp2, CustomOp3, DType, Device, Layout, MetalStorage, Result,
-    Shape, Tensor, bail, op,
+    Shape, Storage, Tensor, bail, op,
 };
 use hypernn_kernels::simd::dispatch;
 
 use super::dense::{self, Layer};
 use super::gemm;
-use super::outer::outer;
-use super::product::matmul;
+use super::product::{matmul, product_over_rows};
 use super::scalar::{Scalar, is_direct, values};
-use super::second_order::operand;
+use super::second_order::{ensure_detached, operand};
 use crate::check::ensure_same_dtype;
+use crate::param::{Adapter, Param, PendingGradient, Routes};
 
 /// `xs […, in]`, `weight [out, in]`, `bias [out]` to `[…, out]`; or `weight [G, out, in]` and
-/// `bias [G, out]`, where each of `G` runs of rows has a set of its own.
+/// `bias [G, out]`, where each of `G` runs of rows has a set of its own. A low-rank adapter of the weight is applied
+/// beside it.
 ///
 /// Beside candle's own matmul and add, the backward gives the weight's gradient row-major (candle's
 /// is a transposed view, which every later pass reads against the grain) and none where nothing
 /// asks for it.
-pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn linear(xs: &Tensor, weight: &Param, bias: Option<&Param>) -> Result<Tensor> {
+    let ys = node(xs, weight, bias)?;
+    weight.adapter().map_or(Ok(ys.clone()), |adapter| ys + adapter.apply(xs)?)
+}
+
+/// One node, without what adapts the weight.
+fn node(xs: &Tensor, weight: &Param, bias: Option<&Param>) -> Result<Tensor> {
     ensure_same_dtype("linear", ("the input", xs.dtype()), ("the weight", weight.dtype()))?;
+    let xs = xs.contiguous()?;
+    if let Some(routes) = Routes::of(weight, bias) {
+        let weight = weight.values().detach().contiguous()?;
+        let bias = bias.map(|bias| bias.values().detach().contiguous()).transpose()?;
+        let edge = routes.edge().clone();
+        return xs.apply_op3(&weight, &edge, Linear { routed: Some(Routed { routes, bias }) });
+    }
+    let weight = weight.collected()?.contiguous()?;
     match bias {
         Some(bias) => {
-            xs.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear)
+            xs.apply_op3(&weight, &bias.collected()?.contiguous()?, Linear { routed: None })
         }
-        None => xs.contiguous()?.apply_op2(&weight.contiguous()?, Linear),
+        None => xs.apply_op2(&weight, Linear { routed: None }),
     }
 }
 
-struct Linear;
+impl Adapter {
+    /// What the difference adds to the output of a linear layer, for an input `[…, in]`: two narrow
+    /// products, and the weight's difference itself is never computed.
+    fn apply(&self, xs: &Tensor) -> Result<Tensor> {
+        let hidden = linear(&self.dropped(xs)?, &self.down, None)?;
+        linear(&hidden, &self.up, None)? * self.scale
+    }
+
+    /// The input, with a part dropped and the rest made up for it.
+    pub(crate) fn dropped(&self, xs: &Tensor) -> Result<Tensor> {
+        if self.dropout == 0. {
+            return Ok(xs.clone());
+        }
+        candle_nn::ops::dropout(xs, self.dropout)
+    }
+}
+
+/// A node over an input, a weight, and a third tensor: the bias, or the edge of parameters with routes.
+struct Linear {
+    routed: Option<Routed>,
+}
+
+/// What is no argument of the node where gradients are delivered.
+struct Routed {
+    routes: Routes,
+    bias: Option<Tensor>,
+}
 
 /// The sizes of one product.
 #[derive(Clone, Copy, Debug)]
@@ -285,14 +326,6 @@ impl Backward {
     }
 }
 
-/// `leftᵀ · right` of each set, `left [G, rows, m]` and `right [G, rows, n]` to `[G, m, n]`.
-pub(super) fn product_over_rows(left: &Tensor, right: &Tensor) -> Result<Tensor> {
-    if left.dim(1)? == 1 {
-        return outer(left, right);
-    }
-    matmul(&left.transpose(1, 2)?, right)
-}
-
 /// The gradients of input and weight, each where something asks for it.
 fn backward(
     xs: &Tensor,
@@ -303,14 +336,47 @@ fn backward(
     Ok((backward.of_input(xs, weight)?, backward.asked_of_weight(weight)?))
 }
 
-/// The same and that of the bias.
-pub(super) fn backward_with_bias(
-    [xs, weight, bias]: [&Tensor; 3],
-    grad: &Tensor,
-) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+/// Those of input, weight and a third tensor.
+type Grads = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
+
+/// The gradients of input, weight and bias, each where something asks for it.
+pub(super) fn backward_with_bias([xs, weight, bias]: [&Tensor; 3], grad: &Tensor) -> Result<Grads> {
     let backward = Backward::new(xs, weight, grad)?;
     let of_bias = bias.track_op().then(|| backward.of_bias()?.reshape(bias.shape())).transpose()?;
     Ok((backward.of_input(xs, weight)?, backward.asked_of_weight(weight)?, of_bias))
+}
+
+impl Linear {
+    fn routed_bwd(&self, routed: &Routed, tensors: [&Tensor; 2], grad: &Tensor) -> Result<Grads> {
+        ensure_detached("linear")?;
+        let [xs, weight] = tensors;
+        let backward = Backward::new(xs, weight, grad)?;
+        let of_weight = match backward.factors() {
+            Some((grad, xs)) => PendingGradient::Product(grad.clone(), xs.clone()),
+            None => backward.of_weight()?.into(),
+        };
+        let of_edge = routed.routes.deliver(of_weight, || backward.of_bias())?;
+        Ok((backward.of_input(xs, weight)?, None, of_edge))
+    }
+}
+
+/// The forward on one kind of storage, with the third tensor or none: `$outputs` computes it with the storage and
+/// layout of the bias, if any.
+macro_rules! forward {
+    ($node:expr, $kind:ident, $xl:ident, $wl:ident, $third:expr, $outputs:expr) => {{
+        let sizes = Sizes::new($xl.dims(), $wl.dims())?;
+        let held = $node.routed.as_ref().map(|routed| &routed.bias);
+        let held = held.map(|bias| bias.as_ref().map(Tensor::storage_and_layout));
+        let bias = match &held {
+            None => $third,
+            Some(None) => None,
+            Some(Some((storage, layout))) => match &**storage {
+                Storage::$kind(bias) => Some((bias, *layout)),
+                _ => bail!("linear: the bias is on another device than the weight"),
+            },
+        };
+        Ok(($outputs(&sizes, bias)?, sizes.output($xl.dims())))
+    }};
 }
 
 impl CustomOp2 for Linear {
@@ -325,8 +391,9 @@ impl CustomOp2 for Linear {
         weight: &CpuStorage,
         wl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let sizes = Sizes::new(xl.dims(), wl.dims())?;
-        Ok((sizes.outputs_on_cpu((xs, xl), (weight, wl), None)?, sizes.output(xl.dims())))
+        forward!(self, Cpu, xl, wl, None, |sizes: &Sizes, bias| {
+            sizes.outputs_on_cpu((xs, xl), (weight, wl), bias)
+        })
     }
 
     fn cuda_fwd(
@@ -336,8 +403,9 @@ impl CustomOp2 for Linear {
         weight: &CudaStorage,
         wl: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        let sizes = Sizes::new(xl.dims(), wl.dims())?;
-        Ok((sizes.outputs((xs, xl), (weight, wl), None)?, sizes.output(xl.dims())))
+        forward!(self, Cuda, xl, wl, None, |sizes: &Sizes, bias| {
+            sizes.outputs((xs, xl), (weight, wl), bias)
+        })
     }
 
     fn metal_fwd(
@@ -347,8 +415,9 @@ impl CustomOp2 for Linear {
         weight: &MetalStorage,
         wl: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
-        let sizes = Sizes::new(xl.dims(), wl.dims())?;
-        Ok((sizes.outputs((xs, xl), (weight, wl), None)?, sizes.output(xl.dims())))
+        forward!(self, Metal, xl, wl, None, |sizes: &Sizes, bias| {
+            sizes.outputs((xs, xl), (weight, wl), bias)
+        })
     }
 
     fn bwd(
@@ -373,12 +442,12 @@ impl CustomOp3 for Linear {
         xl: &Layout,
         weight: &CpuStorage,
         wl: &Layout,
-        bias: &CpuStorage,
-        bl: &Layout,
+        third: &CpuStorage,
+        tl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let sizes = Sizes::new(xl.dims(), wl.dims())?;
-        let ys = sizes.outputs_on_cpu((xs, xl), (weight, wl), Some((bias, bl)))?;
-        Ok((ys, sizes.output(xl.dims())))
+        forward!(self, Cpu, xl, wl, Some((third, tl)), |sizes: &Sizes, bias| {
+            sizes.outputs_on_cpu((xs, xl), (weight, wl), bias)
+        })
     }
 
     fn cuda_fwd(
@@ -387,12 +456,12 @@ impl CustomOp3 for Linear {
         xl: &Layout,
         weight: &CudaStorage,
         wl: &Layout,
-        bias: &CudaStorage,
-        bl: &Layout,
+        third: &CudaStorage,
+        tl: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        let sizes = Sizes::new(xl.dims(), wl.dims())?;
-        let ys = sizes.outputs((xs, xl), (weight, wl), Some((bias, bl)))?;
-        Ok((ys, sizes.output(xl.dims())))
+        forward!(self, Cuda, xl, wl, Some((third, tl)), |sizes: &Sizes, bias| {
+            sizes.outputs((xs, xl), (weight, wl), bias)
+        })
     }
 
     fn metal_fwd(
@@ -401,22 +470,25 @@ impl CustomOp3 for Linear {
         xl: &Layout,
         weight: &MetalStorage,
         wl: &Layout,
-        bias: &MetalStorage,
-        bl: &Layout,
+        third: &MetalStorage,
+        tl: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
-        let sizes = Sizes::new(xl.dims(), wl.dims())?;
-        let ys = sizes.outputs((xs, xl), (weight, wl), Some((bias, bl)))?;
-        Ok((ys, sizes.output(xl.dims())))
+        forward!(self, Metal, xl, wl, Some((third, tl)), |sizes: &Sizes, bias| {
+            sizes.outputs((xs, xl), (weight, wl), bias)
+        })
     }
 
     fn bwd(
         &self,
         xs: &Tensor,
         weight: &Tensor,
-        bias: &Tensor,
+        third: &Tensor,
         _ys: &Tensor,
         grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        backward_with_bias([xs, weight, bias], grad)
+    ) -> Result<Grads> {
+        match &self.routed {
+            Some(routed) => self.routed_bwd(routed, [xs, weight], grad),
+            None => backward_with_bias([xs, weight, third], grad),
+        }
     }
 }

@@ -1,16 +1,19 @@
-//! Rows of a generated table.
+//! Rows of a table.
 
 use candle_core::{Result, Tensor};
 
-use super::adopt::adopt;
-use super::split::Sink;
+use super::with_backward::with_backward;
+use crate::param::Param;
 
 /// The rows of `table [rows, width]` at `indices [n]`, as candle's `index_select`.
-pub(crate) fn lookup_into(table: &Tensor, sink: Sink, indices: &Tensor) -> Result<Tensor> {
-    let (shape, below) = (table.shape().clone(), sink.below().clone());
-    let rows = table.detach().index_select(indices, 0)?;
-    adopt("embedding", rows, [indices, &below], move |indices, grad| {
+pub(crate) fn lookup(table: &Param, indices: &Tensor) -> Result<Tensor> {
+    let Some(route) = table.route().cloned() else {
+        return table.values().index_select(indices, 0);
+    };
+    let (table, edge) = (table.values().detach(), route.edge().clone());
+    let (rows, shape) = (table.index_select(indices, 0)?, table.shape().clone());
+    with_backward("embedding", rows, [indices, &edge], move |indices, grad| {
         let zeros = Tensor::zeros(&shape, grad.dtype(), grad.device())?;
-        Ok((None, sink.file(zeros.index_add(indices, &grad.contiguous()?, 0)?)?))
+        Ok((None, route.deliver(zeros.index_add(indices, &grad.contiguous()?, 0)?)?))
     })
 }

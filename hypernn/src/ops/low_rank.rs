@@ -6,8 +6,8 @@
 
 use candle_core::{Result, Shape, Tensor};
 
-use super::adopt::adopt;
 use super::product::matmul;
+use super::with_backward::with_backward;
 
 /// For `base [out, …]`, `up [out, rank]` and `down [rank, in]`, or `[G, out, rank]` and `[G, rank, in]`
 /// for `G` sets: `[out, …]`, or `[G, out, …]`.
@@ -21,7 +21,7 @@ pub(crate) fn low_rank(base: &Tensor, [up, down]: [&Tensor; 2], scale: f64) -> R
         return Ok(merged);
     }
     let other = down.clone();
-    adopt("low_rank", merged, [up, down], move |up, grad| {
+    with_backward("low_rank", merged, [up, down], move |up, grad| {
         if grad.track_op() {
             // A gradient that is to be differentiated again.
             return gradients([up, &other], grad, scale, |lhs, rhs| lhs.matmul(rhs));

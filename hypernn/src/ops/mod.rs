@@ -6,7 +6,6 @@
 
 pub(crate) mod activation;
 pub(crate) mod adam_w;
-pub(crate) mod adopt;
 pub(crate) mod convolution;
 pub(crate) mod convolved;
 mod dense;
@@ -14,15 +13,16 @@ pub(crate) mod gain;
 mod gemm;
 mod kernels;
 pub(crate) mod linear;
-pub(crate) mod linear_into;
 pub(crate) mod lookup;
 pub(crate) mod low_rank;
 pub(crate) mod max_pool;
 pub(crate) mod outer;
+pub(crate) mod prelu;
 pub(crate) mod probe;
 pub(crate) mod product;
-pub(crate) mod rectified;
 pub(crate) mod scalar;
 pub(crate) mod second_order;
 pub(crate) mod split;
+mod to_tensor;
 pub(crate) mod unfold;
+pub(crate) mod with_backward;

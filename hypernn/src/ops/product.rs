@@ -6,6 +6,7 @@ use candle_core::{
 };
 
 use super::gemm;
+use super::outer::outer;
 use super::scalar::is_direct;
 use super::second_order::operand;
 
@@ -41,6 +42,14 @@ pub(super) fn matmul(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
         return lhs.apply_op2(rhs, product);
     }
     lhs.apply_op2_no_bwd(rhs, &product)
+}
+
+/// `leftᵀ · right` of each set, `left [G, rows, m]` and `right [G, rows, n]` to `[G, m, n]`.
+pub(super) fn product_over_rows(left: &Tensor, right: &Tensor) -> Result<Tensor> {
+    if left.dim(1)? == 1 {
+        return outer(left, right);
+    }
+    matmul(&left.transpose(1, 2)?, right)
 }
 
 /// As candle's own `matmul` asks of tensors; its storages on a device have another message, without the dtypes.

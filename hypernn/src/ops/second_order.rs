@@ -22,13 +22,13 @@ pub(crate) fn operand(tensor: &Tensor) -> Tensor {
     if keeps_graph() { tensor.clone() } else { tensor.detach() }
 }
 
-/// For an operation that files the gradients of generated weights past the graph, which [`split`] lets
+/// For an operation that delivers the gradients of generated weights past the graph, which [`split`] lets
 /// none do where candle keeps it.
 ///
 /// # Errors
 /// candle keeps it here, and did not where the operation ran.
 ///
-/// [`split`]: super::split::split
+/// [`split`]: crate::split::split
 pub(crate) fn ensure_detached(operation: &str) -> Result<()> {
     if keeps_graph() {
         bail!(

@@ -79,13 +79,7 @@
 //! # }
 //! ```
 
-use std::sync::{Arc, OnceLock};
-
-use candle_core::{Result, Tensor};
-
-use super::source::Served;
 use crate::check::{Problem, product, sum};
-use crate::ops::low_rank::low_rank;
 
 /// The size of the adapters that a layer's weights can have: what a spec of your own gives by `const fn
 /// adapter(&self, rank: usize) -> AdapterSize`, so that fields of it can have the role `lora`.
@@ -152,56 +146,6 @@ impl AdapterSize {
         let problem = Problem::new("the rank of the adapter is ").number(self.rank);
         let problem = problem.text(", expected 1 to ").number(most).text(": the weight is ");
         Some(problem.number(self.outputs).text(" × ").number(self.inputs))
-    }
-}
-
-/// A generated difference of low rank.
-#[doc(hidden)]
-#[derive(Clone, Debug)]
-pub struct Adapter {
-    /// `[rank, in]`, or `[G, rank, in]`.
-    pub(crate) down: Served,
-    /// `[out, rank]`, or `[G, out, rank]`.
-    pub(crate) up: Served,
-    /// `alpha / rank`.
-    pub(crate) scale: f64,
-    /// The part of the input that is dropped; 0 unless the target is built for training.
-    pub(crate) dropout: f32,
-    /// The adapted weight, once a forward of the target's own asked for it.
-    pub(crate) merged: Arc<OnceLock<Tensor>>,
-}
-
-impl Adapter {
-    /// The adapted weight, `[dims…]` or `[G, dims…]`.
-    pub(crate) fn merge(&self, base: &Tensor) -> Result<Tensor> {
-        low_rank(base, [&self.up.tracked()?, &self.down.tracked()?], self.scale)
-    }
-
-    /// The adapted weight for a forward of the target's own, computed when it is first asked for.
-    pub(crate) fn shown(&self, base: &Tensor) -> &Tensor {
-        // Base and factors fit together: the layout made them so.
-        self.merged.get_or_init(|| self.merge(base).unwrap_or_else(|_| base.clone()))
-    }
-
-    /// The number of sets, 1 where it is shared.
-    pub(crate) fn sets(&self) -> usize {
-        let up = self.up.tensor.dims();
-        up[..up.len() - 2].iter().product()
-    }
-
-    /// The input, with a part dropped and the rest made up for it.
-    pub(crate) fn dropped(&self, xs: &Tensor) -> Result<Tensor> {
-        if self.dropout == 0. {
-            return Ok(xs.clone());
-        }
-        candle_nn::ops::dropout(xs, self.dropout)
-    }
-
-    /// What the difference adds to the output of a linear layer, for an input `[…, in]`: two narrow
-    /// products, and the weight's difference itself is never computed.
-    pub(crate) fn apply(&self, xs: &Tensor) -> Result<Tensor> {
-        let hidden = self.down.linear(&self.dropped(xs)?, None)?;
-        self.up.linear(&hidden, None)? * self.scale
     }
 }
 

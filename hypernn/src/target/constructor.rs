@@ -305,7 +305,7 @@ impl Request {
         // A request does not say what the tensor is in its layer.
         let spec = ParamSpec { name, dims, kind: ParamKind::Tensor, init };
         if !is_buffer(name) {
-            return source.param(&spec);
+            return source.param(&spec)?.to_tensor();
         }
         source.buffer_of(&spec, self.dtype.map_or(BufferDtype::Params, BufferDtype::Fixed))
     }

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::source::{ParamSource, scoped};
+use crate::param::Param;
 
 /// Called with the name (below the layer's path) and the tensor of each parameter, in flat order.
 pub type Visitor<'a> = dyn FnMut(&str, &Tensor) -> Result<()> + 'a;
@@ -20,12 +21,12 @@ pub trait Parameters {
     /// low-rank [adapter](crate::target::adapter) beside its weight: another layer gets the sum.
     ///
     /// # Errors
-    /// As of [`visit`](Self::visit).
-    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+    /// Those of [`visit`](Self::visit).
+    fn reused(&self, name: &str) -> Result<Option<Param>> {
         let mut found = None;
         self.visit(&mut |at, tensor| {
             if at == name {
-                found = Some(tensor.clone());
+                found = Some(Param::from(tensor.clone()));
             }
             Ok(())
         })?;
@@ -235,7 +236,7 @@ impl<T: Parameters> Parameters for Option<T> {
         self.as_ref().map_or(Ok(()), |layer| layer.visit(visitor))
     }
 
-    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+    fn reused(&self, name: &str) -> Result<Option<Param>> {
         self.as_ref().map_or(Ok(None), |layer| layer.reused(name))
     }
 }
@@ -245,7 +246,7 @@ impl<T: Parameters> Parameters for Box<T> {
         T::visit(self, visitor)
     }
 
-    fn reused(&self, name: &str) -> Result<Option<Tensor>> {
+    fn reused(&self, name: &str) -> Result<Option<Param>> {
         T::reused(self, name)
     }
 }

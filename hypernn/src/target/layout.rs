@@ -6,11 +6,12 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::Init;
 use sha2::{Digest, Sha256};
 
-use super::adapter::{Adapter, AdapterSize};
+use super::adapter::AdapterSize;
 use super::role::{Role, Roles};
-use super::source::{BufferDtype, ParamKind, ParamSource, ParamSpec, Served};
+use super::source::{BufferDtype, ParamKind, ParamSource, ParamSpec};
 use super::value::{Made, Values, stored_name};
 use crate::check::{MOST_VALUES, sum, too_many};
+use crate::param::Param;
 
 /// One parameter of a target.
 #[derive(Clone, Debug)]
@@ -342,8 +343,8 @@ impl Recorder {
         }
     }
 
-    /// Records a parameter. Only some layers apply an adapter themselves.
-    fn request(&mut self, spec: &ParamSpec<'_>, applies_adapters: bool) -> Result<Tensor> {
+    /// Records a parameter.
+    fn request(&mut self, spec: &ParamSpec<'_>) -> Result<Param> {
         let name = self.name(spec.name);
         check_spec(&format!("parameter `{name}`"), spec)?;
         if spec.dims.contains(&0) {
@@ -357,7 +358,7 @@ impl Recorder {
                 Place::Generated(self.share(pattern, &name, spec)?)
             }
             (Role::Lora { rank, alpha, dropout }, _) => {
-                ensure_dropout(&name, dropout, applies_adapters)?;
+                ensure_dropout(&name, dropout)?;
                 self.adapt(&name, spec, (rank, alpha, dropout))?
             }
             (Role::Train | Role::Freeze, _) => Place::Kept(self.keep(name.clone(), spec, role)),
@@ -365,8 +366,13 @@ impl Recorder {
                 Place::Generated(self.generate(name.clone(), spec)?)
             }
         };
+        let param = Param::from(zeros(spec.dims)?);
+        let param = match place {
+            Place::Adapted { dropout, .. } if dropout > 0. => param.with_dropout(&name),
+            _ => param,
+        };
         self.places.push((name, place));
-        zeros(spec.dims)
+        Ok(param)
     }
 
     fn finish(self, values: &Values) -> Result<Layout> {
@@ -478,12 +484,8 @@ impl ParamSource for Recorder {
         self.path.pop();
     }
 
-    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
-        self.request(spec, false)
-    }
-
-    fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Served, Option<Adapter>)> {
-        Ok((self.request(spec, true)?.into(), None))
+    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Param> {
+        self.request(spec)
     }
 
     fn enter_role(&mut self, role: Role) {
@@ -529,7 +531,7 @@ impl ParamSource for Recorder {
 
     /// A tensor that is not generated is the same in all sets.
     fn bare(&mut self, spec: &ParamSpec<'_>, takes_sets: bool) -> Result<Tensor> {
-        let tensor = self.param(spec)?;
+        let tensor = self.param(spec)?.to_tensor()?;
         let kept = matches!(self.places.last(), Some((_, Place::Kept(_))));
         if !takes_sets && !kept {
             self.takes_one_set();
@@ -563,16 +565,11 @@ fn check_spec(what: &str, spec: &ParamSpec<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A dropout is one, and can be applied.
-fn ensure_dropout(name: &str, dropout: f32, applied: bool) -> Result<()> {
+/// A dropout is one.
+fn ensure_dropout(name: &str, dropout: f32) -> Result<()> {
     if !(0. ..1.).contains(&dropout) {
         candle_core::bail!(
             "`{name}`: the dropout of its adapter is {dropout}, expected at least 0 and less than 1"
-        );
-    }
-    if dropout > 0. && !applied {
-        candle_core::bail!(
-            "`{name}`: its adapter has a dropout, but its layer takes base and adapter as one weight, so that no input can be dropped: `Linear`, and `Conv2d` of one group, of `hypernn::nn` apply theirs"
         );
     }
     Ok(())

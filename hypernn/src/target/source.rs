@@ -1,16 +1,13 @@
 //! Where a target's tensors come from while it is built.
 
-use std::sync::OnceLock;
-
 use candle_core::{DType, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use super::adapter::Adapter;
 use super::role::Role;
 use super::value::{Made, stored, stored_name};
 use crate::check::ensure_floating;
 use crate::memory::ensure_room;
-use crate::ops::split::Sink;
+use crate::param::Param;
 
 /// What a parameter is in its layer; it decides nothing by itself and is part of the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,54 +75,6 @@ pub enum BufferDtype {
     Fixed(DType),
 }
 
-/// A parameter, and a shorter way for its gradient where there is one.
-#[doc(hidden)]
-#[derive(Clone, Debug)]
-pub struct Served {
-    pub(crate) tensor: Tensor,
-    pub(crate) sink: Option<Sink>,
-    /// What [`shown`](Self::shown) gave for a view.
-    copy: OnceLock<Tensor>,
-}
-
-impl From<Tensor> for Served {
-    fn from(tensor: Tensor) -> Self {
-        Self::new(tensor, None)
-    }
-}
-
-impl Served {
-    pub(crate) fn new(tensor: Tensor, sink: Option<Sink>) -> Self {
-        Self { tensor, sink, copy: OnceLock::new() }
-    }
-
-    /// Whether it is a view of the flat vector.
-    pub(crate) fn is_view(&self) -> bool {
-        self.sink.as_ref().is_some_and(Sink::is_of_view)
-    }
-
-    /// The tensor for whoever asks a layer for it: of a view the copy that [`tracked`](Self::tracked) makes,
-    /// once, whose gradient is collected with all others.
-    pub(crate) fn shown(&self) -> &Tensor {
-        if !self.is_view() {
-            return &self.tensor;
-        }
-        if self.copy.get().is_none()
-            && let Ok(copy) = self.tracked()
-        {
-            // Another thread may have been first.
-            let _ = self.copy.set(copy);
-        }
-        // Where there is no memory for a copy: the view has the same gradient, past the ledger.
-        self.copy.get().unwrap_or(&self.tensor)
-    }
-
-    /// The tensor for all that knows no sinks.
-    pub(crate) fn tracked(&self) -> Result<Tensor> {
-        self.sink.as_ref().map_or_else(|| Ok(self.tensor.clone()), |s| s.tracked(&self.tensor))
-    }
-}
-
 /// Where the tensors of a target come from while it is built.
 ///
 /// The same `build` serves every source: one records the layout, one takes variables from a
@@ -138,11 +87,12 @@ pub trait ParamSource {
     /// Goes back up by one component.
     fn leave(&mut self);
 
-    /// The next parameter: of shape `dims`, or `[G, dims…]` for `G` sets of generated parameters.
+    /// The next parameter: of shape `dims`, or `[G, dims…]` for `G` sets of generated parameters. A layer of your
+    /// own takes its tensor, [`to_tensor`](Param::to_tensor).
     ///
     /// # Errors
     /// The source has no such tensor, or one of another shape.
-    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor>;
+    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Param>;
 
     /// What is asked for until [`leave_role`](Self::leave_role) belongs to a field of this role; only
     /// the layout looks at it.
@@ -154,23 +104,6 @@ pub trait ParamSource {
     /// The role decided nothing.
     fn leave_role(&mut self) -> Result<()> {
         Ok(())
-    }
-
-    /// As [`param_with_sink`](Self::param_with_sink), for a layer that applies a low-rank adapter
-    /// itself: the base and the adapter, where there is one.
-    #[doc(hidden)]
-    fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Served, Option<Adapter>)> {
-        Ok((self.param_with_sink(spec)?, None))
-    }
-
-    /// As [`param`](Self::param), with a shorter way for the gradient where there is one. The tensor
-    /// may then be a view, whose own gradient costs as much as that of the whole vector.
-    ///
-    /// # Errors
-    /// As there.
-    #[doc(hidden)]
-    fn param_with_sink(&mut self, spec: &ParamSpec<'_>) -> Result<Served> {
-        Ok(self.param(spec)?.into())
     }
 
     /// A tensor that belongs to the layer but is not a parameter, such as running statistics.
@@ -215,7 +148,7 @@ pub trait ParamSource {
     /// the target knows.
     #[doc(hidden)]
     fn bare(&mut self, spec: &ParamSpec<'_>, _takes_sets: bool) -> Result<Tensor> {
-        self.param(spec)
+        self.param(spec)?.to_tensor()
     }
 
     /// What else the layer at this path computes with: its kind and its settings, such as a stride, as
@@ -290,8 +223,8 @@ impl ParamSource for VarBuilderSource<'_> {
         self.path.pop();
     }
 
-    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
-        self.get(spec)
+    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Param> {
+        self.get(spec).map(Param::from)
     }
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
@@ -303,21 +236,21 @@ impl ParamSource for VarBuilderSource<'_> {
     }
 }
 
-/// Serves one named tensor of another layer, and everything else from the source below.
+/// Serves one named parameter of another layer, and everything else from the source below.
 ///
-/// This is how a field reuses another field's tensor: the tied tensor is never asked of the
+/// This is how a field reuses another field's parameter: the tied one is never asked of the
 /// source, so it is counted once.
 pub struct TiedSource<'a> {
     source: &'a mut dyn ParamSource,
     name: &'a str,
-    tensor: Tensor,
+    param: Param,
     depth: usize,
 }
 
 impl<'a> TiedSource<'a> {
-    /// Serves `tensor` wherever the layer directly below asks for `name`.
-    pub fn new(source: &'a mut dyn ParamSource, name: &'a str, tensor: Tensor) -> Self {
-        Self { source, name, tensor, depth: 0 }
+    /// Serves `param` wherever the layer directly below asks for `name`.
+    pub fn new(source: &'a mut dyn ParamSource, name: &'a str, param: impl Into<Param>) -> Self {
+        Self { source, name, param: param.into(), depth: 0 }
     }
 }
 
@@ -332,11 +265,11 @@ impl ParamSource for TiedSource<'_> {
         self.source.leave();
     }
 
-    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Param> {
         if spec.name != self.name || self.depth > 0 {
             return self.source.param(spec);
         }
-        let found = self.tensor.dims();
+        let found = self.param.dims();
         // A tensor of several sets has the number of sets in front of its own shape.
         if found != spec.dims && found.get(1..) != Some(spec.dims) {
             candle_core::bail!(
@@ -345,14 +278,7 @@ impl ParamSource for TiedSource<'_> {
                 spec.dims
             );
         }
-        Ok(self.tensor.clone())
-    }
-
-    fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Served, Option<Adapter>)> {
-        if spec.name == self.name && self.depth == 0 {
-            return Ok((self.param_with_sink(spec)?, None));
-        }
-        self.source.adapted(spec)
+        Ok(self.param.clone())
     }
 
     fn enter_role(&mut self, role: Role) {

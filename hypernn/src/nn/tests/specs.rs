@@ -5,6 +5,7 @@ use candle_nn::Init;
 
 use super::super::testing::device;
 use super::super::*;
+use crate::param::Param;
 use crate::target::layer::{HyperLayer, Parameters};
 use crate::target::source::{ParamSource, ParamSpec};
 
@@ -27,8 +28,8 @@ impl ParamSource for Log {
 
     fn leave(&mut self) {}
 
-    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
-        self.note(spec, false)
+    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Param> {
+        self.note(spec, false).map(Param::from)
     }
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {

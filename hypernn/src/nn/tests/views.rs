@@ -8,14 +8,14 @@ use candle_nn::RNN;
 use super::super::testing::{device, distance, gradient_errors, numbers};
 use super::super::*;
 use super::{index, not_zero, same};
-use crate::generator::GeneratorOutput;
-use crate::ops::split::{Cuts, Pattern, Segment, split, split_whole};
-use crate::target::layer::HyperLayer;
-use crate::target::source::{ParamSource, ParamSpec, Served};
+use crate::ops::split::{Rows, Slot, SplitPlan, SplitTensors, split, split_whole};
+use crate::param::Param;
+use crate::target::layer::{HyperLayer, Parameters};
+use crate::target::source::{ParamSource, ParamSpec, TiedSource};
 
-/// What a layer asks for, as segments of a flat vector.
+/// What a layer asks for, as slots of a flat vector.
 #[derive(Default)]
-struct Recorder(Vec<Segment>);
+struct Recorder(Vec<Slot>);
 
 impl Recorder {
     fn width(&self) -> usize {
@@ -28,10 +28,10 @@ impl ParamSource for Recorder {
 
     fn leave(&mut self) {}
 
-    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
+    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Param> {
         let offset = self.width();
-        self.0.push(Segment { offset, dims: spec.dims.to_vec(), scale: 1.5, shift: 0.25 });
-        Tensor::ones(spec.dims, DType::F64, device())
+        self.0.push(Slot { offset, dims: spec.dims.to_vec(), scale: 1.5, shift: 0.25 });
+        Ok(Tensor::ones(spec.dims, DType::F64, device())?.into())
     }
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
@@ -43,19 +43,14 @@ fn buffer(spec: &ParamSpec<'_>) -> Result<Tensor> {
     spec.init.var(spec.dims, DType::F64, device()).map(Var::into_inner)
 }
 
-/// Cuts with their sinks; a layer that asks for a copy gets an error.
+/// The tensors of a split, with their routes.
 struct Source {
-    served: std::vec::IntoIter<Served>,
+    params: std::vec::IntoIter<Param>,
 }
 
 impl Source {
-    fn new(cuts: &Cuts) -> Self {
-        let served = cuts
-            .tensors
-            .iter()
-            .enumerate()
-            .map(|(index, tensor)| Served::new(tensor.clone(), cuts.sinks.get(index).cloned()));
-        Self { served: served.collect::<Vec<_>>().into_iter() }
+    fn new(tensors: &SplitTensors) -> Self {
+        Self { params: tensors.params.clone().into_iter() }
     }
 }
 
@@ -64,13 +59,9 @@ impl ParamSource for Source {
 
     fn leave(&mut self) {}
 
-    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
-        candle_core::bail!("a copy of {} was asked for", spec.name)
-    }
-
-    fn param_with_sink(&mut self, spec: &ParamSpec<'_>) -> Result<Served> {
-        let served = self.served.next();
-        served.ok_or_else(|| candle_core::Error::msg(format!("there is no {}", spec.name)))
+    fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Param> {
+        let param = self.params.next();
+        param.ok_or_else(|| candle_core::Error::msg(format!("there is no {}", spec.name)))
     }
 
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor> {
@@ -162,8 +153,8 @@ impl Layer {
         Ok(recorder)
     }
 
-    fn pattern(&self) -> Result<Pattern> {
-        Ok(Pattern::new(self.record()?.0.into_iter()))
+    fn plan(&self) -> Result<SplitPlan> {
+        Ok(SplitPlan::new(self.record()?.0.into_iter()))
     }
 
     fn input(&self, sets: Option<usize>) -> Result<Var> {
@@ -181,19 +172,16 @@ impl Layer {
         Ok([flat, self.input(sets)?])
     }
 
-    fn over(&self, cuts: &Cuts, xs: &Tensor) -> Result<Tensor> {
-        (self.apply)(&mut Source::new(cuts), xs)
+    fn over(&self, tensors: &SplitTensors, xs: &Tensor) -> Result<Tensor> {
+        (self.apply)(&mut Source::new(tensors), xs)
     }
 
     fn over_views(&self, flat: &Tensor, xs: &Tensor, sets: Option<usize>) -> Result<Tensor> {
-        self.over(
-            &split_whole(&GeneratorOutput::from(flat.clone()).rows, sets, &self.pattern()?)?,
-            xs,
-        )
+        self.over(&split_whole(&Rows::Values(flat.clone()), sets, &self.plan()?)?, xs)
     }
 
     fn over_copies(&self, flat: &Tensor, xs: &Tensor, sets: Option<usize>) -> Result<Tensor> {
-        self.over(&split(&flat.clone().into(), sets, &self.pattern()?)?, xs)
+        self.over(&split(&Rows::Values(flat.clone()), sets, &self.plan()?)?, xs)
     }
 }
 
@@ -245,25 +233,56 @@ fn values_and_gradients_are_those_of_copies() -> Result<()> {
 fn no_tensor_is_copied() -> Result<()> {
     for layer in layers() {
         let [flat, xs] = layer.variables(None)?;
-        let pattern = layer.pattern()?;
-        let cuts =
-            split_whole(&GeneratorOutput::from(flat.as_tensor().clone()).rows, None, &pattern)?;
-        let whole = storage(&cuts.tensors[0]);
+        let tensors = split_whole(&Rows::Values(flat.as_tensor().clone()), None, &layer.plan()?)?;
+        let whole = storage(tensors.params[0].values());
         let copied = |ys: &Tensor| {
             // A number is where gradients meet.
             let computed = |node: &&Tensor| !node.is_variable() && node.rank() > 0;
             let nodes = ys.sorted_nodes().into_iter().filter(computed);
             let shapes = nodes.filter(|node| storage(node) != whole).map(of_one_set);
             let shapes = shapes.collect::<Vec<_>>();
-            cuts.tensors.iter().filter(|tensor| shapes.contains(&of_one_set(tensor))).count()
+            let params = tensors.params.iter().map(Param::values);
+            params.filter(|tensor| shapes.contains(&of_one_set(tensor))).count()
         };
-        assert_eq!(copied(&layer.over(&cuts, &xs)?), 0, "{}", layer.name);
-        // The same over what a layer that knows no sinks gets.
-        let tensors = (0..cuts.tensors.len()).map(|index| cuts.tracked(index));
-        let tensors = tensors.collect::<Result<_>>()?;
-        let tracked = Cuts { tensors, sinks: Vec::new(), watch: None };
-        assert_eq!(copied(&layer.over(&tracked, &xs)?), cuts.tensors.len(), "{}", layer.name);
+        assert_eq!(copied(&layer.over(&tensors, &xs)?), 0, "{}", layer.name);
+        // The same over what a layer that knows no routes gets.
+        let params = tensors.params.iter().map(|param| param.to_tensor().map(Param::from));
+        let collected = SplitTensors { params: params.collect::<Result<_>>()?, watch: None };
+        let copies = copied(&layer.over(&collected, &xs)?);
+        assert_eq!(copies, tensors.params.len(), "{}", layer.name);
     }
+    Ok(())
+}
+
+/// A layer that reuses the weight of another takes the short way as well: nothing is copied, and the gradients of both
+/// uses meet in the accumulator.
+#[test]
+fn a_tied_weight_keeps_the_short_way() -> Result<()> {
+    let slot = Slot { offset: 0, dims: vec![3, 4], scale: 1.5, shift: 0.25 };
+    let (plan, xs) = (SplitPlan::new(std::iter::once(slot)), layers()[0].input(None)?);
+    let flat = Var::from_vec(numbers(12, 2), 12, device())?;
+    let apply = |tensors: &SplitTensors| {
+        let first = Linear::build(&spec::linear_no_bias(4, 3), &mut Source::new(tensors))?;
+        let Some(weight) = first.reused("weight")? else { candle_core::bail!("no weight") };
+        assert_eq!(weight.is_view(), tensors.params[0].is_view());
+        let mut nothing = Source { params: Vec::new().into_iter() };
+        let mut tied = TiedSource::new(&mut nothing, "weight", weight);
+        let second = Linear::build(&spec::linear_no_bias(4, 3), &mut tied)?;
+        first.forward(&xs)? * second.forward(&xs)?
+    };
+    let rows = Rows::Values(flat.as_tensor().clone());
+    let views = split_whole(&rows, None, &plan)?;
+    let whole = storage(views.params[0].values());
+    let ys = apply(&views)?;
+    let of_weight = |node: &&Tensor| node.dims() == [3, 4] && storage(node) != whole;
+    assert_eq!(ys.sorted_nodes().into_iter().filter(of_weight).count(), 0);
+    let collected = views.params[0].to_tensor()?;
+    let expected = apply(&SplitTensors { params: vec![collected.into()], watch: None })?;
+    let grads = [ys.sum_all()?.backward()?, expected.sum_all()?.backward()?];
+    let [Some(found), Some(expected)] = grads.each_ref().map(|grads| grads.get(&flat)) else {
+        candle_core::bail!("no gradient");
+    };
+    assert!(distance(found, expected)? < 1e-12);
     Ok(())
 }
 

@@ -5,11 +5,11 @@ use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
 use hypernn_kernels::linear::Epilogue;
 use hypernn_kernels::simd::dispatch;
 
-use super::Segment;
+use super::Slot;
 use super::pieces::by_set;
+use super::rows::Rows;
 use super::scaled::Parts;
 use super::whole::view;
-use crate::generator::Rows;
 use crate::ops::dense::Layer;
 use crate::ops::kernels::write_values;
 use crate::ops::linear::Sizes;
@@ -37,52 +37,52 @@ impl Sets {
         Ok(Self { count, width: values / count })
     }
 
-    /// A tensor for each segment: where the values are there and nothing is to be done to them, a view.
+    /// A tensor for each slot: where the values are there and nothing is to be done to them, a view.
     pub(super) fn tensors(
         self,
         rows: &Rows,
         sets: Option<usize>,
-        segments: &[Segment],
+        slots: &[Slot],
     ) -> Result<Vec<Tensor>> {
         if let Rows::Values(values) = rows {
             let values = values.contiguous()?.reshape((self.count, self.width))?;
-            let tensor = |segment: &Segment| match view(&values, sets, segment)? {
-                window if segment.is_plain() => Ok(window),
-                window => window.affine(segment.scale, segment.shift),
+            let tensor = |slot: &Slot| match view(&values, sets, slot)? {
+                window if slot.is_plain() => Ok(window),
+                window => window.affine(slot.scale, slot.shift),
             };
-            return segments.iter().map(tensor).collect();
+            return slots.iter().map(tensor).collect();
         }
-        let tensor = |(values, segment): (_, &Segment)| {
-            let (storage, shape) = (Storage::Cpu(values), segment.shape(sets));
+        let tensor = |(values, slot): (_, &Slot)| {
+            let (storage, shape) = (Storage::Cpu(values), slot.shape(sets));
             Tensor::from_storage(storage, shape, BackpropOp::none(), false)
         };
-        Ok(self.cut(rows, segments)?.into_iter().zip(segments).map(tensor).collect())
+        Ok(self.cut(rows, slots)?.into_iter().zip(slots).map(tensor).collect())
     }
 
-    /// Of each segment, the values of every set.
-    pub(super) fn cut(self, rows: &Rows, segments: &[Segment]) -> Result<Vec<CpuStorage>> {
+    /// Of each slot, the values of every set.
+    pub(super) fn cut(self, rows: &Rows, slots: &[Slot]) -> Result<Vec<CpuStorage>> {
         Ok(match rows.dtype() {
-            DType::F64 => self.cut_as(rows, segments)?.into_iter().map(CpuStorage::F64).collect(),
-            _ => self.cut_as(rows, segments)?.into_iter().map(CpuStorage::F32).collect(),
+            DType::F64 => self.cut_as(rows, slots)?.into_iter().map(CpuStorage::F64).collect(),
+            _ => self.cut_as(rows, slots)?.into_iter().map(CpuStorage::F32).collect(),
         })
     }
 
-    fn cut_as<T: Scalar>(self, rows: &Rows, segments: &[Segment]) -> Result<Vec<Vec<T>>> {
+    fn cut_as<T: Scalar>(self, rows: &Rows, slots: &[Slot]) -> Result<Vec<Vec<T>>> {
         match rows {
-            Rows::Linear { inputs, weight, bias } => self.outputs([inputs, weight, bias], segments),
+            Rows::Linear { inputs, weight, bias } => self.outputs([inputs, weight, bias], slots),
             Rows::Scaled { shared, gains, bias } => {
                 let parts = Parts::new(shared, gains, bias)?;
-                segments.iter().map(|segment| parts.cut(segment)).collect()
+                slots.iter().map(|slot| parts.cut(slot)).collect()
             }
             Rows::Values(whole) => {
                 let whole = whole.detach().contiguous()?;
-                segments.iter().map(|segment| self.run(&whole, segment)).collect()
+                slots.iter().map(|slot| self.run(&whole, slot)).collect()
             }
         }
     }
 
     /// Written as the layer computes them.
-    fn outputs<T: Scalar>(self, layer: [&Tensor; 3], segments: &[Segment]) -> Result<Vec<Vec<T>>> {
+    fn outputs<T: Scalar>(self, layer: [&Tensor; 3], slots: &[Slot]) -> Result<Vec<Vec<T>>> {
         let [xs, weight, bias] = layer;
         let [xs, weight, bias] = [xs.contiguous()?, weight.contiguous()?, bias.contiguous()?];
         let sizes = Sizes::new(xs.dims(), weight.dims())?;
@@ -90,30 +90,30 @@ impl Sets {
         let [xs, weight, bias] = [&xs, &weight, &bias].map(CpuSlice::new);
         let (xs, weight, bias) = (xs?, weight?, bias?);
         let (xs, weight, bias) = (xs.values()?, weight.values()?, Some(bias.values()?));
-        let lens: Vec<_> = segments.iter().map(|segment| self.count * segment.len()).collect();
-        Layer { sizes, xs, weight, bias }.outputs_to(&lens, &self.epilogues(segments))
+        let lens: Vec<_> = slots.iter().map(|slot| self.count * slot.len()).collect();
+        Layer { sizes, xs, weight, bias }.outputs_to(&lens, &self.epilogues(slots))
     }
 
-    fn epilogues<T: Scalar>(self, segments: &[Segment]) -> Vec<Epilogue<T>> {
-        let mut epilogues = Vec::with_capacity(self.count * (2 * segments.len() + 1));
+    fn epilogues<T: Scalar>(self, slots: &[Slot]) -> Vec<Epilogue<T>> {
+        let mut epilogues = Vec::with_capacity(self.count * (2 * slots.len() + 1));
         for _ in 0..self.count {
             let mut end = 0;
-            for (index, segment) in segments.iter().enumerate() {
-                epilogues.push(Epilogue::left_out(segment.offset - end));
-                let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
-                epilogues.push(Epilogue { len: segment.len(), vector: Some(index), scale, shift });
-                end = segment.offset + segment.len();
+            for (index, slot) in slots.iter().enumerate() {
+                epilogues.push(Epilogue::left_out(slot.offset - end));
+                let (scale, shift) = (T::of(slot.scale), T::of(slot.shift));
+                epilogues.push(Epilogue { len: slot.len(), vector: Some(index), scale, shift });
+                end = slot.offset + slot.len();
             }
             epilogues.push(Epilogue::left_out(self.width - end));
         }
         epilogues
     }
 
-    fn run<T: Scalar>(self, whole: &Tensor, segment: &Segment) -> Result<Vec<T>> {
-        let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
+    fn run<T: Scalar>(self, whole: &Tensor, slot: &Slot) -> Result<Vec<T>> {
+        let (scale, shift) = (T::of(slot.scale), T::of(slot.shift));
         values(whole, |whole: &[T]| {
-            write_values(self.count * segment.len(), |range, out| {
-                for (set, run) in by_set(segment, range) {
+            write_values(self.count * slot.len(), |range, out| {
+                for (set, run) in by_set(slot, range) {
                     let values = &whole[set * self.width..][run];
                     dispatch(|| out.extend(values.iter().map(|&value| value * scale + shift)));
                 }

@@ -1,28 +1,29 @@
 //! Cuts generated parameters into the target's tensors, with a backward that costs O(P).
 //!
 //! candle's own `narrow` pads its gradient with zeros to the length of the whole vector, once per
-//! tensor: O(tensors × P). Here each tensor's gradient is put into a ledger as it arrives, and one
-//! node below them all turns the ledger's content into the generator's gradient at once:
+//! tensor: O(tensors × P). Here each tensor's gradient is put into an accumulator as it arrives, and one
+//! node below them all turns the accumulator's content into the generator's gradient at once:
 //!
 //! ```text
-//! generator ──► Below (one zero, no values) ──► Slice 0 ──► tensor 0
-//!                                          ├──► Slice 1 ──► tensor 1
-//!                                          └──► …
+//! generator ──► Gather (one zero, no values) ──► Slice 0 ──► tensor 0
+//!                                           ├──► Slice 1 ──► tensor 1
+//!                                           └──► …
 //! ```
 //!
 //! `Slice` gets its values past the graph, from `cut`, which writes them once, scaled and shifted;
 //! elsewhere than on the CPU, `whole` gives views instead. Its backward files the gradient and gives
-//! `Below` a zero once, so that candle reaches that node, after all slices. A tensor that the loss does not
+//! `Gather` a zero once, so that candle reaches that node, after all slices. A tensor that the loss does not
 //! reach counts as zero.
 
-mod below;
+mod accumulator;
 mod cut;
-mod ledger;
-mod pattern;
+mod gather;
 mod pieces;
+mod plan;
+mod rows;
 mod scaled;
-mod sink;
 mod slice;
+mod watch;
 mod whole;
 mod written;
 
@@ -30,29 +31,28 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{CpuStorage, Result, Shape, Tensor};
 
-use crate::generator::{GeneratorOutput, Rows};
 use crate::ops::scalar::is_direct;
 use crate::ops::second_order::keeps_graph;
-use below::{below_linear, below_scaled, below_values};
+use crate::param::{Param, Route};
+use accumulator::GradientAccumulator;
 use cut::Sets;
-use ledger::Ledger;
-pub(crate) use pattern::Pattern;
-pub use sink::Sink;
-pub(crate) use sink::Watch;
+use gather::{gather_linear, gather_scaled, gather_values};
+pub(crate) use plan::SplitPlan;
+pub(crate) use rows::Rows;
 use slice::Slice;
-use whole::copied;
+pub(crate) use watch::Watch;
 pub(crate) use whole::split_whole;
 
 /// One tensor of the target: `shift + scale × generated[offset..offset + len]`.
 #[derive(Clone, Debug)]
-pub(crate) struct Segment {
+pub(crate) struct Slot {
     pub(crate) offset: usize,
     pub(crate) dims: Vec<usize>,
     pub(crate) scale: f64,
     pub(crate) shift: f64,
 }
 
-impl Segment {
+impl Slot {
     fn len(&self) -> usize {
         self.dims.iter().product()
     }
@@ -73,79 +73,73 @@ impl Segment {
 }
 
 /// The tensors of one set, or of several.
-pub(crate) struct Cuts {
-    /// `[dims…]`, or `[sets, dims…]`.
-    pub(crate) tensors: Vec<Tensor>,
-    /// Where the gradient of each goes; none where no gradient flows back.
-    pub(crate) sinks: Vec<Sink>,
+pub(crate) struct SplitTensors {
+    /// `[dims…]`, or `[sets, dims…]`, each with its route where a gradient flows back.
+    pub(crate) params: Vec<Param>,
     /// None where no gradient flows back.
     pub(crate) watch: Option<Watch>,
 }
 
-/// Cuts what a generator gave into tensors. A set's values lie in flat order; segments are in order
+/// Cuts what a generator gave into tensors. A set's values lie in flat order; slots are in order
 /// and do not overlap, and what lies behind the last is surplus.
 ///
 /// On the CPU, in f32 and f64, each tensor is written in one pass; elsewhere the whole vector is, and
 /// tensors are views of it.
-pub(crate) fn split(
-    output: &GeneratorOutput,
-    sets: Option<usize>,
-    pattern: &Pattern,
-) -> Result<Cuts> {
-    let rows = &output.rows;
+pub(crate) fn split(rows: &Rows, sets: Option<usize>, plan: &SplitPlan) -> Result<SplitTensors> {
     let in_place = |tensor: &Tensor| {
-        is_direct(tensor) && pattern.dtype().is_none_or(|dtype| dtype == tensor.dtype())
+        is_direct(tensor) && plan.dtype().is_none_or(|dtype| dtype == tensor.dtype())
     };
     if !rows.tensors().all(in_place) {
-        return split_whole(rows, sets, pattern);
+        return split_whole(rows, sets, plan);
     }
-    split_direct(rows, sets, pattern.segments.clone())
+    split_direct(rows, sets, plan.slots.clone())
 }
 
 /// Cuts `[sets, dims…]` into a tensor `[dims…]` per set.
 pub(crate) fn unstack(tensor: &Tensor) -> Result<Vec<Tensor>> {
-    let pattern = Pattern::new(of_sets(tensor)?);
-    let cuts = split(&tensor.clone().into(), None, &pattern)?;
-    (0..tensor.dim(0)?).map(|set| cuts.tracked(set)).collect()
+    let plan = SplitPlan::new(of_sets(tensor)?);
+    let tensors = split(&Rows::Values(tensor.clone()), None, &plan)?;
+    tensors.params.iter().map(Param::collected).collect()
 }
 
 /// The sets of a tensor `[sets, dims…]`, each to be cut out by itself: its gradient costs what the set
 /// does, and that of the whole tensor is put together once in a pass, however many sets there are.
 pub(crate) struct Unstack {
     values: Tensor,
-    /// None where no gradient flows back.
-    gradients: Option<(Tensor, Arc<Ledger>)>,
+    /// The node that gathers the gradients; none where no gradient flows back.
+    gather: Option<(Tensor, Arc<GradientAccumulator>)>,
 }
 
 impl Unstack {
     pub(crate) fn new(tensor: &Tensor) -> Result<Self> {
         let values = tensor.detach();
         if !tensor.track_op() {
-            return Ok(Self { values, gradients: None });
+            return Ok(Self { values, gather: None });
         }
-        let segments: Arc<[_]> = of_sets(tensor)?.collect();
+        let slots: Arc<[_]> = of_sets(tensor)?.collect();
         let width = tensor.elem_count();
-        let ledger = Arc::new(Ledger::new((1, width), segments, tensor.dtype()));
-        Ok(Self { values, gradients: Some((below_values(tensor, &ledger)?, ledger)) })
+        let accumulator = Arc::new(GradientAccumulator::new(1, width, slots, tensor.dtype()));
+        Ok(Self { values, gather: Some((gather_values(tensor, &accumulator)?, accumulator)) })
     }
 
     /// A copy of a set, `[dims…]`.
     pub(crate) fn get(&self, set: usize) -> Result<Tensor> {
         let view = self.values.get(set)?;
-        match &self.gradients {
+        match &self.gather {
             None => view.force_contiguous(),
-            Some((below, ledger)) => copied(&view, below, (ledger, set)),
+            Some((gather, accumulator)) => {
+                Route::new(accumulator.clone(), set, gather.clone(), true).collected(&view)
+            }
         }
     }
 }
 
-/// A segment for each set of a tensor `[sets, dims…]`, as it is.
-fn of_sets(tensor: &Tensor) -> Result<impl Iterator<Item = Segment> + use<>> {
+/// A slot for each set of a tensor `[sets, dims…]`, as it is.
+fn of_sets(tensor: &Tensor) -> Result<impl Iterator<Item = Slot> + use<>> {
     let (sets, dims) = (tensor.dim(0)?, tensor.dims()[1..].to_vec());
     let len: usize = dims.iter().product();
-    let segment =
-        move |set| Segment { offset: set * len, dims: dims.clone(), scale: 1., shift: 0. };
-    Ok((0..sets).map(segment))
+    let slot = move |set| Slot { offset: set * len, dims: dims.clone(), scale: 1., shift: 0. };
+    Ok((0..sets).map(slot))
 }
 
 /// The steps of a sequence `[B, T, …]`, `[B, …]` each.
@@ -160,69 +154,63 @@ pub(crate) fn steps(xs: &Tensor) -> Result<Vec<Tensor>> {
     (0..by_step.dim(0)?).map(|at| by_step.get(at)).collect()
 }
 
-impl Cuts {
+impl SplitTensors {
     /// The same without the shorter way, which is for gradients that nothing differentiates again.
     fn for_second_order(self) -> Result<Self> {
         if !keeps_graph() {
             return Ok(self);
         }
-        let tensors = (0..self.tensors.len()).map(|index| self.tracked(index));
-        Ok(Self { tensors: tensors.collect::<Result<_>>()?, sinks: Vec::new(), watch: self.watch })
+        let params = self.params.iter().map(|param| param.collected().map(Param::from));
+        Ok(Self { params: params.collect::<Result<_>>()?, watch: self.watch })
     }
 
     fn untracked(tensors: Vec<Tensor>) -> Self {
-        Self { tensors, sinks: Vec::new(), watch: None }
+        Self { params: tensors.into_iter().map(Param::from).collect(), watch: None }
     }
 
     /// Nodes of these values.
     fn sliced(
-        below: &Tensor,
-        ledger: &Arc<Ledger>,
+        gather: &Tensor,
+        accumulator: &Arc<GradientAccumulator>,
         sets: Option<usize>,
         values: Vec<CpuStorage>,
     ) -> Result<Self> {
         let slice = |(index, values): (usize, CpuStorage)| {
-            let (shape, values) = (ledger.segments[index].shape(sets), Mutex::new(Some(values)));
-            below.apply_op1(Slice { ledger: ledger.clone(), index, shape, values })
+            let accumulator = accumulator.clone();
+            let (shape, values) = (accumulator.slots[index].shape(sets), Mutex::new(Some(values)));
+            let route = Route::new(accumulator.clone(), index, gather.clone(), false);
+            let node = gather.apply_op1(Slice { accumulator, index, shape, values })?;
+            Ok(Param::routed(node, Some(route)))
         };
-        let sink =
-            |index| Sink { ledger: ledger.clone(), index, below: below.clone(), of_view: false };
-        let tensors = values.into_iter().enumerate().map(slice).collect::<Result<Vec<_>>>()?;
-        let sinks = (0..tensors.len()).map(sink).collect();
-        Self { tensors, sinks, watch: Some(Watch(ledger.clone())) }.for_second_order()
-    }
-
-    /// A tensor whose gradient goes to the ledger.
-    pub(crate) fn tracked(&self, index: usize) -> Result<Tensor> {
-        let tensor = &self.tensors[index];
-        self.sinks.get(index).map_or_else(|| Ok(tensor.clone()), |sink| sink.tracked(tensor))
+        let params = values.into_iter().enumerate().map(slice).collect::<Result<Vec<_>>>()?;
+        Self { params, watch: Some(Watch(accumulator.clone())) }.for_second_order()
     }
 }
 
-fn split_direct(rows: &Rows, sets: Option<usize>, segments: Arc<[Segment]>) -> Result<Cuts> {
+fn split_direct(rows: &Rows, sets: Option<usize>, slots: Arc<[Slot]>) -> Result<SplitTensors> {
     let of_sets = Sets::of(rows, sets.unwrap_or(1))?;
-    check_width(of_sets.width, &segments)?;
+    check_width(of_sets.width, &slots)?;
     if !rows.track_op() {
-        return Ok(Cuts::untracked(of_sets.tensors(rows, sets, &segments)?));
+        return Ok(SplitTensors::untracked(of_sets.tensors(rows, sets, &slots)?));
     }
-    let values = of_sets.cut(rows, &segments)?;
-    let ledger = Ledger::new((of_sets.count, of_sets.width), segments, rows.dtype());
-    let ledger = Arc::new(ledger);
-    Cuts::sliced(&below(rows, &ledger)?, &ledger, sets, values)
+    let values = of_sets.cut(rows, &slots)?;
+    let accumulator = GradientAccumulator::new(of_sets.count, of_sets.width, slots, rows.dtype());
+    let accumulator = Arc::new(accumulator);
+    SplitTensors::sliced(&gather(rows, &accumulator)?, &accumulator, sets, values)
 }
 
-/// The node below all tensors.
-fn below(rows: &Rows, ledger: &Arc<Ledger>) -> Result<Tensor> {
+/// The node that gathers the gradients of all tensors.
+fn gather(rows: &Rows, accumulator: &Arc<GradientAccumulator>) -> Result<Tensor> {
     match rows {
-        Rows::Linear { inputs, weight, bias } => below_linear([inputs, weight, bias], ledger),
-        Rows::Scaled { shared, gains, bias } => below_scaled([shared, gains, bias], ledger),
-        Rows::Values(values) => below_values(values, ledger),
+        Rows::Linear { inputs, weight, bias } => gather_linear([inputs, weight, bias], accumulator),
+        Rows::Scaled { shared, gains, bias } => gather_scaled([shared, gains, bias], accumulator),
+        Rows::Values(values) => gather_values(values, accumulator),
     }
 }
 
 /// A user's generator may give too few values.
-fn check_width(found: usize, segments: &[Segment]) -> Result<()> {
-    let needed = segments.last().map_or(0, |segment| segment.offset + segment.len());
+fn check_width(found: usize, slots: &[Slot]) -> Result<()> {
+    let needed = slots.last().map_or(0, |slot| slot.offset + slot.len());
     if found < needed {
         candle_core::bail!("the generator gave {found} values, expected at least {needed}");
     }
@@ -236,16 +224,15 @@ mod tests {
     use super::*;
     use crate::nn::testing::device;
 
-    fn pattern() -> Pattern {
-        let segment = |offset, dims: &[usize], scale, shift| Segment {
+    fn plan() -> SplitPlan {
+        let slot = |offset, dims: &[usize], scale, shift| Slot {
             offset,
             dims: dims.to_vec(),
             scale,
             shift,
         };
-        let segments =
-            [segment(0, &[2, 3], 0.5, 0.), segment(6, &[1], 1., 0.), segment(7, &[4, 2], 2., -1.)];
-        Pattern::new(segments.into_iter())
+        let slots = [slot(0, &[2, 3], 0.5, 0.), slot(6, &[1], 1., 0.), slot(7, &[4, 2], 2., -1.)];
+        SplitPlan::new(slots.into_iter())
     }
 
     /// A loss that tells tensors and values apart.
@@ -257,23 +244,21 @@ mod tests {
         terms.reduce(|a, b| a? + b?).unwrap_or_else(|| Tensor::new(0., device()))
     }
 
-    fn assert_same(output: &GeneratorOutput, sets: Option<usize>, vars: &[&Var]) -> Result<()> {
-        let whole = output.values()?.reshape((sets.unwrap_or(1), ()))?;
-        let narrowed: Vec<_> = pattern()
-            .segments
+    fn assert_same(rows: &Rows, sets: Option<usize>, vars: &[&Var]) -> Result<()> {
+        let whole = rows.values()?.reshape((sets.unwrap_or(1), ()))?;
+        let narrowed: Vec<_> = plan()
+            .slots
             .iter()
-            .map(|segment| {
-                let window = whole.narrow(1, segment.offset, segment.len())?;
-                window.affine(segment.scale, segment.shift)?.reshape(segment.shape(sets))
+            .map(|slot| {
+                let window = whole.narrow(1, slot.offset, slot.len())?;
+                window.affine(slot.scale, slot.shift)?.reshape(slot.shape(sets))
             })
             .collect::<Result<_>>()?;
         let expected = loss(&narrowed)?.backward()?;
-        let direct = split(output, sets, &pattern())?;
-        let whole = split_whole(&output.rows, sets, &pattern())?;
-        let (direct, whole) = (
-            [direct.tensors.clone(), tracked(&direct)?],
-            [whole.tensors.clone(), tracked(&whole)?],
-        );
+        let direct = split(rows, sets, &plan())?;
+        let whole = split_whole(rows, sets, &plan())?;
+        let (direct, whole) =
+            ([values(&direct), collected(&direct)?], [values(&whole), collected(&whole)?]);
         for cut in direct.into_iter().chain(whole) {
             let found = loss(&cut)?.backward()?;
             for (expected, found) in narrowed.iter().zip(&cut) {
@@ -289,8 +274,12 @@ mod tests {
         Ok(())
     }
 
-    fn tracked(cuts: &Cuts) -> Result<Vec<Tensor>> {
-        (0..cuts.tensors.len()).map(|index| cuts.tracked(index)).collect()
+    fn values(tensors: &SplitTensors) -> Vec<Tensor> {
+        tensors.params.iter().map(|param| param.values().clone()).collect()
+    }
+
+    fn collected(tensors: &SplitTensors) -> Result<Vec<Tensor>> {
+        tensors.params.iter().map(Param::collected).collect()
     }
 
     /// Where a tensor's values are kept.
@@ -304,15 +293,15 @@ mod tests {
     #[test]
     fn tensors_of_a_whole_vector_cost_nothing() -> Result<()> {
         let values = random(&[4, 4])?;
-        let pattern = pattern().with_dtype(DType::BF16);
-        for output in [values.as_tensor().clone(), values.as_detached_tensor()] {
-            let cuts = split(&output.into(), None, &pattern)?;
-            let of_first = storage(&cuts.tensors[0]);
-            assert!(cuts.tensors.iter().all(|tensor| storage(tensor) == of_first));
-            assert!(cuts.tensors.iter().all(|tensor| tensor.dtype() == DType::BF16));
+        let plan = plan().with_dtype(DType::BF16);
+        for generated in [values.as_tensor().clone(), values.as_detached_tensor()] {
+            let tensors = self::values(&split(&Rows::Values(generated), None, &plan)?);
+            let of_first = storage(&tensors[0]);
+            assert!(tensors.iter().all(|tensor| storage(tensor) == of_first));
+            assert!(tensors.iter().all(|tensor| tensor.dtype() == DType::BF16));
         }
-        let cuts = split(&values.as_tensor().clone().into(), None, &pattern)?;
-        let nodes = cuts.tensors[2].sorted_nodes().into_iter();
+        let tensors = self::values(&split(&generated(&values), None, &plan)?);
+        let nodes = tensors[2].sorted_nodes().into_iter();
         let stores: std::collections::HashSet<_> = nodes.map(storage).collect();
         assert_eq!(stores.len(), 1 + 3);
         Ok(())
@@ -323,9 +312,11 @@ mod tests {
     #[test]
     fn gradients_have_the_dtype_of_the_values() -> Result<()> {
         let values = random(&[4, 4])?;
-        let pattern = pattern().with_dtype(DType::BF16);
-        let cuts = split(&values.as_tensor().clone().into(), None, &pattern)?;
-        let terms = [1., 1. / 512.].map(|by| cuts.tracked(1)?.affine(by, 0.)?.to_dtype(DType::F64));
+        let plan = plan().with_dtype(DType::BF16);
+        let tensors = split(&generated(&values), None, &plan)?;
+        let param = &tensors.params[1];
+        let terms =
+            [1., 1. / 512.].map(|by| param.collected()?.affine(by, 0.)?.to_dtype(DType::F64));
         let [one, little] = terms;
         let grads = (one? + little?)?.sum_all()?.backward()?;
         let grad = grads.get(&values).map(|grad| grad.flatten_all()?.to_vec1::<f64>());
@@ -342,6 +333,10 @@ mod tests {
         Ok(())
     }
 
+    fn generated(values: &Var) -> Rows {
+        Rows::Values(values.as_tensor().clone())
+    }
+
     fn random(dims: &[usize]) -> Result<Var> {
         Var::randn_f64(0., 1., dims, DType::F64, device())
     }
@@ -352,11 +347,12 @@ mod tests {
         for sets in [None, Some(1), Some(3)] {
             let rows = 4 * sets.unwrap_or(1);
             let values = random(&[rows, 4])?;
-            assert_same(&values.as_tensor().clone().into(), sets, &[&values])?;
-            let (inputs, weight, bias) = (random(&[rows, 5])?, random(&[4, 5])?, random(&[4])?);
+            assert_same(&generated(&values), sets, &[&values])?;
+            let [inputs, weight, bias] = [random(&[rows, 5])?, random(&[4, 5])?, random(&[4])?];
             let tensor = |var: &Var| var.as_tensor().clone();
-            let output = GeneratorOutput::linear(tensor(&inputs), tensor(&weight), tensor(&bias));
-            assert_same(&output, sets, &[&inputs, &weight, &bias])?;
+            let (weights, biases) = (tensor(&weight), tensor(&bias));
+            let rows = Rows::Linear { inputs: tensor(&inputs), weight: weights, bias: biases };
+            assert_same(&rows, sets, &[&inputs, &weight, &bias])?;
         }
         Ok(())
     }
@@ -367,11 +363,14 @@ mod tests {
             let (shared, gains) = (random(&[4, 4])?, random(&[sets.unwrap_or(1), 4])?);
             let bias = random(&[4])?;
             let tensor = |var: &Var| var.as_tensor().clone();
-            let output = GeneratorOutput::scaled(tensor(&shared), tensor(&gains), tensor(&bias));
-            assert_same(&output, sets, &[&shared, &gains, &bias])?;
-            let detached = split(&output.detach(), sets, &pattern())?.tensors;
-            for (expected, found) in split(&output, sets, &pattern())?.tensors.iter().zip(&detached)
-            {
+            let rows = Rows::Scaled {
+                shared: tensor(&shared),
+                gains: tensor(&gains),
+                bias: tensor(&bias),
+            };
+            assert_same(&rows, sets, &[&shared, &gains, &bias])?;
+            let detached = values(&split(&rows.detach(), sets, &plan())?);
+            for (expected, found) in values(&split(&rows, sets, &plan())?).iter().zip(&detached) {
                 assert_close(expected, found)?;
             }
         }
@@ -380,8 +379,9 @@ mod tests {
 
     #[test]
     fn too_few_values_are_an_error() -> Result<()> {
-        let values = random(&[2, 7])?.as_tensor().clone();
-        let message = split(&values.into(), None, &pattern()).map_err(|err| err.to_string()).err();
+        let message = split(&generated(&random(&[2, 7])?), None, &plan())
+            .map_err(|err| err.to_string())
+            .err();
         // A backtrace may follow.
         let line = message.as_deref().and_then(|message| message.lines().next());
         assert_eq!(line, Some("the generator gave 14 values, expected at least 15"));
@@ -419,7 +419,7 @@ mod tests {
     #[test]
     fn a_failed_pass_leaves_nothing() -> Result<()> {
         let values = random(&[4, 4])?;
-        let tensors = split(&values.as_tensor().clone().into(), None, &pattern())?.tensors;
+        let tensors = self::values(&split(&generated(&values), None, &plan())?);
         let reached = (tensors[0].sum_all()? + tensors[2].sum_all()?)?;
         // candle has no backward for this factor.
         let failing = values.as_tensor().reshape((1, 1, 4, 4))?.interpolate2d(6, 6)?.sum_all()?;

@@ -1,10 +1,10 @@
-//! Segments cut at the ends of generated rows.
+//! Slots cut at the ends of generated rows.
 
 use std::ops::Range;
 
-use super::Segment;
+use super::Slot;
 
-/// The part of a segment that lies in one row.
+/// The part of a slot that lies in one row.
 #[derive(Clone, Copy)]
 pub(super) struct Piece {
     start: usize,
@@ -13,9 +13,9 @@ pub(super) struct Piece {
     column: usize,
 }
 
-/// A segment, cut at the ends of rows of `chunk` values.
-pub(super) fn pieces(segment: &Segment, chunk: usize) -> impl Iterator<Item = Piece> {
-    pieces_of(segment.offset..segment.offset + segment.len(), chunk)
+/// A slot, cut at the ends of rows of `chunk` values.
+pub(super) fn pieces(slot: &Slot, chunk: usize) -> impl Iterator<Item = Piece> {
+    pieces_of(slot.offset..slot.offset + slot.len(), chunk)
 }
 
 /// A run of the flat vector, likewise.
@@ -32,10 +32,10 @@ pub(super) fn pieces_of(run: Range<usize>, chunk: usize) -> impl Iterator<Item =
 
 /// What a range of the values of all sets has of each: the set, and the run of its flat vector.
 pub(super) fn by_set(
-    segment: &Segment,
+    slot: &Slot,
     range: Range<usize>,
 ) -> impl Iterator<Item = (usize, Range<usize>)> {
-    let (offset, len) = (segment.offset, segment.len().max(1));
+    let (offset, len) = (slot.offset, slot.len().max(1));
     (range.start / len..range.end.div_ceil(len)).map(move |set| {
         let start = range.start.max(set * len) - set * len;
         let end = range.end.min((set + 1) * len) - set * len;
@@ -54,8 +54,8 @@ impl Piece {
         self.column..self.column + self.len
     }
 
-    pub(super) fn of_segment(self, segment: &Segment) -> Range<usize> {
-        let start = self.start - segment.offset;
+    pub(super) fn of_slot(self, slot: &Slot) -> Range<usize> {
+        let start = self.start - slot.offset;
         start..start + self.len
     }
 }

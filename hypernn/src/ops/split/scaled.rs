@@ -7,11 +7,11 @@ use candle_core::{DType, Device, Result, Tensor};
 use hypernn_kernels::simd::dispatch;
 use hypernn_kernels::uninit::UninitWriter;
 
-use super::Segment;
-use super::ledger::Filed;
+use super::Slot;
 use super::pieces::{Piece, by_set, pieces, pieces_of};
 use crate::ops::kernels::write_values;
 use crate::ops::scalar::{Scalar, values};
+use crate::param::PendingGradient;
 
 /// What the values of all sets are made of, cut off from its graph.
 #[derive(Clone, Debug)]
@@ -30,15 +30,15 @@ impl Parts {
         Ok(Self { shared: part(shared)?, gains: part(gains)?, bias: part(bias)? })
     }
 
-    /// A segment of every set.
-    pub(super) fn cut<T: Scalar>(&self, segment: &Segment) -> Result<Vec<T>> {
+    /// A slot of every set.
+    pub(super) fn cut<T: Scalar>(&self, slot: &Slot) -> Result<Vec<T>> {
         let (sets, rows) = self.gains.dims2()?;
         self.with_values(|shared: &[T], gains, bias| {
-            write_values(sets * segment.len(), |range, out| {
-                for (set, run) in by_set(segment, range) {
+            write_values(sets * slot.len(), |range, out| {
+                for (set, run) in by_set(slot, range) {
                     for piece in pieces_of(run, bias.len()) {
                         let gain = gains[set * rows + piece.row];
-                        piece.cut(out, shared, bias, gain, segment);
+                        piece.cut(out, shared, bias, gain, slot);
                     }
                 }
             })
@@ -51,26 +51,30 @@ impl Parts {
         })??
     }
 
-    /// The gradients of the parts, in one pass over those of the segments.
-    pub(super) fn gradients(&self, segments: &[Segment], grads: &[Option<Filed>]) -> Result<Self> {
+    /// The gradients of the parts, in one pass over those of the slots.
+    pub(super) fn gradients(
+        &self,
+        slots: &[Slot],
+        grads: &[Option<PendingGradient>],
+    ) -> Result<Self> {
         match self.shared.dtype() {
-            DType::F64 => self.gradients_of::<f64>(segments, grads),
-            _ => self.gradients_of::<f32>(segments, grads),
+            DType::F64 => self.gradients_of::<f64>(slots, grads),
+            _ => self.gradients_of::<f32>(slots, grads),
         }
     }
 
     fn gradients_of<T: Scalar>(
         &self,
-        segments: &[Segment],
-        grads: &[Option<Filed>],
+        slots: &[Slot],
+        grads: &[Option<PendingGradient>],
     ) -> Result<Self> {
         let zeros = |tensor: &Tensor| vec![T::default(); tensor.elem_count()];
         let (mut shared, mut gains, mut bias) =
             (zeros(&self.shared), zeros(&self.gains), zeros(&self.bias));
-        for (segment, grad) in segments.iter().zip(grads) {
+        for (slot, grad) in slots.iter().zip(grads) {
             let Some(grad) = grad else { continue };
             let sums = (&mut shared[..], &mut gains[..], &mut bias[..]);
-            self.add_gradients(segment, grad, sums)?;
+            self.add_gradients(slot, grad, sums)?;
         }
         Ok(Self {
             shared: Tensor::from_vec(shared, self.shared.shape(), &Device::Cpu)?,
@@ -81,19 +85,18 @@ impl Parts {
 
     fn add_gradients<T: Scalar>(
         &self,
-        segment: &Segment,
-        grad: &Filed,
+        slot: &Slot,
+        grad: &PendingGradient,
         (shared_grad, gains_grad, bias_grad): (&mut [T], &mut [T], &mut [T]),
     ) -> Result<()> {
         let rows = self.gains.dim(1)?;
         self.with_values(|shared: &[T], gains, bias| {
-            grad.each_set(segment.len(), |set, grad: &[T]| {
-                for piece in pieces(segment, bias.len()) {
+            grad.each_set(slot.len(), |set, grad: &[T]| {
+                for piece in pieces(slot, bias.len()) {
                     let at = set * rows + piece.row;
                     let sums = (&mut shared_grad[piece.flat()], &mut bias_grad[piece.columns()]);
-                    let grad = &grad[piece.of_segment(segment)];
-                    gains_grad[at] +=
-                        piece.add(grad, &shared[piece.flat()], gains[at], sums, segment);
+                    let grad = &grad[piece.of_slot(slot)];
+                    gains_grad[at] += piece.add(grad, &shared[piece.flat()], gains[at], sums, slot);
                 }
             })
         })?
@@ -108,9 +111,9 @@ impl Piece {
         shared: &[T],
         bias: &[T],
         gain: T,
-        segment: &Segment,
+        slot: &Slot,
     ) {
-        let (scale, shift) = (T::of(segment.scale), T::of(segment.shift));
+        let (scale, shift) = (T::of(slot.scale), T::of(slot.shift));
         let gain = gain * scale;
         let pairs = shared[self.flat()].iter().zip(&bias[self.columns()]);
         dispatch(|| {
@@ -125,9 +128,9 @@ impl Piece {
         shared: &[T],
         gain: T,
         (shared_grad, bias_grad): (&mut [T], &mut [T]),
-        segment: &Segment,
+        slot: &Slot,
     ) -> T {
-        let scale = T::of(segment.scale);
+        let scale = T::of(slot.scale);
         let sums = shared_grad.iter_mut().zip(bias_grad);
         let all = grad.iter().zip(sums);
         dispatch(|| {
@@ -137,6 +140,6 @@ impl Piece {
                 *bias_grad += grad;
             });
         });
-        T::of(T::dot(grad, shared) * segment.scale)
+        T::of(T::dot(grad, shared) * slot.scale)
     }
 }

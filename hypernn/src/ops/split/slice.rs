@@ -6,14 +6,15 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, Layout, MetalStorage, Result, Shape, Tensor, Var, bail,
 };
 
-use super::below::zero;
-use super::ledger::Ledger;
+use super::accumulator::GradientAccumulator;
+use super::gather::zero;
+use crate::param::Accumulator as _;
 
-/// A segment of every set; its gradient goes to the ledger.
+/// A slot of every set; its gradient goes to the accumulator.
 ///
-/// It depends on the node below alone: candle has nothing to do with the values.
+/// It depends on the node that gathers alone: candle has nothing to do with the values.
 pub(super) struct Slice {
-    pub(super) ledger: Arc<Ledger>,
+    pub(super) accumulator: Arc<GradientAccumulator>,
     pub(super) index: usize,
     pub(super) shape: Shape,
     /// None, once the node is made.
@@ -32,19 +33,19 @@ impl CustomOp1 for Slice {
         Ok((values, self.shape.clone()))
     }
 
-    fn bwd(&self, below: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        pass_token(self.ledger.file(self.index, grad.clone().into())?, below)
+    fn bwd(&self, edge: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        self.accumulator.add(self.index, grad.clone().into(), edge)
     }
 }
 
-/// The gradient that a slice gives the node below: a zero from the first of a pass, so that candle
-/// reaches that node, and none from the others.
+/// The gradient of the node that gathers: a zero from the first gradient of a pass, so that candle reaches that
+/// node, and none from the others.
 ///
 /// The zero carries `alive` in its graph. candle keeps it among the pass's gradients, and drops it
-/// where the pass fails; so the ledger can tell a new pass from an old one that never ended.
-pub(super) fn pass_token(alive: Option<Arc<()>>, below: &Tensor) -> Result<Option<Tensor>> {
+/// where the pass fails; so the accumulator can tell a new pass from an old one that never ended.
+pub(super) fn pass_token(alive: Option<Arc<()>>, gather: &Tensor) -> Result<Option<Tensor>> {
     let Some(alive) = alive else { return Ok(None) };
-    let zero = Var::zeros((), below.dtype(), below.device())?;
+    let zero = Var::zeros((), gather.dtype(), gather.device())?;
     zero.as_tensor().apply_op1(PassToken { _alive: alive }).map(Some)
 }
 

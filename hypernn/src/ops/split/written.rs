@@ -1,4 +1,4 @@
-//! The gradient of the whole vector, written in one pass from those of its segments.
+//! The gradient of the whole vector, written in one pass from those of its slots.
 
 use std::ops::Range;
 
@@ -8,12 +8,13 @@ use hypernn_kernels::matmul::{LEAST, Product};
 use hypernn_kernels::simd::dispatch;
 use hypernn_kernels::uninit::{UninitWriter, write_parts};
 
-use super::Segment;
-use super::ledger::{Filed, Ledger};
+use super::Slot;
+use super::accumulator::GradientAccumulator;
 use crate::ops::kernels::{for_values, kernel};
 use crate::ops::scalar::{CpuSlice, Scalar};
+use crate::param::PendingGradient;
 
-/// The gradient of a segment, held in its place.
+/// The gradient of a slot, held in its place.
 enum Gradient<'a> {
     Whole(CpuSlice<'a>),
     /// `left [sets, k, m]` and `right [sets, k, n]`, and `[k, m, n]`.
@@ -39,14 +40,15 @@ enum Run<'a, T> {
     },
 }
 
-impl Ledger {
+impl GradientAccumulator {
     /// As [`whole`](Self::whole), where the values can be written directly.
-    pub(super) fn written<T: Scalar>(&self, grads: &[Option<Filed>]) -> Result<Tensor> {
-        let grads = self.segments.iter().zip(grads).filter_map(|(segment, grad)| {
-            grad.as_ref().map(|grad| Ok((segment, grad.contiguous()?)))
-        });
+    pub(super) fn written<T: Scalar>(&self, grads: &[Option<PendingGradient>]) -> Result<Tensor> {
+        let grads =
+            self.slots.iter().zip(grads).filter_map(|(slot, grad)| {
+                grad.as_ref().map(|grad| Ok((slot, grad.contiguous()?)))
+            });
         let grads = grads.collect::<Result<Vec<_>>>()?;
-        let held = grads.iter().map(|(segment, grad)| Ok((*segment, Gradient::new(grad)?)));
+        let held = grads.iter().map(|(slot, grad)| Ok((*slot, Gradient::new(grad)?)));
         let held = held.collect::<Result<Vec<_>>>()?;
         let len = self.sets * self.width;
         let executor = for_values(len);
@@ -62,16 +64,16 @@ impl Ledger {
     fn add_runs<'a, T: Scalar>(
         &self,
         set: usize,
-        held: &'a [(&Segment, Gradient<'_>)],
+        held: &'a [(&Slot, Gradient<'_>)],
         most: usize,
         runs: &mut Vec<(usize, Run<'a, T>)>,
     ) -> Result<()> {
         let mut end = 0;
         let zeros = |len: usize| (len > 0).then_some((len, Run::Zeros(len)));
-        for (segment, gradient) in held {
-            runs.extend(zeros(segment.offset - end));
-            end = segment.offset + segment.len();
-            gradient.add_runs((set, segment), most, runs)?;
+        for (slot, gradient) in held {
+            runs.extend(zeros(slot.offset - end));
+            end = slot.offset + slot.len();
+            gradient.add_runs((set, slot), most, runs)?;
         }
         runs.extend(zeros(self.width - end));
         Ok(())
@@ -80,10 +82,10 @@ impl Ledger {
 
 impl<'a> Gradient<'a> {
     /// Of a contiguous one.
-    fn new(grad: &'a Filed) -> Result<Self> {
+    fn new(grad: &'a PendingGradient) -> Result<Self> {
         let (left, right) = match grad {
-            Filed::Whole(grad) => return CpuSlice::new(grad).map(Self::Whole),
-            Filed::Product(left, right) => (left, right),
+            PendingGradient::Whole(grad) => return CpuSlice::new(grad).map(Self::Whole),
+            PendingGradient::Product(left, right) => (left, right),
         };
         let ((_, k, m), n) = (left.dims3()?, right.dim(2)?);
         Ok(Self::Product([CpuSlice::new(left)?, CpuSlice::new(right)?], [k, m, n]))
@@ -91,14 +93,14 @@ impl<'a> Gradient<'a> {
 
     fn add_runs<'b, T: Scalar>(
         &'b self,
-        (set, segment): (usize, &Segment),
+        (set, slot): (usize, &Slot),
         most: usize,
         runs: &mut Vec<(usize, Run<'b, T>)>,
     ) -> Result<()> {
-        let scale = T::of(segment.scale);
+        let scale = T::of(slot.scale);
         match self {
             Self::Whole(held) => {
-                let values = &held.values::<T>()?[set * segment.len()..][..segment.len()];
+                let values = &held.values::<T>()?[set * slot.len()..][..slot.len()];
                 let values = values.chunks(most);
                 runs.extend(values.map(|values| (values.len(), Run::Values(values, scale))));
             }

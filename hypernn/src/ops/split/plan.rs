@@ -4,12 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::Segment;
+use super::Slot;
 
-/// Segments in order that do not overlap, and the dtype of the tensors.
+/// Slots in order that do not overlap, and the dtype of the tensors.
 #[derive(Clone, Debug)]
-pub(crate) struct Pattern {
-    pub(super) segments: Arc<[Segment]>,
+pub(crate) struct SplitPlan {
+    pub(super) slots: Arc<[Slot]>,
     /// Where it was chosen; else it is that of the generated values.
     dtype: Option<DType>,
     /// What was asked for last time: a hypernetwork has one dtype, device and width.
@@ -24,10 +24,10 @@ pub(super) struct Factors {
     width: usize,
 }
 
-impl Pattern {
+impl SplitPlan {
     /// Tensors of the values' own dtype.
-    pub(crate) fn new(segments: impl Iterator<Item = Segment>) -> Self {
-        Self { segments: segments.collect(), dtype: None, factors: Arc::default() }
+    pub(crate) fn new(slots: impl Iterator<Item = Slot>) -> Self {
+        Self { slots: slots.collect(), dtype: None, factors: Arc::default() }
     }
 
     /// Tensors of this dtype.
@@ -69,19 +69,19 @@ impl Pattern {
     }
 
     fn new_factors(&self, width: usize, like: &Tensor) -> Result<Factors> {
-        let every = |neutral: f64, of: fn(&Segment) -> f64| {
-            if self.segments.iter().all(|segment| of(segment) == neutral) {
+        let every = |neutral: f64, of: fn(&Slot) -> f64| {
+            if self.slots.iter().all(|slot| of(slot) == neutral) {
                 return Ok(None);
             }
             let mut values = vec![neutral; width];
-            for segment in &*self.segments {
-                values[segment.offset..segment.offset + segment.len()].fill(of(segment));
+            for slot in &*self.slots {
+                values[slot.offset..slot.offset + slot.len()].fill(of(slot));
             }
             let values = Tensor::from_vec(values, width, &Device::Cpu)?;
             values.to_dtype(like.dtype())?.to_device(like.device()).map(Some)
         };
-        let scale = every(1., |segment| segment.scale)?;
-        Ok(Factors { scale, shift: every(0., |segment| segment.shift)?, width })
+        let scale = every(1., |slot| slot.scale)?;
+        Ok(Factors { scale, shift: every(0., |slot| slot.shift)?, width })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The node below all slices: no values, and the gradient of all that was generated.
+//! The node below all tensors, without values: it gathers their gradients, and makes that of what was generated.
 
 use std::sync::Arc;
 
@@ -7,31 +7,34 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp3, Layout, MetalStorage, Result, Shape, Tensor,
 };
 
-use super::ledger::Ledger;
+use super::accumulator::GradientAccumulator;
 use super::scaled::Parts;
 use crate::ops::linear::backward_with_bias;
 use crate::ops::second_order::keeps_graph;
 
-/// Below values, `[…]`: their gradient is what the ledger holds.
-pub(super) fn below_values(values: &Tensor, ledger: &Arc<Ledger>) -> Result<Tensor> {
-    values.apply_op1(BelowValues { ledger: ledger.clone() })
+/// Below values, `[…]`: their gradient is what the accumulator holds.
+pub(super) fn gather_values(
+    values: &Tensor,
+    accumulator: &Arc<GradientAccumulator>,
+) -> Result<Tensor> {
+    values.apply_op1(GatherValues { accumulator: accumulator.clone() })
 }
 
 /// Below a linear layer: the gradients of its inputs, weight and bias.
-pub(super) fn below_linear(
+pub(super) fn gather_linear(
     [inputs, weight, bias]: [&Tensor; 3],
-    ledger: &Arc<Ledger>,
+    accumulator: &Arc<GradientAccumulator>,
 ) -> Result<Tensor> {
-    inputs.apply_op3(weight, bias, Below { kind: Kind::Linear, ledger: ledger.clone() })
+    inputs.apply_op3(weight, bias, Gather { kind: Kind::Linear, accumulator: accumulator.clone() })
 }
 
 /// Below shared rows and the gains of each set: the gradients of rows, gains and bias.
-pub(super) fn below_scaled(
+pub(super) fn gather_scaled(
     [shared, gains, bias]: [&Tensor; 3],
-    ledger: &Arc<Ledger>,
+    accumulator: &Arc<GradientAccumulator>,
 ) -> Result<Tensor> {
     let kind = Kind::Scaled(Parts::new(shared, gains, bias)?);
-    shared.apply_op3(gains, bias, Below { kind, ledger: ledger.clone() })
+    shared.apply_op3(gains, bias, Gather { kind, accumulator: accumulator.clone() })
 }
 
 /// One zero, of the storage's dtype and on its device, where it is no launch.
@@ -43,11 +46,11 @@ where
     Ok((storage.device().zeros_impl(&shape, storage.dtype())?, shape))
 }
 
-struct BelowValues {
-    ledger: Arc<Ledger>,
+struct GatherValues {
+    accumulator: Arc<GradientAccumulator>,
 }
 
-impl CustomOp1 for BelowValues {
+impl CustomOp1 for GatherValues {
     fn name(&self) -> &'static str {
         "split"
     }
@@ -65,7 +68,7 @@ impl CustomOp1 for BelowValues {
     }
 
     fn bwd(&self, values: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
-        let whole = self.ledger.whole(&self.ledger.settle())?;
+        let whole = self.accumulator.whole(&self.accumulator.settle())?;
         whole.map(|grad| grad.reshape(values.shape())).transpose()
     }
 }
@@ -76,16 +79,16 @@ enum Kind {
     Scaled(Parts),
 }
 
-struct Below {
+struct Gather {
     kind: Kind,
-    ledger: Arc<Ledger>,
+    accumulator: Arc<GradientAccumulator>,
 }
 
 type Grads = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
-impl Below {
+impl Gather {
     fn linear_bwd(&self, tensors: [&Tensor; 3]) -> Result<Grads> {
-        let Some(grad) = self.ledger.whole(&self.ledger.settle())? else {
+        let Some(grad) = self.accumulator.whole(&self.accumulator.settle())? else {
             return Ok((None, None, None));
         };
         backward_with_bias(tensors, &grad)
@@ -95,13 +98,13 @@ impl Below {
         if keeps_graph() {
             return self.scaled_bwd_by_candle(tensors);
         }
-        let grads = parts.gradients(&self.ledger.segments, &self.ledger.settle())?;
+        let grads = parts.gradients(&self.accumulator.slots, &self.accumulator.settle())?;
         Ok((Some(grads.shared), Some(grads.gains), Some(grads.bias)))
     }
 
     /// By operations that have gradients themselves, for values `gains[g, n] × shared[n] + bias`.
     fn scaled_bwd_by_candle(&self, [shared, gains, bias]: [&Tensor; 3]) -> Result<Grads> {
-        let Some(grad) = self.ledger.whole(&self.ledger.settle())? else {
+        let Some(grad) = self.accumulator.whole(&self.accumulator.settle())? else {
             return Ok((None, None, None));
         };
         let ((sets, rows), chunk) = (gains.dims2()?, bias.elem_count());
@@ -117,7 +120,7 @@ impl Below {
     }
 }
 
-impl CustomOp3 for Below {
+impl CustomOp3 for Gather {
     fn name(&self) -> &'static str {
         "split"
     }

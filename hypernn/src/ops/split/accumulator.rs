@@ -1,4 +1,4 @@
-//! Where the slices' gradients meet.
+//! Where the gradients of all tensors of a split meet.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -7,52 +7,38 @@ use std::thread::ThreadId;
 use candle_core::{DType, Device, Result, Tensor};
 use hypernn_kernels::simd::dispatch;
 
-use super::Segment;
-use crate::ops::linear::product_over_rows;
+use super::Slot;
+use super::slice::pass_token;
 use crate::ops::outer::outer_into;
+use crate::ops::product::product_over_rows;
 use crate::ops::scalar::{Scalar, values};
+use crate::param::{Accumulator, PendingGradient};
 
-/// Gradients of the slices, of each backward pass that is under way.
-pub(super) struct Ledger {
+/// Gradients of the tensors, of each backward pass that is under way.
+pub(super) struct GradientAccumulator {
     pub(super) sets: usize,
     /// Values per set, surplus included.
     pub(super) width: usize,
-    pub(super) segments: Arc<[Segment]>,
+    pub(super) slots: Arc<[Slot]>,
     /// Of the generated values: tensors may have another.
     dtype: DType,
-    /// The segments' scales in one tensor, `[width]`, where values are out of reach.
+    /// The slots' scales in one tensor, `[width]`, where values are out of reach.
     scale: Option<Tensor>,
     /// A backward pass runs on one thread, so the thread names the pass.
     passes: Mutex<HashMap<ThreadId, Pass>>,
     /// What was filed in the passes of threads that watch.
-    watched: Mutex<HashMap<ThreadId, Vec<Option<Filed>>>>,
+    watched: Mutex<HashMap<ThreadId, Vec<Option<PendingGradient>>>>,
 }
 
-/// The gradients filed so far, one place per segment.
+/// The gradients filed so far, one place per slot.
 #[derive(Default)]
 struct Pass {
     /// Dead once candle has dropped the pass's gradients, as it does where the pass fails.
     alive: Weak<()>,
-    grads: Vec<Option<Filed>>,
+    grads: Vec<Option<PendingGradient>>,
 }
 
-/// The gradient of a segment.
-#[derive(Clone)]
-pub(super) enum Filed {
-    /// Of the segment's number of values per set.
-    Whole(Tensor),
-    /// Of a weight that met a few rows per set: `left [sets, rows, m]` and `right [sets, rows, n]`, whose
-    /// product over the rows is computed where it is used.
-    Product(Tensor, Tensor),
-}
-
-impl From<Tensor> for Filed {
-    fn from(grad: Tensor) -> Self {
-        Self::Whole(grad)
-    }
-}
-
-impl Filed {
+impl PendingGradient {
     fn to_dtype(&self, dtype: DType) -> Result<Self> {
         Ok(match self {
             Self::Whole(grad) => Self::Whole(grad.to_dtype(dtype)?),
@@ -132,17 +118,19 @@ fn each_outer<T: Scalar>(
     })?
 }
 
-impl Ledger {
-    pub(super) fn new(
-        (sets, width): (usize, usize),
-        segments: Arc<[Segment]>,
-        dtype: DType,
-    ) -> Self {
+impl Accumulator for GradientAccumulator {
+    fn add(&self, slot: usize, gradient: PendingGradient, edge: &Tensor) -> Result<Option<Tensor>> {
+        pass_token(self.file(slot, gradient)?, edge)
+    }
+}
+
+impl GradientAccumulator {
+    pub(super) fn new(sets: usize, width: usize, slots: Arc<[Slot]>, dtype: DType) -> Self {
         let (passes, watched) = (Mutex::default(), Mutex::default());
-        Self { sets, width, segments, dtype, scale: None, passes, watched }
+        Self { sets, width, slots, dtype, scale: None, passes, watched }
     }
 
-    /// With the segments' scales in one tensor.
+    /// With the slots' scales in one tensor.
     pub(super) fn with_scale(mut self, scale: Option<Tensor>) -> Self {
         self.scale = scale;
         self
@@ -152,44 +140,53 @@ impl Ledger {
         self.passes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watched(&self) -> MutexGuard<'_, HashMap<ThreadId, Vec<Option<Filed>>>> {
+    fn watched(&self) -> MutexGuard<'_, HashMap<ThreadId, Vec<Option<PendingGradient>>>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a backward pass on this thread, and gives what it filed for each segment.
+    /// Runs a backward pass on this thread, and gives what it filed for each slot.
     pub(super) fn watch<R>(
         &self,
         pass: impl FnOnce() -> Result<R>,
     ) -> Result<(R, Vec<Option<Tensor>>)> {
         let thread = std::thread::current().id();
-        self.watched().insert(thread, vec![None; self.segments.len()]);
+        self.watched().insert(thread, vec![None; self.slots.len()]);
         let result = pass();
         let filed = self.watched().remove(&thread).unwrap_or_default();
-        let tensor = |filed: Option<Filed>| filed.map(|filed| filed.tensor()).transpose();
+        let tensor = |filed: Option<PendingGradient>| filed.map(|filed| filed.tensor()).transpose();
         Ok((result?, filed.into_iter().map(tensor).collect::<Result<_>>()?))
     }
 
-    /// Files a gradient of a segment, beside what is there already, in the values' dtype. For the
-    /// first of a pass, gives
+    /// Files a gradient of a slot, beside what is there already, in the values' dtype. For the first of a pass, gives
     /// what the pass must keep alive.
-    pub(super) fn file(&self, index: usize, grad: Filed) -> Result<Option<Arc<()>>> {
+    pub(super) fn file(&self, index: usize, grad: PendingGradient) -> Result<Option<Arc<()>>> {
         let grad = grad.to_dtype(self.dtype)?;
         let mut passes = self.passes();
         let pass = passes.entry(std::thread::current().id()).or_default();
         let first = (pass.alive.strong_count() == 0).then(|| Arc::new(()));
         if let Some(alive) = &first {
-            let grads = vec![None; self.segments.len()];
+            let grads = vec![None; self.slots.len()];
             *pass = Pass { alive: Arc::downgrade(alive), grads };
         }
-        pass.grads[index] = Some(match pass.grads[index].take() {
-            None => grad,
-            Some(sum) => sum.plus(grad)?,
-        });
+        let Some(sum) = pass.grads[index].take() else {
+            pass.grads[index] = Some(grad);
+            return Ok(first);
+        };
+        // A sum may take a product first, which no other pass is to wait for.
+        drop(passes);
+        self.put(index, sum.plus(grad)?);
         Ok(first)
     }
 
-    /// Ends the pass: the gradient of each segment that the loss reached.
-    pub(super) fn settle(&self) -> Vec<Option<Filed>> {
+    /// Puts back a gradient that was taken out. Only this thread has to do with its pass.
+    fn put(&self, index: usize, grad: PendingGradient) {
+        if let Some(pass) = self.passes().get_mut(&std::thread::current().id()) {
+            pass.grads[index] = Some(grad);
+        }
+    }
+
+    /// Ends the pass: the gradient of each slot that the loss reached.
+    pub(super) fn settle(&self) -> Vec<Option<PendingGradient>> {
         let thread = std::thread::current().id();
         let grads = self.passes().remove(&thread).map_or_else(Vec::new, |pass| pass.grads);
         if let Some(watched) = self.watched().get_mut(&thread) {
@@ -198,12 +195,12 @@ impl Ledger {
         grads
     }
 
-    /// The gradient of the whole vector, `[sets, width]`, from those of its segments.
-    pub(super) fn whole(&self, grads: &[Option<Filed>]) -> Result<Option<Tensor>> {
-        let Some(like) = grads.iter().flatten().next().map(Filed::like) else {
+    /// The gradient of the whole vector, `[sets, width]`, from those of its slots.
+    pub(super) fn whole(&self, grads: &[Option<PendingGradient>]) -> Result<Option<Tensor>> {
+        let Some(like) = grads.iter().flatten().next().map(PendingGradient::like) else {
             return Ok(None);
         };
-        let tracked = grads.iter().flatten().any(Filed::track_op);
+        let tracked = grads.iter().flatten().any(PendingGradient::track_op);
         let whole = match (like.device(), like.dtype()) {
             _ if tracked => self.joined(grads, like),
             (Device::Cpu, DType::F32) => self.written::<f32>(grads),
@@ -215,19 +212,19 @@ impl Ledger {
 
     /// Of candle's operations, for every device and dtype, and for gradients that are differentiated
     /// again.
-    fn joined(&self, grads: &[Option<Filed>], like: &Tensor) -> Result<Tensor> {
+    fn joined(&self, grads: &[Option<PendingGradient>], like: &Tensor) -> Result<Tensor> {
         let zeros = |len| Tensor::zeros((self.sets, len), like.dtype(), like.device());
         let mut parts = Vec::with_capacity(2 * grads.len() + 1);
         let mut end = 0;
-        for (segment, grad) in self.segments.iter().zip(grads) {
-            if segment.offset > end {
-                parts.push(zeros(segment.offset - end)?);
+        for (slot, grad) in self.slots.iter().zip(grads) {
+            if slot.offset > end {
+                parts.push(zeros(slot.offset - end)?);
             }
-            end = segment.offset + segment.len();
+            end = slot.offset + slot.len();
             parts.push(match grad {
-                None => zeros(segment.len())?,
+                None => zeros(slot.len())?,
                 Some(grad) => {
-                    self.scaled(segment, grad.tensor()?.reshape((self.sets, segment.len()))?)?
+                    self.scaled(slot, grad.tensor()?.reshape((self.sets, slot.len()))?)?
                 }
             });
         }
@@ -238,12 +235,12 @@ impl Ledger {
         self.scale.as_ref().map_or(Ok(whole.clone()), |scale| whole.broadcast_mul(scale))
     }
 
-    /// Times the segment's scale, where that is not done for all segments at once.
-    fn scaled(&self, segment: &Segment, grad: Tensor) -> Result<Tensor> {
-        if self.scale.is_some() || segment.scale == 1. {
+    /// Times the slot's scale, where that is not done for all slots at once.
+    fn scaled(&self, slot: &Slot, grad: Tensor) -> Result<Tensor> {
+        if self.scale.is_some() || slot.scale == 1. {
             return Ok(grad);
         }
-        grad.affine(segment.scale, 0.)
+        grad.affine(slot.scale, 0.)
     }
 }
 
@@ -255,23 +252,23 @@ mod tests {
         Tensor::randn(0., 1., dims, &Device::Cpu)
     }
 
-    fn ledger() -> Ledger {
-        let segment = |offset, len, scale| Segment { offset, dims: vec![len], scale, shift: 0. };
-        let segments = [segment(0, 2, 1.), segment(3, 6, 0.5), segment(9, 1, 2.)];
-        Ledger::new((3, 12), Arc::new(segments), DType::F64)
+    fn accumulator() -> GradientAccumulator {
+        let slot = |offset, len, scale| Slot { offset, dims: vec![len], scale, shift: 0. };
+        let slots = [slot(0, 2, 1.), slot(3, 6, 0.5), slot(9, 1, 2.)];
+        GradientAccumulator::new(3, 12, Arc::new(slots), DType::F64)
     }
 
     /// Both ways to the whole gradient agree: gaps, a surplus, scales, products over one row and over
-    /// more, and segments without one.
+    /// more, and slots without one.
     #[test]
     fn written_is_joined() -> Result<()> {
         for rows in [1, 4] {
-            let product = Filed::Product(random(&[3, rows, 2])?, random(&[3, rows, 3])?);
+            let product = PendingGradient::Product(random(&[3, rows, 2])?, random(&[3, rows, 3])?);
             let grads = [Some(random(&[3, 2])?.into()), Some(product), None];
-            let written = ledger().written::<f64>(&grads)?;
+            let written = accumulator().written::<f64>(&grads)?;
             let scale = [1., 1., 1., 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 2., 1., 1.];
             let scale = Tensor::new(&scale, &Device::Cpu)?;
-            let joined = ledger().with_scale(Some(scale)).joined(&grads, &written)?;
+            let joined = accumulator().with_scale(Some(scale)).joined(&grads, &written)?;
             assert_close(&written, &joined)?;
         }
         Ok(())
@@ -282,16 +279,16 @@ mod tests {
     fn many_values_are_written_in_runs() -> Result<()> {
         let sizes = [300 * 500, 7, 200_000];
         let mut width = 0;
-        let segments = sizes.map(|len| {
+        let slots = sizes.map(|len| {
             width += len;
-            Segment { offset: width - len, dims: vec![len], scale: 0.5, shift: 0. }
+            Slot { offset: width - len, dims: vec![len], scale: 0.5, shift: 0. }
         });
-        let ledger = Ledger::new((1, width), Arc::new(segments), DType::F64);
-        let product = Filed::Product(random(&[1, 3, 300])?, random(&[1, 3, 500])?);
+        let accumulator = GradientAccumulator::new(1, width, Arc::new(slots), DType::F64);
+        let product = PendingGradient::Product(random(&[1, 3, 300])?, random(&[1, 3, 500])?);
         let grads = [Some(product), None, Some(random(&[200_000])?.into())];
-        let written = ledger.written::<f64>(&grads)?;
+        let written = accumulator.written::<f64>(&grads)?;
         let scale = Tensor::full(0.5, width, &Device::Cpu)?;
-        assert_close(&written, &ledger.with_scale(Some(scale)).joined(&grads, &written)?)
+        assert_close(&written, &accumulator.with_scale(Some(scale)).joined(&grads, &written)?)
     }
 
     fn assert_close(found: &Tensor, expected: &Tensor) -> Result<()> {
@@ -303,15 +300,15 @@ mod tests {
 
     #[test]
     fn products_filed_more_than_once_are_added_up() -> Result<()> {
-        let ledger = ledger();
+        let accumulator = accumulator();
         let (left, right, whole) = (random(&[3, 1, 2])?, random(&[3, 1, 3])?, random(&[3, 2, 3])?);
-        let product = Filed::Product(left.clone(), right.clone());
-        let alive = ledger.file(1, product.clone())?;
+        let product = PendingGradient::Product(left.clone(), right.clone());
+        let alive = accumulator.file(1, product.clone())?;
         assert!(alive.is_some());
-        assert!(ledger.file(1, whole.clone().into())?.is_none());
-        assert!(ledger.file(1, product)?.is_none());
+        assert!(accumulator.file(1, whole.clone().into())?.is_none());
+        assert!(accumulator.file(1, product)?.is_none());
         let expected = (whole + (left.transpose(1, 2)?.matmul(&right)? * 2.)?)?;
-        let found = ledger.settle()[1].as_ref().map(Filed::tensor).transpose()?;
+        let found = accumulator.settle()[1].as_ref().map(PendingGradient::tensor).transpose()?;
         assert_close(&found.unwrap_or(expected.zeros_like()?), &expected)
     }
 }

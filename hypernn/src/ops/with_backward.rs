@@ -2,7 +2,7 @@
 //! at no launch.
 //!
 //! Where generated tensors are views, a layer computes its outputs by candle's own operations on
-//! detached tensors, as by hand; the backward files the gradients of the views.
+//! detached tensors, as by hand; the backward delivers the gradients of the views.
 
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp2, Error, Layout, MetalStorage, Result, Shape, Storage,
@@ -12,15 +12,15 @@ use candle_core::{
 use super::second_order::ensure_detached;
 
 /// From the input and the gradient of the outputs: the gradient of the input, where it is asked for,
-/// and what [`Sink::file`](super::split::Sink::file) gave.
+/// and that of the edge, as [`Routes::deliver`](crate::param::Routes::deliver) gives it.
 type Backward = dyn Fn(&Tensor, &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> + Send + Sync;
 
-/// The node `layer` of these outputs, which no other tensor may share, over an input and the node below
-/// generated tensors.
-pub(crate) fn adopt(
+/// The node `layer` of these outputs, which no other tensor may share, over an input and the edge of generated
+/// parameters.
+pub(crate) fn with_backward(
     layer: &'static str,
     outputs: Tensor,
-    [input, below]: [&Tensor; 2],
+    [input, edge]: [&Tensor; 2],
     backward: impl Fn(&Tensor, &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)>
     + Send
     + Sync
@@ -32,17 +32,17 @@ pub(crate) fn adopt(
     } else {
         outputs.force_contiguous()?
     };
-    input.apply_op2(below, Adopted { layer, outputs, backward: Box::new(backward) })
+    input.apply_op2(edge, WithBackward { layer, outputs, backward: Box::new(backward) })
 }
 
-struct Adopted {
+struct WithBackward {
     layer: &'static str,
     /// Empty, once the node is made.
     outputs: Tensor,
     backward: Box<Backward>,
 }
 
-impl Adopted {
+impl WithBackward {
     /// Moves the values out, which leaves none.
     fn take(&self) -> Result<Storage> {
         let lock = StorageRef::rwlock(&self.outputs.storage_and_layout().0);
@@ -63,7 +63,7 @@ impl Adopted {
     }
 }
 
-impl CustomOp2 for Adopted {
+impl CustomOp2 for WithBackward {
     fn name(&self) -> &'static str {
         self.layer
     }
@@ -104,7 +104,7 @@ impl CustomOp2 for Adopted {
     fn bwd(
         &self,
         input: &Tensor,
-        _below: &Tensor,
+        _edge: &Tensor,
         _outputs: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -124,21 +124,21 @@ mod tests {
         Ok((input, Tensor::zeros((), DType::F64, &Device::Cpu)?))
     }
 
-    fn double(outputs: Tensor, [input, below]: [&Tensor; 2]) -> Result<Tensor> {
-        adopt("double", outputs, [input, below], |_, grad| Ok((Some((grad * 2.)?), None)))
+    fn double(outputs: Tensor, [input, edge]: [&Tensor; 2]) -> Result<Tensor> {
+        with_backward("double", outputs, [input, edge], |_, grad| Ok((Some((grad * 2.)?), None)))
     }
 
     /// The values are moved, not copied; the gradient is the backward's.
     #[test]
     fn outputs_become_a_node() -> Result<()> {
-        let (input, below) = inputs()?;
+        let (input, edge) = inputs()?;
         let outputs = (input.as_detached_tensor() * 2.)?;
         let place = |tensor: &Tensor| match &*tensor.storage_and_layout().0 {
             Storage::Cpu(CpuStorage::F64(values)) => Some(values.as_ptr()),
             _ => None,
         };
         let before = place(&outputs);
-        let node = double(outputs, [&input, &below])?;
+        let node = double(outputs, [&input, &edge])?;
         assert!(before.is_some());
         assert_eq!(place(&node), before);
         assert_eq!(node.to_vec1::<f64>()?, [2., 4.]);
@@ -151,10 +151,10 @@ mod tests {
     /// Outputs that are part of something larger, or lie in another order, are copied.
     #[test]
     fn views_are_copied() -> Result<()> {
-        let (input, below) = inputs()?;
+        let (input, edge) = inputs()?;
         let larger = Tensor::new(&[[1f64, 2.], [3., 4.]], &Device::Cpu)?;
         for (view, expected) in [(larger.get(1)?, [3., 4.]), (larger.t()?.get(1)?, [2., 4.])] {
-            assert_eq!(double(view, [&input, &below])?.to_vec1::<f64>()?, expected);
+            assert_eq!(double(view, [&input, &edge])?.to_vec1::<f64>()?, expected);
         }
         assert_eq!(larger.to_vec2::<f64>()?, [[1., 2.], [3., 4.]]);
         Ok(())
@@ -163,11 +163,11 @@ mod tests {
     /// Outputs that are the input are refused, and whoever shares them gets no other values.
     #[test]
     fn shared_outputs_are_an_error() -> Result<()> {
-        let (input, below) = inputs()?;
-        assert!(double(input.as_detached_tensor(), [&input, &below]).is_err());
+        let (input, edge) = inputs()?;
+        assert!(double(input.as_detached_tensor(), [&input, &edge]).is_err());
         let outputs = (input.as_detached_tensor() * 2.)?;
         let shared = outputs.clone();
-        double(outputs, [&input, &below])?;
+        double(outputs, [&input, &edge])?;
         assert!(shared.to_vec1::<f64>().is_err());
         Ok(())
     }

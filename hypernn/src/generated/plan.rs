@@ -1,0 +1,227 @@
+//! A target with its layout: what all that is generated for it shares.
+
+use std::any::TypeId;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::forwards::Forwards;
+use crate::pretrained::{Pretrained, Starts};
+use crate::target::HyperTarget;
+use crate::target::constructor::Requests;
+use crate::target::layout::Layout;
+use crate::target::name::short_name;
+use crate::target::recorded::{Recorded, recorded};
+use crate::target::role::{Role, Roles};
+use crate::target::source::ParamSource;
+use crate::target::value::Values;
+
+/// A target with its configuration and layout, shared by all that is generated for it.
+///
+/// Nothing but [`new`](Self::new) asks for a [`HyperTarget`], so that a type that is none is one
+/// error.
+pub struct TargetPlan<T> {
+    pub(crate) name: &'static str,
+    pub(crate) layout: Layout,
+    pub(crate) starts: Starts,
+    /// What fields without parameters hold.
+    pub(crate) values: Values,
+    roles: Vec<(String, Role)>,
+    pub(super) model: Model<T>,
+    /// What forwards over several sets were seen to do.
+    pub(super) forwards: Forwards,
+    /// Whether outputs have shown that each build makes the same model.
+    same_model: AtomicBool,
+}
+
+/// How a target is built.
+pub(super) enum Model<T> {
+    Declared {
+        build: Box<Build<T>>,
+        /// Whether the type says all: there is no configuration.
+        of_type_alone: bool,
+    },
+    /// By the constructor, which was run for its requests: over a pretrained network, or over none.
+    Constructed { constructor: Box<Constructor<T>>, requests: Requests, over_pretrained: bool },
+}
+
+type Build<T> = dyn Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync;
+
+type Constructor<T> = dyn Fn(VarBuilder<'static>) -> Result<T> + Send + Sync;
+
+impl<T: HyperTarget> Model<T> {
+    fn declared(config: &T::Config) -> Self {
+        let of_type_alone = TypeId::of::<T::Config>() == TypeId::of::<()>();
+        let config = config.clone();
+        let build = move |source: &mut dyn ParamSource| T::build_by_sets(&config, source);
+        Self::Declared { build: Box::new(build), of_type_alone }
+    }
+}
+
+impl<T> Model<T> {
+    /// Whether the type says all: there is no configuration and no constructor.
+    pub(super) fn is_of_type_alone(&self) -> bool {
+        matches!(self, Self::Declared { of_type_alone: true, .. })
+    }
+
+    pub(super) fn build(&self, source: &mut dyn ParamSource) -> Result<T> {
+        match self {
+            Self::Declared { build, .. } => build(source),
+            Self::Constructed { constructor, requests, .. } => requests.build(source, constructor),
+        }
+    }
+
+    /// The layout, and what was made for fields without parameters.
+    fn record(&self, roles: &[(String, Role)]) -> Result<Recorded> {
+        let roles = Roles::new(roles);
+        match self {
+            Self::Declared { build, .. } => Layout::record(roles, |source| build(source).map(drop)),
+            Self::Constructed { requests, .. } => {
+                let (layout, values) =
+                    Layout::record(roles, |source| requests.serve(source).map(drop))?;
+                Ok((layout.with_absent(requests.absent()), values))
+            }
+        }
+    }
+
+    /// The same model as it is over a pretrained network, where that decides what the model is.
+    fn over(self, pretrained: &Pretrained<'_>, kind: (DType, &Device)) -> Result<Self> {
+        match self {
+            Self::Constructed { constructor, over_pretrained: false, .. } => {
+                let requests = Requests::record(&constructor, Some(pretrained), kind)?;
+                Ok(Self::Constructed { constructor, requests, over_pretrained: true })
+            }
+            model => Ok(model),
+        }
+    }
+}
+
+impl<T: HyperTarget> TargetPlan<T> {
+    /// The plan for a configuration.
+    ///
+    /// # Errors
+    /// An invalid size, or two tensors of one name.
+    pub fn new(config: &T::Config) -> Result<Self> {
+        Self::record(T::NAME, Model::declared(config))
+    }
+
+    /// The plan for a flat vector, of no network: what was recorded for the type serves again.
+    pub(super) fn of_flat(config: &T::Config) -> Result<Self> {
+        let recorded = Recorded::clone(&*recorded::<T>(config)?);
+        let plan = Self::of(T::NAME, Model::declared(config), recorded);
+        // A plan for each flat vector would look each time.
+        plan.same_model.store(true, Ordering::Relaxed);
+        Ok(plan)
+    }
+}
+
+impl<T> TargetPlan<T> {
+    /// The plan for a model that is built from a `VarBuilder`, by its constructor; see
+    /// [`constructor`](crate::target::constructor).
+    ///
+    /// # Errors
+    /// The constructor's own, a tensor that is asked for without a shape, with two shapes or in a
+    /// dtype that is not floating, or no parameters at all.
+    pub fn from_constructor(
+        constructor: impl Fn(VarBuilder<'static>) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Self::by_constructor(constructor, None, (DType::F32, &Device::Cpu))
+    }
+
+    /// As [`from_constructor`](Self::from_constructor), for a hypernetwork of this dtype, on this device,
+    /// and for a model that is built over a pretrained network, which
+    /// [`with_pretrained`](Self::with_pretrained) then takes: its constructor may need the network even to run.
+    ///
+    /// # Errors
+    /// Those of the constructor over the pretrained network, or no parameters at all.
+    #[doc(hidden)]
+    pub fn by_constructor(
+        constructor: impl Fn(VarBuilder<'static>) -> Result<T> + Send + Sync + 'static,
+        pretrained: Option<&Pretrained<'_>>,
+        kind: (DType, &Device),
+    ) -> Result<Self> {
+        let requests = Requests::record(&constructor, pretrained, kind)?;
+        let (constructor, over_pretrained) = (Box::new(constructor), pretrained.is_some());
+        let model = Model::Constructed { constructor, requests, over_pretrained };
+        Self::record(short_name::<T>(), model)
+    }
+
+    fn record(name: &'static str, model: Model<T>) -> Result<Self> {
+        let recorded = model.record(&[])?;
+        recorded.0.ensure_parameters(name)?;
+        Ok(Self::of(name, model, recorded))
+    }
+
+    fn of(name: &'static str, model: Model<T>, (layout, values): Recorded) -> Self {
+        Self {
+            name,
+            layout,
+            starts: Starts::default(),
+            values,
+            roles: Vec::new(),
+            model,
+            forwards: Forwards::default(),
+            same_model: AtomicBool::default(),
+        }
+    }
+
+    /// The same target with other roles for the tensors that a pattern matches, and no pretrained
+    /// network; see [`role`](crate::target::role).
+    ///
+    /// # Errors
+    /// A pattern that decides nothing, shared tensors of different shapes, or nothing to generate.
+    pub fn with_roles(self, roles: &[(&str, Role)]) -> Result<Self> {
+        let roles: Vec<_> = roles.iter().map(|(name, role)| ((*name).to_owned(), *role)).collect();
+        let (layout, values) = self.model.record(&roles)?;
+        layout.ensure_parameters(self.name)?;
+        Ok(Self { layout, values, starts: Starts::default(), roles, ..self })
+    }
+
+    /// The same target, with the roles that it has, starting from a pretrained network in this dtype,
+    /// on this device. A model by constructor is the one that its constructor builds over this network.
+    ///
+    /// # Errors
+    /// The network lacks a tensor, or has one of another shape.
+    pub fn with_pretrained<'a>(
+        self,
+        pretrained: impl Into<Pretrained<'a>>,
+        (dtype, device): (DType, &Device),
+    ) -> Result<Self> {
+        let pretrained = pretrained.into();
+        let model = self.model.over(&pretrained, (dtype, device))?;
+        let (layout, mut values) = model.record(&self.roles)?;
+        layout.ensure_parameters(self.name)?;
+        let starts = pretrained.starts(&layout, dtype, device)?;
+        for (name, tensor) in values.names.iter().zip(&mut values.tensors) {
+            *tensor = pretrained.value(&layout, name, tensor)?;
+        }
+        Ok(Self { layout, values, starts, model, same_model: AtomicBool::default(), ..self })
+    }
+
+    /// Where it is noted that each build makes the same model, if that is to be seen.
+    pub(super) fn same_model(&self) -> Option<&AtomicBool> {
+        let by_constructor = matches!(self.model, Model::Constructed { .. });
+        (by_constructor || self.values.anew.is_some()).then_some(&self.same_model)
+    }
+
+    /// The name and tensor of what is neither generated nor kept, but a part of the model: integers of
+    /// a pretrained network, and tensors without values.
+    pub(crate) fn constants(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let requests = match &self.model {
+            Model::Declared { .. } => None,
+            Model::Constructed { requests, .. } => Some(requests),
+        };
+        requests.into_iter().flat_map(Requests::constants)
+    }
+
+    /// Which tensor lies where in the flat vector.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The number of the target's parameters.
+    pub fn num_params(&self) -> usize {
+        self.layout.num_params()
+    }
+}

@@ -1,0 +1,145 @@
+//! A parameter on its way to a layer: its values, where its gradient goes, and what adapts it.
+
+mod adapter;
+mod route;
+mod watch;
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+
+pub(crate) use adapter::Adapter;
+pub(crate) use route::{Accumulator, PendingGradient, Route, Routes};
+pub(crate) use watch::{shown, watch_weights};
+
+/// A parameter as a [`ParamSource`](crate::target::source::ParamSource) gives it: a tensor `[dims…]`, or
+/// `[G, dims…]` for `G` sets.
+///
+/// A layer of your own takes the tensor, [`to_tensor`](Self::to_tensor), and uses it in any way: gradients
+/// flow back from there to the hypernetwork's variables. The layers of [`nn`](crate::nn) keep the parameter
+/// itself, whose gradient then takes a shorter way.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use hypernn::param::Param;
+///
+/// # fn main() -> candle_core::Result<()> {
+/// let param = Param::from(Tensor::new(&[1f32, 2.], &Device::Cpu)?);
+/// assert_eq!(param.dims(), [2]);
+/// assert_eq!(param.to_tensor()?.to_vec1::<f32>()?, [1., 2.]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Param {
+    /// The values, without what adapts them; perhaps a view of the flat vector.
+    tensor: Tensor,
+    /// Where the gradient is collected; without one it takes the tensor's own edge of the graph.
+    route: Option<Route>,
+    adapter: Option<Box<Adapter>>,
+    /// The name of a parameter whose adapter drops a part of its input: such can't be one weight.
+    inseparable: Option<Arc<str>>,
+    /// What was given to whoever asked the layer for it.
+    shown: OnceLock<Tensor>,
+}
+
+impl From<Tensor> for Param {
+    fn from(tensor: Tensor) -> Self {
+        Self::routed(tensor, None)
+    }
+}
+
+impl Param {
+    /// A tensor whose gradient goes this way.
+    pub(crate) fn routed(tensor: Tensor, route: Option<Route>) -> Self {
+        Self { tensor, route, adapter: None, inseparable: None, shown: OnceLock::new() }
+    }
+
+    /// The same with what adapts it.
+    pub(crate) fn with_adapter(self, adapter: Adapter) -> Self {
+        Self { adapter: Some(Box::new(adapter)), ..self }
+    }
+
+    /// The same for a parameter of this name, whose adapter drops a part of its input.
+    pub(crate) fn with_dropout(self, name: &str) -> Self {
+        Self { inseparable: Some(name.into()), ..self }
+    }
+
+    /// Its dimensions, the number of sets in front where there are several.
+    pub fn dims(&self) -> &[usize] {
+        self.tensor.dims()
+    }
+
+    /// Its number of dimensions, with that of the sets.
+    pub fn rank(&self) -> usize {
+        self.tensor.rank()
+    }
+
+    /// The dtype of its values.
+    pub fn dtype(&self) -> DType {
+        self.tensor.dtype()
+    }
+
+    /// The device that holds it.
+    pub fn device(&self) -> &Device {
+        self.tensor.device()
+    }
+
+    /// The tensor as it lies there, without what adapts it. Where this is a view, its own gradient costs as much as
+    /// that of the whole vector.
+    pub(crate) fn values(&self) -> &Tensor {
+        &self.tensor
+    }
+
+    pub(crate) fn route(&self) -> Option<&Route> {
+        self.route.as_ref()
+    }
+
+    pub(crate) fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_deref()
+    }
+
+    /// Whether it is a view of the flat vector.
+    pub(crate) fn is_view(&self) -> bool {
+        self.route.as_ref().is_some_and(Route::is_of_view)
+    }
+
+    /// Where the tensor for others is kept, once one was asked for.
+    pub(crate) fn shown_cell(&self) -> &OnceLock<Tensor> {
+        &self.shown
+    }
+
+    /// The same for a layer that may take it as one weight, without the adapter's dropout.
+    pub(crate) fn without_dropout(self) -> Self {
+        Self { inseparable: None, ..self }
+    }
+
+    /// The same values in another shape, with the same gradient, without what adapts them.
+    ///
+    /// # Errors
+    /// Those of `shape`.
+    pub(crate) fn reshaped(&self, shape: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok(Self::routed(shape(&self.tensor)?, self.route.clone()))
+    }
+
+    /// The same values made contiguous.
+    ///
+    /// # Errors
+    /// candle's own.
+    pub(crate) fn contiguous(&self) -> Result<Self> {
+        self.reshaped(Tensor::contiguous)
+    }
+
+    /// Says why a layer that takes base and adapter as one weight can't have this parameter, if so.
+    ///
+    /// # Errors
+    /// Its adapter has a dropout.
+    pub(crate) fn ensure_one_weight(&self) -> Result<()> {
+        if let Some(name) = &self.inseparable {
+            bail!(
+                "`{name}`: its adapter has a dropout, but its layer takes base and adapter as one weight, so that no input can be dropped: `Linear`, and `Conv2d` of one group, of `hypernn::nn` apply theirs"
+            );
+        }
+        Ok(())
+    }
+}
