@@ -87,7 +87,7 @@ pub fn step<T: Float>(
         second,
         grads,
     });
-    map_parts(runs.collect(), for_values(executor, len), |run| dispatch_pass(run))?;
+    map_parts(runs.collect(), for_values(executor, len), dispatch_pass)?;
     Ok(())
 }
 

@@ -44,7 +44,7 @@ pub enum Error {
         /// Rows, inner size and columns of the first product.
         expected: [usize; 3],
     },
-    /// A convolution without sets, groups, taps or positions, or whose windows reach beyond the padding.
+    /// A convolution that has nothing to compute, or whose windows reach beyond the padding.
     Windows {
         /// Which axis it is, or what there is none of.
         what: &'static str,

@@ -29,7 +29,8 @@
 //! # Ok::<_, hypernn_kernels::Error>(())
 //! ```
 
-#![warn(clippy::undocumented_unsafe_blocks)]
+#![warn(missing_docs, clippy::undocumented_unsafe_blocks)]
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 pub mod adam_w;
 pub mod conv;

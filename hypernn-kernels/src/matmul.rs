@@ -153,7 +153,7 @@ impl<'a, T: Float> Product<'a, T> {
     pub fn write_rows(&self, rows: Range<usize>, scale: T, writer: &mut UninitWriter<'_, T>) {
         let (left, row) = (self.left.rows(&rows), self.right.size[1]);
         // Of more than can be counted there are no places.
-        let len = rows.len().checked_mul(row).unwrap_or(usize::MAX);
+        let len = rows.len().saturating_mul(row);
         // SAFETY: the places are as many as the rows have columns, and the product fills them.
         unsafe {
             writer.append(len, |places| {

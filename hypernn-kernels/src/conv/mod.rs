@@ -1,9 +1,9 @@
 //! Convolutions in two dimensions, for one or several sets of weights: each output is summed up over the pixels of
 //! its window where they lie.
 //!
-//! All three products of a convolution, that of the outputs and those of both gradients, are of one kind
-//! (that of an indirect convolution): lists of offsets say which values each sum takes, and where it goes. The side that takes
-//! less to pack is packed. What differs are the lists:
+//! All three products of a convolution, that of the outputs and those of both gradients, are of one kind: lists of
+//! offsets say which values each sum takes, and where it goes (Dukhan, "The Indirect Convolution Algorithm",
+//! arXiv:1907.02129). The side that takes less to pack is packed. What differs are the lists:
 //!
 //! | Product | Sides | Summed over | Columns |
 //! |---|---|---|---|
@@ -27,7 +27,7 @@ use std::ops::Range;
 
 pub use windows::{Axis, Windows};
 
-use crate::error::{Result, count, ensure_at_least};
+use crate::error::{Error, Result, count, ensure_at_least};
 use crate::executor::{Executor, for_products, map_parts};
 use crate::float::Float;
 use crate::microkernel::{Operand, multiples};
@@ -108,10 +108,23 @@ struct Slices<'a, T> {
     bias: Option<&'a [T]>,
 }
 
+/// The values of images, weights and outputs can be counted.
+fn check_sizes(windows: &Windows, images: usize, channels: Channels) -> Result<()> {
+    let (Channels { inputs, outputs }, Windows { sets, groups, height, width }) =
+        (channels, *windows);
+    let [high, wide] = [height, width].map(|axis| axis.pixels + 2 * axis.padding);
+    count("convolution", &[sets, images, groups, inputs, high, wide])?;
+    count("convolution", &[sets, images, groups, outputs, height.positions, width.positions])?;
+    count("convolution", &[sets, groups, outputs, inputs, height.taps, width.taps])?;
+    Ok(())
+}
+
 impl<'e> Convolution<'e> {
+    /// Of windows over so many images per set.
+    ///
     /// # Errors
-    /// There are no sets, groups, positions or taps, a window reaches beyond the padding, or there are more values
-    /// than can be counted.
+    /// There are no sets, groups, channels, pixels, positions or taps, a stride or a dilation is 0, a window reaches
+    /// beyond the padding, or there are more values than can be counted.
     pub fn new(
         windows: Windows,
         images_per_set: usize,
@@ -120,15 +133,16 @@ impl<'e> Convolution<'e> {
     ) -> Result<Self> {
         windows.check()?;
         let Channels { inputs, outputs } = channels;
-        let axes = [windows.height, windows.width];
-        let padded = axes.map(|axis| axis.pixels.saturating_add(2 * axis.padding));
-        let images = [windows.sets, images_per_set, windows.groups];
-        let size = |channels, size: [usize; 2]| {
-            count("convolution", &[&images[..], &[channels], &size].concat())
-        };
-        size(inputs, padded)?;
-        let outputs = size(outputs, axes.map(|axis| axis.positions))?;
-        let products = outputs.saturating_mul(inputs).saturating_mul(windows.taps());
+        if inputs == 0 || outputs == 0 {
+            return Err(Error::Windows { what: "there are no channels" });
+        }
+        if images_per_set > 0 && windows.pixels() == 0 {
+            return Err(Error::Windows { what: "there are no pixels" });
+        }
+        check_sizes(&windows, images_per_set.max(1), channels)?;
+        let images = windows.sets * images_per_set * windows.groups;
+        let products = images * outputs * windows.positions();
+        let products = products.saturating_mul(inputs).saturating_mul(windows.taps());
         let executor = for_products(executor, products);
         let image = windows.groups * inputs * windows.pixels();
         let run = RUN_POSITIONS.div_ceil(windows.positions()).min(RUN_VALUES / image.max(1));
@@ -631,6 +645,10 @@ mod tests {
         assert_eq!(new(0, 1, good), expected("there are no sets or no groups"));
         assert_eq!(new(1, 0, good), expected("there are no sets or no groups"));
         let none = expected("an axis has no positions, taps, stride or dilation");
+        assert_eq!(
+            new(1, 1, Axis { pixels: 0, padding: 4, ..good }),
+            expected("there are no pixels")
+        );
         assert_eq!(new(1, 1, Axis { positions: 0, ..good }), none);
         assert_eq!(new(1, 1, Axis { taps: 0, ..good }), none);
         assert_eq!(new(1, 1, Axis { stride: 0, ..good }), none);
@@ -681,20 +699,21 @@ mod tests {
         );
     }
 
-    /// Without images, and without channels.
     #[test]
-    fn nothing_gives_nothing() {
-        let windows =
-            Windows { sets: 1, groups: 1, height: axis(5, 3, 1, 1, 1), width: axis(4, 2, 1, 0, 1) };
-        for (images, inputs, outputs) in [(0, 2, 3), (2, 0, 3), (2, 2, 0)] {
-            let conv = Convolution::new(windows, images, Channels { inputs, outputs }, &Sequential)
-                .unwrap();
-            let pixels = numbers(images * inputs * windows.pixels(), 1);
-            let weights = numbers(outputs * inputs * windows.taps(), 2);
-            let grad = numbers(images * outputs * windows.positions(), 3);
-            assert_eq!(conv.forward(&pixels, &weights, None).unwrap(), vec![0.; grad.len()]);
-            assert_eq!(conv.image_grads(&weights, &grad).unwrap(), vec![0.; pixels.len()]);
-            assert_eq!(conv.weight_grads(&pixels, &grad).unwrap(), vec![0.; weights.len()]);
+    fn no_images_give_no_outputs() {
+        let case = Case::new(all_windows()[0], [2, 3]);
+        let conv = Convolution::new(case.windows, 0, case.channels, &TWO_THREADS).unwrap();
+        assert!(conv.forward(&[], &case.weights, Some(&case.bias)).unwrap().is_empty());
+        assert!(conv.image_grads(&case.weights, &[]).unwrap().is_empty());
+        assert_eq!(conv.weight_grads::<f64>(&[], &[]).unwrap(), vec![0.; case.weights.len()]);
+    }
+
+    #[test]
+    fn channels_there_are_none_of_are_refused() {
+        for (inputs, outputs) in [(0, 1), (1, 0)] {
+            let found =
+                Convolution::new(all_windows()[0], 1, Channels { inputs, outputs }, &Sequential);
+            assert_eq!(message(found), Some("convolution: there are no channels".to_owned()));
         }
     }
 }

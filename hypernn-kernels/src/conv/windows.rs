@@ -33,6 +33,9 @@ pub struct Axis {
 
 impl Axis {
     /// The positions at which a tap sees a pixel and not padding, and the first such pixel.
+    ///
+    /// # Panics
+    /// The stride is 0.
     pub fn reach(&self, tap: usize) -> (Range<usize>, usize) {
         let shift = tap * self.dilation;
         let start = self.padding.saturating_sub(shift).div_ceil(self.stride);
@@ -46,7 +49,10 @@ impl Axis {
         (start..end, start * self.stride + shift - self.padding)
     }
 
-    /// The pixel that a tap sees at a position.
+    /// The pixel that a tap sees at a position, unless that is padding.
+    ///
+    /// # Panics
+    /// The stride is 0.
     pub fn pixel(&self, tap: usize, position: usize) -> Option<usize> {
         let (reach, first) = self.reach(tap);
         reach.contains(&position).then(|| first + (position - reach.start) * self.stride)
@@ -85,6 +91,8 @@ impl Axis {
 }
 
 impl Windows {
+    /// Whether a convolution can be computed.
+    ///
     /// # Errors
     /// There are no sets, groups, positions or taps, or a window reaches beyond the padding.
     pub(super) fn check(&self) -> Result<()> {

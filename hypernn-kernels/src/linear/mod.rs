@@ -38,7 +38,8 @@ pub struct Sizes {
 impl Sizes {
     /// Whether inputs and outputs together are no more values than the weight.
     pub fn sides_are_fewer(&self) -> bool {
-        self.rows * (self.inputs + self.outputs) <= self.inputs * self.outputs
+        let sides = self.rows.saturating_mul(self.inputs.saturating_add(self.outputs));
+        sides <= self.inputs.saturating_mul(self.outputs)
     }
 
     /// Whether [`Linear`] is faster than a [product](mod@crate::matmul) of rows and transposed weight, to which the
@@ -52,7 +53,8 @@ impl Sizes {
     /// ```
     pub fn are_worth_packing(&self) -> bool {
         let Self { rows, inputs, outputs, .. } = *self;
-        rows.min(outputs) >= LEAST && rows * inputs * outputs >= LEAST_PRODUCTS
+        let products = rows.saturating_mul(inputs).saturating_mul(outputs);
+        rows.min(outputs) >= LEAST && products >= LEAST_PRODUCTS
     }
 
     /// How many outputs there are of all sets and rows.
