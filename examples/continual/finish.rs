@@ -127,9 +127,9 @@ fn summary<'a>(run: &Run, [held, free]: [&'a Learned; 2]) -> Summary<'a> {
         held: run.args.held,
         shift: run.args.shift,
         validation: run.args.validation.validation,
-        seed: run.args.common.seed,
+        seed: run.args.run.common.seed,
         device: device_name(&run.device),
-        quick: run.args.common.quick,
+        quick: run.args.run.common.quick,
         seconds: held.seconds,
         seconds_without: free.seconds,
     }

@@ -19,6 +19,7 @@ use hypernn::{HyperTarget, hypernetwork};
 use hypernn_examples::data::shifted;
 use hypernn_examples::report::percent;
 use hypernn_examples::train::accuracy;
+use hypernn_examples::training::Variables;
 use run::{Args, Run};
 
 /// Tells one of two digits from the other.
@@ -85,15 +86,18 @@ fn learn_task(
 ) -> Result<f64> {
     let (task, images) = (task(number, &run.device)?, &run.tasks[number].images);
     let name = format!("{name}, {}", run.tasks[number].name);
-    let loss = |step: usize, images: &Tensor, labels: &Tensor| {
-        let draw = run.draw(number, step);
-        let images = shifted(images, run.args.shift, draw)?;
+    let mut batches = run.batches(number)?;
+    let training = run.training(&name, &batches);
+    let loss = |step| {
+        let (draw, (images, labels)) = (run.draw(number, step), batches.of_step(step)?);
+        let images = shifted(&images, run.args.shift, draw)?;
         let logits = hyper.generate_params(&task)?.forward(&images)?;
         let penalty = run.penalty(old_tasks, hyper, draw)?;
-        Ok((loss::cross_entropy(&logits, labels)? + penalty)?)
+        Ok((loss::cross_entropy(&logits, &labels)? + penalty)?)
     };
     let test = || accuracy(&network(hyper, number, &run.device)?, &images.test);
-    Ok(run.fit(&name).run(vars, run.batches(number)?, loss, test)?.seconds)
+    let variables = Variables { all: vars, trained: hyper.trainable() };
+    Ok(training.run(variables, loss, test)?.seconds)
 }
 
 /// The number of a task as a condition.

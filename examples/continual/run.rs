@@ -7,12 +7,12 @@ use candle_core::{Device, Tensor};
 use hypernn::FixedTarget as _;
 use hypernn::continual::OutputRegularizer;
 use hypernn::nn::{VarBuilder, VarMap};
-use hypernn_examples::args::{Common, Resume, Validation, device_name, positive};
+use hypernn_examples::args::{RunArgs, Validation, device_name, positive};
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::data::mnist::Dataset;
 use hypernn_examples::data::{Batches, Images};
-use hypernn_examples::fit::Fit;
 use hypernn_examples::report::commas;
+use hypernn_examples::training::{Length, Training};
 
 use crate::{HyperNet, Net};
 
@@ -51,13 +51,9 @@ pub struct Args {
     #[command(flatten)]
     pub validation: Validation,
 
-    /// Options that every example has.
+    /// Options that every example has, and whether to go on with an interrupted run.
     #[command(flatten)]
-    pub common: Common,
-
-    /// Whether to go on with an interrupted run.
-    #[command(flatten)]
-    pub resume: Resume,
+    pub run: RunArgs,
 }
 
 /// Two classes to tell from each other.
@@ -83,9 +79,9 @@ pub struct Run {
 impl Run {
     /// Opens the device, loads the data and creates the folder for the results.
     pub fn new(args: Args) -> Result<Self> {
-        let (device, out) = (args.common.device.open()?, args.common.out_dir("continual")?);
+        let (device, out) = (args.run.common.device.open()?, args.run.common.out_dir("continual")?);
         let images = args.validation.load(args.dataset, &device)?;
-        let tasks = (0..5).map(|task| split(&images, 2 * task, args.common.quick));
+        let tasks = (0..5).map(|task| split(&images, 2 * task, args.run.common.quick));
         Ok(Self { tasks: tasks.collect::<Result<_>>()?, args, device, out })
     }
 
@@ -105,22 +101,25 @@ impl Run {
     /// The number of epochs for each task; two in a quick run.
     pub fn epochs(&self) -> usize {
         let epochs = self.args.epochs as usize;
-        if self.args.common.quick { epochs.min(2) } else { epochs }
+        if self.args.run.common.quick { epochs.min(2) } else { epochs }
     }
 
     /// A task's training batches.
     pub fn batches(&self, task: usize) -> Result<Batches<'_>> {
-        let seed = self.args.common.seed;
+        let seed = self.args.run.common.seed;
         Batches::new(&self.tasks[task].images.train, self.args.batch_size as usize, seed)
     }
 
-    /// How what has this name is trained.
-    pub fn fit<'a>(&self, name: &'a str) -> Fit<'a> {
-        let (common, resume) = (self.args.common.settings(), Resume { resume: false });
-        let settings = Args { common, resume, ..self.args.clone() };
-        let checkpoint = Checkpoint::new(&self.out, name, format!("{settings:?}"));
-        let (epochs, peak, resume) = (self.epochs(), self.args.learning_rate, self.args.resume);
-        Fit { name, epochs, peak, checkpoint, resume }
+    /// How what has this name is trained, on these batches.
+    pub fn training<'a>(&self, name: &'a str, batches: &Batches<'_>) -> Training<'a> {
+        Training {
+            name,
+            length: Length::Epochs { epochs: self.epochs(), steps: batches.per_epoch() },
+            learning_rate: self.args.learning_rate,
+            weight_decay: 0.,
+            checkpoint: Checkpoint::new(&self.out, name, format!("{:?}", self.args)),
+            resume: self.args.run.resume,
+        }
     }
 
     /// What a step adds to the loss for what changes in earlier tasks.
@@ -139,12 +138,12 @@ impl Run {
     /// A random number for each step of each task.
     pub fn draw(&self, task: usize, step: usize) -> u64 {
         let place = ((task as u64) << 32) + step as u64;
-        self.args.common.seed.wrapping_mul(1 << 40) ^ place
+        self.args.run.common.seed.wrapping_mul(1 << 40) ^ place
     }
 
     /// New variables, drawn from the seed.
     pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
-        self.args.common.variables(vars, &self.device)
+        self.args.run.common.variables(vars, &self.device)
     }
 }
 

@@ -11,7 +11,7 @@ use hypernn_examples::beside::{Beside, print_table};
 use hypernn_examples::plot;
 use hypernn_examples::report::write_json;
 use hypernn_examples::round_trip::{agrees, compare};
-use hypernn_examples::train::History;
+use hypernn_examples::training::History;
 use serde::Serialize;
 
 use crate::run::Run;
@@ -88,8 +88,8 @@ fn summary<'a>(run: &Run, history: [&'a History; 2], difference: f64) -> Summary
         batch_size: run.args.batch_size,
         learning_rate: run.args.learning_rate,
         plain_learning_rate: run.args.plain_learning_rate,
-        seed: run.args.common.seed,
+        seed: run.args.run.common.seed,
         device: device_name(&run.device),
-        quick: run.args.common.quick,
+        quick: run.args.run.common.quick,
     }
 }

@@ -11,10 +11,10 @@ mod run;
 use anyhow::Result;
 use candle_core::Tensor;
 use clap::Parser;
-use hypernn::nn::{AdamW, Conv2d, Linear, Module, Optimizer, VarMap, loss};
+use hypernn::nn::{Conv2d, Linear, Module, VarMap, loss};
 use hypernn::{HyperTarget, hypernetwork};
-use hypernn_examples::progress::Progress;
-use hypernn_examples::train::{History, accuracy};
+use hypernn_examples::train::accuracy;
+use hypernn_examples::training::{History, Training, Variables};
 use run::{Args, Run};
 
 /// The target: a candle network, whose attributes say what each layer is made of.
@@ -45,26 +45,19 @@ hypernetwork! {
     }
 }
 
-/// The training loop is candle's: nothing in it knows whether `net` owns its weights or generates
-/// them.
-fn train(name: &str, vars: &VarMap, net: &impl Module, peak: f64, run: &Run) -> Result<History> {
-    let mut optimizer = AdamW::new_lr(vars.all_vars(), peak)?;
-    let mut progress = Progress::new(name, run.epochs(), run.batches()?.per_epoch())?;
-    let checkpoint = run.checkpoint(name);
-    progress.resume(run.args.resume, &checkpoint, (vars, &mut optimizer))?;
-    let mut batches = run.batches()?.after(progress.epochs_done());
-    while !progress.is_complete() {
-        for batch in batches.epoch() {
-            let (images, labels) = batch?;
-            optimizer.set_learning_rate(progress.cosine(peak));
-            let loss = loss::cross_entropy(&net.forward(&images)?, &labels)?;
-            optimizer.backward_step(&loss)?;
-            progress.step(&loss, optimizer.learning_rate())?;
-        }
-        progress.epoch(accuracy(net, &run.digits.test)?);
-        checkpoint.save(vars, &optimizer, progress.history())?;
-    }
-    Ok(progress.finish())
+/// Nothing in it knows whether `net` owns its weights or generates them.
+fn train(
+    training: &Training<'_>,
+    variables: Variables<'_>,
+    net: &impl Module,
+    run: &Run,
+) -> Result<History> {
+    let mut batches = run.batches()?;
+    let loss = |step| {
+        let (images, labels) = batches.of_step(step)?;
+        Ok(loss::cross_entropy(&net.forward(&images)?, &labels)?)
+    };
+    training.run(variables, loss, || accuracy(net, &run.digits.test))
 }
 
 fn main() -> Result<()> {
@@ -73,11 +66,14 @@ fn main() -> Result<()> {
 
     let vars = VarMap::new();
     let hyper = HyperDigitNet::new(run.variables(&vars))?;
-    let hyper_history = train("hypernetwork", &vars, &hyper, run.args.learning_rate, &run)?;
+    let training = run.training("hypernetwork", run.args.learning_rate)?;
+    let variables = Variables { all: &vars, trained: hyper.trainable() };
+    let hyper_history = train(&training, variables, &hyper, &run)?;
 
     let vars = VarMap::new();
     let plain = DigitNet::new(run.variables(&vars))?;
-    let plain_history = train("plain network", &vars, &plain, run.args.plain_learning_rate, &run)?;
+    let training = run.training("plain network", run.args.plain_learning_rate)?;
+    let plain_history = train(&training, Variables::plain(&vars), &plain, &run)?;
 
     finish::finish(&run, (&hyper, &hyper_history), (&plain, &plain_history))
 }

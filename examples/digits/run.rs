@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use candle_core::Device;
-use hypernn::nn::{VarBuilder, VarMap};
-use hypernn_examples::args::{Common, Resume, device_name, positive};
+use hypernn::nn::{ParamsAdamW, VarBuilder, VarMap};
+use hypernn_examples::args::{RunArgs, device_name, positive};
 use hypernn_examples::beside::introduction;
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::data::{Batches, Images, digits};
+use hypernn_examples::training::{Length, Training};
 
 use crate::finish::SIZES;
 
@@ -32,13 +33,9 @@ pub struct Args {
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
 
-    /// Options that every example has.
+    /// Options that every example has, and whether to go on with an interrupted run.
     #[command(flatten)]
-    pub common: Common,
-
-    /// Whether to go on with an interrupted run.
-    #[command(flatten)]
-    pub resume: Resume,
+    pub run: RunArgs,
 }
 
 /// What both networks are trained with.
@@ -56,7 +53,7 @@ pub struct Run {
 impl Run {
     /// Opens the device, loads the data and creates the folder for the results.
     pub fn new(args: Args) -> Result<Self> {
-        let (device, out) = (args.common.device.open()?, args.common.out_dir("digits")?);
+        let (device, out) = (args.run.common.device.open()?, args.run.common.out_dir("digits")?);
         let digits = digits::load(&device)?;
         Ok(Self { args, device, digits, out })
     }
@@ -70,23 +67,28 @@ impl Run {
     /// The number of epochs; three in a quick run.
     pub fn epochs(&self) -> usize {
         let epochs = self.args.epochs as usize;
-        if self.args.common.quick { epochs.min(3) } else { epochs }
+        if self.args.run.common.quick { epochs.min(3) } else { epochs }
     }
 
     /// The training batches; both networks see the same, in the same order.
     pub fn batches(&self) -> Result<Batches<'_>> {
-        Batches::new(&self.digits.train, self.args.batch_size as usize, self.args.common.seed)
+        Batches::new(&self.digits.train, self.args.batch_size as usize, self.args.run.common.seed)
     }
 
-    /// Where the training of this network is kept, epoch by epoch.
-    pub fn checkpoint(&self, name: &str) -> Checkpoint {
-        let (common, resume) = (self.args.common.settings(), Resume { resume: false });
-        let settings = Args { common, resume, ..self.args.clone() };
-        Checkpoint::new(&self.out, name, format!("{settings:?}"))
+    /// How the network of this name is trained, with the weight decay that candle's optimiser has by default.
+    pub fn training<'a>(&self, name: &'a str, learning_rate: f64) -> Result<Training<'a>> {
+        Ok(Training {
+            name,
+            length: Length::Epochs { epochs: self.epochs(), steps: self.batches()?.per_epoch() },
+            learning_rate,
+            weight_decay: ParamsAdamW::default().weight_decay,
+            checkpoint: Checkpoint::new(&self.out, name, format!("{:?}", self.args)),
+            resume: self.args.run.resume,
+        })
     }
 
     /// New variables, drawn from the seed.
     pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
-        self.args.common.variables(vars, &self.device)
+        self.args.run.common.variables(vars, &self.device)
     }
 }

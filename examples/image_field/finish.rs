@@ -8,7 +8,7 @@ use hypernn_examples::args::device_name;
 use hypernn_examples::pca::Pca;
 use hypernn_examples::plot::{self, Chart, Line};
 use hypernn_examples::report::{table, write_json};
-use hypernn_examples::steps::Course;
+use hypernn_examples::training::History;
 use serde::Serialize;
 
 use crate::quality::Quality;
@@ -49,7 +49,7 @@ struct Summary<'a> {
     device: String,
     quick: bool,
     seconds: f64,
-    course: &'a Course,
+    history: &'a History,
 }
 
 /// Test images to which SIRENs are fitted directly.
@@ -60,14 +60,14 @@ const SHOWN: usize = 8;
 const FINER: usize = 4;
 
 /// Writes everything to the output folder and prints what matters.
-pub fn finish(run: &Run, hyper: &ImageField, course: &Course) -> Result<()> {
+pub fn finish(run: &Run, hyper: &ImageField, history: &History) -> Result<()> {
     let pca = Pca::new(&run.train, CODE.min(run.train.dim(0)?))?;
     let qualities = qualities(run, hyper, &pca)?;
     print_table(&qualities);
     draw_images(&run.out.join("images.png"), run, hyper, &pca)?;
-    draw_course(&run.out.join("learning_curve.png"), course)?;
+    draw_history(&run.out.join("learning_curve.png"), history)?;
     hyper.save(run.out.join("hypernetwork.safetensors"))?;
-    write_json(&run.out.join("summary.json"), &summary(run, hyper, &qualities, course))?;
+    write_json(&run.out.join("summary.json"), &summary(run, hyper, &qualities, history))?;
     println!("Pictures, checkpoints and summary.json are in {}.", run.out.display());
     Ok(())
 }
@@ -115,11 +115,11 @@ fn draw_images(path: &Path, run: &Run, hyper: &ImageField, pca: &Pca) -> Result<
     plot::image_rows(path, &rows, FINER)
 }
 
-fn draw_course(path: &Path, course: &Course) -> Result<()> {
-    let round = course.steps as f64 / course.loss.len().max(1) as f64;
+fn draw_history(path: &Path, history: &History) -> Result<()> {
+    let round = history.steps as f64 / history.loss.len().max(1) as f64;
     let lines = vec![
-        Line::by_step("training", round, &course.loss),
-        Line::by_step("validation", round, &course.measured),
+        Line::by_step("training", round, &history.loss),
+        Line::by_step("validation", round, &history.measured),
     ];
     plot::charts(path, &[Chart { title: "mean square error", x: "step", logarithmic: true, lines }])
 }
@@ -128,7 +128,7 @@ fn summary<'a>(
     run: &'a Run,
     hyper: &ImageField,
     qualities: &'a Qualities,
-    course: &'a Course,
+    history: &'a History,
 ) -> Summary<'a> {
     let args = &run.args;
     Summary {
@@ -143,10 +143,10 @@ fn summary<'a>(
         batch_size: args.batch_size,
         pixels: args.pixels,
         learning_rate: args.learning_rate,
-        seed: args.common.seed,
+        seed: args.run.common.seed,
         device: device_name(&run.device),
-        quick: args.common.quick,
-        seconds: course.seconds,
-        course,
+        quick: args.run.common.quick,
+        seconds: history.seconds,
+        history,
     }
 }

@@ -39,6 +39,6 @@ fn main() -> Result<()> {
     let vars = VarMap::new();
     let hyper = run.hypernetwork(&vars)?;
     println!("{hyper:#?}");
-    let course = train::train(&run, &hyper, &vars)?;
-    finish::finish(&run, &hyper, &course)
+    let history = train::train(&run, &hyper, &vars)?;
+    finish::finish(&run, &hyper, &history)
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::{Device, Tensor};
 use hypernn::HyperTarget;
 use hypernn::nn::{VarBuilder, VarMap};
-use hypernn_examples::args::{Common, Resume, device_name, positive};
+use hypernn_examples::args::{RunArgs, device_name, positive};
 use hypernn_examples::data::Split;
 use hypernn_examples::data::mnist::Dataset;
 use hypernn_examples::report::commas;
@@ -37,13 +37,9 @@ pub struct Args {
     #[arg(long, default_value_t = 0.004, value_parser = positive, allow_negative_numbers = true)]
     pub learning_rate: f64,
 
-    /// The option of examples that write checkpoints.
+    /// Options that every example has, and whether to go on with an interrupted run.
     #[command(flatten)]
-    pub resume: Resume,
-
-    /// Options that every example has.
-    #[command(flatten)]
-    pub common: Common,
+    pub run: RunArgs,
 }
 
 /// What the hypernetwork is trained with.
@@ -68,9 +64,10 @@ const VALIDATION: usize = 1000;
 impl Run {
     /// Opens the device, loads the data and creates the folder for the results.
     pub fn new(args: Args) -> Result<Self> {
-        let (device, out) = (args.common.device.open()?, args.common.out_dir("image_field")?);
+        let (device, out) =
+            (args.run.common.device.open()?, args.run.common.out_dir("image_field")?);
         let images = args.dataset.load(&device)?;
-        let images = if args.common.quick { images.few(600, 60)? } else { images };
+        let images = if args.run.common.quick { images.few(600, 60)? } else { images };
         let held = images.validation(VALIDATION.min(images.train.len() / 10))?;
         let flat = |split: &Split| split.images.flatten_from(1);
         let (train, validation) = (flat(&held.train)?, flat(&held.test)?);
@@ -90,21 +87,15 @@ impl Run {
         )
     }
 
-    /// All that the numbers depend on.
-    pub fn settings(&self) -> String {
-        let (common, resume) = (self.args.common.settings(), Resume { resume: false });
-        format!("{:?}", Args { common, resume, ..self.args.clone() })
-    }
-
     /// The number of steps; few in a quick run.
     pub fn steps(&self) -> usize {
         let steps = self.args.steps as usize;
-        if self.args.common.quick { steps.min(40) } else { steps }
+        if self.args.run.common.quick { steps.min(40) } else { steps }
     }
 
     /// The number of steps in which SIRENs are fitted directly.
     pub fn fitting_steps(&self) -> usize {
-        if self.args.common.quick { 5 } else { 500 }
+        if self.args.run.common.quick { 5 } else { 500 }
     }
 
     /// A hypernetwork whose variables are drawn from the seed. It starts as one SIREN, drawn likewise,
@@ -118,6 +109,6 @@ impl Run {
 
     /// New variables, drawn from the seed.
     pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
-        self.args.common.variables(vars, &self.device)
+        self.args.run.common.variables(vars, &self.device)
     }
 }

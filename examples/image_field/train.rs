@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use hypernn::nn::{VarMap, loss};
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::random::rng_of;
-use hypernn_examples::steps::{Course, Plan};
+use hypernn_examples::training::{History, Length, Training, Variables};
 use rand::Rng;
 use rand::seq::index;
 
@@ -16,23 +16,26 @@ use crate::{ImageField, field};
 /// Images that are drawn at once where nothing is learned.
 const AT_ONCE: usize = 50;
 
+/// That of candle's optimiser by default, with which the figures of README.md were measured.
+const WEIGHT_DECAY: f64 = 0.01;
+
 /// Trains the hypernetwork, or goes on with that.
-pub fn train(run: &Run, hyper: &ImageField, vars: &VarMap) -> Result<Course> {
-    let plan = Plan {
+pub fn train(run: &Run, hyper: &ImageField, vars: &VarMap) -> Result<History> {
+    let training = Training {
         name: "hypernetwork",
-        steps: run.steps(),
-        rounds: 20,
+        length: Length::Steps { steps: run.steps(), rounds: 20, measured: "validation error" },
         learning_rate: run.args.learning_rate,
-        measured: "validation error",
-        checkpoint: Checkpoint::new(&run.out, "hypernetwork", run.settings()),
-        resume: run.args.resume,
+        weight_decay: WEIGHT_DECAY,
+        checkpoint: Checkpoint::new(&run.out, "hypernetwork", format!("{:?}", run.args)),
+        resume: run.args.run.resume,
     };
     let loss = |step| {
         let batch = Batch::draw(run, step)?;
         let fields = hyper.generate_params(&batch.images)?;
         Ok(loss::mse(&field::values(&fields, &batch.places)?, &batch.values)?)
     };
-    plan.train(vars, loss, || Ok(quality(hyper, &run.validation)?.mse))
+    let variables = Variables { all: vars, trained: hyper.trainable() };
+    training.run(variables, loss, || Ok(quality(hyper, &run.validation)?.mse))
 }
 
 /// Some images, some places, and the grey values of the images there.
@@ -46,7 +49,7 @@ impl Batch {
     /// That of this step: images with replacement, and the same pixels of each.
     fn draw(run: &Run, step: usize) -> Result<Self> {
         let grid = field::grid(field::SIDE, &run.device)?;
-        let mut rng = rng_of([run.args.common.seed, step as u64, 0, 0]);
+        let mut rng = rng_of([run.args.run.common.seed, step as u64, 0, 0]);
         let count = u32::try_from(run.train.dim(0)?)?;
         let rows = (0..run.args.batch_size).map(|_| rng.random_range(0..count)).collect::<Vec<_>>();
         let pixels = index::sample(&mut rng, grid.dim(0)?, run.args.pixels as usize);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{Tensor, Var};
 use hypernn::HyperTarget;
 use hypernn::nn::{Linear, Module, VarBuilder};
 
@@ -37,6 +37,15 @@ impl Agent {
             Self::Static(hyper) => Box::new(hyper.target()?),
             _ => Box::new(|xs: &Tensor| self.forward(xs)),
         })
+    }
+
+    /// What is trained of a hypernetwork; of a plain policy it is all that it has.
+    pub fn trainable(&self) -> Option<Vec<Var>> {
+        match self {
+            Self::Static(hyper) => Some(hyper.trainable()),
+            Self::Dynamic(hyper) => Some(hyper.trainable()),
+            Self::Plain(_) => None,
+        }
     }
 
     /// Saves a hypernetwork; of a plain policy there is nothing to generate.

@@ -86,9 +86,9 @@ fn summary<'a>(run: &Run, scores: &[Vec<f64>], returns: &'a [f64]) -> Summary<'a
         ratio: num_params as f64 / Policy::NUM_PARAMS as f64,
         steps: run.rounds() * run.steps_per_round(),
         learning_rate: run.args.learning_rate,
-        seed: run.args.common.seed,
+        seed: run.args.run.common.seed,
         device: device_name(&run.device),
-        quick: run.args.common.quick,
+        quick: run.args.run.common.quick,
         returns,
     }
 }

@@ -41,11 +41,16 @@ impl Learner {
     /// With new variables, drawn from the seed.
     pub fn new(run: &Run) -> Result<Self> {
         let vars = VarMap::new();
-        let vb = seeded::var_builder(&vars, run.args.common.seed, DType::F32, &run.device);
-        let agent = Agent::new(run.args.mode, vb.pp("policy"))?;
+        let vb = seeded::var_builder(&vars, run.args.run.common.seed, DType::F32, &run.device);
         let critic = Critic::new(vb.pp("critic"))?;
+        let of_critic = vars.all_vars();
+        let agent = Agent::new(run.args.mode, vb.pp("policy"))?;
+        let trained = match agent.trainable() {
+            Some(of_agent) => of_critic.into_iter().chain(of_agent).collect(),
+            None => vars.all_vars(),
+        };
         let adam = ParamsAdamW { weight_decay: 0., eps: 1e-5, ..Default::default() };
-        let optimizer = AdamW::new(vars.all_vars(), adam)?;
+        let optimizer = AdamW::new(trained, adam)?;
         Ok(Self { agent, critic, vars, optimizer })
     }
 

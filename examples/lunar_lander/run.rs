@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::Device;
 use clap::{ValueEnum, value_parser};
 use hypernn::FixedTarget as _;
-use hypernn_examples::args::{Common, Resume, positive};
+use hypernn_examples::args::{RunArgs, positive};
 use hypernn_examples::checkpoint::Checkpoint;
 
 use crate::{DynamicPolicy, HyperPolicy, Policy};
@@ -61,13 +61,9 @@ pub struct Args {
     #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..))]
     pub flights: u32,
 
-    /// Whether to go on.
+    /// Options that every example has, and whether to go on with an interrupted run.
     #[command(flatten)]
-    pub resume: Resume,
-
-    /// Options that every example has.
-    #[command(flatten)]
-    pub common: Common,
+    pub run: RunArgs,
 }
 
 /// Landers that fly side by side.
@@ -86,20 +82,20 @@ pub struct Run {
 impl Run {
     /// Opens the device.
     pub fn new(args: Args) -> Result<Self> {
-        let device = args.common.device.open()?;
-        let out = args.common.out_dir(&format!("lunar_lander/{}", args.mode.name()))?;
+        let device = args.run.common.device.open()?;
+        let out = args.run.common.out_dir(&format!("lunar_lander/{}", args.mode.name()))?;
         Ok(Self { args, device, out })
     }
 
     /// Steps that each lander flies in a round.
     pub fn horizon(&self) -> usize {
-        if self.args.common.quick { 32 } else { 256 }
+        if self.args.run.common.quick { 32 } else { 256 }
     }
 
     /// Rounds of flights and learning.
     pub fn rounds(&self) -> usize {
         let rounds = (self.args.steps as usize).div_ceil(self.steps_per_round());
-        if self.args.common.quick { rounds.min(3) } else { rounds }
+        if self.args.run.common.quick { rounds.min(3) } else { rounds }
     }
 
     /// Steps of all landers in a round.
@@ -109,13 +105,13 @@ impl Run {
 
     /// Rounds between checkpoints.
     pub fn save_every(&self) -> usize {
-        if self.args.common.quick { 1 } else { 10 }
+        if self.args.run.common.quick { 1 } else { 10 }
     }
 
     /// Flights of the evaluation.
     pub fn flights(&self) -> usize {
         let flights = self.args.flights as usize;
-        if self.args.common.quick { flights.min(3) } else { flights }
+        if self.args.run.common.quick { flights.min(3) } else { flights }
     }
 
     /// The learning rate of a round.
@@ -125,7 +121,7 @@ impl Run {
 
     /// The file that a run goes on from.
     pub fn checkpoint(&self) -> Checkpoint {
-        let (mode, seed) = (self.args.mode.name(), self.args.common.seed);
+        let (mode, seed) = (self.args.mode.name(), self.args.run.common.seed);
         let (rounds, steps) = (self.rounds(), self.steps_per_round());
         let rate = self.args.learning_rate;
         let settings = format!("seed {seed}, {rounds} rounds of {steps}, learning rate {rate}");

@@ -51,7 +51,7 @@ pub fn train(run: &Run) -> Result<(Agent, Vec<Vec<f64>>)> {
 
 /// A new run, or what an interrupted one had come to.
 fn start(run: &Run, checkpoint: &Checkpoint, learner: &mut Learner) -> Result<State> {
-    if !run.args.resume.resume {
+    if !run.args.run.resume {
         return Ok(State { flights: vec![Flight::default(); LANDERS], scores: Vec::new() });
     }
     let state: State = checkpoint.load(&learner.vars, &mut learner.optimizer)?;
@@ -65,7 +65,7 @@ fn line(run: &Run, scores: &[Vec<f64>]) -> String {
 }
 
 fn landers(run: &Run, flights: Vec<Flight>) -> Result<Vec<Lander>> {
-    let seed = run.args.common.seed;
+    let seed = run.args.run.common.seed;
     let each = flights.into_iter().zip(0..);
     each.map(|(flight, number)| Lander::resume([seed, TRAINING, number], flight)).collect()
 }
@@ -88,7 +88,7 @@ fn round(
     landers: &mut [Lander],
     number: usize,
 ) -> Result<Vec<f64>> {
-    let mut rng = rng_of([run.args.common.seed, CHOICES, number as u64, 0]);
+    let mut rng = rng_of([run.args.run.common.seed, CHOICES, number as u64, 0]);
     let policy = learner.agent.acting()?;
     let crew = Crew { policy: &*policy, critic: &learner.critic, device: &run.device };
     let rollout = Rollout::fly(landers, run.horizon(), &crew, &mut rng)?;
@@ -143,5 +143,5 @@ fn likeliest(run: &Run, policy: &dyn Module, landers: &[Lander]) -> Result<Vec<u
 
 /// A lander at the start of a flight of the evaluation.
 fn evaluation(run: &Run, number: usize) -> Result<Lander> {
-    Lander::new([run.args.common.seed, EVALUATION, number as u64])
+    Lander::new([run.args.run.common.seed, EVALUATION, number as u64])
 }

@@ -12,7 +12,8 @@ use anyhow::Result;
 use clap::Parser;
 use hypernn::nn::{Conv2d, Module, VarMap, loss};
 use hypernn::{HyperTarget, hypernetwork};
-use hypernn_examples::train::{History, accuracy};
+use hypernn_examples::train::accuracy;
+use hypernn_examples::training::{History, Training, Variables};
 use run::{Args, Run};
 
 /// The notebook's network.
@@ -40,13 +41,18 @@ hypernetwork! {
 }
 
 /// Nothing in it knows whether `net` owns its weights or generates them.
-fn train(name: &str, vars: &VarMap, net: &impl Module, peak: f64, run: &Run) -> Result<History> {
-    run.fit(name, peak).run(
-        vars,
-        run.batches()?,
-        |_, images, labels| Ok(loss::cross_entropy(&net.forward(images)?, labels)?),
-        || accuracy(net, &run.images.test),
-    )
+fn train(
+    training: &Training<'_>,
+    variables: Variables<'_>,
+    net: &impl Module,
+    run: &Run,
+) -> Result<History> {
+    let mut batches = run.batches()?;
+    let loss = |step| {
+        let (images, labels) = batches.of_step(step)?;
+        Ok(loss::cross_entropy(&net.forward(&images)?, &labels)?)
+    };
+    training.run(variables, loss, || accuracy(net, &run.images.test))
 }
 
 fn main() -> Result<()> {
@@ -55,11 +61,14 @@ fn main() -> Result<()> {
 
     let vars = VarMap::new();
     let hyper = HyperNet::new(run.variables(&vars))?;
-    let hyper_history = train("hypernetwork", &vars, &hyper, run.args.learning_rate, &run)?;
+    let training = run.training("hypernetwork", run.args.learning_rate)?;
+    let variables = Variables { all: &vars, trained: hyper.trainable() };
+    let hyper_history = train(&training, variables, &hyper, &run)?;
 
     let vars = VarMap::new();
     let plain = Net::new(run.variables(&vars))?;
-    let plain_history = train("plain network", &vars, &plain, run.args.plain_learning_rate, &run)?;
+    let training = run.training("plain network", run.args.plain_learning_rate)?;
+    let plain_history = train(&training, Variables::plain(&vars), &plain, &run)?;
 
     finish::finish(&run, (&hyper, &hyper_history), (&plain, &plain_history))
 }

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use candle_core::Device;
 use hypernn::nn::{VarBuilder, VarMap};
-use hypernn_examples::args::{Common, Resume, Validation, device_name, positive};
+use hypernn_examples::args::{RunArgs, Validation, device_name, positive};
 use hypernn_examples::beside::introduction;
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::data::mnist::Dataset;
 use hypernn_examples::data::{Batches, Images};
-use hypernn_examples::fit::Fit;
+use hypernn_examples::training::{Length, Training};
 
 use crate::finish::SIZES;
 
@@ -42,13 +42,9 @@ pub struct Args {
     #[command(flatten)]
     pub validation: Validation,
 
-    /// Options that every example has.
+    /// Options that every example has, and whether to go on with an interrupted run.
     #[command(flatten)]
-    pub common: Common,
-
-    /// Whether to go on with an interrupted run.
-    #[command(flatten)]
-    pub resume: Resume,
+    pub run: RunArgs,
 }
 
 /// What both networks are trained with.
@@ -66,9 +62,9 @@ pub struct Run {
 impl Run {
     /// Opens the device, loads the data and creates the folder for the results.
     pub fn new(args: Args) -> Result<Self> {
-        let (device, out) = (args.common.device.open()?, args.common.out_dir("mnist")?);
+        let (device, out) = (args.run.common.device.open()?, args.run.common.out_dir("mnist")?);
         let images = args.validation.load(args.dataset, &device)?;
-        let images = if args.common.quick { images.few(1000, 500)? } else { images };
+        let images = if args.run.common.quick { images.few(1000, 500)? } else { images };
         Ok(Self { args, device, images, out })
     }
 
@@ -82,24 +78,28 @@ impl Run {
     /// The number of epochs; three in a quick run.
     pub fn epochs(&self) -> usize {
         let epochs = self.args.epochs as usize;
-        if self.args.common.quick { epochs.min(3) } else { epochs }
+        if self.args.run.common.quick { epochs.min(3) } else { epochs }
     }
 
     /// The training batches; both networks see the same, in the same order.
     pub fn batches(&self) -> Result<Batches<'_>> {
-        Batches::new(&self.images.train, self.args.batch_size as usize, self.args.common.seed)
+        Batches::new(&self.images.train, self.args.batch_size as usize, self.args.run.common.seed)
     }
 
     /// How the network of this name is trained.
-    pub fn fit<'a>(&self, name: &'a str, peak: f64) -> Fit<'a> {
-        let (common, resume) = (self.args.common.settings(), Resume { resume: false });
-        let settings = Args { common, resume, ..self.args.clone() };
-        let checkpoint = Checkpoint::new(&self.out, name, format!("{settings:?}"));
-        Fit { name, epochs: self.epochs(), peak, checkpoint, resume: self.args.resume }
+    pub fn training<'a>(&self, name: &'a str, learning_rate: f64) -> Result<Training<'a>> {
+        Ok(Training {
+            name,
+            length: Length::Epochs { epochs: self.epochs(), steps: self.batches()?.per_epoch() },
+            learning_rate,
+            weight_decay: 0.,
+            checkpoint: Checkpoint::new(&self.out, name, format!("{:?}", self.args)),
+            resume: self.args.run.resume,
+        })
     }
 
     /// New variables, drawn from the seed.
     pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
-        self.args.common.variables(vars, &self.device)
+        self.args.run.common.variables(vars, &self.device)
     }
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use hypernn_examples::args::device_name;
 use hypernn_examples::plot;
 use hypernn_examples::report::{commas, percent, table, write_json};
-use hypernn_examples::train::History;
+use hypernn_examples::training::History;
 use serde::Serialize;
 
 use crate::run::Run;
@@ -84,9 +84,9 @@ fn summary<'a>(run: &Run, history: &'a History, accuracy: &[f64]) -> Summary<'a>
         batch_size: run.args.batch_size,
         learning_rate: run.args.learning_rate,
         validation: run.args.validation.validation,
-        seed: run.args.common.seed,
+        seed: run.args.run.common.seed,
         device: device_name(&run.device),
-        quick: run.args.common.quick,
+        quick: run.args.run.common.quick,
         seconds: history.seconds,
         history,
     }

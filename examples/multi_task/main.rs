@@ -13,7 +13,8 @@ use candle_core::{Device, Tensor};
 use clap::Parser;
 use hypernn::nn::{Conv2d, Linear, VarMap, loss};
 use hypernn::{HyperTarget, hypernetwork};
-use hypernn_examples::train::{History, accuracy};
+use hypernn_examples::train::accuracy;
+use hypernn_examples::training::{History, Variables};
 use run::{Args, Run};
 
 /// The LeNet of hypnettorch.
@@ -46,12 +47,15 @@ hypernetwork! {
 /// weights lie.
 fn train(vars: &VarMap, hyper: &HyperLeNet, run: &Run) -> Result<History> {
     let tasks = Tensor::new(&[0u32, 1], &run.device)?;
-    let loss = |_, images: &Tensor, labels: &Tensor| {
-        let logits = hyper.generate_params(&tasks)?.forward(images)?;
-        Ok(loss::cross_entropy(&logits, labels)?)
+    let mut batches = run.batches()?;
+    let loss = |step| {
+        let (images, labels) = batches.of_step(step)?;
+        let logits = hyper.generate_params(&tasks)?.forward(&images)?;
+        Ok(loss::cross_entropy(&logits, &labels)?)
     };
     let test = || Ok(accuracies(hyper, run)?.iter().sum::<f64>() / 2.);
-    run.fit("hypernetwork").run(vars, run.batches()?, loss, test)
+    let variables = Variables { all: vars, trained: hyper.trainable() };
+    run.training("hypernetwork")?.run(variables, loss, test)
 }
 
 /// The number of a task as a condition.

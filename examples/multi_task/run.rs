@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use candle_core::Device;
 use hypernn::nn::{VarBuilder, VarMap};
-use hypernn_examples::args::{Common, Resume, Validation, device_name, positive};
+use hypernn_examples::args::{RunArgs, Validation, device_name, positive};
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::data::mnist::Dataset;
 use hypernn_examples::data::{Batches, Images};
-use hypernn_examples::fit::Fit;
 use hypernn_examples::report::{commas, percent};
+use hypernn_examples::training::{Length, Training};
 
 use crate::HyperLeNet;
 
@@ -37,13 +37,9 @@ pub struct Args {
     #[command(flatten)]
     pub validation: Validation,
 
-    /// Options that every example has.
+    /// Options that every example has, and whether to go on with an interrupted run.
     #[command(flatten)]
-    pub common: Common,
-
-    /// Whether to go on with an interrupted run.
-    #[command(flatten)]
-    pub resume: Resume,
+    pub run: RunArgs,
 }
 
 /// What the training needs.
@@ -66,7 +62,8 @@ impl Run {
             found == 2,
             "--datasets has {found} names, expected two, as in mnist,fashion-mnist"
         );
-        let (device, out) = (args.common.device.open()?, args.common.out_dir("multi_task")?);
+        let (device, out) =
+            (args.run.common.device.open()?, args.run.common.out_dir("multi_task")?);
         let tasks = args.datasets.iter().map(|&dataset| load(dataset, &args, &device));
         Ok(Self { tasks: tasks.collect::<Result<_>>()?, args, device, out })
     }
@@ -90,32 +87,35 @@ impl Run {
     /// The number of epochs; three in a quick run.
     pub fn epochs(&self) -> usize {
         let epochs = self.args.epochs as usize;
-        if self.args.common.quick { epochs.min(3) } else { epochs }
+        if self.args.run.common.quick { epochs.min(3) } else { epochs }
     }
 
     /// The training batches: of both sets at once.
     pub fn batches(&self) -> Result<Batches<'_>> {
         let splits: Vec<_> = self.tasks.iter().map(|images| &images.train).collect();
-        Batches::of_several(&splits, self.args.batch_size as usize, self.args.common.seed)
+        Batches::of_several(&splits, self.args.batch_size as usize, self.args.run.common.seed)
     }
 
     /// How what has this name is trained.
-    pub fn fit<'a>(&self, name: &'a str) -> Fit<'a> {
-        let (common, resume) = (self.args.common.settings(), Resume { resume: false });
-        let settings = Args { common, resume, ..self.args.clone() };
-        let checkpoint = Checkpoint::new(&self.out, name, format!("{settings:?}"));
-        let (epochs, peak, resume) = (self.epochs(), self.args.learning_rate, self.args.resume);
-        Fit { name, epochs, peak, checkpoint, resume }
+    pub fn training<'a>(&self, name: &'a str) -> Result<Training<'a>> {
+        Ok(Training {
+            name,
+            length: Length::Epochs { epochs: self.epochs(), steps: self.batches()?.per_epoch() },
+            learning_rate: self.args.learning_rate,
+            weight_decay: 0.,
+            checkpoint: Checkpoint::new(&self.out, name, format!("{:?}", self.args)),
+            resume: self.args.run.resume,
+        })
     }
 
     /// New variables, drawn from the seed.
     pub fn variables(&self, vars: &VarMap) -> VarBuilder<'static> {
-        self.args.common.variables(vars, &self.device)
+        self.args.run.common.variables(vars, &self.device)
     }
 }
 
 /// Standardized by its own training images; some of them in a quick run.
 fn load(dataset: Dataset, args: &Args, device: &Device) -> Result<Images> {
     let images = args.validation.load(dataset, device)?;
-    if args.common.quick { images.few(1000, 360) } else { Ok(images) }
+    if args.run.common.quick { images.few(1000, 360) } else { Ok(images) }
 }

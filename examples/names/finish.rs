@@ -122,7 +122,7 @@ fn summary<'a>(
         learning_rate: run.args.learning_rate,
         plain_learning_rate: run.args.plain_learning_rate,
         device: device_name(&run.device),
-        quick: run.args.common.quick,
+        quick: run.args.run.common.quick,
         runs,
         plain_runs,
         samples,

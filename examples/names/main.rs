@@ -11,10 +11,10 @@ mod sample;
 mod train;
 
 use anyhow::Result;
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Tensor, Var};
 use clap::Parser;
 use corpus::{LETTERS, WIDTH};
-use hypernn::nn::{GRU, GRUState, Linear, Module, RNN, ops};
+use hypernn::nn::{GRU, GRUState, Linear, Module, RNN, VarMap, ops};
 use hypernn::{HyperTarget, hypernetwork};
 use run::{Args, Run};
 use train::{Entrant, Speller, train};
@@ -61,6 +61,10 @@ impl Speller for HyperNextLetter {
         let (outputs, _, _) = self.scan(xs, &self.zero_state(1)?, start(xs)?, step)?;
         outputs.squeeze(0)
     }
+
+    fn trained(&self, _vars: &VarMap) -> Vec<Var> {
+        self.trainable()
+    }
 }
 
 impl Speller for NextLetter {
@@ -74,11 +78,15 @@ impl Speller for NextLetter {
         }
         Tensor::cat(&outputs, 0)
     }
+
+    fn trained(&self, vars: &VarMap) -> Vec<Var> {
+        vars.all_vars()
+    }
 }
 
 /// Trains a network of each seed; the first of them, and all outcomes.
 fn all<N: Speller>(run: &Run, entrant: &Entrant<N>) -> Result<(N, finish::Outcomes)> {
-    let (first, outcome) = train(run, entrant, run.args.common.seed)?;
+    let (first, outcome) = train(run, entrant, run.args.run.common.seed)?;
     let mut outcomes = vec![outcome];
     for seed in run.seeds().skip(1) {
         outcomes.push(train(run, entrant, seed)?.1);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use candle_core::Device;
 use clap::{ValueEnum, value_parser};
-use hypernn_examples::args::{Common, Resume, positive};
+use hypernn_examples::args::{RunArgs, positive};
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::train::cosine;
 
@@ -49,13 +49,9 @@ pub struct Args {
     #[arg(long, default_value_t = 3, value_parser = value_parser!(u32).range(1..))]
     pub seeds: u32,
 
-    /// Whether to go on.
+    /// Options that every example has, and whether to go on with an interrupted run.
     #[command(flatten)]
-    pub resume: Resume,
-
-    /// Options that every example has.
-    #[command(flatten)]
-    pub common: Common,
+    pub run: RunArgs,
 }
 
 /// What all networks are trained with.
@@ -74,28 +70,28 @@ impl Run {
     /// Reads the names.
     pub fn new(args: Args) -> Result<Self> {
         let mut corpus = Corpus::load(args.names.as_deref())?;
-        if args.common.quick {
+        if args.run.common.quick {
             corpus.shorten(2);
         }
-        let (device, out) = (args.common.device.open()?, args.common.out_dir("names")?);
+        let (device, out) = (args.run.common.device.open()?, args.run.common.out_dir("names")?);
         Ok(Self { args, corpus, device, out })
     }
 
     /// The number of names to train on.
     pub fn count(&self) -> usize {
         let count = self.args.count as usize;
-        if self.args.common.quick { count.min(30) } else { count }
+        if self.args.run.common.quick { count.min(30) } else { count }
     }
 
     /// The seeds of the runs.
     pub fn seeds(&self) -> Range<u64> {
-        let (first, count) = (self.args.common.seed, u64::from(self.args.seeds));
-        first..first + if self.args.common.quick { 1 } else { count }
+        let (first, count) = (self.args.run.common.seed, u64::from(self.args.seeds));
+        first..first + if self.args.run.common.quick { 1 } else { count }
     }
 
     /// Names between checkpoints.
     pub fn save_every(&self) -> usize {
-        if self.args.common.quick { 10 } else { 500 }
+        if self.args.run.common.quick { 10 } else { 500 }
     }
 
     /// The learning rate of a step.

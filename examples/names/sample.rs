@@ -23,7 +23,7 @@ const TEMPERATURE: f64 = 0.5;
 pub fn samples(net: &impl Speller, run: &Run) -> Result<Vec<(String, Vec<String>)>> {
     let of_language = |language: usize| {
         let each = (0..COUNT).map(|number| {
-            let place = [run.args.common.seed, 1, language as u64, number];
+            let place = [run.args.run.common.seed, 1, language as u64, number];
             sample(net, &run.corpus, language, &mut rng_of(place), &run.device)
         });
         Ok((run.corpus.0[language].name.clone(), each.collect::<Result<_>>()?))

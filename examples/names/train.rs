@@ -1,7 +1,7 @@
 //! Training and evaluation, one name at a time.
 
 use anyhow::Result;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use hypernn::nn::{AdamW, Optimizer, ParamsAdamW, VarBuilder, VarMap};
 use hypernn::seeded;
 use hypernn_examples::checkpoint::Checkpoint;
@@ -22,6 +22,9 @@ pub const WINDOW: usize = 500;
 pub trait Speller {
     /// From `[1, letters, WIDTH]` the log-probabilities of the letter after each, `[letters, LETTERS]`.
     fn spell(&self, xs: &Tensor) -> candle_core::Result<Tensor>;
+
+    /// What the optimiser moves of these variables, all that there are.
+    fn trained(&self, vars: &VarMap) -> Vec<Var>;
 }
 
 /// A network that takes part.
@@ -64,8 +67,8 @@ pub fn train<N: Speller>(run: &Run, entrant: &Entrant<N>, seed: u64) -> Result<(
     let mut training = Training::new(run, entrant, seed)?;
     let title = format!("{}, seed {seed}", entrant.name);
     let checkpoint = run.checkpoint(entrant.name, seed, entrant.learning_rate);
-    let trained = (&training.vars, &mut training.optimizer);
-    if let Some(losses) = checkpoint.resumed(run.args.resume, trained)? {
+    let (resume, vars) = (run.args.run.resume, &training.vars);
+    if let Some(losses) = checkpoint.resumed(resume, vars, &mut training.optimizer)? {
         training.losses = losses;
         println!("{title}: goes on after {} names", training.losses.len());
     }
@@ -78,7 +81,7 @@ impl<'a, N: Speller> Training<'a, N> {
         let vars = VarMap::new();
         let net = (entrant.new)(seeded::var_builder(&vars, seed, DType::F32, &run.device))?;
         let adam = ParamsAdamW { weight_decay: 0., ..Default::default() };
-        let optimizer = AdamW::new(vars.all_vars(), adam)?;
+        let optimizer = AdamW::new(net.trained(&vars), adam)?;
         let learning_rate = entrant.learning_rate;
         Ok(Self { run, learning_rate, net, vars, optimizer, seed, losses: Vec::new() })
     }

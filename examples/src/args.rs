@@ -31,12 +31,6 @@ pub struct Common {
 }
 
 impl Common {
-    /// Without the folder, which changes no number: what a checkpoint is compared by.
-    #[must_use]
-    pub fn settings(&self) -> Self {
-        Self { out: None, ..self.clone() }
-    }
-
     /// New variables, drawn from the seed.
     pub fn variables(&self, vars: &VarMap, device: &Device) -> VarBuilder<'static> {
         hypernn::seeded::var_builder(vars, self.seed, DType::F32, device)
@@ -54,12 +48,27 @@ impl Common {
     }
 }
 
-/// The option of examples that write checkpoints; flatten it into its own.
-#[derive(clap::Args, Clone, Copy, Debug)]
-pub struct Resume {
+/// Options of examples that go on after an interruption; flatten them into its own.
+///
+/// As text by [`Debug`](std::fmt::Debug), they are what a run's numbers depend on, without the folder and `--resume`:
+/// so an example's options, as text, are the settings of its [`Checkpoint`](crate::checkpoint::Checkpoint).
+#[derive(clap::Args, Clone)]
+pub struct RunArgs {
+    /// Options that every example has.
+    #[command(flatten)]
+    pub common: Common,
+
     /// Go on from the checkpoint of an interrupted run in the output folder, with the same options
     #[arg(long)]
     pub resume: bool,
+}
+
+impl std::fmt::Debug for RunArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Common { seed, device, out: _, quick } = &self.common;
+        let text = &mut f.debug_struct("RunArgs");
+        text.field("seed", seed).field("device", device).field("quick", quick).finish()
+    }
 }
 
 /// The option of examples whose settings were chosen on training images; flatten it into its own.
@@ -208,6 +217,18 @@ mod tests {
             assert!(name.parse::<DeviceName>().is_err(), "{name}");
         }
         Ok(())
+    }
+
+    #[test]
+    fn settings_are_what_numbers_depend_on() {
+        let run = |seed, out, resume| {
+            let common = Common { seed, device: DeviceName::Cpu, out, quick: false };
+            format!("{:?}", RunArgs { common, resume })
+        };
+        let settings = run(3, None, false);
+        assert_eq!(settings, "RunArgs { seed: 3, device: Cpu, quick: false }");
+        assert_eq!(run(3, Some(PathBuf::from("folder")), true), settings);
+        assert_ne!(run(4, None, false), settings);
     }
 
     /// Auto always opens something; a card that is named is opened or an error. Where CUDA is built

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::report::{commas, percent, table};
 use crate::round_trip::agrees;
-use crate::train::History;
+use crate::training::History;
 
 /// What `summary.json` holds of both.
 #[derive(Clone, Debug, Serialize)]
@@ -32,8 +32,8 @@ impl<'a> Beside<'a> {
     ) -> Self {
         let [hyper, plain] = history;
         Self {
-            test_accuracy: hyper.final_accuracy(),
-            plain_test_accuracy: plain.final_accuracy(),
+            test_accuracy: hyper.last(),
+            plain_test_accuracy: plain.last(),
             num_params,
             num_target_params,
             ratio: num_params as f64 / num_target_params as f64,
@@ -50,7 +50,7 @@ impl<'a> Beside<'a> {
 pub fn print_table(histories: [&History; 2], sizes: [usize; 2]) {
     let rows = std::iter::zip(histories, sizes).map(|(history, size)| {
         let seconds = format!("{:.1}", history.seconds);
-        [history.name.clone(), commas(size), percent(history.final_accuracy()), seconds]
+        [history.name.clone(), commas(size), percent(history.last()), seconds]
     });
     let header = ["network", "parameters", "test accuracy", "seconds"];
     println!("{}", table(header, &rows.collect::<Vec<_>>()));

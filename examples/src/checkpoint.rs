@@ -9,8 +9,6 @@ use hypernn::nn::{AdamW, VarMap};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::args::Resume;
-
 /// What starts the names of tensors, by what they belong to.
 const VARIABLE: &str = "variable.";
 const OPTIMIZER: &str = "optimizer.";
@@ -52,11 +50,13 @@ impl Checkpoint {
         tensors.insert(SETTINGS.to_owned(), bytes(self.settings.as_bytes())?);
         let state = optimizer.state(vars)?.into_iter();
         tensors.extend(state.map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
+        self.write(&tensors).with_context(|| format!("cannot write {}", self.path.display()))
+    }
+
+    fn write(&self, tensors: &HashMap<String, Tensor>) -> Result<()> {
         let beside = self.path.with_extension("unfinished");
-        let written = candle_core::safetensors::save(&tensors, &beside).map_err(Into::into);
-        written
-            .and_then(|()| anyhow::Ok(std::fs::rename(&beside, &self.path)?))
-            .with_context(|| format!("cannot write {}", self.path.display()))
+        std::fs::write(&beside, safetensors::serialize(tensors, None)?)?;
+        Ok(std::fs::rename(&beside, &self.path)?)
     }
 
     /// Puts variables and optimiser back to where they were, and gives what the run remembered.
@@ -69,14 +69,16 @@ impl Checkpoint {
             .with_context(|| format!("cannot go on from {}", self.path.display()))
     }
 
-    /// The same where it is asked for and there is one.
+    /// Puts variables and optimiser back where `resume` asks for it and there is a file, and gives what the run
+    /// remembered.
     ///
     /// # Errors
-    /// As [`load`](Self::load).
+    /// The file is of another network or run.
     pub fn resumed<T: DeserializeOwned>(
         &self,
-        Resume { resume }: Resume,
-        (vars, optimizer): (&VarMap, &mut AdamW),
+        resume: bool,
+        vars: &VarMap,
+        optimizer: &mut AdamW,
     ) -> Result<Option<T>> {
         if resume && self.exists() { self.load(vars, optimizer).map(Some) } else { Ok(None) }
     }
@@ -176,6 +178,24 @@ mod tests {
         assert_eq!((done, exact), (4, 0.1 + 0.2));
         later.steps(done..10)?;
         assert_eq!(later.weight()?, whole.weight()?);
+        Ok(())
+    }
+
+    /// Other users may read it where they may read other new files.
+    #[test]
+    #[cfg(unix)]
+    fn a_checkpoint_is_an_ordinary_file() -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir()?;
+        let net = training(2)?;
+        Checkpoint::new(folder.path(), "net", "seed 1").save(&net.vars, &net.optimizer, &3u32)?;
+        let files = std::fs::read_dir(folder.path())?.map(|entry| Ok(entry?.file_name()));
+        assert_eq!(files.collect::<Result<Vec<_>>>()?, ["net.checkpoint"]);
+        let other = folder.path().join("other");
+        std::fs::write(&other, "")?;
+        let mode = |path| anyhow::Ok(std::fs::metadata(path)?.permissions().mode());
+        assert_eq!(mode(folder.path().join("net.checkpoint"))?, mode(other)?);
         Ok(())
     }
 

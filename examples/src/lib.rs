@@ -4,15 +4,14 @@ pub mod args;
 pub mod beside;
 pub mod checkpoint;
 pub mod data;
-pub mod fit;
 pub mod pca;
 pub mod plot;
 pub mod progress;
 pub mod random;
 pub mod report;
 pub mod round_trip;
-pub mod steps;
 pub mod train;
+pub mod training;
 
 /// It keeps its buffers, where glibc's hands large ones back to the system in every training step.
 #[global_allocator]

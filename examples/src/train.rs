@@ -1,12 +1,9 @@
-//! What training loops share.
-
-use std::time::{Duration, Instant};
+//! What training loops need.
 
 use anyhow::{Result, ensure};
 use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Module, Tensor};
 use hypernn::nn::VarMap;
-use serde::{Deserialize, Serialize};
 
 use crate::data::Split;
 
@@ -78,48 +75,6 @@ pub fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
     let (sum, count) =
         values.into_iter().fold((0., 0.), |(sum, count), value| (sum + value, count + 1.));
     sum / count
-}
-
-/// The course of one training run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct History {
-    /// What was trained.
-    pub name: String,
-    /// The mean loss of each epoch.
-    pub loss: Vec<f64>,
-    /// The test accuracy after each epoch.
-    pub accuracy: Vec<f64>,
-    /// How long it took.
-    pub seconds: f64,
-    #[serde(skip, default = "Instant::now")]
-    start: Instant,
-}
-
-impl History {
-    /// Starts the clock.
-    pub fn start(name: &str) -> Self {
-        let (loss, accuracy) = (Vec::new(), Vec::new());
-        Self { name: name.to_owned(), loss, accuracy, seconds: 0., start: Instant::now() }
-    }
-
-    /// Lets the clock go on where it was stopped, in another process as a rule.
-    #[must_use]
-    pub fn resumed(self) -> Self {
-        let (now, before) = (Instant::now(), Duration::from_secs_f64(self.seconds));
-        Self { start: now.checked_sub(before).unwrap_or(now), ..self }
-    }
-
-    /// Adds an epoch.
-    pub fn push(&mut self, loss: f64, accuracy: f64) {
-        self.loss.push(loss);
-        self.accuracy.push(accuracy);
-        self.seconds = self.start.elapsed().as_secs_f64();
-    }
-
-    /// The accuracy after the last epoch.
-    pub fn final_accuracy(&self) -> f64 {
-        self.accuracy.last().copied().unwrap_or(0.)
-    }
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use hypernn::nn::{VarMap, loss};
 use hypernn::{Pretrained, hypernetwork};
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::random::rng_of;
-use hypernn_examples::steps::{Course, Plan};
+use hypernn_examples::training::{History, Length, Training, Variables};
 use rand::Rng;
 
 use crate::classifier::{Base, Classifier};
 use crate::questions::Questions;
-use crate::run::Run;
+use crate::run::{Run, WEIGHT_DECAY};
 use crate::score;
 
 hypernetwork! {
@@ -39,27 +39,27 @@ pub fn new(run: &Run, base: &Base) -> Result<(VarMap, TextAdapter)> {
 }
 
 /// Trains the hypernetwork, or goes on with that.
-pub fn train(run: &Run, hyper: &TextAdapter, vars: &VarMap) -> Result<Course> {
-    let plan = Plan {
+pub fn train(run: &Run, hyper: &TextAdapter, vars: &VarMap) -> Result<History> {
+    let training = Training {
         name: "hypernetwork",
-        steps: run.steps(),
-        rounds: 10,
+        length: Length::Steps { steps: run.steps(), rounds: 10, measured: "validation accuracy" },
         learning_rate: run.args.learning_rate,
-        measured: "validation accuracy",
-        checkpoint: Checkpoint::new(&run.out, "hypernetwork", run.settings()),
-        resume: run.args.resume,
+        weight_decay: WEIGHT_DECAY,
+        checkpoint: Checkpoint::new(&run.out, "hypernetwork", format!("{:?}", run.args)),
+        resume: run.args.run.resume,
     };
     let measure = || {
         let Questions { tasks, pictures } = &run.validation;
         Ok(score::mean(&score::adapted(hyper, tasks, pictures)?).balanced)
     };
-    plan.train(vars, |step| loss(run, hyper, step), measure)
+    let variables = Variables { all: vars, trained: hyper.trainable() };
+    training.run(variables, |step| loss(run, hyper, step), measure)
 }
 
 /// How well this step's questions are answered.
 fn loss(run: &Run, hyper: &TextAdapter, step: usize) -> Result<Tensor> {
     let args = &run.args;
-    let mut rng = rng_of([args.common.seed, step as u64, 0, 0]);
+    let mut rng = rng_of([args.run.common.seed, step as u64, 0, 0]);
     let batch = run.train.draw(&mut rng, (args.batch_size, args.images))?;
     let vectors = (&batch.vectors + noise(&mut rng, &batch.vectors)? * args.noise)?;
     let params = hyper.generate_params(&vectors)?;

@@ -6,9 +6,9 @@ use hypernn::HyperTarget;
 use hypernn::nn::{Linear, Module, VarMap, linear, loss};
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::random::rng_of;
-use hypernn_examples::steps::Plan;
+use hypernn_examples::training::{Length, Training, Variables};
 
-use crate::run::Run;
+use crate::run::{Run, WEIGHT_DECAY};
 use crate::score;
 
 /// From images `[rows, 784]` to the logits of no and yes, `[rows, 2]`.
@@ -63,23 +63,23 @@ pub fn pretrain(run: &Run) -> Result<Base> {
     let vb = run.variables(&vars);
     let (net, reader) = (Classifier::new(vb.clone())?, linear(64, 10, vb.pp("reader"))?);
     let base = Base { vars, net, reader };
-    let plan = Plan {
+    let steps = STEPS.min(run.steps());
+    let training = Training {
         name: "classifier",
-        steps: STEPS.min(run.steps()),
-        rounds: 4,
+        length: Length::Steps { steps, rounds: 4, measured: "digits read right" },
         learning_rate: LEARNING_RATE,
-        measured: "digits read right",
-        checkpoint: Checkpoint::new(&run.out, "classifier", run.settings()),
-        resume: run.args.resume,
+        weight_decay: WEIGHT_DECAY,
+        checkpoint: Checkpoint::new(&run.out, "classifier", format!("{:?}", run.args)),
+        resume: run.args.run.resume,
     };
     let loss = |step| {
         let batch =
-            run.train.draw(&mut rng_of([run.args.common.seed, step as u64, 0, 0]), IMAGES)?;
+            run.train.draw(&mut rng_of([run.args.run.common.seed, step as u64, 0, 0]), IMAGES)?;
         let reading = loss::cross_entropy(&base.digits(&batch.images)?, &batch.digits)?;
         let answering = loss::cross_entropy(&base.net.forward(&batch.images)?, &batch.answers)?;
         Ok((reading + answering)?)
     };
     let measure = || score::digits_read(&base, &run.validation.pictures);
-    plan.train(&base.vars, loss, measure)?;
+    training.run(Variables::plain(&base.vars), loss, measure)?;
     Ok(base)
 }

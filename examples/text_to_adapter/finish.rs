@@ -6,7 +6,7 @@ use anyhow::Result;
 use hypernn_examples::args::device_name;
 use hypernn_examples::plot::{self, Chart, HeatMap, Line};
 use hypernn_examples::report::{percent, table, write_json};
-use hypernn_examples::steps::Course;
+use hypernn_examples::training::History;
 use serde::Serialize;
 
 use crate::adapter::TextAdapter;
@@ -45,11 +45,11 @@ struct Summary<'a> {
     device: String,
     quick: bool,
     seconds: f64,
-    course: &'a Course,
+    history: &'a History,
 }
 
 /// Writes everything to the output folder and prints what matters.
-pub fn finish(run: &Run, base: &Base, hyper: &TextAdapter, course: &Course) -> Result<()> {
+pub fn finish(run: &Run, base: &Base, hyper: &TextAdapter, history: &History) -> Result<()> {
     let (tests, pictures) = (&run.tests, &run.pictures);
     let groups =
         tests.groups().map(|(name, tasks)| results::group(name, run, (base, hyper), tasks));
@@ -58,11 +58,11 @@ pub fn finish(run: &Run, base: &Base, hyper: &TextAdapter, course: &Course) -> R
     let by_hand = results::sentences(hyper, &tests.by_hand, pictures)?;
     print_tables(&groups, &kinds, &by_hand);
     draw_answers(&run.out.join("answers.png"), &by_hand)?;
-    draw_course(&run.out.join("learning_curve.png"), course)?;
+    draw_history(&run.out.join("learning_curve.png"), history)?;
     hyper.save(run.out.join("hypernetwork.safetensors"))?;
     let digits_read = score::digits_read(base, pictures)?;
     let results = Results { groups, kinds, by_hand, digits_read };
-    write_json(&run.out.join("summary.json"), &summary(run, hyper, &results, course))?;
+    write_json(&run.out.join("summary.json"), &summary(run, hyper, &results, history))?;
     println!("Pictures, checkpoints and summary.json are in {}.", run.out.display());
     Ok(())
 }
@@ -71,7 +71,7 @@ fn summary<'a>(
     run: &'a Run,
     hyper: &TextAdapter,
     results: &'a Results,
-    course: &'a Course,
+    history: &'a History,
 ) -> Summary<'a> {
     let (args, network) = (&run.args, hyper.as_network());
     Summary {
@@ -87,11 +87,11 @@ fn summary<'a>(
         images: args.images,
         learning_rate: args.learning_rate,
         noise: args.noise,
-        seed: args.common.seed,
+        seed: args.run.common.seed,
         device: device_name(&run.device),
-        quick: args.common.quick,
-        seconds: course.seconds,
-        course,
+        quick: args.run.common.quick,
+        seconds: history.seconds,
+        history,
     }
 }
 
@@ -133,15 +133,15 @@ fn draw_answers(path: &Path, sentences: &[Sentence]) -> Result<()> {
     )
 }
 
-fn draw_course(path: &Path, course: &Course) -> Result<()> {
-    let round = course.steps as f64 / course.loss.len().max(1) as f64;
+fn draw_history(path: &Path, history: &History) -> Result<()> {
+    let round = history.steps as f64 / history.loss.len().max(1) as f64;
     let chart = |title, name, values| Chart {
         title,
         x: "step",
         logarithmic: false,
         lines: vec![Line::by_step(name, round, values)],
     };
-    let loss = chart("training loss", "training", &course.loss);
-    let accuracy = chart("balanced accuracy", "validation", &course.measured);
+    let loss = chart("training loss", "training", &history.loss);
+    let accuracy = chart("balanced accuracy", "validation", &history.measured);
     plot::charts(path, &[loss, accuracy])
 }

@@ -30,6 +30,6 @@ fn main() -> Result<()> {
     let base = classifier::pretrain(&run)?;
     let (vars, hyper) = adapter::new(&run, &base)?;
     println!("{hyper:#?}");
-    let course = adapter::train(&run, &hyper, &vars)?;
-    finish::finish(&run, &base, &hyper, &course)
+    let history = adapter::train(&run, &hyper, &vars)?;
+    finish::finish(&run, &base, &hyper, &history)
 }

@@ -130,6 +130,8 @@ pub struct Batches<'a> {
     parts: Vec<(&'a Split, Vec<u32>)>,
     size: usize,
     rng: StdRng,
+    /// How many have begun.
+    epochs: usize,
 }
 
 impl<'a> Batches<'a> {
@@ -151,17 +153,11 @@ impl<'a> Batches<'a> {
         ensure!(splits.iter().all(|split| split.len() == rows), "the splits have different sizes");
         let order: Vec<u32> = (0..u32::try_from(rows)?).collect();
         let parts = splits.iter().map(|split| (*split, order.clone())).collect();
-        Ok(Self { parts, size, rng: StdRng::seed_from_u64(seed) })
-    }
-
-    /// As they are after so many epochs: what a run that goes on from a checkpoint needs.
-    #[must_use]
-    pub fn after(mut self, epochs: usize) -> Self {
-        (0..epochs).for_each(|_| self.shuffle());
-        self
+        Ok(Self { parts, size, rng: StdRng::seed_from_u64(seed), epochs: 0 })
     }
 
     fn shuffle(&mut self) {
+        self.epochs += 1;
         self.parts.iter_mut().for_each(|(_, order)| order.shuffle(&mut self.rng));
     }
 
@@ -174,10 +170,18 @@ impl<'a> Batches<'a> {
         self.rows().div_ceil(self.size)
     }
 
-    /// Shuffles the rows and goes over them once: images and labels.
-    pub fn epoch(&mut self) -> impl Iterator<Item = Result<(Tensor, Tensor)>> + '_ {
-        self.shuffle();
-        (0..self.rows()).step_by(self.size).map(|start| self.batch(start))
+    /// The images and labels of a step, which is counted over all epochs: a run that goes on from a checkpoint
+    /// gets those that it would have got. Steps of earlier epochs are gone.
+    ///
+    /// # Errors
+    /// The step is of an earlier epoch than one before, or candle's own.
+    pub fn of_step(&mut self, step: usize) -> Result<(Tensor, Tensor)> {
+        let (epoch, batch) = (step / self.per_epoch().max(1), step % self.per_epoch().max(1));
+        while self.epochs <= epoch {
+            self.shuffle();
+        }
+        ensure!(self.epochs == epoch + 1, "step {step} is of epoch {epoch}, which is over");
+        self.batch(batch * self.size)
     }
 
     fn batch(&self, start: usize) -> Result<(Tensor, Tensor)> {
@@ -198,8 +202,10 @@ mod tests {
 
     use super::*;
 
-    fn labels(batches: &mut Batches<'_>) -> Result<Vec<u32>> {
-        let labels = batches.epoch().map(|batch| Ok(batch?.1.to_vec1::<u32>()?));
+    fn labels(batches: &mut Batches<'_>, epoch: usize) -> Result<Vec<u32>> {
+        let (first, count) = (epoch * batches.per_epoch(), batches.per_epoch());
+        let labels =
+            (first..first + count).map(|step| Ok(batches.of_step(step)?.1.to_vec1::<u32>()?));
         Ok(labels.collect::<Result<Vec<_>>>()?.concat())
     }
 
@@ -207,7 +213,7 @@ mod tests {
     fn an_epoch_has_each_row_once_in_an_order_of_its_own() -> Result<()> {
         let digits = digits::load(&Device::Cpu)?;
         let mut batches = Batches::new(&digits.test, 50, 7)?;
-        let mut orders = [labels(&mut batches)?, labels(&mut batches)?];
+        let mut orders = [labels(&mut batches, 0)?, labels(&mut batches, 1)?];
         assert_ne!(orders[0], orders[1]);
         orders.iter_mut().for_each(|labels| labels.sort_unstable());
         assert_eq!(orders[0], orders[1]);
@@ -219,9 +225,11 @@ mod tests {
     fn epochs_are_skipped_as_if_they_had_been_run() -> Result<()> {
         let digits = digits::load(&Device::Cpu)?;
         let mut batches = Batches::new(&digits.test, 50, 7)?;
-        let orders = [labels(&mut batches)?, labels(&mut batches)?, labels(&mut batches)?];
-        let mut skipped = Batches::new(&digits.test, 50, 7)?.after(2);
-        assert_eq!(labels(&mut skipped)?, orders[2]);
+        let orders = [labels(&mut batches, 0)?, labels(&mut batches, 1)?, labels(&mut batches, 2)?];
+        let mut skipped = Batches::new(&digits.test, 50, 7)?;
+        assert_eq!(labels(&mut skipped, 2)?, orders[2]);
+        let err = skipped.of_step(15).err().map(|err| err.to_string()).unwrap_or_default();
+        assert_eq!(err, "step 15 is of epoch 1, which is over");
         Ok(())
     }
 
@@ -231,10 +239,9 @@ mod tests {
         let (low, high) = (digits.test.of_classes(0..5)?, digits.test.of_classes(5..10)?);
         let (low, high) = (low.narrow(0, 150)?, high.narrow(0, 150)?);
         let mut batches = Batches::of_several(&[&low, &high], 100, 7)?;
-        let sizes =
-            batches.epoch().map(|batch| Ok(batch?.0.dim(0)?)).collect::<Result<Vec<_>>>()?;
+        let sizes = [batches.of_step(0)?, batches.of_step(1)?].map(|(images, _)| images.dims()[0]);
         assert_eq!(sizes, [200, 100]);
-        assert!(labels(&mut batches)?.iter().all(|&label| label < 5));
+        assert!(labels(&mut batches, 1)?.iter().all(|&label| label < 5));
         let err = Batches::of_several(&[&low, &digits.test], 100, 7).err();
         assert_eq!(
             err.map(|err| err.to_string()).unwrap_or_default(),

@@ -7,7 +7,7 @@ use anyhow::Result;
 use plotters::prelude::*;
 
 use super::{Area, COLORS, FONT, picture};
-use crate::train::History;
+use crate::training::History;
 
 /// A line of a chart.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub fn learning_curves(path: &Path, runs: &[&History]) -> Result<()> {
     let lines = |values: &dyn Fn(&History) -> Vec<f64>| {
         runs.iter().map(|run| Line::by_step(&run.name, 1., &values(run))).collect()
     };
-    let percent = |run: &History| run.accuracy.iter().map(|share| 100. * share).collect();
+    let percent = |run: &History| run.measured.iter().map(|share| 100. * share).collect();
     let chart = |title, logarithmic, lines| Chart { title, x: "epoch", logarithmic, lines };
     let loss = chart("training loss", true, lines(&|run| run.loss.clone()));
     charts(path, &[loss, chart("test accuracy, %", false, lines(&percent))])
