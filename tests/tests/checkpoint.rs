@@ -771,6 +771,22 @@ fn altered_metadata() -> Result<()> {
         says("\"hypernn.mode\":\"static\"", "\"hypernn.mode\":\"statix\"")?,
         "it was saved with another mode: the file has `statix`, HyperNet has `static`"
     );
+    // A text that says something else than its hash.
+    assert_eq!(
+        says("  linear.weight      [4, 3] weight", "  linear.weight      [3, 4] weight")?,
+        "its metadata were altered: `hypernn.layout_sha256` is that of Net, but its layout has `0 linear.weight [3, 4] weight`, expected `0 linear.weight [4, 3] weight`"
+    );
+    // What alone is compared with nothing: a kind, the path of a layer, the name of the network.
+    for (before, after) in [
+        ("  linear.weight      [4, 3] weight", "  linear.weight      [4, 3] tensor"),
+        ("norm: batch_norm", "n0rm: batch_norm"),
+        ("\"hypernn.network\":\"HyperNet\"", "\"hypernn.network\":\"HyperNot\""),
+    ] {
+        assert_eq!(
+            says(before, after)?,
+            "its metadata were altered after it was saved: SHA-256 HASH, expected HASH"
+        );
+    }
     // A patch of the same version is none to refuse.
     let (before, after) = (version(own), version("0.1.9"));
     std::fs::write(&path, exchanged(&bytes, &before, &after)).unwrap();

@@ -9,7 +9,7 @@ use candle_nn::{VarBuilder, VarMap};
 use hypernn::HyperTarget;
 use hypernn::nn::Linear;
 use hypernn_tests::dynamic::{Embedding, Generator, Sizes, network};
-use hypernn_tests::{by_name, device, input, relative_error, variables};
+use hypernn_tests::{by_name, device, input, message, relative_error, variables};
 
 #[derive(HyperTarget)]
 struct Net {
@@ -194,7 +194,7 @@ macro_rules! networks {
 }
 
 macro_rules! written {
-    ($target:ident $(, $new:expr)?) => {{
+    ($folder:expr, $target:ident $(, $new:expr)?) => {{
         let vars = [VarMap::new(), VarMap::new()];
         let builder = |seed: u64| {
             hypernn::seeded::var_builder(&vars[seed as usize - 21], seed, DType::F32, device())
@@ -203,7 +203,7 @@ macro_rules! written {
         moved(&vars[0], 30)?;
         moved(&vars[1], 40)?;
         let path = |what: &str| {
-            folder().join(format!("{}_{what}.safetensors", stringify!($target)))
+            $folder.join(format!("{}_{what}.safetensors", stringify!($target)))
         };
         net.save(path("net"))?;
         lora.save(path("lora"))?;
@@ -222,18 +222,16 @@ macro_rules! written {
 #[test]
 #[ignore = "writes the files of version 0.1, which must stay as they are"]
 fn write_the_files() -> Result<()> {
-    written!(derived);
-    written!(constructed, constructed::Net::new);
+    written!(folder(), derived);
+    written!(folder(), constructed, constructed::Net::new);
     Ok(())
 }
 
 macro_rules! read {
-    ($target:ident $(, $new:expr)?) => {{
+    ($folder:expr, $of:expr, $target:ident $(, $new:expr)?) => {{
         let builder = |seed: u64| variables(seed + 100, DType::F32).1;
         let (net, lora) = networks!($target, builder $(, $new)?);
-        let path = |what: &str| {
-            folder().join(format!("{}_{what}.safetensors", stringify!($target)))
-        };
+        let path = |what: &str| $folder.join(format!("{}_{what}.safetensors", $of));
         net.load(path("net"))?;
         lora.load(path("lora"))?;
         let expected = candle_core::safetensors::load(path("outputs"), device())?;
@@ -252,7 +250,60 @@ macro_rules! read {
 
 #[test]
 fn files_of_derived_and_constructed_targets() -> Result<()> {
-    read!(derived);
-    read!(constructed, constructed::Net::new);
+    read!(folder(), "derived", derived);
+    read!(folder(), "constructed", constructed, constructed::Net::new);
+    Ok(())
+}
+
+/// A model that is switched from its constructor to the derive keeps its files, and back.
+#[test]
+fn files_of_the_other_kind_of_target() -> Result<()> {
+    read!(folder(), "constructed", derived);
+    read!(folder(), "derived", constructed, constructed::Net::new);
+    let now = tempfile::tempdir()?;
+    written!(now.path(), derived);
+    written!(now.path(), constructed, constructed::Net::new);
+    for of in ["derived", "constructed"] {
+        read!(now.path(), of, derived);
+        read!(now.path(), of, constructed, constructed::Net::new);
+    }
+    Ok(())
+}
+
+/// The same names and roles, with one shape that is another.
+mod wider {
+    use hypernn::nn::{BatchNorm, Conv2d, Linear};
+    use hypernn::{HyperTarget, hypernetwork};
+
+    #[derive(HyperTarget)]
+    pub struct Wider {
+        #[hyper(conv2d(1, 2, 3))]
+        pub conv: Conv2d,
+        #[hyper(batch_norm(2, 1e-4))]
+        pub norm: BatchNorm,
+        #[hyper(linear(8, 6))]
+        pub hidden: Linear,
+        #[hyper(linear(6, 2))]
+        pub out: Linear,
+    }
+
+    hypernetwork! {
+        pub struct HyperWider for Wider { embedding: table(7, 3), generator: linear, mode: static }
+    }
+}
+
+#[test]
+fn another_layout_is_refused_as_before() -> Result<()> {
+    let hyper = wider::HyperWider::new(variables(1, DType::F32).1)?;
+    for (of, kind) in [("derived", "weight"), ("constructed", "tensor")] {
+        let path = folder().join(format!("{of}_net.safetensors"));
+        assert_eq!(
+            message(hyper.load(&path)),
+            format!(
+                "can't load {}: it is a checkpoint for target Net; the first difference in layout: the file has `24 hidden.weight [4, 8] {kind}`, Wider has `24 hidden.weight [6, 8] weight`",
+                path.display()
+            )
+        );
+    }
     Ok(())
 }

@@ -234,6 +234,14 @@ fn state_dicts_that_do_not_fit() -> Result<()> {
         load(&[EMBEDDING, WEIGHT, BIAS, ("more", &[1])])?,
         "can't load FILE: tensor `more` is none of this hypernetwork's"
     );
+    assert_eq!(
+        load(&[
+            ("module.embedding_module.weight", &[3, 2]),
+            ("module.weight_generator.weight", &[3, 2]),
+            ("module.weight_generator.bias", &[3]),
+        ])?,
+        "can't load FILE: no tensor `embedding_module.weight`, which `embedding.weight` of shape [3, 2] comes from: its names have `module.` in front; save that part alone, in PyTorch `torch.save(net.module.state_dict(), path)`"
+    );
     assert_eq!(values(&hyper.generate_params()?.flat()?)?, before);
     // More embeddings than feed parameters, and the tensor that knows hyper-nn's device.
     assert_eq!(load(&[("embedding_module.weight", &[5, 2]), WEIGHT, BIAS, DUMMY])?, "");
@@ -254,6 +262,12 @@ fn networks_that_hyper_nn_does_not_know() -> Result<()> {
         loading(&|path| dynamic.load_hyper_nn(path), &[EMBEDDING, WEIGHT, BIAS])?,
         "can't load FILE: no tensor `embedding_module.rnn_cell.weight_ih`, which `embedding.cell.weight_ih` of shape [3, 2] comes from"
     );
+    let said = loading(
+        &|path| dynamic.load_hyper_nn(path),
+        &[("net.hyper.embedding_module.embedding.weight", &[3, 2])],
+    )?;
+    let advice = "its names have `net.hyper.` in front; save that part alone, in PyTorch `torch.save(net.net.hyper.state_dict(), path)`";
+    assert!(said.ends_with(advice), "{said}");
     let encoded = EncodedNet::new(variables(0, DType::F32).1)?;
     assert_eq!(
         loading(&|path| encoded.load_hyper_nn(path), &[EMBEDDING, WEIGHT, BIAS])?,

@@ -330,6 +330,40 @@ fn killed_processes() -> Result<()> {
     Ok(())
 }
 
+/// Not a test, but the process that the next one gives too small a disk.
+#[test]
+#[ignore = "runs where files have a limit"]
+fn writes_once() -> Result<()> {
+    let path = std::env::var("HYPERNN_WRITES_TO").unwrap_or_default();
+    let said = message(Large::new(variables(1, DType::F32).1)?.save(&path));
+    fs::write(Path::new(&path).with_extension("said"), said)?;
+    Ok(())
+}
+
+/// A file that does not fit is an error in the system's words; what was there before is there still, and nothing
+/// else. The limit on the size of files stands for a full disk: the write fails half-way.
+#[test]
+fn a_full_disk() -> Result<()> {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("net");
+    fs::write(&path, "old")?;
+    // The signal that a too large file sends is ignored, so that the write itself fails.
+    let limited = "trap '' XFSZ; ulimit -f 4; exec \"$0\" --ignored --exact writes_once";
+    let status = Command::new("sh")
+        .args(["-c", limited])
+        .arg(std::env::current_exe()?)
+        .env("HYPERNN_WRITES_TO", &path)
+        .stdout(std::process::Stdio::null())
+        .status()?;
+    assert!(status.success());
+    assert_eq!(names(dir.path()), ["net", "net.said"]);
+    assert_eq!(fs::read_to_string(&path)?, "old");
+    let said = fs::read_to_string(path.with_extension("said"))?;
+    let expected = format!("can't write {}: File too large (os error ", path.display());
+    assert!(said.starts_with(&expected), "{said}");
+    Ok(())
+}
+
 /// Several threads write the same file: each write is whole, and none fails for another's.
 #[test]
 fn several_writers_of_one_file() -> Result<()> {

@@ -28,6 +28,7 @@ pub(super) const LAYOUT: &str = "hypernn.layout";
 pub(super) const LAYOUT_HASH: &str = "hypernn.layout_sha256";
 pub(super) const TENSORS_HASH: &str = "hypernn.tensors_sha256";
 const PRETRAINED_HASH: &str = "hypernn.pretrained_sha256";
+pub(super) const METADATA_HASH: &str = "hypernn.metadata_sha256";
 pub(super) const LAYERS: &str = "hypernn.layers";
 const EMBEDDING: &str = "hypernn.embedding";
 const GENERATOR: &str = "hypernn.generator";
@@ -47,6 +48,7 @@ impl<T> Core<T> {
             snapshot.add(&fingerprint(self.kind().0), &text_tensor(&pretrained)?)?;
             metadata.insert(PRETRAINED_HASH.to_owned(), pretrained);
         }
+        metadata.insert(METADATA_HASH.to_owned(), hash_of_metadata(&metadata));
         snapshot.write(path, metadata)
     }
 
@@ -153,6 +155,7 @@ impl<T> Core<T> {
         let pairs = pairs.collect::<Result<Vec<_>>>()?;
         found.check_names(self.named_tensors().map(|(name, _)| name))?;
         found.check_hash(self.named_tensors().map(|(name, _)| name))?;
+        found.check_metadata()?;
         Ok(pairs)
     }
 }
@@ -205,16 +208,22 @@ impl Checkpoint {
     }
 
     pub(super) fn check_layout(&self, target: &str, layout: &Layout) -> Result<()> {
-        let (found, hash) = (self.entry(LAYOUT)?, self.entry(LAYOUT_HASH)?);
-        if hash == layout.hash() {
-            return Ok(());
-        }
-        let (found, expected) = first_difference(found, &layout.to_string());
-        if found == expected {
+        let (text, hash) = (self.entry(LAYOUT)?, self.entry(LAYOUT_HASH)?);
+        let is_own = layout.has_hash(hash, text);
+        let Some((found, expected)) = first_difference(text, &layout.to_string()) else {
+            if is_own {
+                return Ok(());
+            }
             bail!(
                 file,
                 "its metadata were altered: its layout is that of {target}, but `{LAYOUT_HASH}` is {hash}, expected {}",
                 layout.hash()
+            );
+        };
+        if is_own {
+            bail!(
+                file,
+                "its metadata were altered: `{LAYOUT_HASH}` is that of {target}, but its layout has `{found}`, expected `{expected}`"
             );
         }
         let message = format!(
@@ -313,6 +322,32 @@ impl Checkpoint {
         }
         Ok(())
     }
+
+    /// Files of 0.1 have no such hash.
+    pub(super) fn check_metadata(&self) -> Result<()> {
+        let Some(expected) = self.metadata.get(METADATA_HASH) else { return Ok(()) };
+        let found = hash_of_metadata(&self.metadata);
+        if found != *expected {
+            bail!(
+                file,
+                "its metadata were altered after it was saved: SHA-256 {found}, expected {expected}"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// SHA-256 over all that this crate writes of a file in its metadata, but its version and this hash itself.
+pub(super) fn hash_of_metadata(metadata: &Metadata) -> String {
+    let is_hashed =
+        |key: &str| key.starts_with("hypernn.") && ![VERSION, METADATA_HASH].contains(&key);
+    let mut entries: Vec<_> = metadata.iter().filter(|(key, _)| is_hashed(key)).collect();
+    entries.sort_unstable();
+    let mut hasher = Sha256::new();
+    for (key, value) in entries {
+        hasher.update(format!("{key} {}\n{value}\n", value.len()));
+    }
+    hex(&hasher.finalize())
 }
 
 /// A checkpoint was saved over the pretrained network of this hash, or over none, as this one has none.

@@ -82,8 +82,9 @@ impl StateDict {
         let Some(tensor) = self.tensors.get(theirs) else {
             bail!(
                 layout,
-                "no tensor `{theirs}`, which `{ours}` of shape {:?} comes from",
-                var.dims()
+                "no tensor `{theirs}`, which `{ours}` of shape {:?} comes from{}",
+                var.dims(),
+                self.prefix_advice(theirs)
             );
         };
         let fits = |dims: &[usize]| dims == var.dims();
@@ -102,6 +103,17 @@ impl StateDict {
             );
         }
         value.to_dtype(var.dtype())?.to_device(var.device())
+    }
+
+    /// The network may have been a part of another.
+    fn prefix_advice(&self, missing: &str) -> String {
+        let names: Vec<_> = self.tensors.keys().cloned().collect();
+        let wanted = [missing, "embedding_module.embedding.weight", "weight_generator.weight"];
+        let Some(prefix) = crate::files::prefix(&wanted, &names) else { return String::new() };
+        let part = prefix.trim_end_matches('.');
+        format!(
+            ": its names have `{prefix}` in front; save that part alone, in PyTorch `torch.save(net.{part}.state_dict(), path)`"
+        )
     }
 
     fn check_used(&self, used: &HashSet<String>) -> Result<()> {

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor, Var};
 
 use super::checkpoint::{
-    Checkpoint, LAYERS, LAYOUT, LAYOUT_HASH, Metadata, TARGET, TENSORS_HASH, VERSION, hash, layers,
+    Checkpoint, LAYERS, LAYOUT, LAYOUT_HASH, METADATA_HASH, Metadata, TARGET, TENSORS_HASH,
+    VERSION, hash, hash_of_metadata, layers,
 };
 use super::core::Core;
 use crate::error::bail;
@@ -75,6 +76,7 @@ impl<T> GeneratedParams<T> {
         let snapshot = Snapshot::take(params.chain(buffers))?;
         let mut metadata = self.metadata()?;
         metadata.insert(TENSORS_HASH.to_owned(), snapshot.hash());
+        metadata.insert(METADATA_HASH.to_owned(), hash_of_metadata(&metadata));
         snapshot.write(path.as_ref(), metadata)
     }
 
@@ -160,6 +162,7 @@ impl<T> Core<T> {
         let names = params.chain(layout.buffers().iter().map(|buffer| buffer.name.as_str()));
         found.check_names(names.clone())?;
         found.check_hash(names)?;
+        found.check_metadata()?;
         Ok(GeneratedParams::from_tensors(self.plan.clone(), tensors, sets, kept))
     }
 }

@@ -131,7 +131,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// A layer over existing tensors.
+    /// A layer over existing tensors. As in candle this is no `Result`: `forward` looks at `eps`.
     pub fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
         Self { params: Affine::new(weight, Some(bias)), remove_mean: true, eps }
     }
@@ -168,6 +168,7 @@ impl LayerNorm {
 
     /// The forward of the layer named `layer` in errors.
     pub(super) fn forward_as(&self, layer: &'static str, xs: &Tensor) -> Result<Tensor> {
+        crate::check::ensure(norm::eps(layer, self.eps))?;
         let sets = self.params.sets(layer, 1)?;
         let size = self.params.weight().dim(D::Minus1)?;
         let found = xs.dims().last().copied().unwrap_or(0);
@@ -190,7 +191,8 @@ impl Module for LayerNorm {
     /// `[…, size]` to `[…, size]`.
     ///
     /// # Errors
-    /// The input's last dimension is not `size`, or its first not a multiple of the number of sets.
+    /// The input's last dimension is not `size`, or its first not a multiple of the number of sets; or the
+    /// layer was made with an epsilon that is NaN, infinite or below zero.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         self.forward_as("layer_norm", xs)
     }

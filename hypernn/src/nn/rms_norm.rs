@@ -85,7 +85,7 @@ pub mod spec {
 pub struct RmsNorm(LayerNorm);
 
 impl RmsNorm {
-    /// A layer over an existing tensor.
+    /// A layer over an existing tensor. As in candle this is no `Result`: `forward` looks at `eps`.
     pub fn new(weight: Tensor, eps: f64) -> Self {
         Self(LayerNorm::rms_norm(weight, eps))
     }
@@ -118,7 +118,8 @@ impl Module for RmsNorm {
     /// `[…, size]` to `[…, size]`.
     ///
     /// # Errors
-    /// The input's last dimension is not `size`, or its first not a multiple of the number of sets.
+    /// The input's last dimension is not `size`, or its first not a multiple of the number of sets; or the
+    /// layer was made with an epsilon that is NaN, infinite or below zero.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         self.0.forward_as("rms_norm", xs)
     }

@@ -245,7 +245,15 @@ impl Layout {
         if self.hash == other.hash {
             return None;
         }
-        Some(first_difference(&self.to_string(), &other.to_string()))
+        first_difference(&self.to_string(), &other.to_string())
+    }
+
+    /// Whether a file of this hash has this layout; `text` is the file's own, by which version 0.1, whose hash has
+    /// the kinds of the tensors, is recognised: a target by constructor knows other kinds than a derived one.
+    pub(crate) fn has_hash(&self, hash: &str, text: &str) -> bool {
+        let mut kinds = text.lines().filter_map(kind_in);
+        let mut with_kinds = || hash_of(self, || format!(" {}", kinds.next().unwrap_or_default()));
+        hash == self.hash || hash == with_kinds()
     }
 
     /// Whether a constructor builds the whole target, so that the kinds of its tensors are unknown.
@@ -290,17 +298,37 @@ impl std::fmt::Display for Layout {
     }
 }
 
-/// The first line of each that the other does not have in its place, with single spaces; `nothing` where a
-/// text has ended.
-pub(crate) fn first_difference(first: &str, second: &str) -> (String, String) {
+/// The first line of each that means something else than the other's in its place, with single spaces; `nothing`
+/// where a text has ended.
+pub(crate) fn first_difference(first: &str, second: &str) -> Option<(String, String)> {
     let (mut first, mut second) = (first.lines().map(squeeze), second.lines().map(squeeze));
     loop {
-        let lines = (first.next(), second.next());
-        if lines.0 != lines.1 || lines.0.is_none() {
+        let (one, other) = (first.next(), second.next());
+        if one.is_none() && other.is_none() {
+            return None;
+        }
+        if one.as_deref().map(meaning) != other.as_deref().map(meaning) {
             let text = |line: Option<String>| line.unwrap_or_else(|| "nothing".to_owned());
-            return (text(lines.0), text(lines.1));
+            return Some((text(one), text(other)));
         }
     }
+}
+
+/// A line of a layout without what changes nothing in what a flat vector means: the kind of a tensor, which a
+/// target by constructor does not know, and the dropout of an adapter.
+fn meaning(line: &str) -> &str {
+    let rest = match kind_in(line) {
+        Some(kind) => line.strip_suffix(kind),
+        None if line.starts_with("lora ") => line.rsplit_once(" dropout ").map(|(rest, _)| rest),
+        None => None,
+    };
+    rest.map_or(line, str::trim_end)
+}
+
+/// The kind at the end of a tensor's line, behind its shape.
+fn kind_in(line: &str) -> Option<&str> {
+    let (rest, kind) = line.trim_start().rsplit_once(' ')?;
+    (rest.ends_with(']') && !rest.starts_with(Role::Shared.name())).then_some(kind)
 }
 
 /// A line of a layout with single spaces.
@@ -397,7 +425,7 @@ impl Recorder {
             layers,
             absent,
         };
-        layout.hash = hash_of(&layout);
+        layout.hash = hash_of(&layout, String::new);
         Ok(layout)
     }
 
@@ -579,15 +607,15 @@ fn zeros(dims: &[usize]) -> Result<Tensor> {
     Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(dims)
 }
 
-fn hash_of(layout: &Layout) -> String {
+/// Names, shapes, order and roles; `kind` gives what is known of the kind of one tensor after the other.
+fn hash_of(layout: &Layout, mut kind: impl FnMut() -> String) -> String {
     let mut hasher = Sha256::new();
     for param in &layout.params {
-        let (shape, kind) = (param.shape.dims(), param.kind.name());
-        hasher.update(format!("{} {shape:?} {kind}\n", param.name));
+        hasher.update(format!("{} {:?}{}\n", param.name, param.shape.dims(), kind()));
     }
     for kept in &layout.kept {
-        let (shape, kind, role) = (kept.shape.dims(), kept.kind.name(), kept.role.name());
-        hasher.update(format!("{} {shape:?} {kind} {role}\n", kept.name));
+        let (shape, role) = (kept.shape.dims(), kept.role.name());
+        hasher.update(format!("{} {shape:?}{} {role}\n", kept.name, kind()));
     }
     for (name, first) in layout.aliases() {
         hasher.update(format!("{name} = {first}\n"));

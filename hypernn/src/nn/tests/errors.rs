@@ -151,6 +151,13 @@ fn norms_name_the_shapes() {
     let norm = RmsNorm::new(zeros(&[4]), 0.);
     let expected = "rms_norm: the input has width 0 (shape []), the layer takes 4";
     assert_eq!(says(norm.forward(&zeros(&[]))), expected);
+    let norm = LayerNorm::new(zeros(&[4]), zeros(&[4]), f64::NAN);
+    assert_eq!(says(norm.forward(&zeros(&[2, 4]))), "layer_norm: eps is NaN, expected at least 0");
+    let norm = RmsNorm::new(zeros(&[4]), -1.);
+    assert_eq!(
+        says(norm.forward(&zeros(&[2, 4]))),
+        "rms_norm: eps is negative, expected at least 0"
+    );
     let norm = GroupNorm::new(zeros(&[4]), zeros(&[4]), 4, 2, 0.).unwrap();
     let expected = "group_norm: the input has shape [2, 4], expected at least 3 dimensions";
     assert_eq!(says(norm.forward(&zeros(&[2, 4]))), expected);
