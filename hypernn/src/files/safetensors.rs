@@ -10,8 +10,8 @@ use safetensors::{SafeTensorError, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use super::Found;
+use super::hex;
 use super::strided::{element_count, named};
-use crate::target::layout::hex;
 
 /// Reads a safetensors file.
 ///

@@ -10,6 +10,7 @@ pub(crate) mod convolution;
 pub(crate) mod convolved;
 mod dense;
 mod direct;
+mod dtype;
 pub(crate) mod gain;
 mod gemm;
 pub(crate) mod heap;
@@ -30,3 +31,5 @@ mod to_tensor;
 mod transpose;
 pub(crate) mod unfold;
 pub(crate) mod with_backward;
+
+pub(crate) use dtype::internal;
