@@ -87,6 +87,7 @@
 
 pub mod check;
 pub mod condition;
+pub mod constructor;
 pub mod continual;
 pub mod derivative;
 pub mod embedding;
@@ -96,6 +97,7 @@ mod finite;
 pub mod flow;
 pub mod generated;
 pub mod generator;
+mod hyper_target;
 pub mod hypernetwork;
 pub mod init;
 mod memory;
@@ -106,7 +108,7 @@ pub mod param;
 mod plan;
 mod pretrained;
 pub mod seeded;
-pub mod target;
+mod structure;
 mod trace;
 
 pub use condition::Condition;
@@ -115,6 +117,7 @@ pub use embedding::State;
 pub use error::Error;
 pub use flow::ShapedTarget;
 pub use generated::GeneratedParams;
+pub use hyper_target::{FixedTarget, HyperTarget};
 pub use hypernetwork::{Aux, DynamicAux, Hypernetwork};
 pub use hypernn_macros::HyperTarget;
 /// Declares hypernetworks, each over a target, as types of your own.
@@ -165,10 +168,17 @@ pub use hypernn_macros::HyperTarget;
 pub use hypernn_macros::hypernetwork;
 pub use plan::ChunkPlan;
 pub use pretrained::Pretrained;
-pub use target::layer::{HyperLayer, Parameters};
-pub use target::layout::Layout;
-pub use target::role::Role;
-pub use target::{FixedTarget, HyperTarget};
+pub use structure::layer::{HyperLayer, Parameters};
+pub use structure::layout::Layout;
+pub use structure::role::Role;
+
+/// The target: the network whose weights are generated.
+pub mod target {
+    pub use crate::hyper_target::{Configures, FixedTarget, HyperTarget, NestedSpec};
+    pub use crate::structure::{
+        ForwardTarget, ForwardTargetT, adapter, layer, layout, role, source, tensor, value,
+    };
+}
 
 /// What the macros' output names; not for use by hand.
 #[doc(hidden)]

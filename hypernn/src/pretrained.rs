@@ -9,9 +9,9 @@ use candle_nn::{Init, VarBuilder};
 use crate::error::{bail, layout};
 use crate::files;
 use crate::finite::ensure_finite;
-use crate::target::layout::Layout;
-use crate::target::role::matches;
-use crate::target::source::ParamKind;
+use crate::structure::layout::Layout;
+use crate::structure::role::matches;
+use crate::structure::source::ParamKind;
 
 /// A pretrained network of the target's shape, by the names of its tensors.
 ///
@@ -23,7 +23,7 @@ use crate::target::source::ParamKind;
 ///   multiplied by a gain, one variable per tensor, which starts at zero;
 /// - a trained one starts from it, a frozen one is it, and so do running statistics.
 ///
-/// A target [by constructor](crate::target::constructor) is the model that its constructor builds from this
+/// A target [by constructor](crate::constructor) is the model that its constructor builds from this
 /// network: what it looks for is there, or not, as in the network.
 ///
 /// Any `VarBuilder` is one: safetensors, PyTorch's files, variables in memory, each with a prefix by

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand_distr::Normal;
 use sha2::{Digest, Sha256};
 
-use crate::generated::scale::moments;
+use crate::init::moments;
 use crate::memory::ensure_room;
 
 /// A builder over `vars` whose new variables are drawn from `seed`.

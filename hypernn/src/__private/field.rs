@@ -7,13 +7,13 @@ use candle_core::Result;
 use super::invalid;
 use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
+use crate::hyper_target::{Configures, NestedSpec};
 use crate::nn::Epsilon;
 use crate::param::Param;
-use crate::target::adapter::{Adaptable, AdapterSize};
-use crate::target::layer::{Container, LayerOf, Parameters, Visitor};
-use crate::target::role::Role;
-use crate::target::source::{ParamSource, TiedSource, scoped};
-use crate::target::{Configures, NestedSpec};
+use crate::structure::adapter::{Adaptable, AdapterSize};
+use crate::structure::layer::{Container, LayerOf, Parameters, Visitor};
+use crate::structure::role::Role;
+use crate::structure::source::{ParamSource, TiedSource, scoped};
 use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
 
 /// The spec of a field.

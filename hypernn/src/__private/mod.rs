@@ -35,12 +35,12 @@ pub use crate::embedding::{ConditionedEmbeddingSpec, EmbeddingSpec};
 pub use crate::flow::{Chain, SampleShape, Step, StepT};
 pub use crate::generated::TargetPlan;
 pub use crate::generator::{ConditionedGeneratorSpec, GeneratorSpec};
+pub use crate::hyper_target::{Configures, NestedSpec};
 pub use crate::hypernetwork::{Declared, DynamicHyperNetwork, NetworkRef, StaticHyperNetwork};
 pub use crate::nn::{Eps, Module, ModuleT, step};
-pub use crate::target::layer::{Container, Parameters, Repeat, Visitor};
-pub use crate::target::role::{self, Role};
-pub use crate::target::source::{ParamSource, TiedSource, scoped};
-pub use crate::target::{Configures, NestedSpec};
+pub use crate::structure::layer::{Container, Parameters, Repeat, Visitor};
+pub use crate::structure::role::{self, Role};
+pub use crate::structure::source::{ParamSource, TiedSource, scoped};
 pub use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
 pub use hypernn_macros::Declaration;
 
@@ -48,7 +48,7 @@ pub use hypernn_macros::Declaration;
 pub mod spec {
     pub use super::{MadeAnew as _, MadeOnce as _, NoAdapter as _, NoEpsilon as _};
     pub use crate::nn::spec::*;
-    pub use crate::target::tensor::tensor;
+    pub use crate::structure::tensor::tensor;
 }
 
 /// Fails to evaluate where there is a problem, with its message.

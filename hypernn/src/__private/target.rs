@@ -7,7 +7,7 @@ use candle_core::Result;
 use super::invalid;
 use crate::flow::SampleShape;
 use crate::generated::TargetPlan;
-use crate::target::IsFixed;
+use crate::hyper_target::IsFixed;
 use crate::{FixedTarget, HyperTarget, ShapedTarget};
 
 /// The target of a declared hypernetwork.

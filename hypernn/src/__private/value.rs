@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use candle_core::{Result, bail};
 
-use crate::target::source::{ParamSource, scoped};
-use crate::target::value::FixedTensors;
+use crate::structure::source::{ParamSource, scoped};
+use crate::structure::value::FixedTensors;
 
 /// The type of a field without parameters, which says how often its value is made.
 ///

@@ -10,8 +10,9 @@ use crate::check::{Problem, ensure, first, product, sum, too_many, too_many_toge
 use crate::condition::{Condition, Encoding};
 use crate::init::{self, BIAS_SHARE, InitScheme};
 use crate::mlp::Dense;
-use crate::nn::{GRU, LSTM, internal};
+use crate::nn::{GRU, LSTM};
 use crate::ops::activation::tanh;
+use crate::ops::internal;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

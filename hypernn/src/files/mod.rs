@@ -1,5 +1,6 @@
 //! Files of tensors by name.
 
+mod hex;
 mod kind;
 mod names;
 mod pickle;
@@ -17,6 +18,7 @@ use candle_core::{DType, Device, Error, Result, Shape, Tensor};
 use candle_nn::Init;
 use candle_nn::var_builder::SimpleBackend;
 
+pub(crate) use self::hex::hex;
 pub(crate) use self::names::{list, nearest, prefix};
 pub(crate) use self::safetensors::Snapshot;
 pub(crate) use self::write::write;

@@ -10,9 +10,9 @@ use safetensors::{SafeTensorError, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use super::Found;
+use super::hex;
 use super::strided::{element_count, named};
 use crate::error::{self, bail};
-use crate::target::layout::hex;
 
 /// Reads a safetensors file.
 ///

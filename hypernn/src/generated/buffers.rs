@@ -8,7 +8,7 @@ use candle_nn::VarBuilder;
 use super::GeneratedParams;
 use crate::init::computed;
 use crate::memory::ensure_room;
-use crate::target::layout::Layout;
+use crate::structure::layout::Layout;
 
 /// Running statistics of several weight sets, `[G, features]` each: those of each set are its own.
 ///

@@ -4,8 +4,8 @@ use candle_core::{DType, Error, Result, Tensor, Var};
 
 use super::GeneratedParams;
 use crate::check::ensure_same_device;
-use crate::nn::rows_per_set;
 use crate::ops::split::unstack;
+use crate::param::sets::rows_per_set;
 use crate::param::{Param, watch_weights};
 use crate::target::value::field_of_stored;
 use crate::trace::span;

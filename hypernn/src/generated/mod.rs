@@ -17,16 +17,17 @@ use std::sync::{Arc, OnceLock};
 pub use buffers::Buffers;
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Result, Tensor};
-pub(crate) use flat::pack;
+pub(crate) use flat::flatten;
+pub(crate) use plan::Declared;
 pub use plan::TargetPlan;
 
 use crate::finite::ensure_finite;
 use crate::generator::GeneratorOutput;
 use crate::ops::split::{SplitTensors, Unstack, Watch, split};
 use crate::param::Param;
-use crate::target::layout::{Layout, ParamInfo};
-use crate::target::{ForwardTarget, ForwardTargetT, HyperTarget};
-use flat::{check_flat, flatten};
+use crate::structure::layout::{Layout, ParamInfo};
+use crate::structure::{ForwardTarget, ForwardTargetT};
+use flat::check_flat;
 use plan::Model;
 use scale::Scales;
 use source::GeneratedSource;
@@ -123,18 +124,6 @@ impl<T> std::fmt::Debug for GeneratedParams<T> {
             .field("sets", &self.sets)
             .field("parameters", &self.plan.layout.num_params())
             .finish()
-    }
-}
-
-impl<T: HyperTarget> GeneratedParams<T> {
-    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as it is.
-    ///
-    /// # Errors
-    /// The vector's length, rank or dtype is not the target's.
-    pub fn from_flat(config: &T::Config, flat: &Tensor) -> Result<Self> {
-        let plan = Arc::new(TargetPlan::of_flat(config)?);
-        let kept = Kept { values: plan.values.tensors.clone().into(), ..Kept::default() };
-        Self::from_flat_and_kept(plan, flat, kept)
     }
 }
 
@@ -244,11 +233,11 @@ impl<T> GeneratedParams<T> {
         self.unpack_t(false)
     }
 
-    /// As [`unpack`](Self::unpack), in training or not: in training, low-rank
+    /// An ordinary target over the generated tensors, in training or not: in training, low-rank
     /// [adapters](crate::target::adapter) drop a part of their inputs, where they have a dropout.
     ///
     /// # Errors
-    /// As there.
+    /// Several sets of a target whose layers take one at a time, or the target's own.
     pub fn unpack_t(&self, train: bool) -> Result<T> {
         match self.sets.zip(self.one_set_layer()) {
             Some((1, _)) => self.set(0)?.unpack_t(train),
@@ -298,7 +287,7 @@ impl<T> GeneratedParams<T> {
         outputs.map_err(|err| self.with_dtypes(err, xs))
     }
 
-    /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
+    /// Applies a target that behaves otherwise in training; the rows are shared out as by [`forward`](Self::forward).
     ///
     /// # Errors
     /// Those of [`forward`](Self::forward).

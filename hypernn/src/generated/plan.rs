@@ -1,25 +1,22 @@
 //! A target with its layout: what all that is generated for it shares.
 
-use std::any::TypeId;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::forwards::Forwards;
+use crate::constructor::Requests;
 use crate::pretrained::{Pretrained, Starts};
-use crate::target::HyperTarget;
-use crate::target::constructor::Requests;
-use crate::target::layout::Layout;
-use crate::target::name::short_name;
-use crate::target::recorded::{Recorded, recorded};
-use crate::target::role::{Role, Roles};
-use crate::target::source::ParamSource;
-use crate::target::value::Values;
+use crate::structure::layout::{Layout, Recorded};
+use crate::structure::name::short_name;
+use crate::structure::role::{Role, Roles};
+use crate::structure::source::ParamSource;
+use crate::structure::value::Values;
 
 /// A target with its configuration and layout, shared by all that is generated for it.
 ///
-/// Nothing but [`new`](Self::new) asks for a [`HyperTarget`], so that a type that is none is one
+/// Nothing but [`new`](Self::new) asks for a [`HyperTarget`](crate::HyperTarget), so that a type that is none is one
 /// error.
 pub struct TargetPlan<T> {
     pub(crate) name: &'static str,
@@ -46,18 +43,9 @@ pub(super) enum Model<T> {
     Constructed { constructor: Box<Constructor<T>>, requests: Requests, over_pretrained: bool },
 }
 
-type Build<T> = dyn Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync;
+pub(crate) type Build<T> = dyn Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync;
 
 type Constructor<T> = dyn Fn(VarBuilder<'static>) -> Result<T> + Send + Sync;
-
-impl<T: HyperTarget> Model<T> {
-    fn declared(config: &T::Config) -> Self {
-        let of_type_alone = TypeId::of::<T::Config>() == TypeId::of::<()>();
-        let config = config.clone();
-        let build = move |source: &mut dyn ParamSource| T::build_by_sets(&config, source);
-        Self::Declared { build: Box::new(build), of_type_alone }
-    }
-}
 
 impl<T> Model<T> {
     /// Whether the type says all: there is no configuration and no constructor.
@@ -97,28 +85,36 @@ impl<T> Model<T> {
     }
 }
 
-impl<T: HyperTarget> TargetPlan<T> {
-    /// The plan for a configuration.
-    ///
-    /// # Errors
-    /// An invalid size, or two tensors of one name.
-    pub fn new(config: &T::Config) -> Result<Self> {
-        Self::record(T::NAME, Model::declared(config))
-    }
+/// How a target is built that says so itself.
+pub(crate) struct Declared<T> {
+    pub(crate) name: &'static str,
+    pub(crate) build: Box<Build<T>>,
+    /// Whether the type says all: there is no configuration.
+    pub(crate) of_type_alone: bool,
+}
 
-    /// The plan for a flat vector, of no network: what was recorded for the type serves again.
-    pub(super) fn of_flat(config: &T::Config) -> Result<Self> {
-        let recorded = Recorded::clone(&*recorded::<T>(config)?);
-        let plan = Self::of(T::NAME, Model::declared(config), recorded);
-        // A plan for each flat vector would look each time.
-        plan.same_model.store(true, Ordering::Relaxed);
-        Ok(plan)
+impl<T> Declared<T> {
+    fn into_model(self) -> Model<T> {
+        Model::Declared { build: self.build, of_type_alone: self.of_type_alone }
     }
 }
 
 impl<T> TargetPlan<T> {
+    /// The plan for a target that is built so.
+    pub(crate) fn declared(declared: Declared<T>) -> Result<Self> {
+        Self::record(declared.name, declared.into_model())
+    }
+
+    /// The plan for a flat vector, of no network: what was recorded for the type serves again.
+    pub(crate) fn of_flat(declared: Declared<T>, recorded: Recorded) -> Self {
+        let plan = Self::of(declared.name, declared.into_model(), recorded);
+        // A plan for each flat vector would look each time.
+        plan.same_model.store(true, Ordering::Relaxed);
+        plan
+    }
+
     /// The plan for a model that is built from a `VarBuilder`, by its constructor; see
-    /// [`constructor`](crate::target::constructor).
+    /// [`constructor`](crate::constructor).
     ///
     /// # Errors
     /// The constructor's own, a tensor that is asked for without a shape, with two shapes or in a

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 
 use super::GeneratedParams;
-use crate::nn::internal;
+use crate::ops::internal;
 use crate::param::{Adapter, Param};
-use crate::target::layout::Place;
-use crate::target::source::{BufferDtype, ParamSource, ParamSpec};
-use crate::target::value::Made;
+use crate::structure::layout::Place;
+use crate::structure::source::{BufferDtype, ParamSource, ParamSpec};
+use crate::structure::value::Made;
 
 /// Serves tensors in the order of the layout.
 pub(super) struct GeneratedSource<'a> {

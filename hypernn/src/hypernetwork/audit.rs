@@ -7,8 +7,8 @@ use super::core::{Core, is_trained};
 use super::zero_part::ZeroPart;
 use crate::generated::GeneratedParams;
 use crate::ops::probe;
-use crate::target::layout::{Layout, Place};
-use crate::target::source::ParamKind;
+use crate::structure::layout::{Layout, Place};
+use crate::structure::source::ParamKind;
 
 /// Which generated tensors and which variables of a hypernetwork get a gradient from a loss.
 ///

@@ -15,11 +15,12 @@ use sha2::{Digest, Sha256};
 use super::core::{Core, Parts};
 use super::params::SETS;
 use crate::error::{self, bail};
+use crate::files::hex;
 use crate::files::{self, Found, Snapshot};
 use crate::generated::{GeneratedParams, TargetPlan};
-use crate::target::layout::{Layout, first_difference, hex};
-use crate::target::role::Role;
-use crate::target::value::is_stored_name;
+use crate::structure::layout::{Layout, first_difference};
+use crate::structure::role::Role;
+use crate::structure::value::is_stored_name;
 
 const NETWORK: &str = "hypernn.network";
 pub(super) const TARGET: &str = "hypernn.target";

@@ -11,7 +11,7 @@ use super::static_network::StaticHyperNetwork;
 use crate::error::bail;
 use crate::generated::GeneratedParams;
 use crate::plan::ChunkPlan;
-use crate::target::layout::Layout;
+use crate::structure::layout::Layout;
 
 /// A hypernetwork over `T`, of any kind: every type that [`hypernetwork!`](macro@crate::hypernetwork) emits,
 /// [`StaticHyperNetwork`] and [`DynamicHyperNetwork`].

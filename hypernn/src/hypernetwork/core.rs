@@ -18,13 +18,13 @@ use crate::generated::{GeneratedParams, Kept, TargetPlan};
 use crate::generator::{GeneratorOutput, GeneratorShape};
 use crate::init::{InitScheme, computed};
 use crate::memory::ensure_room;
-use crate::nn::internal;
+use crate::ops::internal;
 use crate::plan::ChunkPlan;
 use crate::pretrained::Starts;
-use crate::target::layout::{KeptInfo, Layout};
-use crate::target::role::Role;
-use crate::target::source::BufferDtype;
-use crate::target::value::{Values, stored};
+use crate::structure::layout::{KeptInfo, Layout};
+use crate::structure::role::Role;
+use crate::structure::source::BufferDtype;
+use crate::structure::value::{Values, stored};
 
 /// The sizes of a hypernetwork, and its name for messages and files.
 #[derive(Clone, Copy, Debug)]

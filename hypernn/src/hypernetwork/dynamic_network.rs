@@ -16,8 +16,8 @@ use crate::generated::{Buffers, GeneratedParams, TargetPlan};
 use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
 use crate::ops::split::steps;
 use crate::plan::ChunkPlan;
-use crate::target::layout::Layout;
-use crate::target::{ForwardTarget, ForwardTargetT};
+use crate::structure::layout::Layout;
+use crate::structure::{ForwardTarget, ForwardTargetT};
 use crate::trace::span;
 
 /// What a dynamic hypernetwork computed on the way to the target's output.

@@ -207,7 +207,7 @@ fn of_tensors<T>(
     dtype: DType,
     loss: Loss<'_, T>,
 ) -> Result<Vec<(String, Derivative)>> {
-    let leaf = |param: &crate::target::layout::ParamInfo| Leaf {
+    let leaf = |param: &crate::structure::layout::ParamInfo| Leaf {
         name: param.name.clone(),
         dims: param.shape.dims().to_vec(),
     };

@@ -10,6 +10,7 @@ mod given;
 mod hyper_nn;
 mod known;
 mod params;
+mod scales;
 mod slope;
 mod static_network;
 mod surface;

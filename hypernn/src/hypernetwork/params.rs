@@ -18,8 +18,8 @@ use crate::error::bail;
 use crate::files::{Snapshot, can_not};
 use crate::generated::stack::same;
 use crate::generated::{GeneratedParams, Kept, TargetPlan};
-use crate::target::layout::{BufferInfo, Layout};
-use crate::target::role::Role;
+use crate::structure::layout::{BufferInfo, Layout};
+use crate::structure::role::Role;
 
 /// The number of sets, or [`ONE`].
 pub(super) const SETS: &str = "hypernn.sets";

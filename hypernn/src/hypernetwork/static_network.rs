@@ -12,8 +12,8 @@ use crate::embedding::{Embedding, EmbeddingSpec};
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{GeneratorSpec, WeightGenerator};
 use crate::plan::ChunkPlan;
-use crate::target::layout::Layout;
-use crate::target::{ForwardTarget, ForwardTargetT};
+use crate::structure::layout::Layout;
+use crate::structure::{ForwardTarget, ForwardTargetT};
 use crate::trace::span;
 
 /// What a static hypernetwork computed on the way to the target's output.

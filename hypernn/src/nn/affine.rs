@@ -3,12 +3,11 @@
 use candle_core::{Result, Tensor};
 use candle_nn::Init;
 
-use super::sets;
 use crate::ops::convolution::convolution;
 use crate::ops::unfold::Windows;
-use crate::param::Param;
-use crate::target::layer::Visitor;
-use crate::target::source::{ParamKind, ParamSource, ParamSpec};
+use crate::param::{Param, sets};
+use crate::structure::layer::Visitor;
+use crate::structure::source::{ParamKind, ParamSource, ParamSpec};
 
 impl Param {
     /// A tensor of rank `rank` that all sets share, once for each of several; it then leaves the
@@ -54,7 +53,8 @@ impl Affine {
         Ok(Self { weight, bias: self::bias(source, bias, bias_init)? })
     }
 
-    /// As [`from_source`](Self::from_source), for a layer that applies a low-rank adapter itself.
+    /// Asks a source for a weight of these dimensions, whose low-rank adapter the layer applies itself, then for a bias
+    /// where it has a length.
     pub(super) fn adapted(
         source: &mut dyn ParamSource,
         dims: &[usize],

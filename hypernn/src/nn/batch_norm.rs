@@ -8,13 +8,14 @@ use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
 use super::affine::Affine;
-use super::{norm, sets};
+use super::norm;
 use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::memory::ensure_room;
-use crate::param::{self, Param};
-use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{BufferDtype, ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::ops::internal;
+use crate::param::{self, Param, sets};
+use crate::structure::layer::{HyperLayer, Parameters, Visitor};
+use crate::structure::source::{BufferDtype, ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
 /// What a batch norm is made of: `batch_norm(num_features)` or `batch_norm(num_features, config)`
 /// in an attribute.
@@ -369,7 +370,7 @@ impl BatchNorm {
     fn lines(&self, xs: &Tensor, sets: usize) -> Result<Tensor> {
         let rows = xs.dim(0)? / sets;
         let values = xs.elem_count() / (sets * self.num_features);
-        let xs = xs.to_dtype(norm::internal(xs.dtype()))?;
+        let xs = xs.to_dtype(internal(xs.dtype()))?;
         xs.reshape((sets, rows, self.num_features, values / rows.max(1)))?
             .transpose(1, 2)?
             .reshape((sets * self.num_features, values))

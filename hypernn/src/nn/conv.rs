@@ -9,15 +9,15 @@ pub use super::{
 use candle_core::{Result, Tensor};
 
 use super::affine::Affine;
+use super::norm;
 use super::slide::Slide;
-use super::{norm, sets};
 use crate::check::{self, Problem, ensure_same_dtype, first, sum, zero};
 use crate::memory::ensure_room;
 use crate::ops::convolved::{Kind, convolved};
 use crate::ops::product::{product, product_transposed};
 use crate::ops::scalar::is_direct;
 use crate::ops::unfold::{Axis, Windows, fold, unfold};
-use crate::param::Routes;
+use crate::param::{Routes, sets};
 
 /// What is wrong with the sizes of a convolution, if anything.
 pub(super) const fn check(

@@ -8,9 +8,9 @@ use super::conv;
 use super::slide::{self, Slide};
 use crate::check::{Problem, first, product, sum, too_many};
 use crate::flow::{Given, SampleShape};
-use crate::target::adapter::AdapterSize;
-use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamSource, VarBuilderSource};
+use crate::structure::adapter::AdapterSize;
+use crate::structure::layer::{HyperLayer, Parameters, Visitor};
+use crate::structure::source::{ParamSource, VarBuilderSource};
 
 /// What a one-dimensional convolution is made of: `conv1d(in_channels, out_channels, kernel_size)`
 /// in an attribute.

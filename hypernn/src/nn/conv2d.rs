@@ -9,9 +9,9 @@ use super::{BatchNorm, conv};
 use crate::check::{Problem, first, product, sum, too_many};
 use crate::flow::{Given, SampleShape};
 use crate::param::{Adapter, Param};
-use crate::target::adapter::AdapterSize;
-use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamSource, VarBuilderSource};
+use crate::structure::adapter::AdapterSize;
+use crate::structure::layer::{HyperLayer, Parameters, Visitor};
+use crate::structure::source::{ParamSource, VarBuilderSource};
 
 /// What a two-dimensional convolution is made of: `conv2d(in_channels, out_channels, kernel_size)`
 /// in an attribute.

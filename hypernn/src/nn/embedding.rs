@@ -3,14 +3,13 @@
 use candle_core::{DType, Error, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use super::sets;
 use crate::check::{Problem, first, product, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::ops::lookup::lookup;
-use crate::param::Param;
-use crate::target::adapter::AdapterSize;
-use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::param::{Param, sets};
+use crate::structure::adapter::AdapterSize;
+use crate::structure::layer::{HyperLayer, Parameters, Visitor};
+use crate::structure::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
 /// What an embedding is made of: `embedding(in_size, out_size)` in an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,12 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::affine::Affine;
-use super::{norm, sets};
+use super::norm;
 use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
-use crate::param::Param;
-use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamSource, VarBuilderSource};
+use crate::param::{Param, sets};
+use crate::structure::layer::{HyperLayer, Parameters, Visitor};
+use crate::structure::source::{ParamSource, VarBuilderSource};
 
 /// What a group norm is made of: `group_norm(num_groups, num_channels, eps)` in an attribute.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,9 +8,9 @@ use super::affine::Affine;
 use super::recurrent::{self, Cell, CellSpec};
 use crate::check::{Problem, first, too_many, zero};
 use crate::flow::{Given, SampleShape};
-use crate::target::adapter::AdapterSize;
-use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamSource, VarBuilderSource};
+use crate::structure::adapter::AdapterSize;
+use crate::structure::layer::{HyperLayer, Parameters, Visitor};
+use crate::structure::source::{ParamSource, VarBuilderSource};
 
 const GATES: usize = 3;
 

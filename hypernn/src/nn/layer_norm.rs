@@ -5,13 +5,13 @@ pub use candle_nn::LayerNormConfig;
 use candle_nn::{Init, VarBuilder};
 
 use super::affine::Affine;
+use super::norm;
 pub use super::rms_norm::{RmsNorm, rms_norm};
-use super::{norm, sets};
 use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
-use crate::param::Param;
-use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamSource, variable};
+use crate::param::{Param, sets};
+use crate::structure::layer::{HyperLayer, Parameters, Visitor};
+use crate::structure::source::{ParamSource, variable};
 
 /// What a layer norm is made of: `layer_norm(size)` or `layer_norm(size, config)` in an attribute.
 #[derive(Clone, Copy, Debug, PartialEq)]

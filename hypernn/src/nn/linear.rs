@@ -4,14 +4,13 @@ use candle_core::{D, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::affine::{self, Affine};
-use super::sets;
 use crate::check::{Problem, first, product, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::ops;
-use crate::param::{Adapter, Param};
-use crate::target::adapter::AdapterSize;
-use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamSource, VarBuilderSource};
+use crate::param::{Adapter, Param, sets};
+use crate::structure::adapter::AdapterSize;
+use crate::structure::layer::{HyperLayer, Parameters, Visitor};
+use crate::structure::source::{ParamSource, VarBuilderSource};
 
 /// What a linear layer is made of: `linear(in_dim, out_dim)` in an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,6 +30,7 @@ mod conv_transpose1d;
 mod conv_transpose2d;
 #[doc(hidden)]
 pub mod embedding;
+mod fixed_tensors;
 /// Functions as modules, as `candle_nn::func`.
 pub mod func {
     pub use candle_nn::func::{Func, FuncT, func, func_t};
@@ -57,7 +58,6 @@ pub mod rnn {
 pub mod sequential {
     pub use candle_nn::sequential::{Sequential, seq};
 }
-mod sets;
 mod slide;
 pub mod step;
 #[cfg(test)]
@@ -92,7 +92,6 @@ pub use gru::{GRU, GRUSpec, gru};
 pub use layer_norm::{LayerNorm, LayerNormSpec, layer_norm, layer_norm_no_bias};
 pub use linear::{Linear, LinearSpec, linear, linear_b, linear_no_bias};
 pub use lstm::{LSTM, LSTMSpec, lstm};
-pub(crate) use norm::internal;
 #[doc(hidden)]
 pub use norm::{Eps, Epsilon};
 pub use optim::{AdamW, Optimizer, ParamsAdamW, SGD};
@@ -100,7 +99,6 @@ pub use pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use prelu::{PReLU, PReLUSpec, prelu};
 pub use rms_norm::{RmsNorm, RmsNormSpec, rms_norm};
 pub use sequential::{Sequential, seq};
-pub(crate) use sets::rows_per_set;
 
 /// The constructors as they are written in `#[hyper(…)]`: the candle constructor without `vb`.
 pub mod spec {

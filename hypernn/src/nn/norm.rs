@@ -1,12 +1,13 @@
 //! What the normalisations share.
 
-use candle_core::{D, DType, Result, Shape, Tensor};
+use candle_core::{D, Result, Shape, Tensor};
 use candle_nn::{BatchNormConfig, LayerNormConfig};
 
 use super::affine::Affine;
 use super::{BatchNormSpec, LayerNormSpec};
 use crate::check::{Problem, ensure_same_dtype};
 use crate::ops::gain::gain;
+use crate::ops::internal;
 use crate::ops::product::repeat_rows;
 use crate::ops::scalar::is_direct;
 use crate::param::Param;
@@ -69,14 +70,6 @@ pub(super) const fn eps(layer: &str, eps: f64) -> Option<Problem> {
         return None;
     };
     Some(Problem::new(layer).text(found).text(", expected at least 0"))
-}
-
-/// The dtype in which statistics are computed, as in candle.
-pub(crate) fn internal(dtype: DType) -> DType {
-    match dtype {
-        DType::F16 | DType::BF16 => DType::F32,
-        dtype => dtype,
-    }
 }
 
 /// Brings the last dimension to mean 0, where asked, and mean square 1.

@@ -3,14 +3,14 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use super::{norm, sets};
+use super::norm;
 use crate::check::{Problem, ensure_same_dtype, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::ops;
 use crate::ops::scalar::is_direct;
-use crate::param::Param;
-use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
+use crate::param::{Param, sets};
+use crate::structure::layer::{HyperLayer, Parameters, Visitor};
+use crate::structure::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
 /// What a parametric rectifier is made of: `prelu(num_channels)` in an attribute, with `None` for
 /// one slope for all channels.

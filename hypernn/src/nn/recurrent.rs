@@ -6,15 +6,14 @@ use candle_core::{D, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::affine::Affine;
-use super::sets;
 use crate::check::{ensure_same_dtype, product, sum};
 use crate::memory::ensure_room;
 use crate::ops::linear::linear;
 use crate::ops::split::steps;
-use crate::param::Param;
-use crate::target::adapter::AdapterSize;
-use crate::target::layer::Visitor;
-use crate::target::source::{ParamKind, ParamSource, ParamSpec};
+use crate::param::{Param, sets};
+use crate::structure::adapter::AdapterSize;
+use crate::structure::layer::Visitor;
+use crate::structure::source::{ParamKind, ParamSource, ParamSpec};
 
 /// The weights of a recurrent layer; `gates` blocks of `hidden_dim` rows.
 #[derive(Clone, Debug)]

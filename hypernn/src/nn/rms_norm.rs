@@ -8,8 +8,8 @@ use super::{LayerNorm, layer_norm, norm};
 use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
 use crate::param::Param;
-use crate::target::layer::{HyperLayer, Parameters, Visitor};
-use crate::target::source::ParamSource;
+use crate::structure::layer::{HyperLayer, Parameters, Visitor};
+use crate::structure::source::ParamSource;
 
 /// What an RMS norm is made of: `rms_norm(size, eps)` in an attribute.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -9,6 +9,7 @@ pub(crate) mod adam_w;
 pub(crate) mod convolution;
 pub(crate) mod convolved;
 mod dense;
+mod dtype;
 pub(crate) mod gain;
 mod gemm;
 mod kernels;
@@ -26,3 +27,5 @@ pub(crate) mod split;
 mod to_tensor;
 pub(crate) mod unfold;
 pub(crate) mod with_backward;
+
+pub(crate) use dtype::internal;

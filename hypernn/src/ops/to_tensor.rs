@@ -28,7 +28,7 @@ impl Param {
         self.into_merged()
     }
 
-    /// The same with its adapter as a part of the values, and nothing of the adapter's dropout.
+    /// The parameter with its adapter as a part of the values, and nothing of the adapter's dropout.
     ///
     /// # Errors
     /// candle's own.

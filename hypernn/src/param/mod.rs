@@ -2,6 +2,7 @@
 
 mod adapter;
 mod route;
+pub(crate) mod sets;
 mod watch;
 
 use std::sync::{Arc, OnceLock};
@@ -55,12 +56,12 @@ impl Param {
         Self { tensor, route, adapter: None, inseparable: None, shown: OnceLock::new() }
     }
 
-    /// The same with what adapts it.
+    /// This parameter with what adapts it.
     pub(crate) fn with_adapter(self, adapter: Adapter) -> Self {
         Self { adapter: Some(Box::new(adapter)), ..self }
     }
 
-    /// The same for a parameter of this name, whose adapter drops a part of its input.
+    /// This parameter under its name, with an adapter that drops a part of its input.
     pub(crate) fn with_dropout(self, name: &str) -> Self {
         Self { inseparable: Some(name.into()), ..self }
     }
@@ -109,7 +110,7 @@ impl Param {
         &self.shown
     }
 
-    /// The same for a layer that may take it as one weight, without the adapter's dropout.
+    /// This parameter for a layer that may take it as one weight, without the adapter's dropout.
     pub(crate) fn without_dropout(self) -> Self {
         Self { inseparable: None, ..self }
     }

@@ -212,7 +212,7 @@ fn an_index_of_another_set_is_an_error() {
 
 #[test]
 fn candles_layers_without_access_name_the_drop_in() {
-    use crate::target::layer::Parameters;
+    use crate::structure::layer::Parameters;
     let vb = || VarBuilder::zeros(DType::F32, device());
     let visit = |layer: &dyn Parameters| says(layer.visit(&mut |_, _| Ok(())));
     let expected = |name: &str| {

@@ -6,7 +6,7 @@ use candle_core::{DType, Module, ModuleT, Result, Tensor};
 use super::super::testing::device;
 use super::super::*;
 use crate::flow::{Given, SampleShape};
-use crate::target::layer::HyperLayer;
+use crate::structure::layer::HyperLayer;
 
 /// The shape of one sample of `[2, sizes…]` behind a layer.
 fn given(sizes: &[usize], forward: impl Fn(&Tensor) -> Result<Tensor>) -> Option<Vec<usize>> {
@@ -31,7 +31,7 @@ macro_rules! agrees {
     ($spec:expr, $type:ident, [$($sizes:expr),+]) => {{
         let spec = $spec;
         let vb = VarBuilder::zeros(DType::F32, device());
-        let mut source = crate::target::source::VarBuilderSource::new(vb);
+        let mut source = crate::structure::source::VarBuilderSource::new(vb);
         let layer = <$type as HyperLayer<_>>::build(&spec, &mut source).unwrap();
         agrees!(@ spec, |xs| layer.forward_t(xs, false), [$($sizes),+]);
     }};

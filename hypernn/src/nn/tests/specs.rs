@@ -6,8 +6,8 @@ use candle_nn::Init;
 use super::super::testing::device;
 use super::super::*;
 use crate::param::Param;
-use crate::target::layer::{HyperLayer, Parameters};
-use crate::target::source::{ParamSource, ParamSpec};
+use crate::structure::layer::{HyperLayer, Parameters};
+use crate::structure::source::{ParamSource, ParamSpec};
 
 /// One tensor that was asked for: name, shape, initialisation, and whether it is a buffer.
 type Asked = (String, Vec<usize>, String, bool);

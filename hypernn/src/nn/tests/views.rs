@@ -10,8 +10,8 @@ use super::super::*;
 use super::{index, not_zero, same};
 use crate::ops::split::{Rows, Slot, SplitPlan, SplitTensors, split, split_whole};
 use crate::param::Param;
-use crate::target::layer::{HyperLayer, Parameters};
-use crate::target::source::{ParamSource, ParamSpec, TiedSource};
+use crate::structure::layer::{HyperLayer, Parameters};
+use crate::structure::source::{ParamSource, ParamSpec, TiedSource};
 
 /// What a layer asks for, as slots of a flat vector.
 #[derive(Default)]

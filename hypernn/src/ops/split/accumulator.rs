@@ -246,6 +246,8 @@ impl GradientAccumulator {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::StorageRef;
+
     use super::*;
 
     fn random(dims: &[usize]) -> Result<Tensor> {
@@ -295,6 +297,34 @@ mod tests {
         assert_eq!(found.dims(), expected.dims());
         let distance = (found - expected)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?;
         assert!(distance < 1e-12, "{distance}");
+        Ok(())
+    }
+
+    /// Another pass files while a product is computed: here the product waits for one of its sides, which is locked.
+    #[test]
+    fn products_are_computed_outside_of_the_lock() -> Result<()> {
+        use std::sync::mpsc::channel;
+        use std::time::Duration;
+
+        let (accumulator, left) = (accumulator(), random(&[3, 1, 2])?);
+        let product = PendingGradient::Product(left.clone(), random(&[3, 1, 3])?);
+        let (other, lock) = (random(&[3, 2])?, StorageRef::rwlock(&left.storage_and_layout().0));
+        let (at_product, waits) = channel();
+        let (has_filed, filed) = channel();
+        let held = lock.write();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let first = accumulator.file(1, product.clone());
+                at_product.send(()).ok();
+                accumulator.file(1, product).and(first)
+            });
+            waits.recv().ok();
+            std::thread::sleep(Duration::from_millis(50));
+            scope.spawn(|| has_filed.send(accumulator.file(0, other.into()).is_ok()));
+            let in_time = filed.recv_timeout(Duration::from_secs(20));
+            drop(held);
+            assert_eq!(in_time, Ok(true));
+        });
         Ok(())
     }
 

@@ -11,7 +11,11 @@ use super::role::{Role, Roles};
 use super::source::{BufferDtype, ParamKind, ParamSource, ParamSpec};
 use super::value::{Made, Values, stored_name};
 use crate::check::{MOST_VALUES, sum, too_many};
+use crate::files::hex;
 use crate::param::Param;
+
+/// A layout, and what was made for fields without parameters.
+pub(crate) type Recorded = (Layout, Values);
 
 /// One parameter of a target.
 #[derive(Clone, Debug)]
@@ -625,9 +629,4 @@ fn hash_of(layout: &Layout, mut kind: impl FnMut() -> String) -> String {
         hasher.update(format!("{name} lora {scale}\n"));
     }
     hex(&hasher.finalize())
-}
-
-/// Bytes in hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

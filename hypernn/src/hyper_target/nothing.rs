@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 
 use candle_core::Result;
 
-use super::layer::{HyperLayer, Parameters, Visitor};
-use super::source::ParamSource;
 use super::{Configures, FixedTarget, HyperTarget, NestedSpec};
+use crate::structure::layer::{HyperLayer, Parameters, Visitor};
+use crate::structure::source::ParamSource;
 
 /// It has no parameters.
 impl<T: ?Sized> Parameters for PhantomData<T> {

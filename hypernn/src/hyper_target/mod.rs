@@ -1,18 +1,8 @@
-//! The target: the network whose weights are generated.
+//! The trait of a target, the network whose weights are generated, and what a flat vector makes of it.
 
-pub mod adapter;
-pub mod constructor;
-mod forward;
-pub mod layer;
-pub mod layout;
-mod lent;
-pub(crate) mod name;
+mod flat;
 mod nothing;
-pub(crate) mod recorded;
-pub mod role;
-pub mod source;
-pub mod tensor;
-pub mod value;
+mod recorded;
 
 use std::marker::PhantomData;
 
@@ -20,10 +10,11 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::generated::GeneratedParams;
-pub use forward::{ForwardTarget, ForwardTargetT};
-use layer::Parameters;
-use layout::Layout;
-use source::{ParamSource, VarBuilderSource};
+use crate::structure::layer::Parameters;
+use crate::structure::layout::Layout;
+use crate::structure::source::{ParamSource, VarBuilderSource};
+use crate::structure::{ForwardTarget, ForwardTargetT};
+use recorded::recorded;
 
 /// A network whose weights can be generated. Derive it: `#[derive(HyperTarget)]`.
 ///
@@ -54,7 +45,7 @@ pub trait HyperTarget: Parameters + Sized {
     /// An invalid size, or whatever the source returns.
     fn build(config: &Self::Config, source: &mut dyn ParamSource) -> Result<Self>;
 
-    /// As [`build`](Self::build), and says where the target takes one set of weights at a time.
+    /// Builds the network, and tells the source where it takes one set of weights at a time.
     #[doc(hidden)]
     fn build_by_sets(config: &Self::Config, source: &mut dyn ParamSource) -> Result<Self> {
         if !Self::TAKES_SETS {
@@ -74,7 +65,7 @@ pub trait HyperTarget: Parameters + Sized {
         Self::with_config(&(), vb)
     }
 
-    /// As [`new`](Self::new), for sizes known at run time.
+    /// The network with variables of its own, for sizes known at run time.
     ///
     /// # Errors
     /// An invalid size, or whatever the builder returns.
@@ -93,12 +84,12 @@ pub trait HyperTarget: Parameters + Sized {
         Self::layout_with(&())
     }
 
-    /// As [`layout`](Self::layout), for sizes known at run time.
+    /// Which tensor lies where in the flat vector, for sizes known at run time.
     ///
     /// # Errors
     /// An invalid size, or two tensors of one name.
     fn layout_with(config: &Self::Config) -> Result<Layout> {
-        Ok(recorded::recorded::<Self>(config)?.0.clone())
+        Ok(recorded::<Self>(config)?.0.clone())
     }
 
     /// The network over a flat vector `[P]`, or over `G` sets `[G, P]`; gradients flow into it.
@@ -112,7 +103,8 @@ pub trait HyperTarget: Parameters + Sized {
         Self::unpack_with(&(), flat)
     }
 
-    /// As [`unpack`](Self::unpack), for sizes known at run time.
+    /// The network over a flat vector `[P]`, or over `G` sets `[G, P]`, for sizes known at run time; gradients flow into
+    /// it.
     ///
     /// # Errors
     /// The vector's length or rank is not the target's.
@@ -132,18 +124,19 @@ pub trait HyperTarget: Parameters + Sized {
         self.pack_with(&())
     }
 
-    /// As [`pack`](Self::pack), for sizes known at run time.
+    /// The network's parameters as one flat vector `[P]`, or `[G, P]` where it holds `G` sets, for sizes known at run
+    /// time; gradients flow back into them.
     ///
     /// # Errors
     /// A layer does not give access to its tensors, or they differ in dtype or device.
     fn pack_with(&self, config: &Self::Config) -> Result<Tensor> {
-        crate::generated::pack(self, &recorded::recorded::<Self>(config)?.0)
+        flat::pack(self, &recorded::<Self>(config)?.0)
     }
 
     /// `unpack(flat)?.forward(xs)`.
     ///
     /// # Errors
-    /// As [`unpack`](Self::unpack), or the forward's own.
+    /// The vector's length or rank is not the target's, or the forward's own.
     fn functional_forward(flat: &Tensor, xs: &Tensor) -> Result<Tensor>
     where
         Self: HyperTarget<Config = ()> + ForwardTarget,
@@ -151,10 +144,10 @@ pub trait HyperTarget: Parameters + Sized {
         Self::functional_forward_with(&(), flat, xs)
     }
 
-    /// As [`functional_forward`](Self::functional_forward), for sizes known at run time.
+    /// `unpack_with(config, flat)?.forward(xs)`.
     ///
     /// # Errors
-    /// As there.
+    /// The vector's length or rank is not the target's, or the forward's own.
     fn functional_forward_with(config: &Self::Config, flat: &Tensor, xs: &Tensor) -> Result<Tensor>
     where
         Self: ForwardTarget,
@@ -165,7 +158,7 @@ pub trait HyperTarget: Parameters + Sized {
     /// `unpack(flat)?.forward_t(xs, train)`.
     ///
     /// # Errors
-    /// As [`unpack`](Self::unpack), or the forward's own.
+    /// The vector's length or rank is not the target's, or the forward's own.
     fn functional_forward_t(flat: &Tensor, xs: &Tensor, train: bool) -> Result<Tensor>
     where
         Self: HyperTarget<Config = ()> + ForwardTargetT,
@@ -173,10 +166,10 @@ pub trait HyperTarget: Parameters + Sized {
         Self::functional_forward_t_with(&(), flat, xs, train)
     }
 
-    /// As [`functional_forward_t`](Self::functional_forward_t), for sizes known at run time.
+    /// `unpack_with(config, flat)?.forward_t(xs, train)`.
     ///
     /// # Errors
-    /// As there.
+    /// The vector's length or rank is not the target's, or the forward's own.
     fn functional_forward_t_with(
         config: &Self::Config,
         flat: &Tensor,

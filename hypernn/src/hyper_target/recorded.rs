@@ -7,12 +7,8 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use candle_core::Result;
 
 use super::HyperTarget;
-use super::layout::Layout;
-use super::role::Roles;
-use super::value::Values;
-
-/// A layout, and what was made for fields without parameters.
-pub(crate) type Recorded = (Layout, Values);
+use crate::structure::layout::{Layout, Recorded};
+use crate::structure::role::Roles;
 
 /// Those of targets whose sizes are constants, by the address of their `build`. Two targets of one address
 /// have the same code, and so the same layout.
@@ -22,7 +18,7 @@ static RECORDED: LazyLock<Mutex<HashMap<usize, Arc<Recorded>>>> = LazyLock::new(
 ///
 /// # Errors
 /// An invalid size, two tensors of one name, or no parameters.
-pub(crate) fn recorded<T: HyperTarget>(config: &T::Config) -> Result<Arc<Recorded>> {
+pub(super) fn recorded<T: HyperTarget>(config: &T::Config) -> Result<Arc<Recorded>> {
     if TypeId::of::<T::Config>() != TypeId::of::<()>() {
         return record::<T>(config).map(Arc::new);
     }

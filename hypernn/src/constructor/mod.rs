@@ -23,7 +23,7 @@
 //! checkpoint has it, or where `without` names it in full, without a `*`.
 //!
 //! For `new` the builder is as one of an empty `VarMap`: `contains_tensor` finds what was asked for before, and
-//! nothing else. [`Layout::absent`](super::layout::Layout::absent) has the names that were looked for in
+//! nothing else. [`Layout::absent`](crate::Layout::absent) has the names that were looked for in
 //! vain, and `Debug` of the hypernetwork shows the first of them.
 //!
 //! # What a constructor does each time
@@ -78,7 +78,7 @@
 //!
 //! # What adapters cost
 //!
-//! A layer of candle's takes a frozen weight and its low-rank [adapter](super::adapter) as one weight, of the size
+//! A layer of candle's takes a frozen weight and its low-rank [adapter](crate::target::adapter) as one weight, of the size
 //! of the frozen one, and has one for each set; and candle computes a gradient of each matrix that it multiplies
 //! with, before the factors get theirs. Layers of [`nn`](crate::nn) do neither: they multiply with the frozen weight
 //! once for all sets, and with the factors. Forward and backward of four layers of 2500 × 2500 with adapters
@@ -191,6 +191,8 @@
 //! # }
 //! ```
 
+mod lent;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -198,10 +200,10 @@ use candle_core::{DType, Device, Error, Result, Shape, Tensor, bail};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
-use super::lent::{Lent, lend};
-use super::source::{BufferDtype, ParamKind, ParamSource, ParamSpec};
-use super::value::is_stored_name;
 use crate::pretrained::{Pretrained, unlike};
+use crate::structure::source::{BufferDtype, ParamKind, ParamSource, ParamSpec};
+use crate::structure::value::is_stored_name;
+use lent::{Lent, lend};
 
 /// What a constructor asks its builder for, in order, each name once, and what it was told.
 pub(crate) struct Requests {

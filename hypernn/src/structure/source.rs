@@ -80,6 +80,56 @@ pub enum BufferDtype {
 /// The same `build` serves every source: one records the layout, one takes variables from a
 /// `VarBuilder`, one cuts a vector of generated parameters. A layer asks for its tensors in flat
 /// order: the order of declaration, weight before bias.
+///
+/// A layer of your own asks for each parameter, takes it as a tensor and uses that in any way:
+///
+/// ```
+/// use candle_core::{Device, Module, Result, Tensor, Var};
+/// use hypernn::nn::Init;
+/// use hypernn::target::layer::Visitor;
+/// use hypernn::target::source::{ParamKind, ParamSource, ParamSpec};
+/// use hypernn::{HyperTarget, Parameters};
+///
+/// /// Each value times a number of its own.
+/// struct Scale {
+///     weight: Tensor,
+/// }
+///
+/// impl Parameters for Scale {
+///     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+///         visitor("weight", &self.weight)
+///     }
+/// }
+///
+/// impl HyperTarget for Scale {
+///     type Config = usize;
+///
+///     const NAME: &'static str = "Scale";
+///
+///     fn build(width: &usize, source: &mut dyn ParamSource) -> Result<Self> {
+///         let (dims, init) = (&[*width], Init::Const(1.));
+///         let spec = ParamSpec { name: "weight", dims, kind: ParamKind::Gain, init };
+///         Ok(Self { weight: source.param(&spec)?.to_tensor()? })
+///     }
+/// }
+///
+/// impl Module for Scale {
+///     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+///         xs.broadcast_mul(&self.weight)
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let flat = Var::new(&[1f32, 2., 3.], &Device::Cpu)?;
+/// let layer = Scale::unpack_with(&3, &flat)?;
+/// let ys = layer.forward(&Tensor::new(&[[1f32, 1., 1.], [2., 2., 2.]], &Device::Cpu)?)?;
+/// assert_eq!(ys.to_vec2::<f32>()?, [[1., 2., 3.], [2., 4., 6.]]);
+/// let grads = ys.sum_all()?.backward()?;
+/// let grad = grads.get(&flat).map(Tensor::to_vec1::<f32>).transpose()?;
+/// assert_eq!(grad, Some(vec![3., 3., 3.]));
+/// # Ok(())
+/// # }
+/// ```
 pub trait ParamSource {
     /// Goes down one component of the path, as `VarBuilder::pp` does.
     fn enter(&mut self, name: &str);
@@ -112,7 +162,7 @@ pub trait ParamSource {
     /// The source has no such tensor, or one of another shape.
     fn buffer(&mut self, spec: &ParamSpec<'_>) -> Result<Tensor>;
 
-    /// As [`buffer`](Self::buffer), for a layer that does not convert the buffer itself.
+    /// A buffer in the dtype in which a layer computes that does not convert it itself.
     ///
     /// # Errors
     /// The source has no such tensor, or one of another shape.
@@ -144,8 +194,7 @@ pub trait ParamSource {
     #[doc(hidden)]
     fn made_anew(&mut self, _field: &str) {}
 
-    /// As [`param`](Self::param), for a bare tensor: whether the forward takes those of several sets, only
-    /// the target knows.
+    /// The next parameter as a bare tensor: whether the forward takes those of several sets, only the target knows.
     #[doc(hidden)]
     fn bare(&mut self, spec: &ParamSpec<'_>, _takes_sets: bool) -> Result<Tensor> {
         self.param(spec)?.to_tensor()

@@ -67,8 +67,6 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 
-use crate::nn;
-
 /// A value that was made once.
 pub type Made = Arc<dyn Any + Send + Sync>;
 
@@ -297,9 +295,10 @@ macro_rules! fixed_layers {
     )+};
 }
 
+pub(crate) use fixed_layers;
+
 fixed_layers! {
     candle_nn::Linear, candle_nn::Embedding;
-    nn::Linear, nn::Embedding;
 }
 
 /// A fixed filter.
@@ -317,7 +316,8 @@ macro_rules! fixed_convolutions {
     )+};
 }
 
+pub(crate) use fixed_convolutions;
+
 fixed_convolutions! {
     candle_nn::Conv1d, candle_nn::Conv2d, candle_nn::ConvTranspose1d, candle_nn::ConvTranspose2d,
-    nn::Conv1d, nn::Conv2d, nn::ConvTranspose1d, nn::ConvTranspose2d,
 }

@@ -1,0 +1,81 @@
+//! Plans of declared targets, and their parameters as a flat vector and from one.
+
+use std::any::TypeId;
+use std::sync::Arc;
+
+use candle_core::{Result, Tensor};
+
+use super::HyperTarget;
+use super::recorded::recorded;
+use crate::check::ensure_same_device;
+use crate::generated::{Declared, GeneratedParams, Kept, TargetPlan, flatten};
+use crate::structure::layout::{Layout, Place, Recorded};
+use crate::structure::source::ParamSource;
+
+/// How a target is built for a configuration.
+fn declared<T: HyperTarget>(config: &T::Config) -> Declared<T> {
+    let config = config.clone();
+    let build = move |source: &mut dyn ParamSource| T::build_by_sets(&config, source);
+    let of_type_alone = TypeId::of::<T::Config>() == TypeId::of::<()>();
+    Declared { name: T::NAME, build: Box::new(build), of_type_alone }
+}
+
+impl<T: HyperTarget> TargetPlan<T> {
+    /// The plan for a configuration.
+    ///
+    /// # Errors
+    /// An invalid size, or two tensors of one name.
+    pub fn new(config: &T::Config) -> Result<Self> {
+        Self::declared(declared(config))
+    }
+}
+
+impl<T: HyperTarget> GeneratedParams<T> {
+    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as it is.
+    ///
+    /// # Errors
+    /// The vector's length, rank or dtype is not the target's.
+    pub fn from_flat(config: &T::Config, flat: &Tensor) -> Result<Self> {
+        let recorded = Recorded::clone(&*recorded::<T>(config)?);
+        let plan = Arc::new(TargetPlan::of_flat(declared(config), recorded));
+        let kept = Kept { values: plan.values.tensors.clone().into(), ..Kept::default() };
+        Self::from_flat_and_kept(plan, flat, kept)
+    }
+}
+
+/// The generated parameters of a network as one flat vector.
+pub(super) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
+    let (mut tensors, mut found) = (Vec::with_capacity(layout.params().len()), 0);
+    net.visit(&mut |_name, tensor| {
+        let place = layout.places().get(found).map(|(_, place)| *place);
+        if place == Some(Place::Generated(tensors.len())) {
+            tensors.push(tensor.clone());
+        }
+        found += 1;
+        Ok(())
+    })?;
+    let expected = layout.places().len();
+    if found != expected {
+        candle_core::bail!("{} has {found} tensors, but its layout {expected}", T::NAME);
+    }
+    let Some((param, first)) = layout.params().iter().zip(&tensors).next() else {
+        candle_core::bail!("target {} has no parameters, so there is nothing to pack", T::NAME);
+    };
+    for (other, tensor) in layout.params().iter().zip(&tensors) {
+        ensure_same_device(
+            (&format!("`{}` of {}", other.name, T::NAME), tensor.device().location()),
+            (&format!("`{}`", param.name), first.device().location()),
+        )?;
+        if tensor.dtype() != first.dtype() {
+            let (found, expected) = (tensor.dtype(), first.dtype());
+            candle_core::bail!(
+                "`{}` of {} is {found:?}, but `{}` {expected:?}",
+                other.name,
+                T::NAME,
+                param.name
+            );
+        }
+    }
+    let sets = (first.rank() > param.shape.rank()).then(|| first.dim(0)).transpose()?;
+    flatten(&tensors, sets)
+}
