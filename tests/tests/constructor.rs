@@ -364,7 +364,7 @@ fn each_tensor_starts_as_it_is_asked_for() -> Result<()> {
 fn running_statistics_are_buffers() -> Result<()> {
     let (vars, vb) = variables(9, DType::F64);
     let hyper = HyperNormed::new(vb, Normed::new)?;
-    let names: Vec<_> = hyper.as_network().layout().buffers().iter().map(|b| &b.name).collect();
+    let names: Vec<_> = hyper.layout().buffers().iter().map(|b| &b.name).collect();
     assert_eq!(names, ["norm.running_mean", "norm.running_var"]);
     let xs = input(&[6, 3], 2, DType::F64)?;
     hyper.forward_t(&xs, true)?;
@@ -409,7 +409,7 @@ fn several_sets_take_their_turns() -> Result<()> {
     let hyper = DynamicMlp::new(vb, |vb| Mlp::new(4, vb))?;
     let xs = input(&[6, 3], 3, DType::F64)?;
     let params = hyper.generate_params(&xs.narrow(0, 0, 3)?)?;
-    let whole = hyper.forward_with(&params, &xs)?;
+    let whole = params.forward(&xs)?;
     let rows = (0..3).map(|i| params.set(i)?.unpack()?.forward(&xs.narrow(0, 2 * i, 2)?));
     let rows = Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
     assert!(relative_error(&whole, &rows)? < 1e-12);

@@ -171,7 +171,7 @@ fn an_emitted_type_sees_the_checkpoint() -> Result<()> {
     // A name in full is there, and starts afresh, whatever the checkpoint has.
     let fresh = Pretrained::from(builder(&checkpoint(&[], qwen)?)).without("lm_head.weight");
     let hyper = HyperQwen::new_from(variables(1, DType::F32).1, fresh, qwen)?;
-    assert_eq!(hyper.as_network().num_target_params(), 88);
+    assert_eq!(hyper.num_target_params(), 88);
     Ok(())
 }
 

@@ -6,27 +6,14 @@ use syn::ext::IdentExt;
 use syn::{Expr, Ident};
 
 use super::check::{Checked, Mode, Source};
-use super::methods::{methods, own_condition};
-use crate::span::{ends, private_at, shown_at};
+use super::emitted::{item, name, network, own_condition};
+use super::methods::methods;
+use crate::span::{ends, private_at};
 
 /// The whole type.
 pub(super) fn expand(checked: &Checked) -> TokenStream {
     let parts = [definition(checked), sizes(checked), construction(checked)];
     parts.into_iter().chain([methods(checked), traits(checked)]).collect()
-}
-
-/// An item beside the type, on which the attributes hold that do for all of it.
-pub(super) fn item(checked: &Checked, item: &TokenStream) -> TokenStream {
-    let shared = &checked.shared;
-    quote!(#shared #item)
-}
-
-/// The type where it is used. It is shown where it is declared, but is not the user's own use of it, which
-/// `#[deprecated]` would be reported at.
-pub(super) fn name(checked: &Checked) -> Ident {
-    let mut name = checked.name.clone();
-    name.set_span(shown_at(name.span()));
-    name
 }
 
 /// What stands in for a declaration with errors: the same names, nothing behind them.
@@ -87,15 +74,6 @@ fn constructor_bound(checked: &Checked) -> TokenStream {
     quote! {
         impl #private::Fn(#krate::nn::VarBuilder<'static>) -> #private::Result<#target>
             + #private::Send + #private::Sync + 'static
-    }
-}
-
-/// The type of the runtime crate that is wrapped.
-pub(super) fn network(checked: &Checked) -> TokenStream {
-    let Checked { target, krate, .. } = checked;
-    match checked.mode {
-        Mode::Static => quote!(#krate::__private::StaticHyperNetwork<#target>),
-        Mode::Dynamic => quote!(#krate::__private::DynamicHyperNetwork<#target>),
     }
 }
 
@@ -548,8 +526,8 @@ fn common(checked: &Checked) -> TokenStream {
                 #krate::Hypernetwork::generate(&self.inner, condition)
             }
 
-            fn network(&self) -> #private::NetworkRef<'_, #target> {
-                #krate::Hypernetwork::network(&self.inner)
+            fn core(&self) -> &#private::Core<#target> {
+                &self.inner
             }
         }
     }

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 pub use buffers::Buffers;
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::check::ensure_same_device;
@@ -368,6 +368,14 @@ impl<T> std::fmt::Debug for GeneratedParams<T> {
             .field("sets", &self.sets)
             .field("parameters", &self.plan.layout.num_params())
             .finish()
+    }
+}
+
+/// Where the target is a `Module`. Its `forward_t` is the one below: that of candle's `ModuleT`, which every
+/// `Module` is, knows nothing of training.
+impl<T: Module> Module for GeneratedParams<T> {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        Self::forward(self, xs)
     }
 }
 

@@ -37,7 +37,14 @@ const FINGERPRINT: &str = "pretrained_sha256.";
 pub(super) type Metadata = HashMap<String, String>;
 
 impl<T> Core<T> {
-    pub(super) fn save(&self, path: &Path) -> Result<()> {
+    /// Writes the hypernetwork's variables, bases and buffers.
+    ///
+    /// The file is written beside `path` under another name and then renamed, so that `path` never
+    /// holds half a checkpoint.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut snapshot = Snapshot::take(self.named_tensors())?;
         let mut metadata = self.metadata();
         metadata.extend(self.declaration().map(|(key, value)| (key.to_owned(), value)));
@@ -46,10 +53,16 @@ impl<T> Core<T> {
             snapshot.add(&fingerprint(self.kind().0), &text_tensor(&pretrained)?)?;
             metadata.insert(PRETRAINED_HASH.to_owned(), pretrained);
         }
-        snapshot.write(path, metadata)
+        snapshot.write(path.as_ref(), metadata)
     }
 
-    pub(super) fn load(&self, path: &Path) -> Result<()> {
+    /// Reads what [`save`](Self::save) wrote, into the variables of this hypernetwork.
+    ///
+    /// # Errors
+    /// The file is not a whole checkpoint of this target with these parts, or its tensors were
+    /// altered; the first difference is named, and nothing has changed.
+    pub fn load(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
         let found = Checkpoint::read(path);
         let checked = found.and_then(|found| self.checked(&found));
         let checked = checked.map_err(|err| files::can_not("load", path, &err))?;
@@ -59,10 +72,18 @@ impl<T> Core<T> {
         Ok(())
     }
 
-    pub(super) fn bake(&self, params: &GeneratedParams<T>, path: &Path) -> Result<()> {
+    /// Writes one set of parameters that this network generated as an ordinary checkpoint of the target:
+    /// its own names, its buffers included, no trace of the hypernetwork but a line of metadata.
+    ///
+    /// # Errors
+    /// Parameters of several sets, or the file can't be written.
+    pub fn bake_params(&self, params: &GeneratedParams<T>, path: impl AsRef<Path>) -> Result<()> {
+        if let Some(sets) = params.num_sets() {
+            bail!("a checkpoint holds one set of weights, the condition gives {sets}");
+        }
         let named = params.named()?;
         let named = named.iter().map(|(name, tensor)| (name.as_str(), tensor));
-        Snapshot::take(named)?.write(path, self.metadata())
+        Snapshot::take(named)?.write(path.as_ref(), self.metadata())
     }
 
     fn metadata(&self) -> Metadata {

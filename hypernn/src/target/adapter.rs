@@ -71,7 +71,7 @@
 //! let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
 //! let hyper = HyperNet::new_from(vb, pretrained)?;
 //! // Two factors of rank 2 for each weight, in place of 64 × 64 and 4 × 64 values.
-//! assert_eq!(hyper.as_network().num_target_params(), 2 * (64 + 64) + 2 * (64 + 4));
+//! assert_eq!(hyper.num_target_params(), 2 * (64 + 64) + 2 * (64 + 4));
 //! let xs = Tensor::randn(0f32, 1., (3, 64), &Device::Cpu)?;
 //! let difference = (hyper.forward(&xs)? - net.forward(&xs)?)?.abs()?.max_all()?;
 //! assert!(difference.to_scalar::<f32>()? < 1e-5);

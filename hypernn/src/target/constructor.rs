@@ -131,7 +131,7 @@
 //! # fn main() -> Result<()> {
 //! let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
 //! let hyper = HyperNet::new(vb, |vb| Net::new(8, vb))?;
-//! let names: Vec<_> = hyper.as_network().layout().params().iter().map(|p| p.name.as_str()).collect();
+//! let names: Vec<_> = hyper.layout().params().iter().map(|p| p.name.as_str()).collect();
 //! assert_eq!(names, ["hidden.weight", "hidden.bias", "out.weight", "out.bias"]);
 //! let ys = hyper.forward(&Tensor::ones((5, 4), DType::F32, &Device::Cpu)?)?;
 //! assert_eq!(ys.dims(), [5, 2]);
@@ -174,7 +174,7 @@
 //!     let linear = candle_nn::linear(4, 2, vb.pp("linear"))?;
 //!     Ok((linear, candle_nn::conv2d(1, 8, 3, Default::default(), vb.pp("conv"))?))
 //! })?;
-//! assert_eq!(both.as_network().num_target_params(), 4 * 2 + 2 + 8 * 9 + 8);
+//! assert_eq!(both.num_target_params(), 4 * 2 + 2 + 8 * 9 + 8);
 //! let (linear, conv) = both.target()?;
 //! let ys = linear.forward(&Tensor::ones((5, 4), DType::F32, &Device::Cpu)?)?;
 //! let zs = conv.forward(&Tensor::ones((5, 1, 6, 6), DType::F32, &Device::Cpu)?)?;
@@ -183,7 +183,7 @@
 //! let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
 //! let meta = Meta::new(vb, |vb: VarBuilder<'_>| HyperLinear::new(vb, |vb| candle_nn::linear(4, 2, vb)))?;
 //! // What it generates are the variables of a hypernetwork: a table, and a generator.
-//! let names: Vec<_> = meta.as_network().layout().params().iter().map(|p| p.name.as_str()).collect();
+//! let names: Vec<_> = meta.layout().params().iter().map(|p| p.name.as_str()).collect();
 //! assert_eq!(names, ["embedding.weight", "generator.weight", "generator.bias"]);
 //! let ys = meta.forward(&Tensor::ones((5, 4), DType::F32, &Device::Cpu)?)?;
 //! assert_eq!(ys.dims(), [5, 2]);
