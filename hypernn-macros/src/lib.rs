@@ -86,7 +86,7 @@ pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
 /// - `init`: `exact`, the default, or `hyper_nn`;
 /// - `config: Type`, where the target has sizes that are known only at run time: `new` then takes
 ///   a `&Type` first, and the constants are methods of the hypernetwork;
-/// - `target: by constructor`, for any model that is built from a `VarBuilder`, without annotation:
+/// - `target: constructor`, for any model that is built from a `VarBuilder`, without annotation:
 ///   `new` then takes its constructor last, and the constants are methods of the hypernetwork;
 /// - `roles: [("head.*", generate), ("*", freeze)]`: what becomes of the tensors whose names match:
 ///   `generate`, `train`, `freeze`, `shared`, `lora(rank, alpha)` or `lora_dropout(rank, alpha, dropout)`;

@@ -96,6 +96,7 @@ pub mod flow;
 pub mod generated;
 pub mod generator;
 pub mod hypernetwork;
+mod info;
 pub mod init;
 mod memory;
 mod mlp;
@@ -160,6 +161,7 @@ pub use hypernn_macros::HyperTarget;
 /// ```
 ///
 pub use hypernn_macros::hypernetwork;
+pub use info::LayerInfo;
 pub use plan::ChunkPlan;
 pub use pretrained::Pretrained;
 pub use target::layer::{HyperLayer, Parameters};

@@ -108,7 +108,7 @@ mod hostile {
 
     ::hypernn::hypernetwork! {
         pub struct HyperBuilt for ::hypernn::nn::Linear {
-            target: by constructor,
+            target: constructor,
             roles: [("weight", train), ("*", generate)],
             embedding: table(2, 3),
             generator: linear,
@@ -419,7 +419,7 @@ pub mod linted {
     hypernetwork! {
         /// A hypernetwork over a target by its constructor.
         pub struct HyperBuilt for Linear {
-            target: by constructor,
+            target: constructor,
             embedding: table(5, 8),
             generator: linear,
             mode: static,
@@ -600,7 +600,7 @@ mod blanket {
             impl<T> Methods for T {}
         };
     }
-    methods!(build visit num_params num_weights check takes gives rank adapter forward forward_t new into iter
+    methods!(build visit info num_params check_adapter takes gives rank adapter forward forward_t new into iter
         is_some map shape input deny of with_role target build_tied parameter visit_untied clone items step
         generate_params bake save load audit rows generator ensure conditions plan num_embeddings
         embedding_dim embedding condition with_pretrained dtype device with_roles taken given first
@@ -658,7 +658,7 @@ mod blanket {
         }
 
         pub struct OfConstructor for Linear {
-            target: by constructor, embedding: table(1, 2), generator: heads, mode: static,
+            target: constructor, embedding: table(1, 2), generator: heads, mode: static,
         }
     }
 }

@@ -335,7 +335,7 @@ fn sizes_known_at_run_time() -> Result<()> {
 mod own {
     use candle_core::{Result, Tensor};
     use candle_nn::{Init, VarBuilder};
-    use hypernn::embedding::{Embedding, EmbeddingSpec};
+    use hypernn::embedding::{Embedding, EmbeddingInfo, EmbeddingSpec};
     use hypernn::init::InitScheme;
 
     #[derive(Clone, Copy)]
@@ -344,20 +344,8 @@ mod own {
     }
 
     impl Scaled {
-        pub const fn num_embeddings(&self) -> usize {
-            self.rows
-        }
-
-        pub const fn embedding_dim(&self) -> usize {
-            2
-        }
-
-        pub const fn num_params(&self) -> usize {
-            2
-        }
-
-        pub const fn check(&self) -> Option<hypernn::check::Problem> {
-            None
+        pub const fn info(&self) -> EmbeddingInfo {
+            EmbeddingInfo::new(self.rows, 2).params(2)
         }
     }
 

@@ -596,7 +596,7 @@ fn the_compiler_counts_adapters() -> Result<()> {
 
 hypernetwork! {
     struct AdaptedBert for bert::BertModel {
-        target: by constructor,
+        target: constructor,
         roles: [("*.query.weight", lora(2, 2.)), ("*.value.weight", lora(2, 2.)), ("*", freeze)],
         embedding: tasks(2, 8, 3),
         generator: linear,

@@ -52,7 +52,7 @@ hypernetwork! {
 
 hypernetwork! {
     struct HyperPair for (Vectors, candle_nn::Conv2d) {
-        target: by constructor,
+        target: constructor,
         embedding: table(49, 2),
         generator: linear,
         mode: static,
@@ -110,13 +110,13 @@ hypernetwork! {
 
 hypernetwork! {
     struct Meta for HyperVectors {
-        target: by constructor, embedding: table(20, 3), generator: linear, mode: static,
+        target: constructor, embedding: table(20, 3), generator: linear, mode: static,
     }
 }
 
 hypernetwork! {
     struct DynamicMeta for HyperVectors {
-        target: by constructor,
+        target: constructor,
         embedding: encoder(3, [4], tanh, 20, 3),
         generator: linear,
         mode: dynamic,

@@ -765,7 +765,7 @@ fn roles_of_a_constructor() -> Result<()> {
 
 hypernetwork! {
     struct HyperBuilt for (candle_nn::Linear, candle_nn::Linear) {
-        target: by constructor,
+        target: constructor,
         embedding: table(5, 3),
         generator: linear,
         mode: static,

@@ -75,7 +75,7 @@ impl Module for Candles {
 
 hypernetwork! {
     struct Constructed for Candles {
-        target: by constructor,
+        target: constructor,
         embedding: encoder(4, [5], tanh, 8, 3),
         generator: linear,
         mode: dynamic,
@@ -425,7 +425,7 @@ impl Module for Ordered {
 
 hypernetwork! {
     struct HyperOrdered for Ordered {
-        target: by constructor,
+        target: constructor,
         embedding: encoder(4, [5], tanh, 4, 3),
         generator: linear,
         mode: dynamic,

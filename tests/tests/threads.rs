@@ -25,7 +25,7 @@ hypernetwork! {
     struct Dynamic for Net { embedding: rnn(4, 5, 2), generator: linear, mode: dynamic }
 
     struct ByConstructor for (candle_nn::Linear, Conv2d) {
-        target: by constructor, embedding: table(5, 2), generator: linear, mode: static,
+        target: constructor, embedding: table(5, 2), generator: linear, mode: static,
     }
 }
 

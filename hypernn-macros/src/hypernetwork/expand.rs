@@ -146,11 +146,20 @@ impl Part {
         Self::new("generator", &checked.generator, checked)
     }
 
-    /// A call of one of the part's `const` functions.
-    fn call(&self, function: &str, args: &TokenStream) -> TokenStream {
-        let (local, function) = (&self.local, Ident::new(function, self.key.span()));
-        let args = quote_spanned!(self.end=> (#args));
-        quote_spanned!(self.key.span()=> #local.#function #args)
+    /// What the part says of itself; `none` reports that it says nothing.
+    fn info(&self, none: &str, args: &TokenStream) -> TokenStream {
+        let Self { local, value, private, end, .. } = self;
+        let (at, known) = (self.key.span(), self.known(local));
+        let (none, args) = (Ident::new(none, at), quote_spanned!(*end=> (#args)));
+        let info = quote_spanned!(at=> #local.info #args);
+        quote! {{
+            let #local = #value;
+            let #local = #known;
+            {
+                use #private::#none as _;
+                #info
+            }
+        }}
     }
 
     /// A constant that fails to evaluate where there is a problem.
@@ -165,56 +174,25 @@ impl Part {
 fn sizes(checked: &Checked) -> TokenStream {
     let (krate, name) = (&checked.krate, name(checked));
     let (embedding, generator) = (Part::embedding(checked), Part::generator(checked));
-    let none = TokenStream::new();
-    let (e, e_value, e_known) =
-        (&embedding.local, &embedding.value, embedding.known(&embedding.local));
-    let (g, g_value, g_known) =
-        (&generator.local, &generator.value, generator.known(&generator.local));
-    let rows = embedding.call("num_embeddings", &none);
-    let width = embedding.call("embedding_dim", &none);
-    let e_params = embedding.call("num_params", &none);
-    let e_check = embedding.call("check", &none);
-    let plan =
-        generator.call("plan", &quote_spanned!(Span::mixed_site()=> num_target_params, rows));
-    let g_params = generator.call("num_params", &quote_spanned!(Span::mixed_site()=> shape));
-    let g_check = generator.call("check", &quote_spanned!(Span::mixed_site()=> shape));
-    let conditions = conditions(checked, &embedding, &generator);
+    let private = quote!(#krate::__private);
+    let (of_embedding, of_generator) = (
+        embedding.info("NoEmbeddingInfo", &TokenStream::new()),
+        generator.info("NoGeneratorInfo", &quote_spanned!(Span::mixed_site()=> shape)),
+    );
+    let dynamic = checked.mode == Mode::Dynamic;
     let sizes = quote_spanned! {Span::mixed_site()=>
         impl #name {
             #[doc(hidden)]
-                        const fn __sizes(num_target_params: #krate::__private::usize) -> #krate::__private::Sizes {
-                                use #krate::__private::NoPart as _;
-                let (#e, #g) = (#e_value, #g_value);
-                let (#e, #g) = (#e_known, #g_known);
-                let rows = #rows;
-                let shape = #krate::generator::GeneratorShape {
-                    num_embeddings: rows,
-                    embedding_dim: #width,
-                    plan: #plan,
-                };
-                #krate::__private::Sizes {
-                    shape,
-                    num_params: #e_params + #g_params,
-                    embedding: #e_check,
-                    generator: #g_check,
-                    conditions: #conditions,
-                }
+            const fn __sizes(num_target_params: #private::usize) -> #private::Sizes {
+                use #private::NoPart as _;
+                let embedding: #private::EmbeddingInfo = #of_embedding;
+                let shape = #private::Sizes::shape(&embedding, num_target_params);
+                let generator: #private::GeneratorInfo = #of_generator;
+                #private::Sizes::new(embedding, shape, generator, #dynamic)
             }
         }
     };
     item(checked, &sizes)
-}
-
-/// What the parts of a dynamic hypernetwork are conditioned on.
-fn conditions(checked: &Checked, embedding: &Part, generator: &Part) -> TokenStream {
-    let krate = &checked.krate;
-    if checked.mode == Mode::Static {
-        return quote!(#krate::__private::Option::None);
-    }
-    let none = TokenStream::new();
-    let (embedding, generator) =
-        (embedding.call("condition", &none), generator.call("condition", &none));
-    quote!(#krate::__private::Option::Some((#embedding, #generator)))
 }
 
 /// `new`, with constants and their checks where all sizes are constants.

@@ -22,9 +22,10 @@ pub use std::vec::Vec;
 pub use std::{option::Option, primitive::*, result::Result as StdResult};
 
 pub use self::field::{
-    Field, FieldRef, ItemOf, NoAdapter, NoEpsilon, NoLayer, NoParameters, NoSpec, Spec, array,
+    Field, FieldRef, ItemOf, NoEpsilon, NoInfo, NoLayer, NoParameters, NoShapes, NoSpec, Spec,
+    array,
 };
-pub use self::part::{NoPart, Part};
+pub use self::part::{NoEmbeddingInfo, NoGeneratorInfo, NoPart, Part};
 pub use self::sizes::Sizes;
 pub use self::step_of::{StepOf, UnknownStep};
 pub use self::target::{NoTarget, TargetOf};
@@ -36,6 +37,7 @@ pub use crate::flow::{Chain, SampleShape, Step, StepT};
 pub use crate::generated::TargetPlan;
 pub use crate::generator::{ConditionedGeneratorSpec, GeneratorSpec};
 pub use crate::hypernetwork::{Core, Declared, DynamicHyperNetwork, StaticHyperNetwork};
+pub use crate::info::{EmbeddingInfo, GeneratorInfo, LayerInfo};
 pub use crate::nn::{Eps, Module, ModuleT, step};
 pub use crate::target::layer::{Container, Parameters, Repeat, Visitor};
 pub use crate::target::role::{self, Role};
@@ -46,7 +48,7 @@ pub use hypernn_macros::Declaration;
 
 /// The names that may stand in `#[hyper(…)]`.
 pub mod spec {
-    pub use super::{MadeAnew as _, MadeOnce as _, NoAdapter as _, NoEpsilon as _};
+    pub use super::{MadeAnew as _, MadeOnce as _, NoEpsilon as _, NoInfo as _, NoShapes as _};
     pub use crate::nn::spec::*;
     pub use crate::target::tensor::tensor;
 }

@@ -59,7 +59,7 @@
 //!
 //! hypernetwork! {
 //!     struct HyperNet for Net {
-//!         target: by constructor, embedding: table(17, 2), generator: linear, mode: static,
+//!         target: constructor, embedding: table(17, 2), generator: linear, mode: static,
 //!     }
 //! }
 //!
@@ -121,7 +121,7 @@
 //!
 //! hypernetwork! {
 //!     struct HyperNet for Net {
-//!         target: by constructor,
+//!         target: constructor,
 //!         embedding: table(10, 3),
 //!         generator: linear,
 //!         mode: static,
@@ -149,7 +149,7 @@
 //!
 //! hypernetwork! {
 //!     struct Both for (candle_nn::Linear, candle_nn::Conv2d) {
-//!         target: by constructor,
+//!         target: constructor,
 //!         embedding: table(13, 3),
 //!         generator: linear,
 //!         mode: static,
@@ -158,13 +158,13 @@
 //!
 //! hypernetwork! {
 //!     struct HyperLinear for candle_nn::Linear {
-//!         target: by constructor, embedding: table(5, 2), generator: linear, mode: static,
+//!         target: constructor, embedding: table(5, 2), generator: linear, mode: static,
 //!     }
 //! }
 //!
 //! hypernetwork! {
 //!     struct Meta for HyperLinear {
-//!         target: by constructor, embedding: table(4, 2), generator: linear, mode: static,
+//!         target: constructor, embedding: table(4, 2), generator: linear, mode: static,
 //!     }
 //! }
 //!
