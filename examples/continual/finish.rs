@@ -88,7 +88,7 @@ fn print_table(run: &Run, learned: [&Learned; 2]) {
         "All {} networks of {} parameters come from {}.",
         run.tasks.len(),
         commas(Net::NUM_PARAMS),
-        commas(learned[0].hyper.as_network().num_params())
+        commas(learned[0].hyper.num_params())
     );
 }
 
@@ -118,7 +118,7 @@ fn summary<'a>(run: &Run, [held, free]: [&'a Learned; 2]) -> Summary<'a> {
         accuracy: &held.accuracy,
         accuracy_without: &free.accuracy,
         tasks: run.tasks.len(),
-        num_params: held.hyper.as_network().num_params(),
+        num_params: held.hyper.num_params(),
         num_target_params: Net::NUM_PARAMS,
         epochs: run.epochs(),
         batch_size: run.args.batch_size,

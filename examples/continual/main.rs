@@ -68,7 +68,7 @@ fn learn(name: &'static str, beta: f64, run: &Run) -> Result<Learned> {
         seconds += learn_task(name, number, &vars, &hyper, &old_tasks, run)?;
         // Without weight, nothing is held.
         if beta > 0. {
-            old_tasks.remember(hyper.as_network(), &task(number, &run.device)?)?;
+            old_tasks.remember(&hyper, &task(number, &run.device)?)?;
         }
         accuracies.push(so_far(name, &hyper, number, run)?);
     }

@@ -130,8 +130,8 @@ impl Run {
         draw: u64,
     ) -> Result<Tensor> {
         Ok(match self.args.held {
-            None => old_tasks.penalty(hyper.as_network())?,
-            Some(count) => old_tasks.penalty_of_some(hyper.as_network(), count as usize, draw)?,
+            None => old_tasks.penalty(hyper)?,
+            Some(count) => old_tasks.penalty_of_some(hyper, count as usize, draw)?,
         })
     }
 

@@ -136,7 +136,7 @@ fn summary<'a>(
         test_images: run.test.dims()[0],
         fitted_images: FITTED,
         code: CODE,
-        num_params: hyper.as_network().num_params(),
+        num_params: hyper.num_params(),
         num_target_params: ImageField::NUM_TARGET_PARAMS,
         dataset: args.dataset.name(),
         steps: run.steps(),

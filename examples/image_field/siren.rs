@@ -3,12 +3,11 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::Init;
-use hypernn::check::Problem;
 use hypernn::nn::spec::linear;
 use hypernn::nn::{Linear, LinearSpec, Module};
 use hypernn::target::layer::Visitor;
 use hypernn::target::source::{ParamKind, ParamSource, ParamSpec};
-use hypernn::{HyperLayer, HyperTarget, Parameters};
+use hypernn::{HyperLayer, HyperTarget, LayerInfo, Parameters};
 
 /// The frequency by which what enters a sine is multiplied.
 const FREQUENCY: f64 = 30.;
@@ -59,14 +58,9 @@ pub const fn hidden(in_dim: usize, out_dim: usize) -> SirenSpec {
 }
 
 impl SirenSpec {
-    /// The number of its parameters.
-    pub const fn num_params(&self) -> usize {
-        self.linear.num_params()
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        self.linear.check()
+    /// Its tensors are those of a linear layer.
+    pub const fn info(&self) -> LayerInfo {
+        self.linear.info()
     }
 
     /// Uniform, so that what enters a sine has the same distribution in each layer.

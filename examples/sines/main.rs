@@ -82,7 +82,7 @@ fn draw(rng: &mut StdRng, curves: usize, points: usize, device: &Device) -> Resu
 fn error(hyper: &HyperCurve, device: &Device) -> Result<f32> {
     let [conditions, xs, ys] = draw(&mut StdRng::seed_from_u64(u64::MAX), 200, 50, device)?;
     let params = hyper.generate_params(&conditions)?;
-    let mean_square = loss::mse(&hyper.forward_with(&params, &xs)?, &ys)?;
+    let mean_square = loss::mse(&params.forward(&xs)?, &ys)?;
     Ok(mean_square.to_scalar::<f32>()?.sqrt())
 }
 
@@ -110,7 +110,7 @@ fn main() -> Result<()> {
     for step in 0..steps {
         let [conditions, xs, ys] = draw(&mut rng, CURVES, POINTS, &device)?;
         let params = hyper.generate_params(&conditions)?;
-        let loss = loss::mse(&hyper.forward_with(&params, &xs)?, &ys)?;
+        let loss = loss::mse(&params.forward(&xs)?, &ys)?;
         let left = 1. - step as f64 / steps as f64;
         optimizer.set_learning_rate(learning_rate * left);
         optimizer.backward_step(&loss)?;

@@ -63,7 +63,7 @@ fn loss(run: &Run, hyper: &TextAdapter, step: usize) -> Result<Tensor> {
     let batch = run.train.draw(&mut rng, (args.batch_size, args.images))?;
     let vectors = (&batch.vectors + noise(&mut rng, &batch.vectors)? * args.noise)?;
     let params = hyper.generate_params(&vectors)?;
-    Ok(loss::cross_entropy(&hyper.forward_with(&params, &batch.images)?, &batch.answers)?)
+    Ok(loss::cross_entropy(&params.forward(&batch.images)?, &batch.answers)?)
 }
 
 /// Values of mean 0 and variance 1, as many as there are here. A vector that is not quite the

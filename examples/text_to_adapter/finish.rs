@@ -73,7 +73,7 @@ fn summary<'a>(
     results: &'a Results,
     history: &'a History,
 ) -> Summary<'a> {
-    let (args, network) = (&run.args, hyper.as_network());
+    let (args, network) = (&run.args, hyper);
     Summary {
         results,
         num_params: network.num_params(),

@@ -57,7 +57,7 @@ fn each(
 /// The answers about all images with the adapter of the sentence of this vector.
 pub fn answers(hyper: &TextAdapter, vector: &Tensor, pictures: &Pictures) -> Result<Vec<u32>> {
     let params = hyper.generate_params(vector)?.detach();
-    largest(&hyper.forward_with(&params, &pictures.images)?)
+    largest(&params.forward(&pictures.images)?)
 }
 
 /// By the adapters of the descriptions.

@@ -94,7 +94,7 @@ const HYPERNETWORKS: &[&str] = &[
         embedding: table(1, 2),
         #[cfg_attr(test, cfg(not(test)))]
         embedding: table(2, 2),
-        target: by constructor,
+        target: constructor,
         generator: heads,
         mode: static,
     }",

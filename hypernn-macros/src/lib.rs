@@ -85,32 +85,44 @@ pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
 ///   `.conditioned(width)`;
 /// - `init`: `exact`, the default, or `hyper_nn`;
 /// - `config: Type`, where the target has sizes that are known only at run time: `new` then takes
-///   a `&Type` first, and the constants are methods of `as_network()`;
-/// - `target: by constructor`, for any model that is built from a `VarBuilder`, without annotation:
-///   `new` then takes its constructor last, and the constants are methods of `as_network()`;
+///   a `&Type` first, and the constants are methods of the hypernetwork;
+/// - `target: constructor`, for any model that is built from a `VarBuilder`, without annotation:
+///   `new` then takes its constructor last, and the constants are methods of the hypernetwork;
 /// - `roles: [("head.*", generate), ("*", freeze)]`: what becomes of the tensors whose names match:
 ///   `generate`, `train`, `freeze`, `shared`, `lora(rank, alpha)` or `lora_dropout(rank, alpha, dropout)`;
-///   the constants are then methods of `as_network()`;
+///   the constants are then methods of the hypernetwork;
 /// - `crate: path`: where `hypernn` is, if not at `::hypernn`.
 ///
 /// Attributes above `struct` are those of the emitted type. `#[cfg]` and `#[allow]` there hold for all that
 /// belongs to it, and stand on a key too: a key may be given several times where no two of its conditions hold
 /// together. `Debug` is implemented for every hypernetwork; other derives of the standard library are not to be
 /// had, and a derive of your own is given a struct with one private field.
+/// Since it derefs to a type over its target, it is at most as visible as its target.
 ///
 /// # What is emitted
 ///
-/// A type of this name with
+/// A type of this name, with constructors and constants of its own, which derefs to the network behind it,
+/// `hypernn::hypernetwork::StaticHyperNetwork` or `DynamicHyperNetwork`, and has all methods of that. Its own are
 ///
 /// - `new(vb)`, and `new_from(vb, pretrained)`, which starts as a `Pretrained` network; `with_target_dtype`;
+/// - `forward_t`, where the target is a `ModuleT`; in a dynamic hypernetwork the input is then its own condition.
+///   Where constants say whether it can be, `forward`, `forward_aux`, `step`, `step_t`, `run` and `run_t`, which
+///   take an input that conditions its own weights, are there too, and an input that can't is a compile error.
+///
+/// By deref it has
+///
 /// - `generate_params()` (dynamic: of a condition), which gives `GeneratedParams`, for any number of forward
 ///   passes; static also `target()`, the model itself over generated weights;
-/// - `forward`, `forward_t`, `forward_aux`, `forward_with` and `forward_t_with`, where the target is a `Module`
-///   or `ModuleT`; in a dynamic hypernetwork the input is then its own condition;
-/// - dynamic also `generate_step`, `step`, `step_t`, `run`, `run_t`, `scan` and `zero_state` for sequences, and
-///   `grow` for more tasks;
-/// - `save`, `load`, `bake`, `load_hyper_nn`, `audit` and `as_network`, the network behind the type with all its
-///   methods;
+/// - `forward` and `forward_aux`, where the target is a `Module`;
+/// - dynamic also `generate_step`, `step`, `step_t`, `run`, `run_t`, `scan` and `zero_state` for sequences,
+///   `condition`, `buffers`, and `grow` for more tasks;
+/// - `bake` and `audit_exact`;
+/// - what hypernetworks of every kind have, `hypernn::hypernetwork::Core`: `layout`, `chunks`, `num_params`,
+///   `num_target_params`, `named_tensors`, `trainable`, `params_from_flat`, `load_params`, `bake_params`, `save`,
+///   `load`, `load_hyper_nn`, `audit` and `check_finite`.
+///
+/// Beside them are
+///
 /// - the constants `NUM_PARAMS`, `NUM_TARGET_PARAMS`, `RATIO` and `CHUNKS`, where all sizes are constants;
 /// - the traits `Debug`, `hypernn::Hypernetwork` and, where the target has it, `Module`. It is `Send` and `Sync`
 ///   where the target's type allows it.

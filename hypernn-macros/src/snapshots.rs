@@ -116,7 +116,7 @@ fn a_hypernetwork_over_a_configured_target() {
 fn a_hypernetwork_by_constructor_with_roles() {
     assert_snapshot!(network(quote! {
         struct HyperNet for models::Net {
-            target: by constructor,
+            target: constructor,
             roles: [("head.*", generate), ("*", freeze)],
             embedding: table(64, 8),
             generator: linear,

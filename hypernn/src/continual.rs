@@ -62,12 +62,12 @@ use crate::hypernetwork::DynamicHyperNetwork;
 ///     let condition = Tensor::new(task, &Device::Cpu)?;
 ///     let mut optimizer = AdamW::new_lr(vars.all_vars(), 0.01)?;
 ///     for _ in 0..20 {
-///         let ys = hyper.forward_with(&hyper.generate_params(&condition)?, &xs)?;
+///         let ys = hyper.generate_params(&condition)?.forward(&xs)?;
 ///         let loss = (ys - f64::from(task))?.sqr()?.mean_all()?;
-///         let loss = (loss + old_tasks.penalty(hyper.as_network())?)?;
+///         let loss = (loss + old_tasks.penalty(&hyper)?)?;
 ///         optimizer.backward_step(&loss)?;
 ///     }
-///     old_tasks.remember(hyper.as_network(), &condition)?;
+///     old_tasks.remember(&hyper, &condition)?;
 /// }
 /// assert_eq!(old_tasks.len(), 3);
 /// # Ok(())

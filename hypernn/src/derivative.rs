@@ -68,9 +68,9 @@
 //!     let loss = || {
 //!         let params = hyper.generate_params(&a)?;
 //!         let xs = Var::from_tensor(&points)?;
-//!         let u = hyper.forward_with(&params, &xs)?;
+//!         let u = params.forward(&xs)?;
 //!         let residual = (derivative(&u, &xs)? + (&of_rows * &u)?)?;
-//!         let at_start = (hyper.forward_with(&params, &start)? - 1.)?;
+//!         let at_start = (params.forward(&start)? - 1.)?;
 //!         residual.sqr()?.mean_all()? + at_start.sqr()?.mean_all()?
 //!     };
 //!     let before = loss()?.to_scalar::<f32>()?;

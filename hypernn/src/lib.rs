@@ -99,6 +99,7 @@ pub mod generated;
 pub mod generator;
 mod hyper_target;
 pub mod hypernetwork;
+mod info;
 pub mod init;
 mod memory;
 mod mlp;
@@ -166,6 +167,7 @@ pub use hypernn_macros::HyperTarget;
 /// ```
 ///
 pub use hypernn_macros::hypernetwork;
+pub use info::LayerInfo;
 pub use plan::ChunkPlan;
 pub use pretrained::Pretrained;
 pub use structure::layer::{HyperLayer, Parameters};

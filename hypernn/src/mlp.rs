@@ -242,6 +242,18 @@ const fn layer(in_dim: usize, out_dim: usize) -> usize {
     check::product(&[check::sum(&[in_dim, 1]), out_dim])
 }
 
+/// The problem of a hidden layer without width.
+pub(crate) const fn zero_width<const L: usize>(part: &str, widths: [usize; L]) -> Option<Problem> {
+    let mut i = 0;
+    while i < L {
+        if widths[i] == 0 {
+            return check::zero(part, "a hidden width", 0);
+        }
+        i += 1;
+    }
+    None
+}
+
 /// The problem of a layer, or of all together, with more values than memory has room for.
 pub(crate) const fn too_many<const L: usize>(
     part: &str,

@@ -118,7 +118,7 @@ impl Parts {
             ($spec:expr) => {{
                 let spec = $spec;
                 let boxed: Box<dyn ConditionedEmbeddingSpec> = Box::new(spec);
-                (boxed, spec.condition(), spec.num_params())
+                (boxed, spec.info().condition, spec.info().num_params)
             }};
         }
         let (embedding, condition, embedding_params) = match embedding {
@@ -136,10 +136,11 @@ impl Parts {
         macro_rules! generator {
             ($spec:expr) => {{
                 let spec = $spec;
-                let plan = spec.plan(target_params, num);
-                let shape = GeneratorShape { num_embeddings: num, embedding_dim: dim, plan };
+                let shape = GeneratorShape::new(num, dim, target_params);
+                let info = spec.info(shape);
+                let shape = GeneratorShape { plan: info.plan, ..shape };
                 let boxed: Box<dyn ConditionedGeneratorSpec> = Box::new(spec);
-                (boxed, spec.condition(), spec.num_params(shape), shape)
+                (boxed, info.condition, info.num_params, shape)
             }};
         }
         let (generator, generator_condition, generator_params, shape) = match generator {

@@ -5,12 +5,13 @@
 use candle_core::{D, DType, Module, ModuleT, Result, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{bert, modernbert, vit};
-use hypernn::check::Problem;
-use hypernn::generator::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
+use hypernn::generator::{
+    GeneratorInfo, GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator,
+};
 use hypernn::hypernetwork::{Audit, Derivative, ExactAudit, Gradient};
 use hypernn::init::InitScheme;
 use hypernn::nn::{BatchNorm, Conv2d, Dropout, Embedding, LayerNorm, Linear, ops};
-use hypernn::{ChunkPlan, GeneratedParams, HyperTarget, hypernetwork};
+use hypernn::{GeneratedParams, HyperTarget, hypernetwork};
 use hypernn_tests::{by_name, device, gradients, input, message, values, variables, weighted_sum};
 
 #[derive(HyperTarget)]
@@ -236,13 +237,13 @@ fn bert_config() -> bert::Config {
 
 hypernetwork! {
     struct HyperBert for bert::BertModel {
-        target: by constructor, embedding: table(8, 4), generator: linear, mode: static,
+        target: constructor, embedding: table(8, 4), generator: linear, mode: static,
     }
 }
 
 hypernetwork! {
     struct HyperMaskedBert for bert::BertForMaskedLM {
-        target: by constructor, embedding: table(8, 4), generator: linear, mode: static,
+        target: constructor, embedding: table(8, 4), generator: linear, mode: static,
     }
 }
 
@@ -277,7 +278,7 @@ fn a_bert_learns_behind_its_last_layer_norm() -> Result<()> {
 
 hypernetwork! {
     struct HyperVit for vit::Model {
-        target: by constructor, embedding: table(8, 4), generator: linear, mode: static,
+        target: constructor, embedding: table(8, 4), generator: linear, mode: static,
     }
 }
 
@@ -319,7 +320,7 @@ fn a_vision_transformer_learns_in_most_of_its_tensors() -> Result<()> {
 
 hypernetwork! {
     struct HyperModernBert for modernbert::ModernBertForMaskedLM {
-        target: by constructor, embedding: table(8, 4), generator: linear, mode: static,
+        target: constructor, embedding: table(8, 4), generator: linear, mode: static,
     }
 }
 
@@ -434,7 +435,7 @@ hypernetwork! {
 
 hypernetwork! {
     struct BySparseConstructor for Sparse {
-        target: by constructor, embedding: table(11, 3), generator: linear, mode: static,
+        target: constructor, embedding: table(11, 3), generator: linear, mode: static,
     }
 }
 
@@ -704,16 +705,8 @@ fn kinks_are_no_alarm() -> Result<()> {
 struct Cut;
 
 impl Cut {
-    const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
-        ChunkPlan::new(num_params, num_embeddings)
-    }
-
-    const fn num_params(&self, shape: GeneratorShape) -> usize {
-        shape.embedding_dim * shape.plan.chunk()
-    }
-
-    const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
-        None
+    const fn info(&self, shape: GeneratorShape) -> GeneratorInfo {
+        GeneratorInfo::new(shape.plan).params(shape.embedding_dim * shape.plan.chunk())
     }
 }
 

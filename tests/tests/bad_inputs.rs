@@ -323,24 +323,17 @@ fn tied_tensors_of_different_shapes() -> Result<()> {
 mod short {
     use candle_core::{Result, Tensor};
     use candle_nn::VarBuilder;
-    use hypernn::ChunkPlan;
-    use hypernn::generator::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
+    use hypernn::generator::{
+        GeneratorInfo, GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator,
+    };
     use hypernn::init::InitScheme;
 
     #[derive(Clone, Copy)]
     pub struct Short;
 
     impl Short {
-        pub const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
-            ChunkPlan::new(num_params, num_embeddings)
-        }
-
-        pub const fn num_params(&self, _: GeneratorShape) -> usize {
-            0
-        }
-
-        pub const fn check(&self, _: GeneratorShape) -> Option<hypernn::check::Problem> {
-            None
+        pub const fn info(&self, shape: GeneratorShape) -> GeneratorInfo {
+            GeneratorInfo::new(shape.plan)
         }
     }
 
@@ -387,11 +380,13 @@ fn generators_that_give_too_few_values() {
 mod other {
     use candle_core::{DType, Result, Tensor};
     use candle_nn::VarBuilder;
-    use hypernn::ChunkPlan;
     use hypernn::embedding::{
-        ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, Embedding, EmbeddingSpec, State,
+        ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, Embedding, EmbeddingInfo,
+        EmbeddingSpec, State,
     };
-    use hypernn::generator::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
+    use hypernn::generator::{
+        GeneratorInfo, GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator,
+    };
     use hypernn::init::InitScheme;
 
     /// What a part gives.
@@ -426,20 +421,8 @@ mod other {
     pub struct Rows(pub Gives);
 
     impl Rows {
-        pub const fn num_embeddings(&self) -> usize {
-            4
-        }
-
-        pub const fn embedding_dim(&self) -> usize {
-            2
-        }
-
-        pub const fn num_params(&self) -> usize {
-            0
-        }
-
-        pub const fn check(&self) -> Option<hypernn::check::Problem> {
-            None
+        pub const fn info(&self) -> EmbeddingInfo {
+            EmbeddingInfo::new(4, 2)
         }
     }
 
@@ -499,16 +482,8 @@ mod other {
 
     /// As a generator.
     impl Gives {
-        pub const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
-            ChunkPlan::new(num_params, num_embeddings)
-        }
-
-        pub const fn num_params(&self, _: GeneratorShape) -> usize {
-            0
-        }
-
-        pub const fn check(&self, _: GeneratorShape) -> Option<hypernn::check::Problem> {
-            None
+        pub const fn info(&self, shape: GeneratorShape) -> GeneratorInfo {
+            GeneratorInfo::new(shape.plan)
         }
     }
 

@@ -22,6 +22,8 @@ hypernetwork! {
     struct Dynamic for Net { embedding: encoder(2, [5], tanh, 7, 3), generator: linear, mode: dynamic }
 
     struct Tasks for Net { embedding: tasks(3, 7, 3), generator: linear, mode: dynamic }
+
+    struct OfInput for Net { embedding: encoder(4, [5], tanh, 7, 3), generator: linear, mode: dynamic }
 }
 
 fn ones(dims: &[usize]) -> Result<Tensor> {
@@ -31,7 +33,7 @@ fn ones(dims: &[usize]) -> Result<Tensor> {
 /// One step of training; the loss before it.
 fn step<T: Module, H: Hypernetwork<T>>(hyper: &H, condition: &H::Condition) -> Result<f32> {
     let loss = hyper.generate(condition)?.forward(&ones(&[5, 4])?)?.sqr()?.mean_all()?;
-    AdamW::new_lr(hyper.trainable(), 0.05)?.backward_step(&loss)?;
+    AdamW::new_lr(hyper.core().trainable(), 0.05)?.backward_step(&loss)?;
     loss.to_scalar()
 }
 
@@ -53,20 +55,20 @@ fn round_trip<T: Module, H: Hypernetwork<T>>(
     assert_ne!(before, after);
 
     let folder = tempfile::tempdir()?;
-    hyper.save(folder.path().join("hyper.safetensors"))?;
-    other.load(folder.path().join("hyper.safetensors"))?;
+    hyper.core().save(folder.path().join("hyper.safetensors"))?;
+    other.core().load(folder.path().join("hyper.safetensors"))?;
     assert_eq!(flat(&other.generate(condition)?)?, after);
-    hyper.bake(condition, folder.path().join("net.safetensors"))?;
+    hyper.core().bake_params(&hyper.generate(condition)?, folder.path().join("net.safetensors"))?;
     let baked = candle_core::safetensors::load(folder.path().join("net.safetensors"), device())?;
-    assert_eq!(baked.len(), hyper.target_layout().params().len());
+    assert_eq!(baked.len(), hyper.core().layout().params().len());
 
-    let trained: usize = hyper.trainable().iter().map(|var| var.elem_count()).sum();
-    assert_eq!(trained, hyper.num_trained());
-    let names: Vec<_> = hyper.named_tensors().into_iter().map(|(name, _)| name).collect();
-    assert!(names.len() >= hyper.trainable().len(), "{names:?}");
-    assert_eq!(hyper.chunks().num_params(), hyper.target_layout().num_params());
+    let trained: usize = hyper.core().trainable().iter().map(|var| var.elem_count()).sum();
+    assert_eq!(trained, hyper.core().num_params());
+    let names: Vec<_> = hyper.core().named_tensors().map(|(name, _)| name).collect();
+    assert!(names.len() >= hyper.core().trainable().len(), "{names:?}");
+    assert_eq!(hyper.core().chunks().num_params(), hyper.core().layout().num_params());
     let params = hyper.generate(condition)?;
-    let audit = hyper.audit(&params, &params.forward(&ones(&[5, 4])?)?.sqr()?.sum_all()?)?;
+    let audit = hyper.core().audit(&params, &params.forward(&ones(&[5, 4])?)?.sqr()?.sum_all()?)?;
     assert!(audit.to_string().contains("Net"), "{audit}");
     Ok(())
 }
@@ -83,21 +85,20 @@ fn bases_are_not_trained() -> Result<()> {
     let vars = VarMap::new();
     let hyper = Static::new(VarBuilder::from_varmap(&vars, DType::F32, device()))?;
     // Table, weight and bias, without the bases of the norm's weight and bias.
-    assert_eq!((Hypernetwork::trainable(&hyper).len(), vars.all_vars().len()), (3, 5));
+    assert_eq!((Hypernetwork::core(&hyper).trainable().len(), vars.all_vars().len()), (3, 5));
     Ok(())
 }
 
 #[test]
 fn the_networks_behind_are_hypernetworks_as_well() -> Result<()> {
     fn sizes<T, H: Hypernetwork<T>>(hyper: &H) -> (usize, usize) {
-        (hyper.num_trained(), hyper.target_layout().num_params())
+        (hyper.core().num_params(), hyper.core().layout().num_params())
     }
 
     let vars = VarMap::new();
     let vb = VarBuilder::from_varmap(&vars, DType::F32, device());
     let (first, second) = (Static::new(vb.pp("static"))?, Dynamic::new(vb.pp("dynamic"))?);
-    let behind: (&StaticHyperNetwork<Net>, &DynamicHyperNetwork<Net>) =
-        (first.as_network(), second.as_network());
+    let behind: (&StaticHyperNetwork<Net>, &DynamicHyperNetwork<Net>) = (&first, &second);
     assert_eq!(sizes(behind.0), sizes(&first));
     assert_eq!(sizes(behind.1), sizes(&second));
     assert_eq!(sizes(&first), (Static::NUM_PARAMS, Static::NUM_TARGET_PARAMS));
@@ -113,7 +114,7 @@ fn a_trait_object_serves_hypernetworks_of_one_kind() -> Result<()> {
     for hyper in &all {
         let params = hyper.generate(&ones(&[3, 2])?)?;
         assert_eq!(params.num_sets(), Some(3));
-        assert_eq!(hyper.trainable().len(), 6);
+        assert_eq!(hyper.core().trainable().len(), 6);
     }
     Ok(())
 }
@@ -122,8 +123,43 @@ fn a_trait_object_serves_hypernetworks_of_one_kind() -> Result<()> {
 fn a_condition_of_several_sets_is_not_baked() -> Result<()> {
     let vars = VarMap::new();
     let hyper = Dynamic::new(VarBuilder::from_varmap(&vars, DType::F32, device()))?;
-    let baked = Hypernetwork::bake(&hyper, &ones(&[3, 2])?, "never.safetensors");
+    let baked = hyper.bake(&ones(&[3, 2])?, "never.safetensors");
     let message = baked.err().map(|err| err.to_string()).unwrap_or_default();
     assert!(message.starts_with("a checkpoint holds one set of weights"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn networks_and_parameters_are_modules_where_the_target_is() -> Result<()> {
+    fn apply(module: &dyn Module, xs: &Tensor) -> Result<Vec<f32>> {
+        module.forward(xs)?.flatten_all()?.to_vec1()
+    }
+
+    let vars = VarMap::new();
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, device());
+    let xs = ones(&[5, 4])?;
+    let hyper = Static::new(vb.pp("static"))?;
+    let behind: &StaticHyperNetwork<Net> = &hyper;
+    let expected = apply(&hyper, &xs)?;
+    assert_eq!(apply(behind, &xs)?, expected);
+    assert_eq!(apply(&hyper.generate_params()?, &xs)?, expected);
+
+    let hyper = OfInput::new(vb.pp("of_input"))?;
+    let behind: &DynamicHyperNetwork<Net> = &hyper;
+    let expected = apply(&hyper, &xs)?;
+    assert_eq!(apply(behind, &xs)?, expected);
+    assert_eq!(apply(&hyper.generate_params(&xs)?, &xs)?, expected);
+    Ok(())
+}
+
+#[test]
+fn what_was_computed_on_the_way_is_cloned_with_any_target() -> Result<()> {
+    let vars = VarMap::new();
+    let vb = VarBuilder::from_varmap(&vars, DType::F32, device());
+    let xs = ones(&[5, 4])?;
+    let aux = Static::new(vb.pp("static"))?.forward_aux(&xs)?.1;
+    assert_eq!(flat(&aux.clone().params)?, flat(&aux.params)?);
+    let aux = OfInput::new(vb.pp("of_input"))?.forward_aux(&xs)?.1;
+    assert_eq!(flat(&aux.clone().params)?, flat(&aux.params)?);
     Ok(())
 }

@@ -40,7 +40,7 @@ impl Module for Letters {
 
 hypernetwork! {
     struct HyperLetters for Letters {
-        target: by constructor,
+        target: constructor,
         embedding: table(7, 3),
         generator: linear,
         mode: static,
@@ -165,7 +165,7 @@ fn bert_config() -> bert::Config {
 
 hypernetwork! {
     struct HyperBert for bert::BertModel {
-        target: by constructor,
+        target: constructor,
         embedding: table(62, 4),
         generator: linear,
         mode: static,
@@ -190,7 +190,7 @@ fn bert_is_that_of_its_baked_checkpoint() -> Result<()> {
 
 hypernetwork! {
     struct HyperMaskedBert for bert::BertForMaskedLM {
-        target: by constructor,
+        target: constructor,
         embedding: table(62, 4),
         generator: linear,
         mode: static,
@@ -226,7 +226,7 @@ fn gradients_of_a_bert_are_its_own() -> Result<()> {
 
 hypernetwork! {
     struct HyperModernBert for modernbert::ModernBertForMaskedLM {
-        target: by constructor,
+        target: constructor,
         embedding: table(10, 4),
         generator: linear,
         mode: static,
@@ -291,7 +291,7 @@ impl Module for Vit {
 
 hypernetwork! {
     struct HyperVit for Vit {
-        target: by constructor,
+        target: constructor,
         embedding: table(32, 4),
         generator: mlp([16], tanh),
         mode: static,
@@ -336,7 +336,7 @@ impl ModuleT for Normed {
 
 hypernetwork! {
     struct HyperNormed for Normed {
-        target: by constructor,
+        target: constructor,
         embedding: table(7, 3),
         generator: linear,
         mode: static,
@@ -364,7 +364,7 @@ fn each_tensor_starts_as_it_is_asked_for() -> Result<()> {
 fn running_statistics_are_buffers() -> Result<()> {
     let (vars, vb) = variables(9, DType::F64);
     let hyper = HyperNormed::new(vb, Normed::new)?;
-    let names: Vec<_> = hyper.as_network().layout().buffers().iter().map(|b| &b.name).collect();
+    let names: Vec<_> = hyper.layout().buffers().iter().map(|b| &b.name).collect();
     assert_eq!(names, ["norm.running_mean", "norm.running_var"]);
     let xs = input(&[6, 3], 2, DType::F64)?;
     hyper.forward_t(&xs, true)?;
@@ -395,7 +395,7 @@ impl Module for Mlp {
 
 hypernetwork! {
     struct DynamicMlp for Mlp {
-        target: by constructor,
+        target: constructor,
         embedding: encoder(3, [8], tanh, 13, 4),
         generator: linear,
         mode: dynamic,
@@ -409,7 +409,7 @@ fn several_sets_take_their_turns() -> Result<()> {
     let hyper = DynamicMlp::new(vb, |vb| Mlp::new(4, vb))?;
     let xs = input(&[6, 3], 3, DType::F64)?;
     let params = hyper.generate_params(&xs.narrow(0, 0, 3)?)?;
-    let whole = hyper.forward_with(&params, &xs)?;
+    let whole = params.forward(&xs)?;
     let rows = (0..3).map(|i| params.set(i)?.unpack()?.forward(&xs.narrow(0, 2 * i, 2)?));
     let rows = Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
     assert!(relative_error(&whole, &rows)? < 1e-12);
@@ -466,7 +466,7 @@ fn what_a_constructor_can_not_ask_for() {
 
 hypernetwork! {
     struct Fickle for Tensor {
-        target: by constructor,
+        target: constructor,
         embedding: table(2, 3),
         generator: linear,
         mode: static,
@@ -521,7 +521,7 @@ impl Module for Drawing {
 
 hypernetwork! {
     struct HyperDrawing for Drawing {
-        target: by constructor,
+        target: constructor,
         embedding: table(4, 3),
         generator: linear,
         mode: static,
@@ -555,7 +555,7 @@ impl Module for Noisy {
 
 hypernetwork! {
     struct HyperNoisy for Noisy {
-        target: by constructor,
+        target: constructor,
         embedding: table(4, 3),
         generator: linear,
         mode: static,

@@ -49,7 +49,7 @@ fn task(number: u32) -> Result<Tensor> {
 fn remembering(beta: f64, hyper: &HyperNet, numbers: &[u32]) -> Result<OutputRegularizer> {
     let mut old = OutputRegularizer::new(beta)?;
     for &number in numbers {
-        old.remember(hyper.as_network(), &task(number)?)?;
+        old.remember(&hyper, &task(number)?)?;
     }
     Ok(old)
 }
@@ -78,13 +78,13 @@ fn scalar(tensor: &Tensor) -> Result<f64> {
 fn the_penalty_is_the_paper_s() -> Result<()> {
     let (vars, hyper) = tasks()?;
     let old = remembering(3., &hyper, &[0, 2])?;
-    assert_eq!(scalar(&old.penalty(hyper.as_network())?)?, 0.);
+    assert_eq!(scalar(&old.penalty(&hyper)?)?, 0.);
 
     let then = [generated(&hyper, 0)?, generated(&hyper, 2)?];
     disturb(&vars)?;
     let now = [generated(&hyper, 0)?, generated(&hyper, 2)?];
     let expected = 3. / 2. * (distance(&now[0], &then[0]) + distance(&now[1], &then[1]));
-    let found = scalar(&old.penalty(hyper.as_network())?)?;
+    let found = scalar(&old.penalty(&hyper)?)?;
     assert!(expected > 0.1 && (found / expected - 1.).abs() < 1e-5, "{found}, {expected}");
     Ok(())
 }
@@ -94,8 +94,8 @@ fn without_old_tasks_it_is_zero() -> Result<()> {
     let (_vars, hyper) = tasks()?;
     let old = OutputRegularizer::new(1.)?;
     assert!(old.is_empty());
-    assert_eq!(scalar(&old.penalty(hyper.as_network())?)?, 0.);
-    assert_eq!(scalar(&old.penalty_of_some(hyper.as_network(), 2, 7)?)?, 0.);
+    assert_eq!(scalar(&old.penalty(&hyper)?)?, 0.);
+    assert_eq!(scalar(&old.penalty_of_some(&hyper, 2, 7)?)?, 0.);
     Ok(())
 }
 
@@ -110,7 +110,7 @@ fn old_tasks_are_held_while_a_new_one_is_learned() -> Result<()> {
         let mut optimizer = SGD::new(vars.all_vars(), 0.02)?;
         let loss = || (hyper.generate_params(&task(2)?)?.forward(&xs)? - 1.)?.sqr()?.mean_all();
         for _ in 0..150 {
-            optimizer.backward_step(&(loss()? + old.penalty(hyper.as_network())?)?)?;
+            optimizer.backward_step(&(loss()? + old.penalty(&hyper)?)?)?;
         }
         Ok((scalar(&loss()?)?, distance(&generated(&hyper, 0)?, &then)))
     };
@@ -125,8 +125,8 @@ fn some_tasks_are_drawn_by_the_step() -> Result<()> {
     let (vars, hyper) = tasks()?;
     let old = remembering(1., &hyper, &[0, 1, 2])?;
     disturb(&vars)?;
-    let some = |count, draw| scalar(&old.penalty_of_some(hyper.as_network(), count, draw)?);
-    let one = |number| scalar(&remember_before(number)?.penalty(hyper.as_network())?);
+    let some = |count, draw| scalar(&old.penalty_of_some(&hyper, count, draw)?);
+    let one = |number| scalar(&remember_before(number)?.penalty(&hyper)?);
     let each = [one(0)?, one(1)?, one(2)?];
     let drawn = (0..30).map(|draw| some(1, draw)).collect::<Result<Vec<_>>>()?;
     let is = |a: f64, b: f64| (a / b - 1.).abs() < 1e-5;
@@ -136,7 +136,7 @@ fn some_tasks_are_drawn_by_the_step() -> Result<()> {
     assert!(drawn.iter().all(|&found| each.iter().any(|&wanted| is(found, wanted))));
     assert_eq!(some(2, 5)?, some(2, 5)?);
     // The sum's order is that of the draw.
-    assert!(is(some(9, 5)?, scalar(&old.penalty(hyper.as_network())?)?));
+    assert!(is(some(9, 5)?, scalar(&old.penalty(&hyper)?)?));
     Ok(())
 }
 
@@ -151,10 +151,10 @@ fn a_task_that_is_remembered_again_is_replaced() -> Result<()> {
     let (vars, hyper) = tasks()?;
     let mut old = remembering(1., &hyper, &[0, 1])?;
     disturb(&vars)?;
-    old.remember(hyper.as_network(), &task(0)?)?;
-    old.remember(hyper.as_network(), &task(1)?)?;
+    old.remember(&hyper, &task(0)?)?;
+    old.remember(&hyper, &task(1)?)?;
     assert_eq!(old.len(), 2);
-    assert_eq!(scalar(&old.penalty(hyper.as_network())?)?, 0.);
+    assert_eq!(scalar(&old.penalty(&hyper)?)?, 0.);
     Ok(())
 }
 
@@ -165,10 +165,10 @@ fn conditions_may_be_vectors() -> Result<()> {
     let mut old = OutputRegularizer::new(1.)?;
     for seed in 0..2 {
         let condition = input(&[5], seed, DType::F64)?;
-        old.remember(hyper.as_network(), &condition)?;
+        old.remember(&hyper, &condition)?;
     }
     disturb(&vars)?;
-    let penalty = old.penalty(hyper.as_network())?;
+    let penalty = old.penalty(&hyper)?;
     assert!(old.len() == 2 && penalty.dtype() == DType::F64 && scalar(&penalty)? > 0.);
     Ok(())
 }
@@ -180,7 +180,7 @@ fn the_target_may_have_a_dtype_of_its_own() -> Result<()> {
     let hyper = HyperNet::new(vb)?.with_target_dtype(DType::BF16)?;
     let old = remembering(1., &hyper, &[0])?;
     disturb(&vars)?;
-    let penalty = old.penalty(hyper.as_network())?;
+    let penalty = old.penalty(&hyper)?;
     assert!(penalty.dtype() == DType::F32 && scalar(&penalty)? > 0.);
     let grads = penalty.backward()?;
     let moved = vars.all_vars().iter().filter(|var| grads.get(var).is_some()).count();
@@ -199,7 +199,7 @@ fn files_bring_the_tasks_back() -> Result<()> {
     old.save(&path)?;
     let mut loaded = OutputRegularizer::new(2.)?;
     loaded.load(&path, device())?;
-    let penalty = |old: &OutputRegularizer| scalar(&old.penalty(hyper.as_network())?);
+    let penalty = |old: &OutputRegularizer| scalar(&old.penalty(&hyper)?);
     assert!(loaded.len() == 2 && penalty(&old)? > 0.);
     assert_eq!(penalty(&loaded)?, penalty(&old)?);
 
@@ -230,7 +230,7 @@ fn files_of_other_dtypes() -> Result<()> {
     write(DType::F64)?;
     old.load(&path, device())?;
     assert_eq!(
-        message(old.penalty(hyper.as_network())),
+        message(old.penalty(&hyper)),
         "the remembered tasks have values of F64, but this hypernetwork generates F32: they were remembered for another"
     );
     Ok(())
@@ -243,22 +243,22 @@ fn mistakes_are_named() -> Result<()> {
     let err = message(OutputRegularizer::new(-1.));
     assert!(err.contains("beta is -1, expected a number from 0 on"), "{err}");
     let several = Tensor::new(&[0u32, 1], device())?;
-    let err = message(old.remember(hyper.as_network(), &several));
+    let err = message(old.remember(&hyper, &several));
     assert!(
         err.contains("one task is remembered at a time, but the condition is that of 2"),
         "{err}"
     );
-    let err = message(old.remember(hyper.as_network(), &Tensor::new(1i64, device())?));
+    let err = message(old.remember(&hyper, &Tensor::new(1i64, device())?));
     assert!(
         err.contains("the condition is I64 of shape [], but those remembered are U32"),
         "{err}"
     );
-    let err = message(old.penalty_of_some(hyper.as_network(), 0, 1));
+    let err = message(old.penalty_of_some(&hyper, 0, 1));
     assert!(err.contains("`count` is 0, expected 1 or more"), "{err}");
-    let err = message(old.remember(hyper.as_network(), &task(9)?));
+    let err = message(old.remember(&hyper, &task(9)?));
     assert!(err.contains("there is no task 9"), "{err}");
     let other = HyperOther::new(variables(1, DType::F32).1)?;
-    let err = message(old.penalty(other.as_network()));
+    let err = message(old.penalty(&other));
     assert!(err.contains("has 26 generated values, but this hypernetwork generates 8"), "{err}");
     Ok(())
 }

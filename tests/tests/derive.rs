@@ -355,10 +355,9 @@ fn a_target_may_fix_the_configuration_of_another() {
 /// A layer of the user's own, with a spec of its own.
 mod own {
     use candle_core::{Result, Tensor};
-    use hypernn::check::Problem;
     use hypernn::target::source::ParamSource;
     use hypernn::target::tensor::{TensorSpec, tensor};
-    use hypernn::{HyperLayer, Parameters, target::layer::Visitor};
+    use hypernn::{HyperLayer, LayerInfo, Parameters, target::layer::Visitor};
 
     pub struct Scale(pub Tensor);
 
@@ -369,12 +368,8 @@ mod own {
     }
 
     impl ScaleSpec {
-        pub const fn num_params(&self) -> usize {
-            self.0.num_params()
-        }
-
-        pub const fn check(&self) -> Option<Problem> {
-            self.0.check()
+        pub const fn info(&self) -> LayerInfo {
+            self.0.info()
         }
     }
 

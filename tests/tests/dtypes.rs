@@ -257,7 +257,7 @@ impl ModuleT for Normed {
 
 hypernetwork! {
     struct HyperNormed for Normed {
-        target: by constructor, embedding: table(6, 3), generator: linear, mode: static,
+        target: constructor, embedding: table(6, 3), generator: linear, mode: static,
     }
 }
 

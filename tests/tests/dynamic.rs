@@ -75,7 +75,7 @@ fn the_methods_of_a_declared_type() -> Result<()> {
     same(&Module::forward(&hyper, &xs)?, &ys)?;
     let params = hyper.generate_params(&xs)?;
     assert_eq!(params.num_sets(), Some(3));
-    same(&hyper.forward_with(&params, &xs)?, &ys)?;
+    same(&params.forward(&xs)?, &ys)?;
     let (stepped, next) = hyper.step(&xs, &state)?;
     same(&stepped, &ys)?;
     let (with_aux, aux) = hyper.forward_aux(&xs)?;
@@ -87,7 +87,7 @@ fn the_methods_of_a_declared_type() -> Result<()> {
     let (stepped, after) = hyper.generate_step(&xs, &next)?;
     assert_ne!(values(&stepped.flat()?)?, values(&params.flat()?)?);
     assert_ne!(values(&after.tensors()[0])?, values(&next.tensors()[0])?);
-    assert_eq!(hyper.as_network().condition(), Condition::Vector(8));
+    assert_eq!(hyper.condition(), Condition::Vector(8));
     Ok(())
 }
 
@@ -123,15 +123,9 @@ fn counts() -> Result<()> {
         assert_eq!((held, hyper.num_params()), (parts.num_params, parts.num_params), "{kinds:?}");
     }
     for (constant, counted) in [
-        (HyperPolicy::NUM_PARAMS, policy()?.1.as_network().num_params()),
-        (
-            HyperTasks::NUM_PARAMS,
-            HyperTasks::new(variables(0, DType::F32).1)?.as_network().num_params(),
-        ),
-        (
-            HyperTable::NUM_PARAMS,
-            HyperTable::new(variables(0, DType::F32).1)?.as_network().num_params(),
-        ),
+        (HyperPolicy::NUM_PARAMS, policy()?.1.num_params()),
+        (HyperTasks::NUM_PARAMS, HyperTasks::new(variables(0, DType::F32).1)?.num_params()),
+        (HyperTable::NUM_PARAMS, HyperTable::new(variables(0, DType::F32).1)?.num_params()),
     ] {
         assert_eq!(constant, counted);
     }
@@ -338,12 +332,12 @@ fn wrong_conditions() -> Result<()> {
     assert_eq!(
         message(hyper.forward(&input(&[3, 9], 1, DType::F32)?)),
         "an input of shape [3, 9] can't be its own condition of width 8: use \
-         `generate_params(&condition)` and `forward_with`"
+         `generate_params(&condition)`, then `params.forward(&xs)`"
     );
     assert_eq!(
         message(hyper.forward(&input(&[8], 1, DType::F32)?)),
         "an input of shape [8] can't be its own condition of width 8: use \
-         `generate_params(&condition)` and `forward_with`"
+         `generate_params(&condition)`, then `params.forward(&xs)`"
     );
     Ok(())
 }
@@ -374,10 +368,11 @@ fn wrong_tasks() -> Result<()> {
         "the condition has no rows, expected integers [G], or one integer for one set"
     );
     let own = "the input can't be its own condition, which is the number of a task: use \
-               `generate_params(&tasks)` and `forward_with`";
+               `generate_params(&tasks)`, then `params.forward(&xs)`";
     let xs = input(&[2, 8], 1, DType::F32)?;
-    assert_eq!(message(hyper.as_network().forward(&xs)), own);
-    assert_eq!(message(hyper.as_network().run(&xs.unsqueeze(1)?, &hyper.zero_state(2)?)), own);
+    let network: &DynamicHyperNetwork<_> = &hyper;
+    assert_eq!(message(network.forward(&xs)), own);
+    assert_eq!(message(network.run(&xs.unsqueeze(1)?, &hyper.zero_state(2)?)), own);
     Ok(())
 }
 
@@ -576,9 +571,9 @@ fn growing_keeps_old_tasks_and_adds_new_ones() -> Result<()> {
     let mut hyper = HyperTasks::new(vb.clone())?;
     let old = hyper.generate_params(&tasks(&[0, 1, 2])?)?;
     let (weights, outputs) = (old.flat()?, old.forward(&xs)?);
-    assert_eq!(hyper.as_network().num_params(), HyperTasks::NUM_PARAMS);
+    assert_eq!(hyper.num_params(), HyperTasks::NUM_PARAMS);
     hyper.grow(2, vb)?;
-    assert_eq!(hyper.as_network().num_params(), HyperTasks::NUM_PARAMS + 2 * 14 * 4);
+    assert_eq!(hyper.num_params(), HyperTasks::NUM_PARAMS + 2 * 14 * 4);
     let unchanged = |hyper: &HyperTasks| -> Result<()> {
         let params = hyper.generate_params(&tasks(&[0, 1, 2])?)?;
         same(&params.flat()?, &weights)?;
@@ -656,7 +651,7 @@ fn growing_takes_all_or_none() -> Result<()> {
     let tensors = [("embedding.3.weight".to_owned(), table)].into();
     let lacking = VarBuilder::from_tensors(tensors, DType::F32, device());
     assert!(hyper.grow(2, lacking).is_err());
-    assert_eq!(hyper.as_network().num_params(), HyperTasks::NUM_PARAMS);
+    assert_eq!(hyper.num_params(), HyperTasks::NUM_PARAMS);
     assert_eq!(
         message(hyper.generate_params(&tasks(&[3])?)),
         "there is no task 3, expected one of the 3 from 0 on"

@@ -663,7 +663,7 @@ struct All(Vec<Tensor>);
 
 hypernetwork! {
     struct HyperAll for All {
-        target: by constructor, embedding: table(1, 1), generator: linear, mode: static,
+        target: constructor, embedding: table(1, 1), generator: linear, mode: static,
     }
 }
 

@@ -46,18 +46,18 @@ fn a_step_of_the_optimiser_is_seen_by_all_but_the_handle() -> Result<()> {
     let (vars, vb) = variables(0, DType::F32);
     let (hyper, xs) = (Hyper::new(vb)?, input(&[4, 3], 1, DType::F32)?);
     let params = hyper.generate_params()?;
-    let (flat, ys) = (params.flat()?.copy()?, hyper.forward_with(&params, &xs)?);
+    let (flat, ys) = (params.flat()?.copy()?, params.forward(&xs)?);
     assert_same(&ys, &hyper.forward(&xs)?)?;
     AdamW::new_lr(vars.all_vars(), 0.1)?.backward_step(&ys.sqr()?.mean_all()?)?;
 
     let fresh = hyper.generate_params()?;
     assert_different(&fresh.flat()?, &flat)?;
-    assert_same(&hyper.forward(&xs)?, &hyper.forward_with(&fresh, &xs)?)?;
+    assert_same(&hyper.forward(&xs)?, &fresh.forward(&xs)?)?;
     assert_same(&hyper.target()?.forward(&xs)?, &fresh.forward(&xs)?)?;
     assert_different(&hyper.forward(&xs)?, &ys)?;
 
     assert_same(&params.flat()?, &flat)?;
-    assert_same(&hyper.forward_with(&params, &xs)?, &ys)
+    assert_same(&params.forward(&xs)?, &ys)
 }
 
 /// Nobody tells the hypernetwork that a variable was set, or that a file was loaded.
@@ -87,10 +87,10 @@ fn a_task_that_learns_is_generated_anew() -> Result<()> {
     let (hyper, xs) = (HyperOfTasks::new(vb)?, input(&[4, 3], 1, DType::F32)?);
     let task = Tensor::new(1u32, xs.device())?;
     let params = hyper.generate_params(&task)?;
-    let ys = hyper.forward_with(&params, &xs)?;
+    let ys = params.forward(&xs)?;
     AdamW::new_lr(vars.all_vars(), 0.1)?.backward_step(&ys.sqr()?.mean_all()?)?;
     let fresh = hyper.generate_params(&task)?;
     assert_different(&fresh.flat()?, &params.flat()?)?;
-    assert_different(&hyper.forward_with(&fresh, &xs)?, &ys)?;
-    assert_same(&hyper.forward_with(&params, &xs)?, &ys)
+    assert_different(&fresh.forward(&xs)?, &ys)?;
+    assert_same(&params.forward(&xs)?, &ys)
 }

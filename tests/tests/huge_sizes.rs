@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Module, Result, Tensor, Var};
 use candle_nn::{
     Conv1dConfig, Conv2dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig, VarBuilder, VarMap,
 };
-use hypernn::check::{MOST_VALUES, Problem};
+use hypernn::check::MOST_VALUES;
 use hypernn::embedding::spec as embedding;
 use hypernn::embedding::spec::{cos_sin, tanh};
 use hypernn::flow::{Given, SampleShape};
@@ -15,7 +15,7 @@ use hypernn::generator::{GeneratorShape, spec as generator};
 use hypernn::nn::{self, Linear, spec};
 use hypernn::target::adapter::AdapterSize;
 use hypernn::target::tensor::tensor;
-use hypernn::{ChunkPlan, HyperTarget, hypernetwork};
+use hypernn::{ChunkPlan, HyperTarget, LayerInfo, hypernetwork};
 use hypernn_tests::{input, message, values, variables, weighted_sum};
 use proptest::prelude::*;
 
@@ -36,15 +36,16 @@ const MOST: usize = MOST_VALUES + 1;
 macro_rules! ask {
     ($spec:expr, $shapes:expr) => {{
         let spec = $spec;
-        let (problem, count): (Option<Problem>, usize) = (spec.check(), spec.num_params());
-        prop_assert!(spec.num_weights() <= count);
+        let info: LayerInfo = spec.info();
+        let (problem, count) = (info.problem, info.num_params);
+        prop_assert!(info.num_weights <= count);
         prop_assert!(count <= MOST);
         if problem.is_none() {
-            prop_assert!(spec.num_weights() <= MOST_VALUES);
+            prop_assert!(info.num_weights <= MOST_VALUES);
         }
         for shape in $shapes {
             let given: Given = spec.gives(shape);
-            let met = spec.takes().meet(shape);
+            let met = info.takes.meet(shape);
             let written = format!("{given:?} {met:?}");
             prop_assert!(!written.is_empty());
         }
@@ -89,19 +90,19 @@ fn layers(s: &[usize; 8]) -> std::result::Result<(), TestCaseError> {
         ask!(spec::group_norm(a, b, 1e-5), shapes);
     }
     let adapters: [AdapterSize; 6] = [
-        spec::linear(a, b).adapter(rank),
-        spec::conv2d(a, b, c).groups(groups).adapter(rank),
-        spec::embedding(a, b).adapter(rank),
-        spec::lstm(a, b).adapter(rank),
-        spec::gru(a, b).adapter(rank),
-        tensor([a, b, c]).adapter(rank),
+        spec::linear(a, b).info().adapter(rank),
+        spec::conv2d(a, b, c).groups(groups).info().adapter(rank),
+        spec::embedding(a, b).info().adapter(rank),
+        spec::lstm(a, b).info().adapter(rank),
+        spec::gru(a, b).info().adapter(rank),
+        tensor([a, b, c]).info().adapter(rank),
     ];
     for adapter in adapters {
         let problem = adapter.check();
         prop_assert!(adapter.num_params() <= MOST, "{problem:?}");
     }
     let of_tensor = tensor([a, b, c]);
-    prop_assert!(of_tensor.num_params() < MOST || of_tensor.check().is_some());
+    prop_assert!(of_tensor.info().num_params < MOST || of_tensor.info().problem.is_some());
     let ten = SampleShape::new(&[a, b, c, stride, padding, dilation, groups, rank, a, b]);
     prop_assert!(ten.num_values().is_none());
     Ok(())
@@ -110,7 +111,7 @@ fn layers(s: &[usize; 8]) -> std::result::Result<(), TestCaseError> {
 fn parts(s: &[usize; 8]) -> std::result::Result<(), TestCaseError> {
     let [params, n, e, width, hidden, tasks, offset, len] = *s;
     macro_rules! embedding {
-        ($($spec:expr),*) => { $(prop_assert!($spec.num_params() < MOST || $spec.check().is_some());)* };
+        ($($spec:expr),*) => { $(prop_assert!($spec.info().num_params < MOST || $spec.info().problem.is_some());)* };
     }
     embedding!(
         embedding::table(n, e),
@@ -128,9 +129,11 @@ fn parts(s: &[usize; 8]) -> std::result::Result<(), TestCaseError> {
     macro_rules! generator {
         ($($spec:expr),*) => { $({
             let spec = $spec;
-            let shape = shape_of(spec.plan(params, n), n, e);
-            let problem = spec.check(shape).or(shape.check());
-            prop_assert!(spec.num_params(shape) <= MOST, "{problem:?}");
+            let shape = GeneratorShape::new(n, e, params);
+            let info = spec.info(shape);
+            let shape = shape_of(info.plan, n, e);
+            let problem = info.problem.or(shape.check());
+            prop_assert!(info.num_params <= MOST, "{problem:?}");
         })* };
     }
     generator!(
@@ -346,7 +349,7 @@ fn targets_of_huge_sizes() {
 
 hypernetwork! {
     struct OfCandle for candle_nn::Linear {
-        target: by constructor, embedding: table(5, 2), generator: linear, mode: static,
+        target: constructor, embedding: table(5, 2), generator: linear, mode: static,
     }
 }
 
@@ -401,7 +404,8 @@ impl Module for Bent {
 #[test]
 fn reshaping_to_huge_sizes() -> Result<()> {
     let max = usize::MAX;
-    let found = nn::step::reshape([max, 2]).check().map(|problem| problem.message().to_owned());
+    let found =
+        nn::step::reshape([max, 2]).info().problem.map(|problem| problem.message().to_owned());
     let expected = format!("reshape: {max} × 2 values are more than any memory holds");
     assert_eq!(found.as_deref(), Some(&*expected));
     let xs = Tensor::ones((3, 2), DType::F32, &Device::Cpu)?;

@@ -108,7 +108,7 @@ mod hostile {
 
     ::hypernn::hypernetwork! {
         pub struct HyperBuilt for ::hypernn::nn::Linear {
-            target: by constructor,
+            target: constructor,
             roles: [("weight", train), ("*", generate)],
             embedding: table(2, 3),
             generator: linear,
@@ -166,25 +166,25 @@ fn the_crate_may_be_reached_by_another_path() {
     assert_eq!((net.layers.len(), net.conv.weight().dims().len()), (2, 4));
 }
 
-/// Types of every visibility; two hypernetworks over one target.
+/// Types of every visibility, each hypernetwork no more visible than its target; two hypernetworks over one target.
 mod visibility {
     use hypernn::nn::{Linear, Module};
     use hypernn::{HyperTarget, hypernetwork};
 
     #[derive(HyperTarget)]
-    struct Private {
+    pub(super) struct Narrow {
         #[hyper(linear(4, 2))]
         fc: Linear,
     }
 
-    impl Module for Private {
+    impl Module for Narrow {
         fn forward(&self, xs: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
             self.fc.forward(xs)
         }
     }
 
     hypernetwork! {
-        struct First for Private {
+        struct First for Narrow {
             embedding: table(5, 8),
             generator: linear,
             mode: static,
@@ -192,7 +192,7 @@ mod visibility {
     }
 
     hypernetwork! {
-        pub(super) struct Second for self::Private {
+        pub(super) struct Second for self::Narrow {
             generator: heads,
             mode: static,
             embedding: table(1, 2)
@@ -200,7 +200,7 @@ mod visibility {
     }
 
     #[derive(HyperTarget)]
-    pub(crate) struct Shared(#[hyper(linear(4, 2))] pub(super) Linear, Private);
+    pub(crate) struct Shared(#[hyper(linear(4, 2))] pub(super) Linear, Narrow);
 
     hypernetwork! {
         pub(in crate::visibility) struct Third for Shared {
@@ -216,7 +216,7 @@ mod visibility {
 }
 
 #[test]
-fn types_may_be_private() {
+fn types_have_any_visibility() {
     assert_eq!(visibility::counts(), [5 * 8 + 9 * 2, 2 + 3 * 10, 4 * 2 + 3 * 5]);
     let second = visibility::Second::new(variables()).unwrap();
     assert_eq!(second.forward(&inputs(4)).unwrap().dims(), [3, 2]);
@@ -419,7 +419,7 @@ pub mod linted {
     hypernetwork! {
         /// A hypernetwork over a target by its constructor.
         pub struct HyperBuilt for Linear {
-            target: by constructor,
+            target: constructor,
             embedding: table(5, 8),
             generator: linear,
             mode: static,
@@ -600,12 +600,12 @@ mod blanket {
             impl<T> Methods for T {}
         };
     }
-    methods!(build visit num_params num_weights check takes gives rank adapter forward forward_t new into iter
+    methods!(build visit info num_params check_adapter takes gives rank adapter forward forward_t new into iter
         is_some map shape input deny of with_role target build_tied parameter visit_untied clone items step
         generate_params bake save load audit rows generator ensure conditions plan num_embeddings
         embedding_dim embedding condition with_pretrained dtype device with_roles taken given first
-        unknown broken passes zero_state generate_step scan run grow generate network fmt layout pack unpack
-        ask_embedding ask_generator known named_tensors as_network);
+        unknown broken passes zero_state generate_step scan run grow generate core fmt layout pack unpack
+        ask_embedding ask_generator known named_tensors deref deref_mut);
 
     use hypernn::HyperTarget;
     use hypernn::nn::{Conv2d, LayerNorm, Linear};
@@ -658,7 +658,7 @@ mod blanket {
         }
 
         pub struct OfConstructor for Linear {
-            target: by constructor, embedding: table(1, 2), generator: heads, mode: static,
+            target: constructor, embedding: table(1, 2), generator: heads, mode: static,
         }
     }
 }

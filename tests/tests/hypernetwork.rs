@@ -28,7 +28,7 @@ impl Module for Net {
 hypernetwork! {
     /// The documentation of a type that the macro emits.
     #[derive()]
-    pub struct HyperNet for Net {
+    struct HyperNet for Net {
         embedding: table(6, 3),
         generator: linear,
         mode: static,
@@ -63,10 +63,10 @@ fn constants_are_what_is_built() -> Result<()> {
     assert_eq!(Whole::NUM_PARAMS, 2 * 2 + (4 + 1) * TARGET);
     let deep = Deep::new(variables(0, DType::F32).1)?;
     let whole = Whole::new(variables(0, DType::F32).1)?;
-    assert_eq!(hyper_net(0)?.as_network().num_params(), HyperNet::NUM_PARAMS);
-    assert_eq!(deep.as_network().num_params(), Deep::NUM_PARAMS);
-    assert_eq!(whole.as_network().num_params(), Whole::NUM_PARAMS);
-    assert_eq!(whole.as_network().num_target_params(), TARGET);
+    assert_eq!(hyper_net(0)?.num_params(), HyperNet::NUM_PARAMS);
+    assert_eq!(deep.num_params(), Deep::NUM_PARAMS);
+    assert_eq!(whole.num_params(), Whole::NUM_PARAMS);
+    assert_eq!(whole.num_target_params(), TARGET);
     Ok(())
 }
 
@@ -87,7 +87,7 @@ fn variables_have_stable_names() -> Result<()> {
     let found: Vec<_> =
         by_name(&vars).into_iter().map(|(name, var)| (name, var.dims().to_vec())).collect();
     assert_eq!(found, expected.map(|(name, dims)| (name.to_owned(), dims)));
-    assert_eq!(hyper.as_network().named_tensors().count(), found.len());
+    assert_eq!(hyper.named_tensors().count(), found.len());
     Ok(())
 }
 
@@ -114,10 +114,10 @@ fn every_forward_is_the_same() -> Result<()> {
     let expected = values(&hyper.forward(&xs)?)?;
     let params = hyper.generate_params()?;
     assert_eq!(values(&params.forward(&xs)?)?, expected);
-    assert_eq!(values(&hyper.forward_with(&params, &xs)?)?, expected);
-    assert_eq!(values(&hyper.forward_with(&params.clone().detach(), &xs)?)?, expected);
+    assert_eq!(values(&params.forward(&xs)?)?, expected);
+    assert_eq!(values(&params.clone().detach().forward(&xs)?)?, expected);
     assert_eq!(values(&hyper.forward_t(&xs, true)?)?, expected);
-    assert_eq!(values(&hyper.forward_t_with(&params, &xs, false)?)?, expected);
+    assert_eq!(values(&params.forward_t(&xs, false)?)?, expected);
     assert_eq!(values(&hyper.target()?.forward(&xs)?)?, expected);
     assert_eq!(values(&Net::functional_forward(&params.flat()?, &xs)?)?, expected);
     let module: &dyn Module = &hyper;
@@ -165,10 +165,10 @@ fn two_hypernetworks_for_one_target() -> Result<()> {
     let (vars, vb) = variables(1, DType::F32);
     let (hyper, deep) = (HyperNet::new(vb.pp("a"))?, Deep::new(vb.pp("b"))?);
     let xs = input(&[4, 5], 2, DType::F32)?;
-    let ys = hyper.forward_with(&deep.generate_params()?, &xs)?;
+    let ys = deep.generate_params()?.forward(&xs)?;
     assert_eq!(values(&ys)?, values(&deep.forward(&xs)?)?);
     assert_ne!(values(&ys)?, values(&hyper.forward(&xs)?)?);
-    assert_eq!(hyper.as_network().layout().hash(), deep.as_network().layout().hash());
+    assert_eq!(hyper.layout().hash(), deep.layout().hash());
     assert!(by_name(&vars).keys().all(|name| name.starts_with("a.") || name.starts_with("b.")));
     Ok(())
 }
@@ -243,7 +243,7 @@ fn running_statistics_stay_with_the_hypernetwork() -> Result<()> {
     }
     hyper.forward_t(&input(&[8, 3], 9, DType::F64)?, false)?;
     close(&values(&mean)?, &expected.0);
-    assert_eq!(HyperNormed::NUM_PARAMS, hyper.as_network().num_params());
+    assert_eq!(HyperNormed::NUM_PARAMS, hyper.num_params());
     Ok(())
 }
 
@@ -320,7 +320,7 @@ fn sizes_known_at_run_time() -> Result<()> {
     let xs = input(&[4, 2], 2, DType::F32)?;
     for depth in [1usize, 2, 5] {
         let hyper = HyperLayers::new(&depth, variables(1, DType::F32).1)?;
-        let network = hyper.as_network();
+        let network = &hyper;
         assert_eq!(network.num_target_params(), 6 * depth);
         assert_eq!((network.chunks().rows(), network.chunks().chunk()), (3, 2 * depth));
         assert_eq!(network.num_params(), 3 * 2 + 3 * 2 * depth);
@@ -335,7 +335,7 @@ fn sizes_known_at_run_time() -> Result<()> {
 mod own {
     use candle_core::{Result, Tensor};
     use candle_nn::{Init, VarBuilder};
-    use hypernn::embedding::{Embedding, EmbeddingSpec};
+    use hypernn::embedding::{Embedding, EmbeddingInfo, EmbeddingSpec};
     use hypernn::init::InitScheme;
 
     #[derive(Clone, Copy)]
@@ -344,20 +344,8 @@ mod own {
     }
 
     impl Scaled {
-        pub const fn num_embeddings(&self) -> usize {
-            self.rows
-        }
-
-        pub const fn embedding_dim(&self) -> usize {
-            2
-        }
-
-        pub const fn num_params(&self) -> usize {
-            2
-        }
-
-        pub const fn check(&self) -> Option<hypernn::check::Problem> {
-            None
+        pub const fn info(&self) -> EmbeddingInfo {
+            EmbeddingInfo::new(self.rows, 2).params(2)
         }
     }
 
@@ -399,7 +387,7 @@ fn an_embedding_of_the_users_own() -> Result<()> {
     let (vars, vb) = variables(1, DType::F64);
     let hyper = Own::new(vb)?;
     assert_eq!(Own::NUM_PARAMS, 2 + 3 * 10);
-    assert_eq!(hyper.as_network().num_params(), Own::NUM_PARAMS);
+    assert_eq!(hyper.num_params(), Own::NUM_PARAMS);
     assert!(format!("{hyper:?}").contains("embedding: Scaled(6), "));
     let xs = input(&[4, 5], 2, DType::F64)?;
     let error = gradient_error(&vars, &|| weighted_sum(&hyper.forward(&xs)?))?;
@@ -455,7 +443,7 @@ fn a_hypernetwork_below_a_prefix() -> Result<()> {
     let vars = VarMap::new();
     let vb = VarBuilder::from_varmap(&vars, DType::F32, device());
     let hyper = HyperNet::new(vb.pp("model").pp("hyper"))?;
-    let names: Vec<_> = hyper.as_network().named_tensors().map(|(name, _)| name).collect();
+    let names: Vec<_> = hyper.named_tensors().map(|(name, _)| name).collect();
     assert_eq!(names, ["embedding.weight", "generator.weight", "generator.bias"]);
     assert!(by_name(&vars).contains_key("model.hyper.generator.bias"));
     Ok(())

@@ -359,7 +359,7 @@ fn bake_merges() -> Result<()> {
     let baked = candle_core::safetensors::load(&path, device())?;
     assert_eq!(baked.len(), 6);
     let net = Net::new(VarBuilder::from_tensors(baked, DType::F64, device()))?;
-    let ys = hyper.forward_with(&hyper.generate_params(&condition)?, &xs)?;
+    let ys = hyper.generate_params(&condition)?.forward(&xs)?;
     assert!(relative_error(&net.forward(&xs)?, &ys)? < 1e-12);
     Ok(())
 }
@@ -596,7 +596,7 @@ fn the_compiler_counts_adapters() -> Result<()> {
 
 hypernetwork! {
     struct AdaptedBert for bert::BertModel {
-        target: by constructor,
+        target: constructor,
         roles: [("*.query.weight", lora(2, 2.)), ("*.value.weight", lora(2, 2.)), ("*", freeze)],
         embedding: tasks(2, 8, 3),
         generator: linear,
@@ -621,7 +621,7 @@ fn a_model_by_constructor() -> Result<()> {
     let plain = load(vb.clone())?;
     let (own, hyper_vb) = variables(2, DType::F32);
     let hyper = AdaptedBert::new_from(hyper_vb, vb, load)?;
-    assert_eq!(hyper.as_network().num_target_params(), 2 * 2 * 2 * (8 + 8));
+    assert_eq!(hyper.num_target_params(), 2 * 2 * 2 * (8 + 8));
     assert!(by_name(&vars).len() == 37 && by_name(&own).len() < 10);
     let ids = Tensor::new(&[[0u32, 3, 1, 4], [2, 2, 0, 1]], device())?;
     let types = ids.zeros_like()?;

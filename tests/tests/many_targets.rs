@@ -52,7 +52,7 @@ hypernetwork! {
 
 hypernetwork! {
     struct HyperPair for (Vectors, candle_nn::Conv2d) {
-        target: by constructor,
+        target: constructor,
         embedding: table(49, 2),
         generator: linear,
         mode: static,
@@ -90,7 +90,7 @@ fn a_tuple_by_constructor() -> Result<()> {
     })?;
     let layout = Both::layout()?;
     let mut expected: Vec<_> = layout.params().iter().map(|param| param.name.clone()).collect();
-    let network = hyper.as_network();
+    let network = &hyper;
     let mut found: Vec<_> = network.layout().params().iter().map(|p| p.name.clone()).collect();
     expected.sort();
     found.sort();
@@ -110,13 +110,13 @@ hypernetwork! {
 
 hypernetwork! {
     struct Meta for HyperVectors {
-        target: by constructor, embedding: table(20, 3), generator: linear, mode: static,
+        target: constructor, embedding: table(20, 3), generator: linear, mode: static,
     }
 }
 
 hypernetwork! {
     struct DynamicMeta for HyperVectors {
-        target: by constructor,
+        target: constructor,
         embedding: encoder(3, [4], tanh, 20, 3),
         generator: linear,
         mode: dynamic,
@@ -128,8 +128,7 @@ hypernetwork! {
 fn a_hypernetwork_of_a_hypernetwork() -> Result<()> {
     let (vars, vb) = variables(1, DType::F64);
     let meta = Meta::new(vb, |vb: VarBuilder<'_>| HyperVectors::new(vb))?;
-    let names: Vec<_> =
-        meta.as_network().layout().params().iter().map(|param| param.name.as_str()).collect();
+    let names: Vec<_> = meta.layout().params().iter().map(|param| param.name.as_str()).collect();
     assert_eq!(
         names,
         [
@@ -164,7 +163,7 @@ fn a_dynamic_hypernetwork_of_a_hypernetwork() -> Result<()> {
     let meta = DynamicMeta::new(vb, |vb: VarBuilder<'_>| HyperVectors::new(vb))?;
     let xs = input(&[4, 3], 1, DType::F64)?;
     let params = meta.generate_params(&xs.narrow(0, 0, 2)?)?;
-    let ys = meta.forward_with(&params, &xs)?;
+    let ys = params.forward(&xs)?;
     for set in 0..2 {
         let alone = params.set(set)?.unpack()?.forward(&xs.narrow(0, 2 * set, 2)?)?;
         assert_eq!(values(&ys.narrow(0, 2 * set, 2)?)?, values(&alone)?);

@@ -163,7 +163,7 @@ impl Module for Stack {
 
 hypernetwork! {
     struct HyperStack for Stack {
-        target: by constructor,
+        target: constructor,
         roles: [("*", lora(2, 2.))],
         embedding: table(64, 4),
         generator: linear,

@@ -88,7 +88,7 @@ fn three(hyper: &HyperNet) -> Result<(GeneratedParams<Net>, Tensor)> {
 
 fn buffers(hyper: &HyperNet, sets: usize) -> Result<(VarMap, Buffers)> {
     let (vars, vb) = variables(0, DType::F64);
-    Ok((vars, hyper.as_network().buffers(sets, vb)?))
+    Ok((vars, hyper.buffers(sets, vb)?))
 }
 
 /// The statistics of a set are those that its rows alone would give, in training and behind it.
@@ -98,9 +98,9 @@ fn statistics_of_each_set() -> Result<()> {
     let ((params, xs), (own, buffers)) = (three(&hyper)?, buffers(&hyper, 3)?);
     let with = params.with_buffers(&buffers)?;
     for _ in 0..2 {
-        hyper.forward_t_with(&with, &xs, true)?;
+        with.forward_t(&xs, true)?;
     }
-    let whole = hyper.forward_t_with(&with, &xs, false)?;
+    let whole = with.forward_t(&xs, false)?;
     for set in 0..3 {
         let rows = xs.narrow(0, 4 * set, 4)?;
         let alone = params.set(set)?.unpack()?;
@@ -130,13 +130,13 @@ fn statistics_of_each_set() -> Result<()> {
 fn statistics_have_a_start_and_a_file() -> Result<()> {
     let (_vars, hyper) = net()?;
     let (params, xs) = three(&hyper)?;
-    hyper.forward_t_with(&params, &xs, true)?;
+    params.forward_t(&xs, true)?;
     let (own, buffers) = buffers(&hyper, 3)?;
     let with = params.with_buffers(&buffers)?;
-    let shared = values(&hyper.forward_t_with(&params, &xs, false)?)?;
-    assert_eq!(values(&hyper.forward_t_with(&with, &xs, false)?)?, shared);
-    hyper.forward_t_with(&with, &xs, true)?;
-    let trained = values(&hyper.forward_t_with(&with, &xs, false)?)?;
+    let shared = values(&params.forward_t(&xs, false)?)?;
+    assert_eq!(values(&with.forward_t(&xs, false)?)?, shared);
+    with.forward_t(&xs, true)?;
+    let trained = values(&with.forward_t(&xs, false)?)?;
     assert_ne!(trained, shared);
 
     let dir = tempfile::TempDir::new().unwrap();
@@ -144,8 +144,8 @@ fn statistics_have_a_start_and_a_file() -> Result<()> {
     own.save(&path)?;
     let tensors = candle_core::safetensors::load(&path, device())?;
     let vb = candle_nn::VarBuilder::from_tensors(tensors, DType::F64, device());
-    let again = params.with_buffers(&hyper.as_network().buffers(3, vb)?)?;
-    assert_eq!(values(&hyper.forward_t_with(&again, &xs, false)?)?, trained);
+    let again = params.with_buffers(&hyper.buffers(3, vb)?)?;
+    assert_eq!(values(&again.forward_t(&xs, false)?)?, trained);
     Ok(())
 }
 

@@ -173,7 +173,7 @@ mod hypernetworks {
     }
 
     pub fn another_condition(hyper: &Conditioned, xs: &Tensor, by: &Tensor) -> Result<Tensor> {
-        hyper.forward_with(&hyper.generate_params(by)?, xs)
+        hyper.generate_params(by)?.forward(xs)
     }
 }
 

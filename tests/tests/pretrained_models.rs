@@ -81,11 +81,7 @@ fn builder(tensors: &Tensors) -> VarBuilder<'static> {
 /// A hypernetwork over a plan of any size.
 fn network<T>(plan: TargetPlan<T>) -> Result<StaticHyperNetwork<T>> {
     let embedding = table(1, 2);
-    let shape = GeneratorShape {
-        num_embeddings: 1,
-        embedding_dim: 2,
-        plan: linear.plan(plan.num_params(), 1),
-    };
+    let shape = GeneratorShape::new(1, 2, plan.num_params());
     let declared = Declared { name: "Hyper", shape, scheme: hypernn::init::InitScheme::Exact };
     StaticHyperNetwork::new(plan, &declared, (&embedding, &linear), variables(1, DType::F32).1)
 }
@@ -152,7 +148,7 @@ fn a_head_is_tied_where_the_checkpoint_has_none() -> Result<()> {
 
 hypernetwork! {
     struct HyperQwen for qwen2::ModelForCausalLM {
-        target: by constructor,
+        target: constructor,
         roles: [("lm_head.*", generate), ("*", freeze)],
         embedding: table(22, 4),
         generator: linear,
@@ -171,7 +167,7 @@ fn an_emitted_type_sees_the_checkpoint() -> Result<()> {
     // A name in full is there, and starts afresh, whatever the checkpoint has.
     let fresh = Pretrained::from(builder(&checkpoint(&[], qwen)?)).without("lm_head.weight");
     let hyper = HyperQwen::new_from(variables(1, DType::F32).1, fresh, qwen)?;
-    assert_eq!(hyper.as_network().num_target_params(), 88);
+    assert_eq!(hyper.num_target_params(), 88);
     Ok(())
 }
 
@@ -367,7 +363,7 @@ fn a_distilbert_is_the_ordinary_one() -> Result<()> {
 
 hypernetwork! {
     struct HyperResNet for Func<'static> {
-        target: by constructor,
+        target: constructor,
         roles: [("fc.*", generate), ("*", freeze)],
         embedding: table(27, 4),
         generator: linear,

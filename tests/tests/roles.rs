@@ -121,7 +121,7 @@ fn only_biases_and_gains_in_one_line() -> Result<()> {
     let (net, tensors) = trained(1, DType::F64)?;
     let (vars, vb) = variables(2, DType::F64);
     let hyper = HyperBiases::new_from(vb, pretrained(&tensors, DType::F64))?;
-    let layout = hyper.as_network().layout();
+    let layout = hyper.layout();
     assert_eq!(
         layout.params().iter().map(|param| param.name.as_str()).collect::<Vec<_>>(),
         [
@@ -133,7 +133,7 @@ fn only_biases_and_gains_in_one_line() -> Result<()> {
             "head.bias"
         ]
     );
-    assert_eq!(hyper.as_network().num_target_params(), 22);
+    assert_eq!(hyper.num_target_params(), 22);
     let xs = input(&[6, 3], 3, DType::F64)?;
     assert_eq!(values(&hyper.forward(&xs)?)?, values(&net.forward(&xs)?)?);
     let error = gradient_error(&vars, &|| weighted_sum(&hyper.forward(&xs)?))?;
@@ -193,7 +193,7 @@ fn roles_side_by_side() -> Result<()> {
         ["target.layers.1.bias", "target.layers.2.bias", "target.norm.bias", "target.norm.weight"]
     );
     // 5 × 3 embeddings, (3 + 1) × 6 of the generator, 16 of the target.
-    assert_eq!(hyper.as_network().num_params(), 15 + 24 + 16);
+    assert_eq!(hyper.num_params(), 15 + 24 + 16);
     let xs = input(&[6, 3], 3, DType::F64)?;
     let error = gradient_error(&vars, &|| weighted_sum(&hyper.forward(&xs)?))?;
     assert!(error < 1e-6, "{error:e}");
@@ -569,7 +569,7 @@ fn roles_of_fields() -> Result<()> {
     assert!(error < 1e-6, "{error:e}");
     // A pattern has the last word.
     let thawed = ThawedOuter::new_from(variables(2, DType::F64).1, outer()?)?;
-    assert_eq!(thawed.as_network().num_target_params(), 13 + 36);
+    assert_eq!(thawed.num_target_params(), 13 + 36);
     Ok(())
 }
 
@@ -759,13 +759,13 @@ fn roles_of_a_constructor() -> Result<()> {
     let (first, second) = hyper.target()?;
     assert_eq!(values(first.weight())?, values(&tensors["layers.0.weight"])?);
     assert_eq!(values(second.weight())?, values(&tensors["layers.1.weight"])?);
-    assert_eq!(hyper.as_network().num_target_params(), 20);
+    assert_eq!(hyper.num_target_params(), 20);
     Ok(())
 }
 
 hypernetwork! {
     struct HyperBuilt for (candle_nn::Linear, candle_nn::Linear) {
-        target: by constructor,
+        target: constructor,
         embedding: table(5, 3),
         generator: linear,
         mode: static,

@@ -463,10 +463,10 @@ fn equation(hyper: &Solutions, a: &Tensor, points: &Tensor) -> Result<Tensor> {
     let of_rows = a.repeat((1, rows / sets))?.reshape((rows, 1))?;
     let params = hyper.generate_params(a)?;
     let xs = Var::from_tensor(points)?;
-    let u = hyper.forward_with(&params, &xs)?;
+    let u = params.forward(&xs)?;
     let residual = (derivative(&u, &xs)? + (&of_rows * &u)?)?;
     let start = Tensor::zeros((sets, 1), a.dtype(), a.device())?;
-    let at_start = (hyper.forward_with(&params, &start)? - 1.)?;
+    let at_start = (params.forward(&start)? - 1.)?;
     residual.sqr()?.mean_all()? + at_start.sqr()?.mean_all()?
 }
 
@@ -503,7 +503,7 @@ keeping_graphs! {
             optimizer.backward_step(&equation(&hyper, &a, &points)?)?;
         }
         let (between, points) = (grid(0.625, 6, 0.25)?, grid(0., 5, 0.25)?);
-        let found = hyper.forward_with(&hyper.generate_params(&between)?, &points.repeat((6, 1))?)?;
+        let found = hyper.generate_params(&between)?.forward(&points.repeat((6, 1))?)?;
         let exact = points.matmul(&between.t()?)?.neg()?.exp()?.t()?.reshape((30, 1))?;
         let worst = values(&(found - exact)?.abs()?)?.into_iter().fold(0., f64::max);
         assert!(worst < 0.02, "{worst}");

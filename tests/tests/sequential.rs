@@ -3,13 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Result, Tensor};
-use hypernn::check::Problem;
 use hypernn::flow::{Given, SampleShape};
 use hypernn::nn::{
     Activation, BatchNorm, Conv2d, Dropout, Embedding, LayerNorm, Linear, Module, ModuleT,
     VarBuilder, VarMap,
 };
-use hypernn::{HyperTarget, ShapedTarget, hypernetwork, seeded};
+use hypernn::{HyperTarget, LayerInfo, ShapedTarget, hypernetwork, seeded};
 use hypernn_tests::device;
 
 fn new<T: HyperTarget<Config = ()>>() -> Result<T> {
@@ -184,12 +183,8 @@ struct Generic<T> {
 struct Twice;
 
 impl Twice {
-    const fn check(&self) -> Option<Problem> {
-        None
-    }
-
-    const fn takes(&self) -> SampleShape {
-        SampleShape::ANY
+    const fn info(&self) -> LayerInfo {
+        LayerInfo::new("twice")
     }
 
     const fn gives(&self, input: &SampleShape) -> Given {

@@ -75,7 +75,7 @@ impl Module for Candles {
 
 hypernetwork! {
     struct Constructed for Candles {
-        target: by constructor,
+        target: constructor,
         embedding: encoder(4, [5], tanh, 8, 3),
         generator: linear,
         mode: dynamic,
@@ -169,8 +169,7 @@ impl File {
 fn trainable_variables_are_those_that_are_trained() -> Result<()> {
     let (vars, vb) = variables(0, DType::F64);
     let hyper = Static::new(vb)?;
-    let names: Vec<_> =
-        hyper.as_network().named_tensors().map(|(name, _)| name.to_owned()).collect();
+    let names: Vec<_> = hyper.named_tensors().map(|(name, _)| name.to_owned()).collect();
     assert!(names.iter().any(|name| name.starts_with("base.")));
     let trained: Vec<_> = names.iter().filter(|name| is_trained(name)).collect();
     let trainable = hyper.trainable();
@@ -252,7 +251,7 @@ fn slopes(var: &Var, loss: &dyn Fn() -> Result<Tensor>) -> Result<Tensor> {
 #[test]
 fn a_flat_vector_that_does_not_fit() -> Result<()> {
     let (_vars, hyper) = adapted(1, DType::F64)?;
-    let expected = hyper.as_network().num_target_params();
+    let expected = hyper.num_target_params();
     let flat = |dims: &[usize], dtype| Tensor::zeros(dims, dtype, device());
     assert_eq!(
         message(hyper.params_from_flat(&flat(&[expected + 1], DType::F64)?)),
@@ -426,7 +425,7 @@ impl Module for Ordered {
 
 hypernetwork! {
     struct HyperOrdered for Ordered {
-        target: by constructor,
+        target: constructor,
         embedding: encoder(4, [5], tanh, 4, 3),
         generator: linear,
         mode: dynamic,
@@ -671,7 +670,7 @@ fn statistics_of_each_set_are_saved_and_selected() -> Result<()> {
     let hyper = HyperNormed::new(vb)?;
     let (xs, condition) = (input(&[8, 3], 1, DType::F64)?, input(&[2, 4], 2, DType::F64)?);
     let (_own, vb) = variables(1, DType::F64);
-    let buffers = hyper.as_network().buffers(2, vb)?;
+    let buffers = hyper.buffers(2, vb)?;
     let params = hyper.generate_params(&condition)?.with_buffers(&buffers)?;
     params.forward_t(&xs, true)?;
     let expected = values(&params.forward_t(&xs, false)?)?;
@@ -726,7 +725,7 @@ fn nothing_is_held_where_nothing_is_tracked() -> Result<()> {
         let params = hyper.generate_params(&input(&[3, 4], 7, DType::F64)?)?;
         assert!(!params.tensors().any(|(_, tensor)| has_graph(tensor)));
         let xs = xs.to_dtype(dtype.unwrap_or(DType::F64))?;
-        assert!(!has_graph(&hyper.forward_with(&params, &xs)?));
+        assert!(!has_graph(&params.forward(&xs)?));
     }
     Ok(())
 }

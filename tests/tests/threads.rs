@@ -5,7 +5,7 @@
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use hypernn::generated::{Buffers, TargetPlan};
-use hypernn::hypernetwork::{Audit, DynamicHyperNetwork, NetworkRef, StaticHyperNetwork};
+use hypernn::hypernetwork::{Audit, Core, DynamicHyperNetwork, StaticHyperNetwork};
 use hypernn::nn::{Conv2d, Linear};
 use hypernn::{
     Aux, ChunkPlan, DynamicAux, GeneratedParams, HyperTarget, Layout, Pretrained, Role, State,
@@ -25,7 +25,7 @@ hypernetwork! {
     struct Dynamic for Net { embedding: rnn(4, 5, 2), generator: linear, mode: dynamic }
 
     struct ByConstructor for (candle_nn::Linear, Conv2d) {
-        target: by constructor, embedding: table(5, 2), generator: linear, mode: static,
+        target: constructor, embedding: table(5, 2), generator: linear, mode: static,
     }
 }
 
@@ -37,7 +37,7 @@ const _: () = {
     shared::<ByConstructor>();
     shared::<StaticHyperNetwork<Net>>();
     shared::<DynamicHyperNetwork<Net>>();
-    shared::<NetworkRef<'_, Net>>();
+    shared::<Core<Net>>();
     shared::<GeneratedParams<Net>>();
     shared::<TargetPlan<Net>>();
     shared::<Buffers>();

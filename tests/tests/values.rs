@@ -136,7 +136,7 @@ fn a_network_that_is_read_again_has_the_same_values() -> Result<()> {
         by_name(&vars).into_keys().filter(|name| name.contains("hyper_value")).collect();
     assert!(names.contains(&"buffers.blocks.1.mix.hyper_value".to_owned()), "{names:?}");
     assert!(names.contains(&"buffers.pair.1.0.hyper_value".to_owned()), "{names:?}");
-    assert_eq!(first.as_network().num_params(), HyperNet::NUM_PARAMS);
+    assert_eq!(first.num_params(), HyperNet::NUM_PARAMS);
     Ok(())
 }
 
@@ -261,7 +261,7 @@ fn a_value_that_can_be_cloned() -> Result<()> {
     Counting::layout()?;
     let made = MADE.load(Ordering::Relaxed);
     let flat = input(&[Counting::NUM_PARAMS], 1, DType::F64)?;
-    assert_eq!(Counting::layout()?.hash(), hyper.as_network().layout().hash());
+    assert_eq!(Counting::layout()?.hash(), hyper.layout().hash());
     assert_eq!(values(&Counting::unpack(&flat)?.pack()?)?, values(&flat)?);
     assert_eq!(MADE.load(Ordering::Relaxed), made);
     Ok(())
@@ -489,7 +489,7 @@ hypernetwork! {
 #[test]
 fn bare_tensors_take_their_turns() -> Result<()> {
     let hyper = HyperBare::new(variables(0, DType::F64).1)?;
-    assert_eq!(hyper.as_network().layout().one_set_layer(), Some("by"));
+    assert_eq!(hyper.layout().one_set_layer(), Some("by"));
     for sets in [1, 3] {
         let params = hyper.generate_params(&input(&[sets, 4], 1, DType::F64)?)?;
         for rows in [1, 3] {
@@ -501,7 +501,7 @@ fn bare_tensors_take_their_turns() -> Result<()> {
         "`by` of Bare is a bare tensor, which is that of one set of weights, but these are 3: unpack `params.set(i)?` for each, or write `tensor(…, sets = true)` where the forward takes `[G, …]`"
     );
     let hyper = HyperKept::new(variables(0, DType::F64).1)?;
-    assert_eq!(hyper.as_network().layout().one_set_layer(), None);
+    assert_eq!(hyper.layout().one_set_layer(), None);
     let params = hyper.generate_params(&input(&[3, 4], 1, DType::F64)?)?;
     sets_are_alone!(Kept, params, input(&[6, 3], 2, DType::F64)?);
     Ok(())
@@ -789,7 +789,7 @@ fn a_target_by_hand_takes_one_set_unless_it_says_more() -> Result<()> {
     );
     sets_are_alone!(ByHand, params, input(&[9, 3], 2, DType::F64)?);
     let hyper = HyperAround::new(variables(0, DType::F64).1)?;
-    assert_eq!(hyper.as_network().layout().one_set_layer(), Some("inner"));
+    assert_eq!(hyper.layout().one_set_layer(), Some("inner"));
     let params = hyper.generate_params(&condition)?;
     sets_are_alone!(Around, params, input(&[9, 3], 2, DType::F64)?);
     Ok(())

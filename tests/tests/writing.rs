@@ -40,7 +40,7 @@ fn writers() -> Result<Vec<(&'static str, Write)>> {
     let (saved, baked) = (hyper()?, hyper()?);
     let tasks = TaskNet::new(variables(1, DType::F32).1)?;
     let mut old = OutputRegularizer::new(1.)?;
-    old.remember(tasks.as_network(), &Tensor::new(0u32, &Device::Cpu)?)?;
+    old.remember(&tasks, &Tensor::new(0u32, &Device::Cpu)?)?;
     let task = Tensor::new(1u32, &Device::Cpu)?;
     let params = hyper()?.generate_params()?;
     let vars = variables(1, DType::F32).0;

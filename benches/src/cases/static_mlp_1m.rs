@@ -35,7 +35,7 @@ pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> 
     let network = match who {
         Who::Hypernn => {
             let hyper = Hyper::new(vb.clone())?;
-            Network::hyper(hyper, Hyper::generate_params, move |hyper| hyper.forward(&xs))
+            Network::hyper(hyper, |hyper| hyper.generate_params(), move |hyper| hyper.forward(&xs))
         }
         Who::NoMacros => return Ok(None),
         Who::ByHand => by_hand::hypernetwork((64, 32), None, shapes, (by_hand::mlp, xs), vb)?,

@@ -91,7 +91,7 @@ pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> 
     Ok(Some(match who {
         Who::Hypernn => {
             let hyper = Hyper::new(vb.clone())?;
-            Network::hyper(hyper, Hyper::generate_params, move |hyper| hyper.forward(&xs))
+            Network::hyper(hyper, |hyper| hyper.generate_params(), move |hyper| hyper.forward(&xs))
         }
         Who::NoMacros => {
             let hyper = hypernetwork_by_hand(vb)?;

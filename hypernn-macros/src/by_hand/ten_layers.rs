@@ -45,16 +45,16 @@ impl HyperLayer<NestedSpec<()>> for ByHand {
 }
 
 impl FixedTarget for ByHand {
-    const NUM_PARAMS: usize = CONV1.num_params()
-        + NORM1.num_params()
-        + CONV2.num_params()
-        + NORM2.num_params()
-        + CONV3.num_params()
-        + NORM3.num_params()
-        + FC1.num_params()
-        + NORM4.num_params()
-        + FC2.num_params()
-        + FC3.num_params();
+    const NUM_PARAMS: usize = CONV1.info().num_params
+        + NORM1.info().num_params
+        + CONV2.info().num_params
+        + NORM2.info().num_params
+        + CONV3.info().num_params
+        + NORM3.info().num_params
+        + FC1.info().num_params
+        + NORM4.info().num_params
+        + FC2.info().num_params
+        + FC3.info().num_params;
 }
 
 const CONV1: Conv2dSpec = spec::conv2d(1, 8, 3).stride(2);
@@ -68,16 +68,16 @@ const NORM4: LayerNormSpec = spec::layer_norm(64);
 const FC2: LinearSpec = spec::linear(64, 32);
 const FC3: LinearSpec = spec::linear(32, 10);
 
-const _: () = right(CONV1.check());
-const _: () = right(NORM1.check());
-const _: () = right(CONV2.check());
-const _: () = right(NORM2.check());
-const _: () = right(CONV3.check());
-const _: () = right(NORM3.check());
-const _: () = right(FC1.check());
-const _: () = right(NORM4.check());
-const _: () = right(FC2.check());
-const _: () = right(FC3.check());
+const _: () = right(CONV1.info().problem);
+const _: () = right(NORM1.info().problem);
+const _: () = right(CONV2.info().problem);
+const _: () = right(NORM2.info().problem);
+const _: () = right(CONV3.info().problem);
+const _: () = right(NORM3.info().problem);
+const _: () = right(FC1.info().problem);
+const _: () = right(NORM4.info().problem);
+const _: () = right(FC2.info().problem);
+const _: () = right(FC3.info().problem);
 
 const _: () = learns::<Conv2d, Conv2dSpec>();
 const _: () = learns::<GroupNorm, GroupNormSpec>();

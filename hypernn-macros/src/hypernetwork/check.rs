@@ -128,8 +128,12 @@ fn source(keys: &Keys<'_>, report: &mut Report) -> Source {
         return config.map_or(Source::Fixed, |config| Source::Configured(Box::new(config)));
     };
     let text = written.to_string();
-    if text != "by constructor" {
-        let form = "write `target: by constructor`, or leave it out where the target derives `HyperTarget`";
+    if text == "by constructor" {
+        let renamed = "`by constructor` is now `constructor`: write `target: constructor`";
+        report.error(written, renamed.to_owned());
+    } else if text != "constructor" {
+        let form =
+            "write `target: constructor`, or leave it out where the target derives `HyperTarget`";
         report.error(written, format!("unknown target `{text}`: {form}"));
     } else if let Some(config) = keys.value("config") {
         let reason = "a target by constructor takes no `config`: the constructor that `new` takes knows its own";
@@ -256,15 +260,19 @@ mod tests {
                 struct H for Net { embedding: table(1, 2), generator: linear, mode: static, #target }
             })
         };
-        assert_eq!(with(quote!(target: by constructor)), [""; 0]);
+        assert_eq!(with(quote!(target: constructor)), [""; 0]);
         assert_eq!(
-            with(quote!(target: constructor)),
+            with(quote!(target: module)),
             [
-                "unknown target `constructor`: write `target: by constructor`, or leave it out where the target derives `HyperTarget`"
+                "unknown target `module`: write `target: constructor`, or leave it out where the target derives `HyperTarget`"
             ]
         );
         assert_eq!(
-            with(quote!(target: by constructor, config: Sizes)),
+            with(quote!(target: by constructor)),
+            ["`by constructor` is now `constructor`: write `target: constructor`"]
+        );
+        assert_eq!(
+            with(quote!(target: constructor, config: Sizes)),
             [
                 "a target by constructor takes no `config`: the constructor that `new` takes knows its own"
             ]

@@ -21,7 +21,7 @@ const REFUSED: [(&str, &str); 8] = [
 ];
 
 const SHARED: &str = "its parts may be of any type; share it by reference, or in an `Arc`";
-const COMPARED: &str = "compare the tensors of `as_network().named_tensors()`";
+const COMPARED: &str = "compare the tensors of `named_tensors()`";
 
 /// The attributes as the emitted type has them. `Debug` is there for every hypernetwork; a derive of
 /// the user's own is given the type as it is emitted.

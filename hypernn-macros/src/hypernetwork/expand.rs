@@ -6,27 +6,14 @@ use syn::ext::IdentExt;
 use syn::{Expr, Ident};
 
 use super::check::{Checked, Mode, Source};
-use super::methods::{methods, own_condition};
-use crate::span::{ends, private_at, shown_at};
+use super::emitted::{item, name, network, own_condition};
+use super::methods::methods;
+use crate::span::{ends, private_at};
 
 /// The whole type.
 pub(super) fn expand(checked: &Checked) -> TokenStream {
     let parts = [definition(checked), sizes(checked), construction(checked)];
     parts.into_iter().chain([methods(checked), traits(checked)]).collect()
-}
-
-/// An item beside the type, on which the attributes hold that do for all of it.
-pub(super) fn item(checked: &Checked, item: &TokenStream) -> TokenStream {
-    let shared = &checked.shared;
-    quote!(#shared #item)
-}
-
-/// The type where it is used. It is shown where it is declared, but is not the user's own use of it, which
-/// `#[deprecated]` would be reported at.
-pub(super) fn name(checked: &Checked) -> Ident {
-    let mut name = checked.name.clone();
-    name.set_span(shown_at(name.span()));
-    name
 }
 
 /// What stands in for a declaration with errors: the same names, nothing behind them.
@@ -87,15 +74,6 @@ fn constructor_bound(checked: &Checked) -> TokenStream {
     quote! {
         impl #private::Fn(#krate::nn::VarBuilder<'static>) -> #private::Result<#target>
             + #private::Send + #private::Sync + 'static
-    }
-}
-
-/// The type of the runtime crate that is wrapped.
-pub(super) fn network(checked: &Checked) -> TokenStream {
-    let Checked { target, krate, .. } = checked;
-    match checked.mode {
-        Mode::Static => quote!(#krate::__private::StaticHyperNetwork<#target>),
-        Mode::Dynamic => quote!(#krate::__private::DynamicHyperNetwork<#target>),
     }
 }
 
@@ -168,11 +146,20 @@ impl Part {
         Self::new("generator", &checked.generator, checked)
     }
 
-    /// A call of one of the part's `const` functions.
-    fn call(&self, function: &str, args: &TokenStream) -> TokenStream {
-        let (local, function) = (&self.local, Ident::new(function, self.key.span()));
-        let args = quote_spanned!(self.end=> (#args));
-        quote_spanned!(self.key.span()=> #local.#function #args)
+    /// What the part says of itself; `none` reports that it says nothing.
+    fn info(&self, none: &str, args: &TokenStream) -> TokenStream {
+        let Self { local, value, private, end, .. } = self;
+        let (at, known) = (self.key.span(), self.known(local));
+        let (none, args) = (Ident::new(none, at), quote_spanned!(*end=> (#args)));
+        let info = quote_spanned!(at=> #local.info #args);
+        quote! {{
+            let #local = #value;
+            let #local = #known;
+            {
+                use #private::#none as _;
+                #info
+            }
+        }}
     }
 
     /// A constant that fails to evaluate where there is a problem.
@@ -187,56 +174,25 @@ impl Part {
 fn sizes(checked: &Checked) -> TokenStream {
     let (krate, name) = (&checked.krate, name(checked));
     let (embedding, generator) = (Part::embedding(checked), Part::generator(checked));
-    let none = TokenStream::new();
-    let (e, e_value, e_known) =
-        (&embedding.local, &embedding.value, embedding.known(&embedding.local));
-    let (g, g_value, g_known) =
-        (&generator.local, &generator.value, generator.known(&generator.local));
-    let rows = embedding.call("num_embeddings", &none);
-    let width = embedding.call("embedding_dim", &none);
-    let e_params = embedding.call("num_params", &none);
-    let e_check = embedding.call("check", &none);
-    let plan =
-        generator.call("plan", &quote_spanned!(Span::mixed_site()=> num_target_params, rows));
-    let g_params = generator.call("num_params", &quote_spanned!(Span::mixed_site()=> shape));
-    let g_check = generator.call("check", &quote_spanned!(Span::mixed_site()=> shape));
-    let conditions = conditions(checked, &embedding, &generator);
+    let private = quote!(#krate::__private);
+    let (of_embedding, of_generator) = (
+        embedding.info("NoEmbeddingInfo", &TokenStream::new()),
+        generator.info("NoGeneratorInfo", &quote_spanned!(Span::mixed_site()=> shape)),
+    );
+    let dynamic = checked.mode == Mode::Dynamic;
     let sizes = quote_spanned! {Span::mixed_site()=>
         impl #name {
             #[doc(hidden)]
-                        const fn __sizes(num_target_params: #krate::__private::usize) -> #krate::__private::Sizes {
-                                use #krate::__private::NoPart as _;
-                let (#e, #g) = (#e_value, #g_value);
-                let (#e, #g) = (#e_known, #g_known);
-                let rows = #rows;
-                let shape = #krate::generator::GeneratorShape {
-                    num_embeddings: rows,
-                    embedding_dim: #width,
-                    plan: #plan,
-                };
-                #krate::__private::Sizes {
-                    shape,
-                    num_params: #e_params + #g_params,
-                    embedding: #e_check,
-                    generator: #g_check,
-                    conditions: #conditions,
-                }
+            const fn __sizes(num_target_params: #private::usize) -> #private::Sizes {
+                use #private::NoPart as _;
+                let embedding: #private::EmbeddingInfo = #of_embedding;
+                let shape = #private::Sizes::shape(&embedding, num_target_params);
+                let generator: #private::GeneratorInfo = #of_generator;
+                #private::Sizes::new(embedding, shape, generator, #dynamic)
             }
         }
     };
     item(checked, &sizes)
-}
-
-/// What the parts of a dynamic hypernetwork are conditioned on.
-fn conditions(checked: &Checked, embedding: &Part, generator: &Part) -> TokenStream {
-    let krate = &checked.krate;
-    if checked.mode == Mode::Static {
-        return quote!(#krate::__private::Option::None);
-    }
-    let none = TokenStream::new();
-    let (embedding, generator) =
-        (embedding.call("condition", &none), generator.call("condition", &none));
-    quote!(#krate::__private::Option::Some((#embedding, #generator)))
 }
 
 /// `new`, with constants and their checks where all sizes are constants.
@@ -548,8 +504,8 @@ fn common(checked: &Checked) -> TokenStream {
                 #krate::Hypernetwork::generate(&self.inner, condition)
             }
 
-            fn network(&self) -> #private::NetworkRef<'_, #target> {
-                #krate::Hypernetwork::network(&self.inner)
+            fn core(&self) -> &#private::Core<#target> {
+                &self.inner
             }
         }
     }

@@ -3,6 +3,7 @@
 mod check;
 mod deferred;
 mod derives;
+mod emitted;
 mod expand;
 mod methods;
 mod parse;

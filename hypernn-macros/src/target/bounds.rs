@@ -5,9 +5,9 @@ use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::{Expr, Generics, Type, WherePredicate, parse_quote};
 
-use super::call;
-use super::check::{Field, FieldKind, Header, Target};
-use super::parse::Layer;
+use super::check::{Header, Target};
+use super::field::{Field, FieldKind};
+use super::parse::{Layer, bare};
 use super::spec;
 
 /// The generics, with a bound for each field that must be buildable.
@@ -125,7 +125,7 @@ fn config_type(config: Option<&Expr>, header: &Header) -> Option<TokenStream> {
 
 /// Whether an expression is the target's own `config`.
 fn is_config(expr: &Expr) -> bool {
-    matches!(call::bare(expr), Expr::Path(path) if path.path.is_ident("config"))
+    matches!(bare(expr), Expr::Path(path) if path.path.is_ident("config"))
 }
 
 /// The type of the targets in a layer of type `ty`.

@@ -6,7 +6,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::{Expr, ExprPath, ExprStruct, Ident};
 
-use super::parse::{Arg, Call};
+use super::parse::{Arg, Call, bare};
 use crate::span::ends;
 
 /// A constructor that `#[hyper(…)]` knows.
@@ -134,16 +134,6 @@ pub(crate) fn lower(call: &Call) -> Lowered {
     };
     let configured = configure(sized, known, config);
     Lowered { spec: with_options(configured.spec, call), config: configured.config }
-}
-
-/// The expression in the parentheses that may be around it, and in the invisible groups that the
-/// arguments of macros come in.
-pub(crate) fn bare(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Group(group) => bare(&group.expr),
-        Expr::Paren(paren) => bare(&paren.expr),
-        expr => expr,
-    }
 }
 
 /// The call with its sizes alone, between the user's own parentheses.

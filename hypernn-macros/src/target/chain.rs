@@ -6,7 +6,7 @@ use syn::spanned::Spanned;
 use syn::{Expr, Ident, Member};
 
 use super::call;
-use super::check::{Field, FieldKind, member_name, same_member};
+use super::field::{Field, FieldKind, member_name, same_member};
 use super::parse::{Call, Layer, Step};
 use crate::attr::similar;
 use crate::report::Report;

@@ -10,10 +10,11 @@ use syn::{
 
 use super::call;
 use super::chain::{self, Chain, RawChain};
+use super::field::{Field, FieldKind, member_name, same, same_member};
 use super::parse::{
     Arg, Body, Call, FieldItem, Layer, RawField, RawRole, RawTarget, StructItem, Tie,
 };
-use super::role::{self, Holds, Role};
+use super::role::{self, Holds};
 use crate::attr::{similar, unknown_key};
 use crate::report::Report;
 use crate::span::shown_at;
@@ -48,22 +49,6 @@ pub(crate) struct Forward {
     pub(crate) name: Ident,
     pub(crate) args: Vec<(Ident, Type)>,
     pub(crate) output: Type,
-}
-
-/// A field, and the name it has in the layout.
-pub(crate) struct Field {
-    pub(crate) member: Member,
-    pub(crate) ty: Type,
-    pub(crate) name: String,
-    /// None where its tensors are generated.
-    pub(crate) role: Option<Role>,
-    pub(crate) kind: FieldKind,
-}
-
-/// What a field is made of.
-pub(crate) enum FieldKind {
-    Value(Expr),
-    Layer { layer: Layer, tie: Option<Tie> },
 }
 
 /// Checks a target.
@@ -224,20 +209,6 @@ fn check_distinct_forwards(forwards: &[Forward], report: &mut Report) {
             let name = forward.name.unraw();
             report.error(&forward.name, format!("`forward` of `{name}` is given twice"));
         }
-    }
-}
-
-/// Whether two names are one: `r#a` is `a`.
-pub(crate) fn same(a: &Ident, b: &Ident) -> bool {
-    a.unraw() == b.unraw()
-}
-
-/// Whether two names of fields are one.
-pub(crate) fn same_member(a: &Member, b: &Member) -> bool {
-    match (a, b) {
-        (Member::Named(a), Member::Named(b)) => same(a, b),
-        (Member::Unnamed(a), Member::Unnamed(b)) => a.index == b.index,
-        _ => false,
     }
 }
 
@@ -502,14 +473,6 @@ fn check_distinct_name(at: impl ToTokens, name: &str, earlier: &[Field], report:
     if let Some(same) = same {
         let field = member_name(&same.member);
         report.error(at, format!("`{name}` is already the name of field `{field}` in the layout"));
-    }
-}
-
-/// A field's name as it is spoken of: without `r#`, and a number in a tuple struct.
-pub(crate) fn member_name(member: &Member) -> String {
-    match member {
-        Member::Named(ident) => ident.unraw().to_string(),
-        Member::Unnamed(index) => index.index.to_string(),
     }
 }
 

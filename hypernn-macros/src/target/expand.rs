@@ -7,11 +7,13 @@ use syn::ext::IdentExt;
 use syn::{Generics, Ident, Member, Type, parse_quote};
 
 use super::chain::trains;
-use super::check::{Field, FieldKind, Forward, Header, Target, member_name};
+use super::check::{Forward, Header, Target};
+use super::field::{Field, FieldKind, member_name, used};
 use super::flow::{self, Flow};
 use super::parse::{Layer, Tie};
 use super::role::{Lora, Role};
 use super::spec::Counted;
+use super::typed::{typed_spec, where_known};
 use super::{bounds, forward, spec};
 use crate::span::{ends, shown_at};
 
@@ -261,17 +263,6 @@ fn functional(header: &Header, forward: &Forward) -> TokenStream {
     }
 }
 
-/// A field where it is used. It is shown where it is declared, but is not the user's own use of it, which
-/// `#[deprecated]` would be reported at.
-pub(crate) fn used(member: &Member) -> Member {
-    let mut member = member.clone();
-    match &mut member {
-        Member::Named(ident) => ident.set_span(shown_at(ident.span())),
-        Member::Unnamed(index) => index.span = shown_at(index.span),
-    }
-    member
-}
-
 /// The variable that holds a field while the target is built.
 fn local(member: &Member) -> Ident {
     format_ident!("__field_{}", member_name(member), span = Span::mixed_site())
@@ -345,36 +336,6 @@ fn built_spec(layer: &Layer, target: &Target) -> TokenStream {
     match target.header.config.is_none() && spec::is_constant(layer) {
         true => quote!(const { #spec }),
         false => spec,
-    }
-}
-
-/// The field's type brought together with its `__spec`. The same tokens stand wherever they are
-/// needed, so that a type without such a spec is one error.
-fn typed_spec(field: &Field, layer: &Layer) -> TokenStream {
-    let (ty, (span, end)) = (&field.ty, ends(&field.ty));
-    if let Layer::Target(..) = layer {
-        return quote_spanned!(span=> __p::Spec(&__spec).target::<#ty>());
-    }
-    let (asked, layer) = (quote_spanned!(span=> __p::HyperLayer::), quote_spanned!(end=> OF));
-    quote_spanned!(span=> __p::Spec(&__spec).of::<#ty>(#asked #layer))
-}
-
-/// The field as `__field`, which knows whether it is built from what its attribute says, where that is
-/// asked.
-pub(crate) fn known_field(field: &Field, layer: &Layer) -> Option<TokenStream> {
-    let (spec, typed) = (spec::spec(layer), typed_spec(field, layer));
-    spec::asks_field(layer).then(|| {
-        quote! {
-            let __spec = #spec;
-            let __field = #typed;
-        }
-    })
-}
-
-fn where_known(field: &Field, layer: &Layer, expr: TokenStream) -> TokenStream {
-    match known_field(field, layer) {
-        Some(known) => quote!({ #known #expr }),
-        None => expr,
     }
 }
 

@@ -5,9 +5,10 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::Expr;
 
 use super::chain::{Chain, Link};
-use super::check::{Field, FieldKind, Header, Target, member_name};
-use super::expand::known_field;
-use super::parse::{Call, Layer};
+use super::check::{Header, Target};
+use super::field::{Field, FieldKind, member_name};
+use super::parse::{Call, Layer, bare};
+use super::typed::known_field;
 use super::{bounds, call, spec};
 use crate::span::{ends, shown_at};
 
@@ -138,10 +139,11 @@ impl Flow {
         quote_spanned! {span=>
             let __spec = #spec;
             let __spec = #known;
-            let __chain = if __p::Option::is_some(&__spec.check()) {
+            let __info = __spec.info();
+            let __chain = if __p::Option::is_some(&__info.problem) {
                 __chain.unknown(#name)
             } else {
-                let __chain = __chain.takes(#place, #name, __spec.takes());
+                let __chain = __chain.takes(#place, #name, __info.takes);
                 __chain.gives(#place, #name, __spec.gives((&__chain).shape()))
             };
         }
@@ -247,11 +249,11 @@ fn deny((span, end): (Span, Span), problem: &TokenStream) -> TokenStream {
 fn between(place: usize, name: &str, step: &TokenStream, span: Span) -> TokenStream {
     quote_spanned! {span=>
         let __step = &#step;
-        let __problem = __step.check();
-        let __chain = if __p::Option::is_some(&__problem) {
-            __chain.broken(#place, #name, __problem)
+        let __info = __step.info();
+        let __chain = if __p::Option::is_some(&__info.problem) {
+            __chain.broken(#place, #name, __info.problem)
         } else {
-            let __chain = __chain.takes(#place, #name, __step.takes());
+            let __chain = __chain.takes(#place, #name, __info.takes);
             __chain.passes(#place, #name, __step.gives((&__chain).shape()))
         };
     }
@@ -261,7 +263,7 @@ fn between(place: usize, name: &str, step: &TokenStream, span: Span) -> TokenStr
 fn input(chain: &Chain) -> TokenStream {
     let shape = quote!(__p::SampleShape);
     let Some(sizes) = &chain.input else { return quote!(#shape::ANY) };
-    let sizes = sizes.iter().map(|size| match call::bare(size) {
+    let sizes = sizes.iter().map(|size| match bare(size) {
         Expr::Infer(_) => quote!(__p::Option::None),
         size => quote!({
             let __size: __p::usize = #size;

@@ -5,8 +5,8 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::{Generics, WherePredicate, parse_quote};
 
 use super::chain::{Chain, Link};
-use super::check::{FieldKind, Header, Target};
-use super::expand::used;
+use super::check::{Header, Target};
+use super::field::{FieldKind, used};
 use super::parse::Layer;
 use super::{bounds, spec};
 use crate::span::ends;

@@ -5,11 +5,13 @@ mod call;
 mod chain;
 mod check;
 mod expand;
+mod field;
 mod flow;
 mod forward;
 mod parse;
 mod role;
 mod spec;
+mod typed;
 
 use proc_macro2::TokenStream;
 use quote::quote;

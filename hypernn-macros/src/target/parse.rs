@@ -224,7 +224,7 @@ fn is_member(input: ParseStream<'_>) -> bool {
 /// The sizes of a tuple, or the one size that something else is.
 fn sizes(input: ParseStream<'_>) -> Result<Vec<Expr>> {
     let size: Expr = input.parse()?;
-    Ok(match super::call::bare(&size) {
+    Ok(match bare(&size) {
         Expr::Tuple(tuple) => tuple.elems.iter().cloned().collect(),
         _ => vec![size],
     })
@@ -396,5 +396,15 @@ impl Parse for Arg {
         let name = input.parse()?;
         input.parse::<Token![=]>()?;
         Ok(Self::Named(name, input.parse()?))
+    }
+}
+
+/// The expression in the parentheses that may be around it, and in the invisible groups that the
+/// arguments of macros come in.
+pub(crate) fn bare(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Group(group) => bare(&group.expr),
+        Expr::Paren(paren) => bare(&paren.expr),
+        expr => expr,
     }
 }

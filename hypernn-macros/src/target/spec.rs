@@ -9,7 +9,7 @@ use syn::Expr;
 use syn::spanned::Spanned;
 
 use super::call;
-use super::parse::{Call, Layer};
+use super::parse::{Call, Layer, bare};
 use crate::span::{ends, shown_at};
 
 /// The layer's spec as an expression.
@@ -45,7 +45,7 @@ pub(crate) fn step(call: &Call) -> TokenStream {
 
 /// As [`step`], for one that is not a call: a name that is known, or the user's own path.
 pub(crate) fn step_value(value: &Expr) -> TokenStream {
-    match call::bare(value) {
+    match bare(value) {
         Expr::Path(path) if path.path.get_ident().is_some() => {
             quote_spanned!(ends(value).0=> __p::step::#value)
         }
@@ -160,11 +160,13 @@ pub(crate) fn count(layer: &Layer, ty: &TokenStream, counted: &Counted) -> Token
 fn count_call(call: &Call, counted: &Counted) -> TokenStream {
     let (spec, span) = (known(call), span(call));
     match counted {
-        Counted::All => quote_spanned!(span=> #spec.num_params()),
-        Counted::Untied => quote_spanned!(span=> (#spec.num_params() - #spec.num_weights())),
+        Counted::All => quote_spanned!(span=> #spec.info().num_params),
+        Counted::Untied => {
+            quote_spanned!(span=> (#spec.info().num_params - #spec.info().num_weights))
+        }
         Counted::Adapters(role) => {
-            let size = adapter(call, role);
-            quote_spanned!(span=> (&#size).num_params())
+            let rank = rank(role);
+            quote_spanned!(span=> (&(&#spec.info()).adapter #rank).num_params())
         }
     }
 }
@@ -182,8 +184,9 @@ pub(crate) fn adapter_checks(
 ) -> Vec<TokenStream> {
     let (span, end) = ends(rank);
     check_calls(layer, &|call| {
-        let size = adapter(call, role);
-        let checked = quote_spanned!(end=> ((&#size).check()));
+        let (spec, rank) = (known(call), self::rank(role));
+        let info = quote_spanned!(self::span(call)=> (&#spec.info()));
+        let checked = quote_spanned!(end=> (#info.check_adapter #rank));
         quote_spanned!(span=> __p::deny #checked)
     })
 }
@@ -201,15 +204,15 @@ fn check_calls(layer: &Layer, check: &dyn Fn(&Call) -> TokenStream) -> Vec<Token
     }
 }
 
-/// The size of the adapters of a layer.
-fn adapter(call: &Call, role: &TokenStream) -> TokenStream {
-    let (spec, rank) = (known(call), quote!((__p::Role::rank(#role))));
-    quote_spanned!(span(call)=> #spec.adapter #rank)
+/// The rank of adapters of this role, in parentheses.
+fn rank(role: &TokenStream) -> TokenStream {
+    quote!((__p::Role::rank(#role)))
 }
 
 fn check_call(call: &Call) -> TokenStream {
     let spec = known(call);
     let end = shown_at(call.paren.span.close());
-    let checked = quote_spanned!(end=> (#spec.check()));
+    let info = quote_spanned!(span(call)=> #spec.info());
+    let checked = quote_spanned!(end=> (#info.problem));
     quote_spanned!(span(call)=> __p::deny #checked)
 }

@@ -8,9 +8,9 @@ use super::invalid;
 use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
 use crate::hyper_target::{Configures, NestedSpec};
+use crate::info::LayerInfo;
 use crate::nn::Epsilon;
 use crate::param::Param;
-use crate::structure::adapter::{Adaptable, AdapterSize};
 use crate::structure::layer::{Container, LayerOf, Parameters, Visitor};
 use crate::structure::role::Role;
 use crate::structure::source::{ParamSource, TiedSource, scoped};
@@ -140,29 +140,9 @@ impl<T, S> NoLayer for Field<'_, T, S> {}
 pub struct NoSpec;
 
 impl NoSpec {
-    /// No parameters.
-    pub const fn num_params(&self) -> usize {
-        0
-    }
-
-    /// No weights.
-    pub const fn num_weights(&self) -> usize {
-        0
-    }
-
-    /// No adapters.
-    pub const fn adapter(&self, _rank: usize) -> AdapterSize {
-        AdapterSize::of_matrix(1, 1, 1)
-    }
-
-    /// No problem.
-    pub const fn check(&self) -> Option<Problem> {
-        None
-    }
-
-    /// Any shape.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::ANY
+    /// No tensors, any shape and no problem; of an adapter, as if it could have one.
+    pub const fn info(&self) -> LayerInfo {
+        LayerInfo::new("nothing").tensor("", &[1, 1])
     }
 
     /// Any shape.
@@ -197,18 +177,61 @@ impl<T> NoEpsilon for crate::nn::Eps<T> {
     type Found = T;
 }
 
-/// Stands in for the size of a layer's low-rank adapters where the layer has none.
-pub trait NoAdapter {
+/// Stands in for the function `info` of a layer's or a step's spec that has none.
+pub trait NoInfo {
     /// Reports the one error.
-    fn adapter(&self, _rank: usize) -> Self::Size
+    fn info(&self) -> Self::Info
     where
-        Self: Adaptable,
+        Self: Informed,
     {
         Self::never()
     }
 }
 
-impl<S> NoAdapter for S {}
+impl<S: ?Sized> NoInfo for S {}
+
+/// Implemented by nothing: its message is what a spec without `info` gets.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say what tensors and sizes it has",
+    label = "it has no function `info`",
+    note = "add `const fn info(&self) -> LayerInfo` to an `impl` of `{Self}`; `hypernn::HyperLayer` has an example"
+)]
+pub trait Informed {
+    /// No type.
+    type Info;
+
+    /// Never called.
+    fn never() -> Self::Info;
+}
+
+/// Stands in for the function `gives` of a layer's or a step's spec that has none.
+pub trait NoShapes {
+    /// Reports the one error.
+    fn gives(&self, _input: &SampleShape) -> Self::Gives
+    where
+        Self: Shaped,
+    {
+        Self::never()
+    }
+}
+
+impl<S: ?Sized> NoShapes for S {}
+
+/// Implemented by nothing: its message is what a spec without `gives` gets in a chain.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say what shape it gives, as a step of `sequential` has to",
+    label = "it has no function `gives`",
+    note = "add `const fn gives(&self, input: &SampleShape) -> Given` to an `impl` of `{Self}`; `hypernn::HyperLayer` has an example"
+)]
+pub trait Shaped {
+    /// No type.
+    type Gives;
+
+    /// Never called.
+    fn never() -> Self::Gives;
+}
 
 /// The problem of an array of another length than the number of its layers.
 pub const fn array(field: &str, len: usize, layers: usize) -> Option<Problem> {

@@ -10,21 +10,26 @@ mod step_of;
 mod target;
 mod value;
 
-pub use candle_core::{DType, Result, Tensor, Var};
 pub use std::clone::Clone;
 pub use std::convert::{AsRef, Into};
 pub use std::fmt::{Debug, Formatter, Result as FmtResult};
 pub use std::marker::{Send, Sync};
-pub use std::ops::{Fn, FnMut};
+pub use std::ops::{Deref, DerefMut, Fn};
+pub use std::option::Option;
 pub use std::path::Path;
+pub use std::primitive::*;
+pub use std::result::Result as StdResult;
 pub use std::stringify;
 pub use std::vec::Vec;
-pub use std::{option::Option, primitive::*, result::Result as StdResult};
+
+pub use candle_core::{DType, Result, Tensor, Var};
+pub use hypernn_macros::Declaration;
 
 pub use self::field::{
-    Field, FieldRef, ItemOf, NoAdapter, NoEpsilon, NoLayer, NoParameters, NoSpec, Spec, array,
+    Field, FieldRef, ItemOf, NoEpsilon, NoInfo, NoLayer, NoParameters, NoShapes, NoSpec, Spec,
+    array,
 };
-pub use self::part::{NoPart, Part};
+pub use self::part::{NoEmbeddingInfo, NoGeneratorInfo, NoPart, Part};
 pub use self::sizes::Sizes;
 pub use self::step_of::{StepOf, UnknownStep};
 pub use self::target::{NoTarget, TargetOf};
@@ -36,17 +41,18 @@ pub use crate::flow::{Chain, SampleShape, Step, StepT};
 pub use crate::generated::TargetPlan;
 pub use crate::generator::{ConditionedGeneratorSpec, GeneratorSpec};
 pub use crate::hyper_target::{Configures, NestedSpec};
-pub use crate::hypernetwork::{Declared, DynamicHyperNetwork, NetworkRef, StaticHyperNetwork};
+pub use crate::hypernetwork::{Core, Declared, DynamicHyperNetwork, StaticHyperNetwork};
+pub use crate::info::{EmbeddingInfo, GeneratorInfo, LayerInfo};
 pub use crate::nn::{Eps, Module, ModuleT, step};
 pub use crate::structure::layer::{Container, Parameters, Repeat, Visitor};
-pub use crate::structure::role::{self, Role};
+pub use crate::structure::role;
+pub use crate::structure::role::Role;
 pub use crate::structure::source::{ParamSource, TiedSource, scoped};
 pub use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
-pub use hypernn_macros::Declaration;
 
 /// The names that may stand in `#[hyper(…)]`.
 pub mod spec {
-    pub use super::{MadeAnew as _, MadeOnce as _, NoAdapter as _, NoEpsilon as _};
+    pub use super::{MadeAnew as _, MadeOnce as _, NoEpsilon as _, NoInfo as _, NoShapes as _};
     pub use crate::nn::spec::*;
     pub use crate::structure::tensor::tensor;
 }

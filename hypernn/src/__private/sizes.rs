@@ -2,9 +2,10 @@
 
 use candle_core::Result;
 
-use crate::check::Problem;
+use crate::check::{Problem, sum};
 use crate::condition::Condition;
 use crate::generator::GeneratorShape;
+use crate::info::{EmbeddingInfo, GeneratorInfo};
 
 /// The sizes of a declared hypernetwork.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,29 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// What a generator takes that has one row for each embedding of a target with so many parameters.
+    pub const fn shape(embedding: &EmbeddingInfo, num_target_params: usize) -> GeneratorShape {
+        let EmbeddingInfo { num_embeddings, embedding_dim, .. } = *embedding;
+        GeneratorShape::new(num_embeddings, embedding_dim, num_target_params)
+    }
+
+    /// Of what both parts say of themselves.
+    pub const fn new(
+        embedding: EmbeddingInfo,
+        shape: GeneratorShape,
+        generator: GeneratorInfo,
+        is_dynamic: bool,
+    ) -> Self {
+        let conditions = (embedding.condition, generator.condition);
+        Self {
+            shape: GeneratorShape { plan: generator.plan, ..shape },
+            num_params: sum(&[embedding.num_params, generator.num_params]),
+            embedding: embedding.problem,
+            generator: generator.problem,
+            conditions: if is_dynamic { Some(conditions) } else { None },
+        }
+    }
+
     /// What is wrong with the embedding or with the rows for it. A target of no parameters has
     /// an error of its own, or has one in `new`.
     pub const fn rows(&self) -> Option<Problem> {

@@ -37,7 +37,7 @@ impl OwnCondition {
 #[diagnostic::on_unimplemented(
     message = "the input of `{Self}` can't be its own condition: that has width {CONDITION}, but a sample of the target's input has {INPUT} values",
     label = "here the input conditions its own weights",
-    note = "for another condition, call `generate_params(&condition)`, then `forward_with(&params, &xs)`"
+    note = "for another condition, call `generate_params(&condition)`, then `params.forward(&xs)`"
 )]
 pub trait InputIsCondition<const CONDITION: usize, const INPUT: usize> {}
 
@@ -48,7 +48,7 @@ impl<T, const WIDTH: usize> InputIsCondition<WIDTH, WIDTH> for T {}
 #[diagnostic::on_unimplemented(
     message = "the input of `{Self}` can't be its own condition, which is the number of a task",
     label = "here the input conditions its own weights",
-    note = "call `generate_params(&tasks)`, then `forward_with(&params, &xs)`"
+    note = "call `generate_params(&tasks)`, then `params.forward(&xs)`"
 )]
 pub trait ConditionIsVector<const IS_VECTOR: bool> {}
 

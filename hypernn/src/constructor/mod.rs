@@ -59,7 +59,7 @@
 //!
 //! hypernetwork! {
 //!     struct HyperNet for Net {
-//!         target: by constructor, embedding: table(17, 2), generator: linear, mode: static,
+//!         target: constructor, embedding: table(17, 2), generator: linear, mode: static,
 //!     }
 //! }
 //!
@@ -78,7 +78,7 @@
 //!
 //! # What adapters cost
 //!
-//! A layer of candle's takes a frozen weight and its low-rank [adapter](crate::target::adapter) as one weight, of the size
+//! A layer of candle's takes a frozen weight and its low-rank [adapter](crate::structure::adapter) as one weight, of the size
 //! of the frozen one, and has one for each set; and candle computes a gradient of each matrix that it multiplies
 //! with, before the factors get theirs. Layers of [`nn`](crate::nn) do neither: they multiply with the frozen weight
 //! once for all sets, and with the factors. Forward and backward of four layers of 2500 × 2500 with adapters
@@ -121,7 +121,7 @@
 //!
 //! hypernetwork! {
 //!     struct HyperNet for Net {
-//!         target: by constructor,
+//!         target: constructor,
 //!         embedding: table(10, 3),
 //!         generator: linear,
 //!         mode: static,
@@ -131,7 +131,7 @@
 //! # fn main() -> Result<()> {
 //! let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
 //! let hyper = HyperNet::new(vb, |vb| Net::new(8, vb))?;
-//! let names: Vec<_> = hyper.as_network().layout().params().iter().map(|p| p.name.as_str()).collect();
+//! let names: Vec<_> = hyper.layout().params().iter().map(|p| p.name.as_str()).collect();
 //! assert_eq!(names, ["hidden.weight", "hidden.bias", "out.weight", "out.bias"]);
 //! let ys = hyper.forward(&Tensor::ones((5, 4), DType::F32, &Device::Cpu)?)?;
 //! assert_eq!(ys.dims(), [5, 2]);
@@ -149,7 +149,7 @@
 //!
 //! hypernetwork! {
 //!     struct Both for (candle_nn::Linear, candle_nn::Conv2d) {
-//!         target: by constructor,
+//!         target: constructor,
 //!         embedding: table(13, 3),
 //!         generator: linear,
 //!         mode: static,
@@ -158,13 +158,13 @@
 //!
 //! hypernetwork! {
 //!     struct HyperLinear for candle_nn::Linear {
-//!         target: by constructor, embedding: table(5, 2), generator: linear, mode: static,
+//!         target: constructor, embedding: table(5, 2), generator: linear, mode: static,
 //!     }
 //! }
 //!
 //! hypernetwork! {
 //!     struct Meta for HyperLinear {
-//!         target: by constructor, embedding: table(4, 2), generator: linear, mode: static,
+//!         target: constructor, embedding: table(4, 2), generator: linear, mode: static,
 //!     }
 //! }
 //!
@@ -174,7 +174,7 @@
 //!     let linear = candle_nn::linear(4, 2, vb.pp("linear"))?;
 //!     Ok((linear, candle_nn::conv2d(1, 8, 3, Default::default(), vb.pp("conv"))?))
 //! })?;
-//! assert_eq!(both.as_network().num_target_params(), 4 * 2 + 2 + 8 * 9 + 8);
+//! assert_eq!(both.num_target_params(), 4 * 2 + 2 + 8 * 9 + 8);
 //! let (linear, conv) = both.target()?;
 //! let ys = linear.forward(&Tensor::ones((5, 4), DType::F32, &Device::Cpu)?)?;
 //! let zs = conv.forward(&Tensor::ones((5, 1, 6, 6), DType::F32, &Device::Cpu)?)?;
@@ -183,7 +183,7 @@
 //! let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
 //! let meta = Meta::new(vb, |vb: VarBuilder<'_>| HyperLinear::new(vb, |vb| candle_nn::linear(4, 2, vb)))?;
 //! // What it generates are the variables of a hypernetwork: a table, and a generator.
-//! let names: Vec<_> = meta.as_network().layout().params().iter().map(|p| p.name.as_str()).collect();
+//! let names: Vec<_> = meta.layout().params().iter().map(|p| p.name.as_str()).collect();
 //! assert_eq!(names, ["embedding.weight", "generator.weight", "generator.bias"]);
 //! let ys = meta.forward(&Tensor::ones((5, 4), DType::F32, &Device::Cpu)?)?;
 //! assert_eq!(ys.dims(), [5, 2]);

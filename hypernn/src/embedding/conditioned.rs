@@ -136,8 +136,8 @@ pub trait ConditionedEmbedding: std::fmt::Debug + Send + Sync {
 
 /// What is written after `embedding:` where `mode: dynamic`; every [`EmbeddingSpec`] is one too.
 ///
-/// Beside the functions of [`EmbeddingSpec`], the type has an inherent
-/// `const fn condition(&self) -> Condition`.
+/// The type has the inherent function `info` of [`EmbeddingSpec`], whose result also says what the embedding is
+/// conditioned on: `EmbeddingInfo::new(n, e).condition(Condition::Vector(width))`.
 ///
 /// What `Display` writes is in checkpoints, and another declaration must write the same to load one.
 #[diagnostic::on_unimplemented(

@@ -5,8 +5,9 @@ use candle_nn::VarBuilder;
 
 use super::recurrent::unit_rms;
 use super::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
-use crate::check::{Problem, ensure, first, product, zero};
+use crate::check::{ensure, product, zero};
 use crate::condition::{Condition, Encoding};
+use crate::info::EmbeddingInfo;
 use crate::init::{BIAS_SHARE, InitScheme};
 use crate::mlp::{self, Activation, Mlp, Start, num_params};
 
@@ -56,44 +57,18 @@ impl<const L: usize> EncoderSpec<L> {
         self
     }
 
-    /// `N`, the number of embeddings.
-    pub const fn num_embeddings(&self) -> usize {
-        self.num_embeddings
-    }
-
-    /// `E`, the width of an embedding.
-    pub const fn embedding_dim(&self) -> usize {
-        self.embedding_dim
-    }
-
-    /// A vector.
-    pub const fn condition(&self) -> Condition {
-        Condition::Vector(self.width)
-    }
-
-    /// The number of its variables' values.
-    pub const fn num_params(&self) -> usize {
-        let outputs = product(&[self.num_embeddings, self.embedding_dim]);
-        num_params(self.encoding.width(self.width), self.widths, outputs)
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        let mut i = 0;
-        while i < L {
-            if let Some(problem) = zero("encoder", "a hidden width", self.widths[i]) {
-                return Some(problem);
-            }
-            i += 1;
-        }
-        let (inputs, outputs) =
-            (self.encoding.width(self.width), [self.num_embeddings, self.embedding_dim]);
-        first(&[
-            zero("encoder", "width", self.width),
-            zero("encoder", "num_embeddings", self.num_embeddings),
-            zero("encoder", "embedding_dim", self.embedding_dim),
-            mlp::too_many("encoder", inputs, self.widths, product(&outputs)),
-        ])
+    /// Its sizes, and what is wrong with them, if anything; the condition is a vector.
+    pub const fn info(&self) -> EmbeddingInfo {
+        let (rows, width) = (self.num_embeddings, self.embedding_dim);
+        let (inputs, outputs) = (self.encoding.width(self.width), product(&[rows, width]));
+        EmbeddingInfo::new(rows, width)
+            .params(num_params(inputs, self.widths, outputs))
+            .condition(Condition::Vector(self.width))
+            .checked(mlp::zero_width("encoder", self.widths))
+            .checked(zero("encoder", "width", self.width))
+            .checked(zero("encoder", "num_embeddings", rows))
+            .checked(zero("encoder", "embedding_dim", width))
+            .checked(mlp::too_many("encoder", inputs, self.widths, outputs))
     }
 }
 
@@ -114,7 +89,7 @@ impl<const L: usize> ConditionedEmbeddingSpec for EncoderSpec<L> {
         scheme: InitScheme,
         vb: VarBuilder<'_>,
     ) -> Result<Box<dyn ConditionedEmbedding>> {
-        ensure(self.check())?;
+        ensure(self.info().problem)?;
         let (inputs, dims) =
             (self.encoding.width(self.width), [self.num_embeddings, self.embedding_dim]);
         let outputs = dims[0] * dims[1];

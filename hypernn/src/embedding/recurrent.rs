@@ -6,8 +6,9 @@ use candle_nn::rnn::{GRUState, LSTMState, RNN};
 use candle_nn::{GRUConfig, Init, LSTMConfig, VarBuilder};
 
 use super::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
-use crate::check::{Problem, ensure, first, product, sum, too_many, too_many_together, zero};
+use crate::check::{ensure, product, sum, too_many, too_many_together, zero};
 use crate::condition::{Condition, Encoding};
+use crate::info::EmbeddingInfo;
 use crate::init::{self, BIAS_SHARE, InitScheme};
 use crate::mlp::Dense;
 use crate::nn::{GRU, LSTM};
@@ -89,43 +90,24 @@ impl RecurrentSpec {
         self
     }
 
-    /// `N`, the number of rows, and the width of the hidden state.
-    pub const fn num_embeddings(&self) -> usize {
-        self.num_embeddings
-    }
-
-    /// `E`, the width of a row.
-    pub const fn embedding_dim(&self) -> usize {
-        self.embedding_dim
-    }
-
-    /// A vector.
-    pub const fn condition(&self) -> Condition {
-        Condition::Vector(self.width)
-    }
-
-    /// The number of its variables' values.
-    pub const fn num_params(&self) -> usize {
-        let inputs = sum(&[self.encoding.width(self.width), self.num_embeddings, 2]);
-        let of_row = sum(&[self.embedding_dim, product(&[self.cell.gates(), inputs])]);
-        product(&[self.num_embeddings, of_row])
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        let name = self.cell.name();
-        first(&[
-            zero(name, "width", self.width),
-            zero(name, "num_embeddings", self.num_embeddings),
-            zero(name, "embedding_dim", self.embedding_dim),
-            too_many(name, &[self.num_embeddings, self.embedding_dim]),
-            too_many(name, &[self.cell.gates(), self.num_embeddings, self.num_embeddings]),
-            too_many(
-                name,
-                &[self.cell.gates(), self.num_embeddings, self.encoding.width(self.width)],
-            ),
-            too_many_together(name, self.num_params()),
-        ])
+    /// Its sizes, and what is wrong with them, if anything; the condition is a vector. The hidden state has the
+    /// width `N`.
+    pub const fn info(&self) -> EmbeddingInfo {
+        let (name, gates) = (self.cell.name(), self.cell.gates());
+        let (rows, width) = (self.num_embeddings, self.embedding_dim);
+        let inputs = self.encoding.width(self.width);
+        let of_row = sum(&[width, product(&[gates, sum(&[inputs, rows, 2])])]);
+        let num_params = product(&[rows, of_row]);
+        EmbeddingInfo::new(rows, width)
+            .params(num_params)
+            .condition(Condition::Vector(self.width))
+            .checked(zero(name, "width", self.width))
+            .checked(zero(name, "num_embeddings", rows))
+            .checked(zero(name, "embedding_dim", width))
+            .checked(too_many(name, &[rows, width]))
+            .checked(too_many(name, &[gates, rows, rows]))
+            .checked(too_many(name, &[gates, rows, inputs]))
+            .checked(too_many_together(name, num_params))
     }
 
     fn cell(&self, scheme: InitScheme, vb: &VarBuilder<'_>) -> Result<Cell> {
@@ -178,7 +160,7 @@ impl ConditionedEmbeddingSpec for RecurrentSpec {
         scheme: InitScheme,
         vb: VarBuilder<'_>,
     ) -> Result<Box<dyn ConditionedEmbedding>> {
-        ensure(self.check())?;
+        ensure(self.info().problem)?;
         let dims = (self.num_embeddings, self.embedding_dim);
         let table = init::table(scheme, dims, &vb)?;
         let cell = self.cell(scheme, &vb.pp("cell"))?;

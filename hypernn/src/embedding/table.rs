@@ -4,8 +4,8 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{Embedding, EmbeddingSpec};
-use crate::check::{Problem, ensure, first, product, too_many, zero};
-use crate::condition::Condition;
+use crate::check::{ensure, product, too_many, zero};
+use crate::info::EmbeddingInfo;
 use crate::init::{self, InitScheme};
 
 /// `embedding: table(num_embeddings, embedding_dim)`.
@@ -23,33 +23,14 @@ pub const fn table(num_embeddings: usize, embedding_dim: usize) -> TableSpec {
 }
 
 impl TableSpec {
-    /// `N`, the number of rows.
-    pub const fn num_embeddings(&self) -> usize {
-        self.num_embeddings
-    }
-
-    /// `E`, the width of a row.
-    pub const fn embedding_dim(&self) -> usize {
-        self.embedding_dim
-    }
-
-    /// Nothing: it comes from its variables alone.
-    pub const fn condition(&self) -> Condition {
-        Condition::None
-    }
-
-    /// The number of its variables' values.
-    pub const fn num_params(&self) -> usize {
-        product(&[self.num_embeddings, self.embedding_dim])
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        first(&[
-            zero("table", "num_embeddings", self.num_embeddings),
-            zero("table", "embedding_dim", self.embedding_dim),
-            too_many("table", &[self.num_embeddings, self.embedding_dim]),
-        ])
+    /// Its sizes, and what is wrong with them, if anything.
+    pub const fn info(&self) -> EmbeddingInfo {
+        let (rows, width) = (self.num_embeddings, self.embedding_dim);
+        EmbeddingInfo::new(rows, width)
+            .params(product(&[rows, width]))
+            .checked(zero("table", "num_embeddings", rows))
+            .checked(zero("table", "embedding_dim", width))
+            .checked(too_many("table", &[rows, width]))
     }
 }
 
@@ -64,7 +45,7 @@ impl EmbeddingSpec for TableSpec {
     /// One variable, `weight` `[N, E]`: normal rows of mean square exactly one; standard normal as
     /// drawn under [`InitScheme::HyperNn`].
     fn build(&self, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<Box<dyn Embedding>> {
-        ensure(self.check())?;
+        ensure(self.info().problem)?;
         let dims = (self.num_embeddings, self.embedding_dim);
         let weight = init::table(scheme, dims, &vb)?;
         Ok(Box::new(Table { weight }))

@@ -4,8 +4,9 @@ use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
-use crate::check::{Problem, ensure, first, product, too_many, zero};
+use crate::check::{ensure, product, too_many, zero};
 use crate::condition::Condition;
+use crate::info::EmbeddingInfo;
 use crate::init::{self, InitScheme};
 use crate::memory::ensure_room;
 
@@ -29,34 +30,17 @@ pub const fn tasks(num_tasks: usize, num_embeddings: usize, embedding_dim: usize
 }
 
 impl TasksSpec {
-    /// `N`, the number of rows of a task.
-    pub const fn num_embeddings(&self) -> usize {
-        self.num_embeddings
-    }
-
-    /// `E`, the width of a row.
-    pub const fn embedding_dim(&self) -> usize {
-        self.embedding_dim
-    }
-
-    /// The number of a task.
-    pub const fn condition(&self) -> Condition {
-        Condition::Task
-    }
-
-    /// The number of its variables' values.
-    pub const fn num_params(&self) -> usize {
-        product(&[self.num_tasks, self.num_embeddings, self.embedding_dim])
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        first(&[
-            zero("tasks", "num_tasks", self.num_tasks),
-            zero("tasks", "num_embeddings", self.num_embeddings),
-            zero("tasks", "embedding_dim", self.embedding_dim),
-            too_many("tasks", &[self.num_tasks, self.num_embeddings, self.embedding_dim]),
-        ])
+    /// Its sizes, and what is wrong with them, if anything; the condition is the number of a task.
+    pub const fn info(&self) -> EmbeddingInfo {
+        let (rows, width) = (self.num_embeddings, self.embedding_dim);
+        let dims = [self.num_tasks, rows, width];
+        EmbeddingInfo::new(rows, width)
+            .params(product(&dims))
+            .condition(Condition::Task)
+            .checked(zero("tasks", "num_tasks", self.num_tasks))
+            .checked(zero("tasks", "num_embeddings", rows))
+            .checked(zero("tasks", "embedding_dim", width))
+            .checked(too_many("tasks", &dims))
     }
 }
 
@@ -80,7 +64,7 @@ impl ConditionedEmbeddingSpec for TasksSpec {
         scheme: InitScheme,
         vb: VarBuilder<'_>,
     ) -> Result<Box<dyn ConditionedEmbedding>> {
-        ensure(self.check())?;
+        ensure(self.info().problem)?;
         let mut tasks =
             Tasks { dims: (self.num_embeddings, self.embedding_dim), tables: Vec::new() };
         tasks.grow(self.num_tasks, scheme, vb)?;

@@ -23,9 +23,9 @@
 //! const _: () = assert!(Net::OUTPUT_SHAPE.is(&[10]));
 //! ```
 //!
-//! A layer of your own takes part with three inherent functions of its spec, `check`,
-//! `const fn takes(&self) -> SampleShape` and
-//! `const fn gives(&self, input: &SampleShape) -> Given`; a step without parameters likewise, see [`nn::step`](crate::nn::step).
+//! A layer of your own takes part with two inherent functions of its spec, `const fn info(&self) -> LayerInfo` and
+//! `const fn gives(&self, input: &SampleShape) -> Given`, see [`HyperLayer`](crate::HyperLayer); a step without
+//! parameters likewise, see [`nn::step`](crate::nn::step).
 
 mod chain;
 mod shape;

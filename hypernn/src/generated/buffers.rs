@@ -44,13 +44,13 @@ use crate::structure::layout::Layout;
 /// let hyper = HyperNet::new(vb)?;
 /// let statistics = VarMap::new();
 /// let vb = VarBuilder::from_varmap(&statistics, DType::F32, &Device::Cpu);
-/// let buffers = hyper.as_network().buffers(3, vb)?;
+/// let buffers = hyper.buffers(3, vb)?;
 ///
 /// // Three tasks with two rows each.
 /// let params = hyper.generate_params(&Tensor::new(&[0u32, 1, 2], &Device::Cpu)?)?;
 /// let params = params.with_buffers(&buffers)?;
 /// let xs = Tensor::randn(0f32, 1., (6, 4), &Device::Cpu)?;
-/// hyper.forward_t_with(&params, &xs, true)?;
+/// params.forward_t(&xs, true)?;
 /// let (name, means) = buffers.named().next().unwrap();
 /// assert_eq!((name, means.dims()), ("norm.running_mean", &[3, 8][..]));
 /// assert_ne!(means.get(0)?.to_vec1::<f32>()?, means.get(1)?.to_vec1::<f32>()?);

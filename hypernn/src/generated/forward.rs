@@ -7,7 +7,7 @@ use crate::check::ensure_same_device;
 use crate::ops::split::unstack;
 use crate::param::sets::rows_per_set;
 use crate::param::{Param, watch_weights};
-use crate::target::value::field_of_stored;
+use crate::structure::value::field_of_stored;
 use crate::trace::span;
 
 impl<T> GeneratedParams<T> {

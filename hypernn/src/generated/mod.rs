@@ -16,10 +16,14 @@ use std::sync::{Arc, OnceLock};
 
 pub use buffers::Buffers;
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Module, Result, Tensor};
+use flat::check_flat;
 pub(crate) use flat::flatten;
 pub(crate) use plan::Declared;
+use plan::Model;
 pub use plan::TargetPlan;
+use scale::Scales;
+use source::GeneratedSource;
 
 use crate::finite::ensure_finite;
 use crate::generator::GeneratorOutput;
@@ -27,10 +31,6 @@ use crate::ops::split::{SplitTensors, Unstack, Watch, split};
 use crate::param::Param;
 use crate::structure::layout::{Layout, ParamInfo};
 use crate::structure::{ForwardTarget, ForwardTargetT};
-use flat::check_flat;
-use plan::Model;
-use scale::Scales;
-use source::GeneratedSource;
 
 /// The parameters of a target `T`, as a hypernetwork generated them: one set, or one per row or
 /// task.
@@ -124,6 +124,14 @@ impl<T> std::fmt::Debug for GeneratedParams<T> {
             .field("sets", &self.sets)
             .field("parameters", &self.plan.layout.num_params())
             .finish()
+    }
+}
+
+/// Where the target is a `Module`. Its `forward_t` is the one below: that of candle's `ModuleT`, which every
+/// `Module` is, knows nothing of training.
+impl<T: Module> Module for GeneratedParams<T> {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        Self::forward(self, xs)
     }
 }
 
@@ -234,7 +242,7 @@ impl<T> GeneratedParams<T> {
     }
 
     /// An ordinary target over the generated tensors, in training or not: in training, low-rank
-    /// [adapters](crate::target::adapter) drop a part of their inputs, where they have a dropout.
+    /// [adapters](crate::structure::adapter) drop a part of their inputs, where they have a dropout.
     ///
     /// # Errors
     /// Several sets of a target whose layers take one at a time, or the target's own.
@@ -278,7 +286,7 @@ impl<T> GeneratedParams<T> {
     /// # Errors
     /// Rows that are not a multiple of the number of sets, or the target's own. At the first forward of a
     /// target by constructor also a constructor that draws values by itself, others for each model; likewise a
-    /// [field](crate::target::value) that is made anew in each build, and is another each time.
+    /// [field](crate::structure::value) that is made anew in each build, and is another each time.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
     where
         T: ForwardTarget,

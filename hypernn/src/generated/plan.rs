@@ -163,7 +163,7 @@ impl<T> TargetPlan<T> {
     }
 
     /// The same target with other roles for the tensors that a pattern matches, and no pretrained
-    /// network; see [`role`](crate::target::role).
+    /// network; see [`role`](crate::structure::role).
     ///
     /// # Errors
     /// A pattern that decides nothing, shared tensors of different shapes, or nothing to generate.

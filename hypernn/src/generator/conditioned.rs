@@ -7,11 +7,11 @@ use super::heads::HeadsSpec;
 use super::linear::LinearSpec;
 use super::mlp::{LowRankSpec, MlpSpec};
 use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
-use crate::check::{Problem, first, sum, zero};
+use crate::check::{sum, zero};
 use crate::condition::{Condition, Encoding};
 use crate::embedding::Embedded;
+use crate::info::GeneratorInfo;
 use crate::init::InitScheme;
-use crate::plan::ChunkPlan;
 
 /// A weight generator of a dynamic hypernetwork.
 pub trait ConditionedGenerator: std::fmt::Debug + Send + Sync {
@@ -24,8 +24,8 @@ pub trait ConditionedGenerator: std::fmt::Debug + Send + Sync {
 
 /// What is written after `generator:` where `mode: dynamic`; every [`GeneratorSpec`] is one too.
 ///
-/// Beside the functions of [`GeneratorSpec`], the type has an inherent
-/// `const fn condition(&self) -> Condition`; the macro evaluates all of them at compile time.
+/// The type has the inherent function `info` of [`GeneratorSpec`], whose result also says what the generator is
+/// conditioned on: `GeneratorInfo::new(plan).condition(Condition::Vector(width))`.
 ///
 /// What `Display` writes is in checkpoints, and another declaration must write the same to load one.
 #[diagnostic::on_unimplemented(
@@ -90,11 +90,6 @@ impl<S: Copy> Conditioned<S> {
         self
     }
 
-    /// A vector.
-    pub const fn condition(&self) -> Condition {
-        Condition::Vector(self.width)
-    }
-
     /// What the generator inside takes: wider embeddings.
     const fn widened(&self, mut shape: GeneratorShape) -> GeneratorShape {
         shape.embedding_dim = sum(&[shape.embedding_dim, self.encoding.width(self.width)]);
@@ -123,30 +118,18 @@ macro_rules! conditioned {
             pub const fn conditioned(self, width: usize) -> Conditioned<Self> {
                 Conditioned { spec: self, width, encoding: Encoding::Raw }
             }
-
-            /// Nothing: it sees the condition through the embedding alone.
-            pub const fn condition(&self) -> Condition {
-                Condition::None
-            }
         }
 
         impl $($generics)* Conditioned<$spec> {
-            /// The rows and their width.
-            pub const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
-                self.spec.plan(num_params, num_embeddings)
-            }
-
-            /// The number of its variables' values.
-            pub const fn num_params(&self, shape: GeneratorShape) -> usize {
-                self.spec.num_params(self.widened(shape))
-            }
-
-            /// What is wrong with the sizes, if anything.
-            pub const fn check(&self, shape: GeneratorShape) -> Option<Problem> {
-                first(&[
-                    zero("conditioned", "width", self.width),
-                    self.spec.check(self.widened(shape)),
-                ])
+            /// The rows that it generates, its sizes, and what is wrong with them, if anything.
+            /// The condition is a vector.
+            pub const fn info(&self, shape: GeneratorShape) -> GeneratorInfo {
+                let inner = self.spec.info(self.widened(shape));
+                GeneratorInfo::new(inner.plan)
+                    .params(inner.num_params)
+                    .condition(Condition::Vector(self.width))
+                    .checked(zero("conditioned", "width", self.width))
+                    .checked(inner.problem)
             }
         }
 

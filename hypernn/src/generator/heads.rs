@@ -4,7 +4,8 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
-use crate::check::{Problem, ensure, product, sum, too_many};
+use crate::check::{ensure, product, sum, too_many};
+use crate::info::GeneratorInfo;
 use crate::init::InitScheme;
 use crate::mlp::{Appended, Dense, Start};
 use crate::plan::ChunkPlan;
@@ -23,21 +24,14 @@ pub struct HeadsSpec;
 pub const heads: HeadsSpec = HeadsSpec;
 
 impl HeadsSpec {
-    /// One row of all parameters.
-    pub const fn plan(&self, num_params: usize, _num_embeddings: usize) -> ChunkPlan {
-        ChunkPlan::whole(num_params)
-    }
-
-    /// The number of its variables' values.
-    pub const fn num_params(&self, shape: GeneratorShape) -> usize {
-        let inputs = product(&[shape.num_embeddings, shape.embedding_dim]);
-        product(&[sum(&[inputs, 1]), shape.plan.num_params()])
-    }
-
-    /// More values than memory has room for; it has no sizes of its own.
-    pub const fn check(&self, shape: GeneratorShape) -> Option<Problem> {
+    /// The rows that it generates, its sizes, and what is wrong with them, if anything.
+    pub const fn info(&self, shape: GeneratorShape) -> GeneratorInfo {
         let GeneratorShape { num_embeddings, embedding_dim, plan } = shape;
-        too_many("heads", &[num_embeddings, embedding_dim, plan.num_params()])
+        let outputs = plan.num_params();
+        let inputs = product(&[num_embeddings, embedding_dim]);
+        GeneratorInfo::new(ChunkPlan::whole(outputs))
+            .params(product(&[sum(&[inputs, 1]), outputs]))
+            .checked(too_many("heads", &[num_embeddings, embedding_dim, outputs]))
     }
 }
 
@@ -69,7 +63,7 @@ impl HeadsSpec {
         scheme: InitScheme,
         vb: &VarBuilder<'_>,
     ) -> Result<Box<dyn WeightGenerator>> {
-        ensure(self.check(shape))?;
+        ensure(self.info(shape).problem)?;
         let groups = shape.num_embeddings;
         let start = Start { appended: Appended { groups, width }, ..Start::PLAIN };
         let (inputs, outputs) = (groups * shape.embedding_dim, shape.plan.num_params());

@@ -4,10 +4,10 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
-use crate::check::{Problem, ensure, product, sum, too_many};
+use crate::check::{ensure, product, sum, too_many};
+use crate::info::GeneratorInfo;
 use crate::init::InitScheme;
 use crate::mlp::{Appended, Dense, Start};
-use crate::plan::ChunkPlan;
 
 /// `generator: linear`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,19 +20,12 @@ pub struct LinearSpec;
 pub const linear: LinearSpec = LinearSpec;
 
 impl LinearSpec {
-    /// One row per embedding.
-    pub const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
-        ChunkPlan::new(num_params, num_embeddings)
-    }
-
-    /// The number of its variables' values.
-    pub const fn num_params(&self, shape: GeneratorShape) -> usize {
-        product(&[sum(&[shape.embedding_dim, 1]), shape.plan.chunk()])
-    }
-
-    /// More values than memory has room for; it has no sizes of its own.
-    pub const fn check(&self, shape: GeneratorShape) -> Option<Problem> {
-        too_many("linear", &[shape.embedding_dim, shape.plan.chunk()])
+    /// The rows that it generates, its sizes, and what is wrong with them, if anything.
+    pub const fn info(&self, shape: GeneratorShape) -> GeneratorInfo {
+        let GeneratorShape { embedding_dim, plan, .. } = shape;
+        GeneratorInfo::new(plan)
+            .params(product(&[sum(&[embedding_dim, 1]), plan.chunk()]))
+            .checked(too_many("linear", &[embedding_dim, plan.chunk()]))
     }
 }
 
@@ -64,7 +57,7 @@ impl LinearSpec {
         scheme: InitScheme,
         vb: &VarBuilder<'_>,
     ) -> Result<Box<dyn WeightGenerator>> {
-        ensure(self.check(shape))?;
+        ensure(self.info(shape).problem)?;
         let start = Start { appended: Appended { groups: 1, width }, ..Start::PLAIN };
         let (inputs, outputs) = (shape.embedding_dim, shape.plan.chunk());
         Ok(Box::new(Linear(Dense::new(inputs, outputs, start, scheme, vb)?)))

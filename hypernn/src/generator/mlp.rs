@@ -4,10 +4,10 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
-use crate::check::{Problem, ensure, first, zero};
+use crate::check::{ensure, zero};
+use crate::info::GeneratorInfo;
 use crate::init::InitScheme;
-use crate::mlp::{Activation, Appended, Dense, Mlp, Start, num_params, too_many};
-use crate::plan::ChunkPlan;
+use crate::mlp::{Activation, Appended, Dense, Mlp, Start, num_params, too_many, zero_width};
 
 /// `generator: mlp([hidden, …], activation)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,26 +26,13 @@ pub const fn mlp<const L: usize>(widths: [usize; L], activation: Activation) -> 
 }
 
 impl<const L: usize> MlpSpec<L> {
-    /// One row per embedding.
-    pub const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
-        ChunkPlan::new(num_params, num_embeddings)
-    }
-
-    /// The number of its variables' values.
-    pub const fn num_params(&self, shape: GeneratorShape) -> usize {
-        num_params(shape.embedding_dim, self.widths, shape.plan.chunk())
-    }
-
-    /// What is wrong with the widths, if anything.
-    pub const fn check(&self, shape: GeneratorShape) -> Option<Problem> {
-        let mut i = 0;
-        while i < L {
-            if let Some(problem) = zero("mlp", "a hidden width", self.widths[i]) {
-                return Some(problem);
-            }
-            i += 1;
-        }
-        too_many("mlp", shape.embedding_dim, self.widths, shape.plan.chunk())
+    /// The rows that it generates, its sizes, and what is wrong with them, if anything.
+    pub const fn info(&self, shape: GeneratorShape) -> GeneratorInfo {
+        let GeneratorShape { embedding_dim, plan, .. } = shape;
+        GeneratorInfo::new(plan)
+            .params(num_params(embedding_dim, self.widths, plan.chunk()))
+            .checked(zero_width("mlp", self.widths))
+            .checked(too_many("mlp", embedding_dim, self.widths, plan.chunk()))
     }
 }
 
@@ -77,7 +64,7 @@ impl<const L: usize> MlpSpec<L> {
         scheme: InitScheme,
         vb: &VarBuilder<'_>,
     ) -> Result<Box<dyn WeightGenerator>> {
-        ensure(self.check(shape))?;
+        ensure(self.info(shape).problem)?;
         let start = Start { appended: Appended { groups: 1, width }, ..Start::PLAIN };
         let (inputs, outputs) = (shape.embedding_dim, shape.plan.chunk());
         let hidden = (&self.widths[..], self.activation);
@@ -105,23 +92,14 @@ impl LowRankSpec {
         mlp([self.rank], Activation::Identity)
     }
 
-    /// One row per embedding.
-    pub const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
-        ChunkPlan::new(num_params, num_embeddings)
-    }
-
-    /// The number of its variables' values.
-    pub const fn num_params(&self, shape: GeneratorShape) -> usize {
-        self.layers().num_params(shape)
-    }
-
-    /// What is wrong with the rank, if anything.
-    pub const fn check(&self, shape: GeneratorShape) -> Option<Problem> {
+    /// The rows that it generates, its sizes, and what is wrong with them, if anything.
+    pub const fn info(&self, shape: GeneratorShape) -> GeneratorInfo {
+        let GeneratorShape { embedding_dim, plan, .. } = shape;
         let widths = [self.rank];
-        first(&[
-            zero("low_rank", "rank", self.rank),
-            too_many("low_rank", shape.embedding_dim, widths, shape.plan.chunk()),
-        ])
+        GeneratorInfo::new(plan)
+            .params(num_params(embedding_dim, widths, plan.chunk()))
+            .checked(zero("low_rank", "rank", self.rank))
+            .checked(too_many("low_rank", embedding_dim, widths, plan.chunk()))
     }
 
     /// With so many values of unknown size at the end of each embedding.
@@ -132,7 +110,7 @@ impl LowRankSpec {
         scheme: InitScheme,
         vb: &VarBuilder<'_>,
     ) -> Result<Box<dyn WeightGenerator>> {
-        ensure(self.check(shape))?;
+        ensure(self.info(shape).problem)?;
         self.layers().build_appended(shape, width, scheme, vb)
     }
 }

@@ -5,27 +5,20 @@
 //!
 //! ```
 //! use candle_core::{DType, Device, Result, Tensor};
-//! use hypernn::check::Problem;
-//! use hypernn::generator::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
+//! use hypernn::generator::{
+//!     GeneratorInfo, GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator,
+//! };
 //! use hypernn::init::InitScheme;
 //! use hypernn::nn::{Init, Linear, VarBuilder, VarMap};
-//! use hypernn::{ChunkPlan, HyperTarget, hypernetwork};
+//! use hypernn::{HyperTarget, hypernetwork};
 //!
 //! /// A generator whose output is bounded: `sin(x W)`.
 //! #[derive(Clone, Copy)]
 //! pub struct Bounded;
 //!
 //! impl Bounded {
-//!     const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
-//!         ChunkPlan::new(num_params, num_embeddings)
-//!     }
-//!
-//!     const fn num_params(&self, shape: GeneratorShape) -> usize {
-//!         shape.embedding_dim * shape.plan.chunk()
-//!     }
-//!
-//!     const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
-//!         None
+//!     const fn info(&self, shape: GeneratorShape) -> GeneratorInfo {
+//!         GeneratorInfo::new(shape.plan).params(shape.embedding_dim * shape.plan.chunk())
 //!     }
 //! }
 //!
@@ -92,6 +85,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::check::{Problem, first, zero};
+pub use crate::info::GeneratorInfo;
 use crate::init::InitScheme;
 pub use crate::mlp::Activation;
 use crate::plan::ChunkPlan;
@@ -123,6 +117,12 @@ pub struct GeneratorShape {
 }
 
 impl GeneratorShape {
+    /// For a target with so many parameters, with one row for each embedding.
+    pub const fn new(num_embeddings: usize, embedding_dim: usize, num_params: usize) -> Self {
+        let plan = ChunkPlan::new(num_params, num_embeddings);
+        Self { num_embeddings, embedding_dim, plan }
+    }
+
     /// What is wrong with the sizes, if anything: a width of zero, rows that feed nothing.
     pub const fn check(&self) -> Option<Problem> {
         first(&[zero("embedding", "the width", self.embedding_dim), self.plan.check()])
@@ -160,10 +160,10 @@ pub trait WeightGenerator: std::fmt::Debug + Send + Sync {
 
 /// What is written after `generator:`, a plain value that builds a [`WeightGenerator`].
 ///
-/// The type also has three inherent functions, which the macro evaluates at compile time:
-/// `const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan`,
-/// `const fn num_params(&self, shape: GeneratorShape) -> usize` and
-/// `const fn check(&self, shape: GeneratorShape) -> Option<Problem>`, which can refuse a width of
+/// The type also has an inherent function, which the macro evaluates at compile time:
+/// `const fn info(&self, shape: GeneratorShape) -> GeneratorInfo`. The shape's plan is that of one row for each
+/// embedding; the generator's own, in what `info` gives, may be another, such as
+/// [`ChunkPlan::whole`](crate::ChunkPlan::whole). [`checked`](GeneratorInfo::checked) can refuse a width of
 /// embedding.
 ///
 /// What `Display` writes is in checkpoints, and another declaration must write the same to load one.

@@ -50,7 +50,7 @@ use crate::structure::source::ParamKind;
 /// let hyper = HyperNet::new(VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu))?;
 /// let params = hyper.generate_params()?;
 /// let xs = Tensor::ones((5, 4), DType::F32, &Device::Cpu)?;
-/// let loss = hyper.forward_with(&params, &xs)?.sqr()?.mean_all()?;
+/// let loss = params.forward(&xs)?.sqr()?.mean_all()?;
 /// let audit = hyper.audit(&params, &loss)?;
 /// assert!(!audit.is_complete());
 /// assert_eq!(
@@ -271,7 +271,12 @@ struct Pass {
 }
 
 impl<T> Core<T> {
-    pub(super) fn audit(&self, params: &GeneratedParams<T>, loss: &Tensor) -> Result<Audit> {
+    /// Which generated tensors and which variables get a gradient from `loss`, which was computed
+    /// with `params`. The loss is not changed, and no variable is.
+    ///
+    /// # Errors
+    /// The backward pass's own.
+    pub fn audit(&self, params: &GeneratedParams<T>, loss: &Tensor) -> Result<Audit> {
         let pass = self.pass(params, loss)?;
         let mut grads = pass.generated.iter().chain(&pass.variables).flatten();
         let probed = match grads

@@ -14,13 +14,13 @@ use sha2::{Digest, Sha256};
 
 use super::core::{Core, Parts};
 use super::params::SETS;
-use crate::error::{self, bail};
-use crate::files::hex;
-use crate::files::{self, Found, Snapshot};
+use crate::error::bail;
+use crate::files::{Found, Snapshot, hex};
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::structure::layout::{Layout, first_difference};
 use crate::structure::role::Role;
 use crate::structure::value::is_stored_name;
+use crate::{error, files};
 
 const NETWORK: &str = "hypernn.network";
 pub(super) const TARGET: &str = "hypernn.target";
@@ -40,7 +40,14 @@ const FINGERPRINT: &str = "pretrained_sha256.";
 pub(super) type Metadata = HashMap<String, String>;
 
 impl<T> Core<T> {
-    pub(super) fn save(&self, path: &Path) -> Result<()> {
+    /// Writes the hypernetwork's variables, bases and buffers.
+    ///
+    /// The file is written beside `path` under another name and then renamed, so that `path` never
+    /// holds half a checkpoint.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut snapshot = Snapshot::take(self.named_tensors())?;
         let mut metadata = self.metadata();
         metadata.extend(self.declaration().map(|(key, value)| (key.to_owned(), value)));
@@ -50,10 +57,16 @@ impl<T> Core<T> {
             metadata.insert(PRETRAINED_HASH.to_owned(), pretrained);
         }
         metadata.insert(METADATA_HASH.to_owned(), hash_of_metadata(&metadata));
-        snapshot.write(path, metadata)
+        snapshot.write(path.as_ref(), metadata)
     }
 
-    pub(super) fn load(&self, path: &Path) -> Result<()> {
+    /// Reads what [`save`](Self::save) wrote, into the variables of this hypernetwork.
+    ///
+    /// # Errors
+    /// The file is not a whole checkpoint of this target with these parts, or its tensors were
+    /// altered; the first difference is named, and nothing has changed.
+    pub fn load(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
         let found = Checkpoint::read(path);
         let checked = found.and_then(|found| self.checked(&found));
         let checked = checked.map_err(|err| files::can_not("load", path, &err))?;
@@ -63,10 +76,18 @@ impl<T> Core<T> {
         Ok(())
     }
 
-    pub(super) fn bake(&self, params: &GeneratedParams<T>, path: &Path) -> Result<()> {
+    /// Writes one set of parameters that this network generated as an ordinary checkpoint of the target:
+    /// its own names, its buffers included, no trace of the hypernetwork but a line of metadata.
+    ///
+    /// # Errors
+    /// Parameters of several sets, or the file can't be written.
+    pub fn bake_params(&self, params: &GeneratedParams<T>, path: impl AsRef<Path>) -> Result<()> {
+        if let Some(sets) = params.num_sets() {
+            bail!(condition, "a checkpoint holds one set of weights, the condition gives {sets}");
+        }
         let named = params.named()?;
         let named = named.iter().map(|(name, tensor)| (name.as_str(), tensor));
-        Snapshot::take(named)?.write(path, self.metadata())
+        Snapshot::take(named)?.write(path.as_ref(), self.metadata())
     }
 
     fn metadata(&self) -> Metadata {

@@ -1,17 +1,11 @@
 //! What static and dynamic hypernetworks have in common, for code that is generic over them.
 
-use std::path::Path;
+use candle_core::{Result, Tensor};
 
-use candle_core::{Result, Tensor, Var};
-
-use super::audit::Audit;
 use super::core::Core;
 use super::dynamic_network::DynamicHyperNetwork;
 use super::static_network::StaticHyperNetwork;
-use crate::error::bail;
 use crate::generated::GeneratedParams;
-use crate::plan::ChunkPlan;
-use crate::structure::layout::Layout;
 
 /// A hypernetwork over `T`, of any kind: every type that [`hypernetwork!`](macro@crate::hypernetwork) emits,
 /// [`StaticHyperNetwork`] and [`DynamicHyperNetwork`].
@@ -32,7 +26,7 @@ use crate::structure::layout::Layout;
 ///     (xs, ys): (&Tensor, &Tensor),
 /// ) -> Result<f32> {
 ///     let loss = || hyper.generate(condition)?.forward(xs)?.sub(ys)?.sqr()?.mean_all();
-///     let mut optimizer = AdamW::new_lr(hyper.trainable(), 0.01)?;
+///     let mut optimizer = AdamW::new_lr(hyper.core().trainable(), 0.01)?;
 ///     for _ in 0..40 {
 ///         optimizer.backward_step(&loss()?)?;
 ///     }
@@ -63,7 +57,8 @@ use crate::structure::layout::Layout;
 /// # }
 /// ```
 ///
-/// A type of your own that holds a hypernetwork implements the two required methods by those of the
+/// What the kinds have in common, such as [`trainable`](Core::trainable) or [`save`](Core::save), are methods of
+/// [`core`](Self::core). A type of your own that holds a hypernetwork implements both methods by those of the
 /// hypernetwork that it holds.
 pub trait Hypernetwork<T> {
     /// What weights are generated for: `()`, or a tensor.
@@ -75,104 +70,8 @@ pub trait Hypernetwork<T> {
     /// A condition of another width, rank or dtype, or an unknown task.
     fn generate(&self, condition: &Self::Condition) -> Result<GeneratedParams<T>>;
 
-    /// The hypernetwork that does the work.
-    fn network(&self) -> NetworkRef<'_, T>;
-
-    /// Which tensor of the target lies where in the flat vector.
-    fn target_layout<'a>(&'a self) -> &'a Layout
-    where
-        T: 'a,
-    {
-        self.network().0.layout()
-    }
-
-    /// How the generated rows cover the flat vector.
-    fn chunks(&self) -> ChunkPlan {
-        self.network().0.chunks()
-    }
-
-    /// The number of trained values.
-    fn num_trained(&self) -> usize {
-        self.network().0.num_params()
-    }
-
-    /// The variables that are trained, each once: without the bases and the running statistics, which
-    /// a builder's `all_vars` holds too.
-    fn trainable(&self) -> Vec<Var> {
-        self.network().0.trainable()
-    }
-
-    /// The name and tensor of all that a checkpoint holds: the variables, then bases and buffers,
-    /// which are not trained.
-    fn named_tensors<'a>(&'a self) -> Vec<(&'a str, &'a Tensor)>
-    where
-        T: 'a,
-    {
-        self.network().0.named_tensors().collect()
-    }
-
-    /// Which generated tensors and which variables get a gradient from `loss`, which was computed with
-    /// `params`.
-    ///
-    /// # Errors
-    /// The backward pass's own.
-    fn audit(&self, params: &GeneratedParams<T>, loss: &Tensor) -> Result<Audit> {
-        self.network().0.audit(params, loss)
-    }
-
-    /// Writes the hypernetwork's checkpoint.
-    ///
-    /// # Errors
-    /// The file can't be written.
-    fn save(&self, path: impl AsRef<Path>) -> Result<()>
-    where
-        Self: Sized,
-    {
-        self.network().0.save(path.as_ref())
-    }
-
-    /// Reads what [`save`](Self::save) wrote.
-    ///
-    /// # Errors
-    /// The file is not a whole checkpoint of this hypernetwork; nothing has changed.
-    fn load(&self, path: impl AsRef<Path>) -> Result<()>
-    where
-        Self: Sized,
-    {
-        self.network().0.load(path.as_ref())
-    }
-
-    /// Writes the weights for one condition as an ordinary checkpoint of the target.
-    ///
-    /// # Errors
-    /// A condition of several sets, or the file can't be written.
-    fn bake(&self, condition: &Self::Condition, path: impl AsRef<Path>) -> Result<()>
-    where
-        Self: Sized,
-    {
-        let params = self.generate(condition)?;
-        if let Some(sets) = params.num_sets() {
-            bail!(condition, "a checkpoint holds one set of weights, the condition gives {sets}");
-        }
-        self.network().0.bake(&params, path.as_ref())
-    }
-}
-
-/// The hypernetwork that does the work, as [`Hypernetwork::network`] hands it on.
-pub struct NetworkRef<'a, T>(&'a Core<T>);
-
-impl<T> Clone for NetworkRef<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for NetworkRef<'_, T> {}
-
-impl<T> std::fmt::Debug for NetworkRef<'_, T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
+    /// Its layout, variables and files.
+    fn core(&self) -> &Core<T>;
 }
 
 impl<T> Hypernetwork<T> for StaticHyperNetwork<T> {
@@ -182,8 +81,8 @@ impl<T> Hypernetwork<T> for StaticHyperNetwork<T> {
         self.generate_params()
     }
 
-    fn network(&self) -> NetworkRef<'_, T> {
-        NetworkRef(self.core())
+    fn core(&self) -> &Core<T> {
+        self
     }
 }
 
@@ -194,7 +93,7 @@ impl<T> Hypernetwork<T> for DynamicHyperNetwork<T> {
         self.generate_params(condition)
     }
 
-    fn network(&self) -> NetworkRef<'_, T> {
-        NetworkRef(self.core())
+    fn core(&self) -> &Core<T> {
+        self
     }
 }

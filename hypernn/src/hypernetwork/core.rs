@@ -40,7 +40,12 @@ pub struct Declared {
 /// How many names `Debug` lists.
 const SHOWN: usize = 4;
 
-pub(super) struct Core<T> {
+/// What every hypernetwork has, whatever its weights depend on: its layout, variables and files.
+///
+/// [`StaticHyperNetwork`](super::StaticHyperNetwork) and [`DynamicHyperNetwork`](super::DynamicHyperNetwork)
+/// deref to it, and so does each type that [`hypernetwork!`](macro@crate::hypernetwork) emits: its methods
+/// are called on them. Code that is generic over [`Hypernetwork`](super::Hypernetwork) has it as `core()`.
+pub struct Core<T> {
     pub(super) name: &'static str,
     pub(super) parts: Parts,
     shape: GeneratorShape,
@@ -157,8 +162,12 @@ impl<T> Core<T> {
         self.promised(self.kind())
     }
 
-    /// Looks for values that are NaN or infinite.
-    pub(super) fn check_finite(&self) -> Result<()> {
+    /// Looks for values that are NaN or infinite among all that a checkpoint holds, as those of a file
+    /// may be: [`load`](Self::load) takes them as they are.
+    ///
+    /// # Errors
+    /// A tensor has such values: its name, their number and the index of the first.
+    pub fn check_finite(&self) -> Result<()> {
         self.named_tensors().try_for_each(|(name, tensor)| {
             ensure_finite(|| format!("`{name}` of {}", self.name), tensor)
         })
@@ -210,26 +219,62 @@ impl<T> Core<T> {
         self.scales.plan().dtype()
     }
 
-    pub(super) fn layout(&self) -> &Layout {
+    /// Which tensor of the target lies where in the flat vector.
+    pub fn layout(&self) -> &Layout {
         &self.plan.layout
     }
 
-    pub(super) fn chunks(&self) -> ChunkPlan {
+    /// How the generated rows cover the flat vector.
+    pub fn chunks(&self) -> ChunkPlan {
         self.shape.plan
     }
 
-    /// The name and tensor of all that a checkpoint holds.
-    pub(super) fn named_tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+    /// The name and tensor of all that a checkpoint holds: the variables, then bases and buffers,
+    /// which are not trained.
+    pub fn named_tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.vars.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    pub(super) fn num_params(&self) -> usize {
+    /// The number of trained values.
+    pub fn num_params(&self) -> usize {
         let trained = self.named_tensors().filter(|(name, _)| is_trained(name));
         trained.map(|(_, tensor)| tensor.elem_count()).sum()
     }
 
-    /// The variables that are trained, each once, in the order of construction.
-    pub(super) fn trainable(&self) -> Vec<Var> {
+    /// The variables that are trained, each once, in the order of construction: what an optimiser
+    /// takes. Bases and running statistics are left out, which a `VarMap` holds as well and gives by
+    /// `all_vars`: an optimiser that decays or moves what has no gradient would change them.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Result, Tensor};
+    /// use hypernn::nn::{AdamW, LayerNorm, Linear, Optimizer, VarBuilder, VarMap};
+    /// use hypernn::{HyperTarget, hypernetwork};
+    ///
+    /// #[derive(HyperTarget)]
+    /// #[hyper(sequential)]
+    /// struct Net {
+    ///     #[hyper(linear(4, 6))]
+    ///     fc: Linear,
+    ///     #[hyper(layer_norm(6))]
+    ///     norm: LayerNorm,
+    /// }
+    ///
+    /// hypernetwork! {
+    ///     struct HyperNet for Net { embedding: table(7, 3), generator: linear, mode: static }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let vars = VarMap::new();
+    /// let hyper = HyperNet::new(VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+    /// // Table, weight and bias; the bases of the norm's two tensors are not trained.
+    /// assert_eq!((hyper.trainable().len(), vars.all_vars().len()), (3, 5));
+    /// let mut optimizer = AdamW::new_lr(hyper.trainable(), 0.01)?;
+    /// let xs = Tensor::ones((2, 4), DType::F32, &Device::Cpu)?;
+    /// optimizer.backward_step(&hyper.forward(&xs)?.sqr()?.mean_all()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn trainable(&self) -> Vec<Var> {
         let mut seen = HashSet::new();
         let trained = self.named_tensors().filter(|(name, tensor)| {
             is_trained(name) && tensor.is_variable() && seen.insert(tensor.id())
@@ -238,7 +283,14 @@ impl<T> Core<T> {
         trained.filter_map(|(_, tensor)| Var::from_tensor(tensor).ok()).collect()
     }
 
-    pub(super) fn params_from_flat(&self, flat: &Tensor) -> Result<GeneratedParams<T>> {
+    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as parameters of this network's target, as
+    /// [`GeneratedParams::flat`] gives it: values are taken as they are, and what is not generated is
+    /// what this network keeps. It serves targets of every kind: with roles, over a pretrained network,
+    /// with adapters, with a configuration, by constructor. Gradients flow into the vector.
+    ///
+    /// # Errors
+    /// The vector's length, rank, dtype or device does not fit.
+    pub fn params_from_flat(&self, flat: &Tensor) -> Result<GeneratedParams<T>> {
         let (_, device) = self.kind();
         ensure_same_device(
             ("the flat vector", flat.device().location()),
@@ -247,8 +299,13 @@ impl<T> Core<T> {
         GeneratedParams::from_flat_and_kept(self.plan.clone(), flat, self.kept.clone())
     }
 
+    /// The number of the target's generated parameters.
+    pub fn num_target_params(&self) -> usize {
+        self.layout().num_params()
+    }
+
     /// The dtype and device of the variables.
-    pub(super) fn kind(&self) -> (DType, &Device) {
+    pub(crate) fn kind(&self) -> (DType, &Device) {
         match self.vars.first() {
             Some((_, var)) => (var.dtype(), var.device()),
             None => (self.of_builder.0, &self.of_builder.1),
@@ -301,8 +358,10 @@ impl<T> Core<T> {
             _ => Some(shown),
         }
     }
+}
 
-    pub(super) fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<T> std::fmt::Debug for Core<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (params, target_params) = (self.num_params(), self.layout().num_params());
         let ratio = 100. * params as f64 / target_params as f64;
         let tensors = self.layout().params().len();

@@ -1,11 +1,11 @@
 //! Hypernetworks whose weights depend on a condition, which may be the target's own input.
 
+use std::ops::Deref;
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::audit::Audit;
 use super::core::{Building, Core, Declared, Parts};
 use super::exact::ExactAudit;
 use crate::check::ensure;
@@ -15,13 +15,11 @@ use crate::error::bail;
 use crate::generated::{Buffers, GeneratedParams, TargetPlan};
 use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
 use crate::ops::split::steps;
-use crate::plan::ChunkPlan;
-use crate::structure::layout::Layout;
 use crate::structure::{ForwardTarget, ForwardTargetT};
 use crate::trace::span;
 
 /// What a dynamic hypernetwork computed on the way to the target's output.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct DynamicAux<T> {
     /// The generated parameters, a set per row.
     pub params: GeneratedParams<T>,
@@ -31,9 +29,17 @@ pub struct DynamicAux<T> {
     pub state: State,
 }
 
+impl<T> Clone for DynamicAux<T> {
+    fn clone(&self) -> Self {
+        let Self { params, embedding, state } = self;
+        Self { params: params.clone(), embedding: embedding.clone(), state: state.clone() }
+    }
+}
+
 /// A hypernetwork whose weights depend on a condition.
 ///
-/// `hypernetwork!` with `mode: dynamic` wraps it in a type of the user's own. A condition `[width]`
+/// `hypernetwork!` with `mode: dynamic` wraps it in a type of the user's own, which derefs to it; it derefs to
+/// [`Core`], which has what hypernetworks of every kind have. A condition `[width]`
 /// (or one task) gives one set of weights for all rows of the target's input; a condition of `G`
 /// rows gives `G` sets, and the target's input then has `G × n` rows: each run of `n` rows uses its
 /// own set. With `n = 1` that is a set per sample, with more a set per task.
@@ -153,14 +159,14 @@ impl<T> DynamicHyperNetwork<T> {
         let Condition::Vector(width) = self.condition else {
             bail!(
                 condition,
-                "the input can't be its own condition, which is the number of a task: use `generate_params(&tasks)` and `forward_with`"
+                "the input can't be its own condition, which is the number of a task: use `generate_params(&tasks)`, then `params.forward(&xs)`"
             );
         };
         match dims {
             [_, row @ ..] if !row.is_empty() && row.iter().product::<usize>() == width => Ok(()),
             _ => bail!(
                 condition,
-                "an input of shape {dims:?} can't be its own condition of width {width}: use `generate_params(&condition)` and `forward_with`"
+                "an input of shape {dims:?} can't be its own condition of width {width}: use `generate_params(&condition)`, then `params.forward(&xs)`"
             ),
         }
     }
@@ -321,15 +327,6 @@ impl<T> DynamicHyperNetwork<T> {
         self.core.extend("embedding", vb, |scheme, vb| embedding.grow(count, scheme, vb))
     }
 
-    /// Which generated tensors and which variables get a gradient from `loss`, which was computed
-    /// with `params`. The loss is not changed, and no variable is.
-    ///
-    /// # Errors
-    /// The backward pass's own.
-    pub fn audit(&self, params: &GeneratedParams<T>, loss: &Tensor) -> Result<Audit> {
-        self.core.audit(params, loss)
-    }
-
     /// Whether each generated tensor and each variable gets the gradient that a loss has for a condition,
     /// beside differences of the loss. `loss` computes it from parameters that it is given; see
     /// [`ExactAudit`]. Variables are moved meanwhile, and are the same afterwards.
@@ -354,116 +351,9 @@ impl<T> DynamicHyperNetwork<T> {
         Buffers::new((self.layout(), &self.core.kept.buffers), sets, &vb)
     }
 
-    /// The dtype and device of the variables.
-    pub(crate) fn kind(&self) -> (DType, &Device) {
-        self.core.kind()
-    }
-
-    /// What it shares with hypernetworks of the other kind.
-    pub(super) fn core(&self) -> &Core<T> {
-        &self.core
-    }
-
-    /// Which tensor of the target lies where in the flat vector.
-    pub fn layout(&self) -> &Layout {
-        self.core.layout()
-    }
-
-    /// How the generated rows cover the flat vector.
-    pub fn chunks(&self) -> ChunkPlan {
-        self.core.chunks()
-    }
-
     /// What the condition is.
     pub fn condition(&self) -> Condition {
         self.condition
-    }
-
-    /// Looks for values that are NaN or infinite among all that a checkpoint holds, as those of a file
-    /// may be: [`load`](Self::load) takes them as they are.
-    ///
-    /// # Errors
-    /// A tensor has such values: its name, their number and the index of the first.
-    pub fn check_finite(&self) -> Result<()> {
-        self.core.check_finite()
-    }
-
-    /// The name and tensor of all that a checkpoint holds: the variables, then buffers, which are
-    /// not trained.
-    pub fn named_tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.core.named_tensors()
-    }
-
-    /// The variables that are trained, each once, in the order of construction: what an optimiser
-    /// takes. Bases and running statistics are left out, which a `VarMap` holds as well and gives by
-    /// `all_vars`: an optimiser that decays or moves what has no gradient would change them.
-    /// See [`StaticHyperNetwork::trainable`](super::StaticHyperNetwork::trainable).
-    pub fn trainable(&self) -> Vec<Var> {
-        self.core.trainable()
-    }
-
-    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as parameters of this network's target, as
-    /// [`GeneratedParams::flat`] gives it: values are taken as they are, and what is not generated is
-    /// what this network keeps. It serves targets of every kind: with roles, over a pretrained network,
-    /// with adapters, with a configuration, by constructor. Gradients flow into the vector.
-    ///
-    /// # Errors
-    /// The vector's length, rank, dtype or device does not fit.
-    pub fn params_from_flat(&self, flat: &Tensor) -> Result<GeneratedParams<T>> {
-        self.core.params_from_flat(flat)
-    }
-
-    /// Reads parameters that [`GeneratedParams::save`] wrote: an adapter, say, for this network. They
-    /// are as they were when they were saved, in their dtype, on this network's device; no gradient
-    /// flows back. What is not generated is what this network keeps.
-    ///
-    /// # Errors
-    /// The file is not a whole file of generated parameters of this target, was altered, or was saved
-    /// over other trained or frozen tensors: the first difference is named.
-    pub fn load_params(&self, path: impl AsRef<Path>) -> Result<GeneratedParams<T>> {
-        self.core.load_params(path.as_ref())
-    }
-
-    /// The number of trained values.
-    pub fn num_params(&self) -> usize {
-        self.core.num_params()
-    }
-
-    /// The number of the target's generated parameters.
-    pub fn num_target_params(&self) -> usize {
-        self.layout().num_params()
-    }
-
-    /// Writes the hypernetwork's variables and buffers; see
-    /// [`StaticHyperNetwork::save`](super::StaticHyperNetwork::save).
-    ///
-    /// # Errors
-    /// The file can't be written.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.core.save(path.as_ref())
-    }
-
-    /// Reads what [`save`](Self::save) wrote, into the variables of this hypernetwork.
-    ///
-    /// # Errors
-    /// The file is not a whole checkpoint of this target with these parts, or its tensors were
-    /// altered; the first difference is named, and nothing has changed.
-    pub fn load(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.core.load(path.as_ref())
-    }
-
-    /// Reads a `state_dict` of the Python library hyper-nn: of its `TorchDynamicHyperNetwork`, saved by
-    /// `torch.save` or as safetensors.
-    ///
-    /// The declaration is the same network with `init: hyper_nn`: an `rnn`, the generator `linear`, or
-    /// `mlp` for an `nn.Sequential` of linear layers and activations; and a target whose layers are
-    /// in the order of PyTorch's. The outputs then are the same.
-    ///
-    /// # Errors
-    /// The file can't be read, lacks a tensor, has one of another shape or one more; nothing has
-    /// changed then.
-    pub fn load_hyper_nn(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.core.load_hyper_nn(path.as_ref())
     }
 
     /// Writes the weights for one condition, `[width]` or one task, as an ordinary checkpoint of the
@@ -472,11 +362,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// # Errors
     /// A condition of several sets, or the file can't be written.
     pub fn bake(&self, condition: &Tensor, path: impl AsRef<Path>) -> Result<()> {
-        let params = self.generate_params(condition)?;
-        if let Some(sets) = params.num_sets() {
-            bail!(condition, "a checkpoint holds one set of weights, the condition gives {sets}");
-        }
-        self.core.bake(&params, path.as_ref())
+        self.core.bake_params(&self.generate_params(condition)?, path)
     }
 }
 
@@ -487,8 +373,24 @@ fn check_steps(xs: &Tensor) -> Result<()> {
     Ok(())
 }
 
+/// Layout, variables and files are those that every hypernetwork has.
+impl<T> Deref for DynamicHyperNetwork<T> {
+    type Target = Core<T>;
+
+    fn deref(&self) -> &Core<T> {
+        &self.core
+    }
+}
+
+/// The input is its own condition.
+impl<T: Module> Module for DynamicHyperNetwork<T> {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        Self::forward(self, xs)
+    }
+}
+
 impl<T> std::fmt::Debug for DynamicHyperNetwork<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.core.fmt(f)
+        std::fmt::Debug::fmt(&self.core, f)
     }
 }

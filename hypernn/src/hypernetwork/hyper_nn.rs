@@ -10,8 +10,60 @@ use crate::error::bail;
 use crate::init::InitScheme;
 
 impl<T> Core<T> {
-    /// Reads the `state_dict` of hyper-nn's `TorchLinearHyperNetwork` or `TorchDynamicHyperNetwork`.
-    pub(super) fn load_hyper_nn(&self, path: &Path) -> Result<()> {
+    /// Reads a `state_dict` of the Python library hyper-nn: of its `TorchLinearHyperNetwork`, or its
+    /// `TorchDynamicHyperNetwork`, saved by `torch.save` or as safetensors.
+    ///
+    /// The declaration is the same network with `init: hyper_nn`: a `table`, or an `rnn` where it is
+    /// dynamic, the generator `linear`, or `mlp` for an `nn.Sequential` of linear layers and activations; and a target whose layers are
+    /// in the order of PyTorch's. The outputs then are the same.
+    /// Embeddings that feed no parameter, which hyper-nn allows, are left out.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    ///
+    /// use candle_core::{DType, Device, Result, Tensor};
+    /// use hypernn::nn::{Linear, Module, VarBuilder, VarMap};
+    /// use hypernn::{HyperTarget, hypernetwork};
+    ///
+    /// #[derive(HyperTarget)]
+    /// #[hyper(sequential)]
+    /// struct Net {
+    ///     #[hyper(linear(2, 1))]
+    ///     fc: Linear,
+    /// }
+    ///
+    /// hypernetwork! {
+    ///     struct HyperNet for Net {
+    ///         embedding: table(3, 2), generator: linear, mode: static, init: hyper_nn,
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// // As `torch.save(hyper.state_dict(), …)` or safetensors has them.
+    /// let table = Tensor::new(&[[1f32, 0.], [0., 1.], [1., 1.]], &Device::Cpu)?;
+    /// let weight = Tensor::new(&[[2f32, 3.]], &Device::Cpu)?;
+    /// let bias = Tensor::new(&[0.5f32], &Device::Cpu)?;
+    /// let tensors = HashMap::from([
+    ///     ("embedding_module.weight", table),
+    ///     ("weight_generator.weight", weight),
+    ///     ("weight_generator.bias", bias),
+    /// ]);
+    /// let path = std::env::temp_dir().join("hypernn_of_python.safetensors");
+    /// candle_core::safetensors::save(&tensors, &path)?;
+    ///
+    /// let hyper = HyperNet::new(VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu))?;
+    /// hyper.load_hyper_nn(&path)?;
+    /// let flat = hyper.generate_params()?.flat()?;
+    /// assert_eq!(flat.to_vec1::<f32>()?, [2.5, 3.5, 5.5]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The file can't be read, lacks a tensor, has one of another shape or one more; nothing has
+    /// changed then.
+    pub fn load_hyper_nn(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
         let found = StateDict { tensors: crate::files::tensors(path)? };
         let pairs =
             self.hyper_nn_pairs(&found).map_err(|err| crate::files::can_not("load", path, &err))?;

@@ -18,8 +18,8 @@ mod vars;
 mod zero_part;
 
 pub use self::audit::{Audit, Gradient};
-pub use self::common::{Hypernetwork, NetworkRef};
-pub use self::core::Declared;
+pub use self::common::Hypernetwork;
+pub use self::core::{Core, Declared};
 pub use self::exact::ExactAudit;
 pub use self::known::{Fault, KNOWN_FAULTS, KnownFault};
 pub use self::slope::Derivative;

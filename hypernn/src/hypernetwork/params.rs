@@ -140,7 +140,15 @@ fn hash_of(tensor: &Tensor) -> Result<String> {
 }
 
 impl<T> Core<T> {
-    pub(super) fn load_params(&self, path: &Path) -> Result<GeneratedParams<T>> {
+    /// Reads parameters that [`GeneratedParams::save`] wrote: an adapter, say, for this network. They
+    /// are as they were when they were saved, in their dtype, on this network's device; no gradient
+    /// flows back. What is not generated is what this network keeps.
+    ///
+    /// # Errors
+    /// The file is not a whole file of generated parameters of this target, was altered, or was saved
+    /// over other trained or frozen tensors: the first difference is named.
+    pub fn load_params(&self, path: impl AsRef<Path>) -> Result<GeneratedParams<T>> {
+        let path = path.as_ref();
         let found = Checkpoint::read(path).and_then(|found| self.params_of(&found));
         found.map_err(|err| can_not("load", path, &err))
     }

@@ -9,11 +9,13 @@ use candle_nn::{Init, VarBuilder};
 
 use super::affine::Affine;
 use super::norm;
-use crate::check::{Problem, first, sum, too_many, zero};
+use crate::check::{Problem, too_many};
 use crate::flow::{Given, SampleShape};
+use crate::info::LayerInfo;
 use crate::memory::ensure_room;
 use crate::ops::internal;
-use crate::param::{self, Param, sets};
+use crate::param;
+use crate::param::{Param, sets};
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
 use crate::structure::source::{BufferDtype, ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
@@ -68,29 +70,19 @@ impl BatchNormSpec {
         self
     }
 
-    /// The number of its parameters; running statistics are none.
-    pub const fn num_params(&self) -> usize {
-        sum(&[self.num_weights(), self.num_weights()])
-    }
-
-    /// The number of values in `weight`.
-    pub const fn num_weights(&self) -> usize {
-        if self.config.affine { sum(&[self.num_features]) } else { 0 }
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        first(&[
-            zero("batch_norm", "num_features", self.num_features),
-            too_many("batch_norm", &[self.num_features]),
-            norm::eps("batch_norm", self.config.eps),
-            momentum(self.config.momentum),
-        ])
-    }
-
-    /// Features first.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::first(&[Some(self.num_features)])
+    /// Its tensors without running statistics, what it takes, and what is wrong with its sizes, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        let features = self.num_features;
+        let info = LayerInfo::new("batch_norm")
+            .size("num_features", features)
+            .checked(too_many("batch_norm", &[features]))
+            .checked(norm::eps("batch_norm", self.config.eps))
+            .checked(momentum(self.config.momentum))
+            .takes(SampleShape::first(&[Some(features)]));
+        if !self.config.affine {
+            return info;
+        }
+        info.tensor("weight", &[features]).tensor("bias", &[features])
     }
 
     /// The same shape.
@@ -100,7 +92,7 @@ impl BatchNormSpec {
 
     /// Running statistics, for a layer that computes with them in this dtype, then weight 1 and bias 0.
     fn parts(&self, source: &mut dyn ParamSource, running: BufferDtype) -> Result<Parts> {
-        crate::check::ensure(self.check())?;
+        crate::check::ensure(self.info().problem)?;
         let BatchNormConfig { eps, remove_mean, momentum, .. } = self.config;
         source.describe(&format_args!(
             "batch_norm, eps {eps}, momentum {momentum}, remove_mean {remove_mean}"
@@ -169,7 +161,7 @@ pub struct BatchNorm {
 
 impl BatchNorm {
     fn from_parts(num_features: usize, parts: Parts, config: BatchNormConfig) -> Result<Self> {
-        crate::check::ensure(BatchNormSpec { num_features, config }.check())?;
+        crate::check::ensure(BatchNormSpec { num_features, config }.info().problem)?;
         let kind = (parts.running_mean.dtype(), parts.running_mean.device());
         let both = [&[2], parts.running_mean.dims()].concat();
         ensure_room(|| "batch_norm: its running statistics".to_owned(), &both, kind)?;

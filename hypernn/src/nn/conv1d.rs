@@ -3,12 +3,11 @@
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Conv1dConfig, VarBuilder};
 
-use super::affine::{self, Affine};
-use super::conv;
-use super::slide::{self, Slide};
-use crate::check::{Problem, first, product, sum, too_many};
+use super::affine::Affine;
+use super::slide::Slide;
+use super::{affine, conv, slide};
 use crate::flow::{Given, SampleShape};
-use crate::structure::adapter::AdapterSize;
+use crate::info::LayerInfo;
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
 use crate::structure::source::{ParamSource, VarBuilderSource};
 
@@ -59,32 +58,17 @@ impl Conv1dSpec {
         self
     }
 
-    /// The number of its parameters.
-    pub const fn num_params(&self) -> usize {
-        sum(&[self.num_weights(), if self.bias { self.out_channels } else { 0 }])
-    }
-
-    /// The number of values in `weight`.
-    pub const fn num_weights(&self) -> usize {
-        product(&self.dims())
-    }
-
-    /// The size of a low-rank adapter of its weight.
-    pub const fn adapter(&self, rank: usize) -> AdapterSize {
-        AdapterSize::of_kernel(rank, self.dims()[0], self.num_weights())
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
+    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    pub const fn info(&self) -> LayerInfo {
         let channels = [("in_channels", self.in_channels), ("out_channels", self.out_channels)];
         let Conv1dConfig { stride, dilation, groups, .. } = self.config;
-        let problem = conv::check("conv1d", channels, self.kernel_size, stride, dilation, groups);
-        first(&[problem, too_many("conv1d", &self.dims())])
-    }
-
-    /// `in_channels`, then length.
-    pub const fn takes(&self) -> SampleShape {
-        slide::takes::<1>(self.in_channels)
+        let kernel = self.kernel_size;
+        let problem = conv::check("conv1d", channels, kernel, stride, dilation, groups);
+        let info = LayerInfo::new("conv1d")
+            .checked(problem)
+            .takes(slide::takes::<1>(self.in_channels))
+            .tensor("weight", &self.dims());
+        if self.bias { info.tensor("bias", &[self.out_channels]) } else { info }
     }
 
     /// `out_channels`, then what the kernel makes of length.
@@ -106,7 +90,7 @@ impl Conv1dSpec {
 
     /// Weight and bias, as candle's constructors initialise them.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
-        crate::check::ensure(self.check())?;
+        crate::check::ensure(self.info().problem)?;
         let Conv1dConfig { padding, stride, dilation, groups, .. } = self.config;
         source.describe(&format_args!(
             "conv1d, stride {stride}, padding {padding}, dilation {dilation}, groups {groups}"

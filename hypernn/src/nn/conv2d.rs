@@ -3,13 +3,12 @@
 use candle_core::{D, Module, Result, Tensor};
 use candle_nn::{Conv2dConfig, Init, VarBuilder};
 
-use super::affine::{self, Affine};
-use super::slide::{self, Slide};
-use super::{BatchNorm, conv};
-use crate::check::{Problem, first, product, sum, too_many};
+use super::affine::Affine;
+use super::slide::Slide;
+use super::{BatchNorm, affine, conv, slide};
 use crate::flow::{Given, SampleShape};
+use crate::info::LayerInfo;
 use crate::param::{Adapter, Param};
-use crate::structure::adapter::AdapterSize;
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
 use crate::structure::source::{ParamSource, VarBuilderSource};
 
@@ -60,32 +59,17 @@ impl Conv2dSpec {
         self
     }
 
-    /// The number of its parameters.
-    pub const fn num_params(&self) -> usize {
-        sum(&[self.num_weights(), if self.bias { self.out_channels } else { 0 }])
-    }
-
-    /// The number of values in `weight`.
-    pub const fn num_weights(&self) -> usize {
-        product(&self.dims())
-    }
-
-    /// The size of a low-rank adapter of its weight.
-    pub const fn adapter(&self, rank: usize) -> AdapterSize {
-        AdapterSize::of_kernel(rank, self.dims()[0], self.num_weights())
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
+    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    pub const fn info(&self) -> LayerInfo {
         let channels = [("in_channels", self.in_channels), ("out_channels", self.out_channels)];
         let Conv2dConfig { stride, dilation, groups, .. } = self.config;
-        let problem = conv::check("conv2d", channels, self.kernel_size, stride, dilation, groups);
-        first(&[problem, too_many("conv2d", &self.dims())])
-    }
-
-    /// `in_channels`, then height and width.
-    pub const fn takes(&self) -> SampleShape {
-        slide::takes::<2>(self.in_channels)
+        let kernel = self.kernel_size;
+        let problem = conv::check("conv2d", channels, kernel, stride, dilation, groups);
+        let info = LayerInfo::new("conv2d")
+            .checked(problem)
+            .takes(slide::takes::<2>(self.in_channels))
+            .tensor("weight", &self.dims());
+        if self.bias { info.tensor("bias", &[self.out_channels]) } else { info }
     }
 
     /// `out_channels`, then what the kernel makes of height and width.
@@ -131,7 +115,7 @@ impl Conv2dSpec {
 
     /// The dimensions of weight and bias, and their inits.
     fn shapes(&self) -> Result<([usize; 4], Option<usize>, [Init; 2])> {
-        crate::check::ensure(self.check())?;
+        crate::check::ensure(self.info().problem)?;
         let bias = self.bias.then_some(self.out_channels);
         Ok((self.dims(), bias, affine::init(self.in_channels)))
     }

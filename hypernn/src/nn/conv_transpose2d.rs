@@ -4,11 +4,10 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::{ConvTranspose2dConfig, Init, VarBuilder};
 
 use super::affine::Affine;
-use super::conv;
-use super::slide::{self, Slide};
-use crate::check::{Problem, first, product, sum, too_many};
+use super::slide::Slide;
+use super::{conv, slide};
 use crate::flow::{Given, SampleShape};
-use crate::structure::adapter::AdapterSize;
+use crate::info::LayerInfo;
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
 use crate::structure::source::{ParamSource, VarBuilderSource};
 
@@ -59,33 +58,17 @@ impl ConvTranspose2dSpec {
         self
     }
 
-    /// The number of its parameters.
-    pub const fn num_params(&self) -> usize {
-        sum(&[self.num_weights(), if self.bias { self.out_channels } else { 0 }])
-    }
-
-    /// The number of values in `weight`.
-    pub const fn num_weights(&self) -> usize {
-        product(&self.dims())
-    }
-
-    /// The size of a low-rank adapter of its weight.
-    pub const fn adapter(&self, rank: usize) -> AdapterSize {
-        AdapterSize::of_kernel(rank, self.dims()[0], self.num_weights())
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
+    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    pub const fn info(&self) -> LayerInfo {
         let channels = [("in_channels", self.in_channels), ("out_channels", self.out_channels)];
         let ConvTranspose2dConfig { stride, dilation, .. } = self.config;
-        let problem =
-            conv::check("conv_transpose2d", channels, self.kernel_size, stride, dilation, 1);
-        first(&[problem, too_many("conv_transpose2d", &self.dims())])
-    }
-
-    /// `in_channels`, then height and width.
-    pub const fn takes(&self) -> SampleShape {
-        slide::takes::<2>(self.in_channels)
+        let kernel = self.kernel_size;
+        let problem = conv::check("conv_transpose2d", channels, kernel, stride, dilation, 1);
+        let info = LayerInfo::new("conv_transpose2d")
+            .checked(problem)
+            .takes(slide::takes::<2>(self.in_channels))
+            .tensor("weight", &self.dims());
+        if self.bias { info.tensor("bias", &[self.out_channels]) } else { info }
     }
 
     /// `out_channels`, then what the kernel makes of height and width.
@@ -111,7 +94,7 @@ impl ConvTranspose2dSpec {
 
     /// Weight and bias, as candle's constructors initialise them.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
-        crate::check::ensure(self.check())?;
+        crate::check::ensure(self.info().problem)?;
         let ConvTranspose2dConfig { padding, output_padding, stride, dilation } = self.config;
         source.describe(&format_args!(
             "conv_transpose2d, stride {stride}, padding {padding}, output_padding {output_padding}, dilation {dilation}"

@@ -3,11 +3,10 @@
 use candle_core::{DType, Error, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::check::{Problem, first, product, too_many, zero};
 use crate::flow::{Given, SampleShape};
+use crate::info::LayerInfo;
 use crate::ops::lookup::lookup;
 use crate::param::{Param, sets};
-use crate::structure::adapter::AdapterSize;
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
 use crate::structure::source::{ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
@@ -19,33 +18,12 @@ pub struct EmbeddingSpec {
 }
 
 impl EmbeddingSpec {
-    /// The number of its parameters.
-    pub const fn num_params(&self) -> usize {
-        product(&[self.in_size, self.out_size])
-    }
-
-    /// The number of values in `weight`.
-    pub const fn num_weights(&self) -> usize {
-        self.num_params()
-    }
-
-    /// The size of a low-rank adapter of its weight.
-    pub const fn adapter(&self, rank: usize) -> AdapterSize {
-        AdapterSize::of_matrix(rank, self.in_size, self.out_size)
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        first(&[
-            zero("embedding", "in_size", self.in_size),
-            zero("embedding", "out_size", self.out_size),
-            too_many("embedding", &[self.in_size, self.out_size]),
-        ])
-    }
-
-    /// Indices of any shape.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::ANY
+    /// Its table, and what is wrong with its sizes, if anything; it takes indices of any shape.
+    pub const fn info(&self) -> LayerInfo {
+        LayerInfo::new("embedding")
+            .size("in_size", self.in_size)
+            .size("out_size", self.out_size)
+            .tensor("weight", &[self.in_size, self.out_size])
     }
 
     /// One more dimension, `out_size`.
@@ -55,7 +33,7 @@ impl EmbeddingSpec {
 
     /// The table `[in, out]`, standard normal.
     fn table(&self, source: &mut dyn ParamSource) -> Result<Param> {
-        crate::check::ensure(self.check())?;
+        crate::check::ensure(self.info().problem)?;
         let spec = ParamSpec {
             name: "weight",
             dims: &[self.in_size, self.out_size],

@@ -5,8 +5,9 @@ use candle_nn::VarBuilder;
 
 use super::affine::Affine;
 use super::norm;
-use crate::check::{Problem, first, sum, too_many, zero};
+use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
+use crate::info::LayerInfo;
 use crate::param::{Param, sets};
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
 use crate::structure::source::{ParamSource, VarBuilderSource};
@@ -20,30 +21,17 @@ pub struct GroupNormSpec {
 }
 
 impl GroupNormSpec {
-    /// The number of its parameters.
-    pub const fn num_params(&self) -> usize {
-        sum(&[self.num_channels, self.num_channels])
-    }
-
-    /// The number of values in `weight`.
-    pub const fn num_weights(&self) -> usize {
-        sum(&[self.num_channels])
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        first(&[
-            zero("group_norm", "num_groups", self.num_groups),
-            zero("group_norm", "num_channels", self.num_channels),
-            groups(self.num_groups, self.num_channels),
-            too_many("group_norm", &[self.num_channels]),
-            norm::eps("group_norm", self.eps),
-        ])
-    }
-
-    /// Channels, then at least one more dimension.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::first(&[Some(self.num_channels), None])
+    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        let channels = self.num_channels;
+        LayerInfo::new("group_norm")
+            .size("num_groups", self.num_groups)
+            .size("num_channels", channels)
+            .checked(groups(self.num_groups, channels))
+            .takes(SampleShape::first(&[Some(channels), None]))
+            .tensor("weight", &[channels])
+            .tensor("bias", &[channels])
+            .checked(norm::eps("group_norm", self.eps))
     }
 
     /// The same shape.
@@ -53,7 +41,7 @@ impl GroupNormSpec {
 
     /// Weight 1 and bias 0.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
-        crate::check::ensure(self.check())?;
+        crate::check::ensure(self.info().problem)?;
         let Self { num_groups, eps, .. } = self;
         source.describe(&format_args!("group_norm, groups {num_groups}, eps {eps}"));
         Affine::of_norm(source, self.num_channels, true)
@@ -114,7 +102,7 @@ impl GroupNorm {
         num_groups: usize,
         eps: f64,
     ) -> Result<Self> {
-        crate::check::ensure(spec::group_norm(num_groups, num_channels, eps).check())?;
+        crate::check::ensure(spec::group_norm(num_groups, num_channels, eps).info().problem)?;
         Ok(Self { params: Affine::new(weight, Some(bias)), eps, num_channels, num_groups })
     }
 

@@ -7,8 +7,8 @@ use candle_nn::{Init, VarBuilder};
 use super::affine::Affine;
 use super::norm;
 pub use super::rms_norm::{RmsNorm, rms_norm};
-use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
+use crate::info::LayerInfo;
 use crate::param::{Param, sets};
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
 use crate::structure::source::{ParamSource, variable};
@@ -49,28 +49,15 @@ impl LayerNormSpec {
         self
     }
 
-    /// The number of its parameters.
-    pub const fn num_params(&self) -> usize {
-        sum(&[self.size, if self.config.affine { self.size } else { 0 }])
-    }
-
-    /// The number of values in `weight`.
-    pub const fn num_weights(&self) -> usize {
-        sum(&[self.size])
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        first(&[
-            zero("layer_norm", "size", self.size),
-            too_many("layer_norm", &[self.size]),
-            norm::eps("layer_norm", self.config.eps),
-        ])
-    }
-
-    /// A last dimension `size`.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::last(self.size)
+    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        let size = self.size;
+        let info = LayerInfo::new("layer_norm")
+            .size("size", size)
+            .takes(SampleShape::last(size))
+            .tensor("weight", &[size])
+            .checked(norm::eps("layer_norm", self.config.eps));
+        if self.config.affine { info.tensor("bias", &[size]) } else { info }
     }
 
     /// The same shape.
@@ -80,7 +67,7 @@ impl LayerNormSpec {
 
     /// Weight 1 and bias 0.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
-        crate::check::ensure(self.check())?;
+        crate::check::ensure(self.info().problem)?;
         let LayerNormConfig { eps, remove_mean, .. } = self.config;
         match remove_mean {
             true => source.describe(&format_args!("layer_norm, eps {eps}")),
@@ -253,7 +240,7 @@ pub fn layer_norm<C: Into<LayerNormConfig>>(
     vb: VarBuilder<'_>,
 ) -> Result<LayerNorm> {
     let config = config.into();
-    crate::check::ensure(LayerNormSpec { size, config }.check())?;
+    crate::check::ensure(LayerNormSpec { size, config }.info().problem)?;
     let named = |names: [&'static str; 2], value| {
         let name = names.into_iter().find(|name| vb.contains_tensor(name)).unwrap_or(names[0]);
         variable(&vb, &[size], name, Init::Const(value))

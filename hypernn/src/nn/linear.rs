@@ -3,12 +3,13 @@
 use candle_core::{D, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use super::affine::{self, Affine};
-use crate::check::{Problem, first, product, sum, too_many, zero};
+use super::affine;
+use super::affine::Affine;
+use crate::check::too_many;
 use crate::flow::{Given, SampleShape};
+use crate::info::LayerInfo;
 use crate::ops;
 use crate::param::{Adapter, Param, sets};
-use crate::structure::adapter::AdapterSize;
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
 use crate::structure::source::{ParamSource, VarBuilderSource};
 
@@ -21,33 +22,16 @@ pub struct LinearSpec {
 }
 
 impl LinearSpec {
-    /// The number of its parameters.
-    pub const fn num_params(&self) -> usize {
-        sum(&[self.num_weights(), if self.bias { self.out_dim } else { 0 }])
-    }
-
-    /// The number of values in `weight`.
-    pub const fn num_weights(&self) -> usize {
-        product(&[self.in_dim, self.out_dim])
-    }
-
-    /// The size of a low-rank adapter of its weight.
-    pub const fn adapter(&self, rank: usize) -> AdapterSize {
-        AdapterSize::of_matrix(rank, self.out_dim, self.in_dim)
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        first(&[
-            zero("linear", "in_dim", self.in_dim),
-            zero("linear", "out_dim", self.out_dim),
-            too_many("linear", &[self.in_dim, self.out_dim]),
-        ])
-    }
-
-    /// A last dimension `in_dim`.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::last(self.in_dim)
+    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        let (inputs, outputs) = (self.in_dim, self.out_dim);
+        let info = LayerInfo::new(LAYER)
+            .size("in_dim", inputs)
+            .size("out_dim", outputs)
+            .checked(too_many(LAYER, &[inputs, outputs]))
+            .takes(SampleShape::last(inputs))
+            .tensor("weight", &[outputs, inputs]);
+        if self.bias { info.tensor("bias", &[outputs]) } else { info }
     }
 
     /// The same with a last dimension `out_dim`.
@@ -57,7 +41,7 @@ impl LinearSpec {
 
     /// The dimensions of weight and bias, and how `candle_nn::linear` initialises them.
     fn shapes(&self) -> Result<([usize; 2], Option<usize>, [Init; 2])> {
-        crate::check::ensure(self.check())?;
+        crate::check::ensure(self.info().problem)?;
         let bias = self.bias.then_some(self.out_dim);
         Ok(([self.out_dim, self.in_dim], bias, affine::init(self.in_dim)))
     }
@@ -112,7 +96,7 @@ impl Linear {
         Self { params: Affine::new(weight, bias) }
     }
 
-    /// The weight, with what a low-rank [adapter](crate::target::adapter) adds to it; computed when it is first
+    /// The weight, with what a low-rank [adapter](crate::structure::adapter) adds to it; computed when it is first
     /// asked for.
     pub fn weight(&self) -> &Tensor {
         self.params.weight.shown(2)

@@ -5,10 +5,10 @@ use candle_nn::rnn::{Direction, LSTMState};
 use candle_nn::{Init, LSTMConfig, RNN, VarBuilder};
 
 use super::affine::Affine;
-use super::recurrent::{self, Cell, CellSpec};
-use crate::check::{Problem, first, too_many, zero};
+use super::recurrent;
+use super::recurrent::{Cell, CellSpec};
 use crate::flow::{Given, SampleShape};
-use crate::structure::adapter::AdapterSize;
+use crate::info::LayerInfo;
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
 use crate::structure::source::{ParamSource, VarBuilderSource};
 
@@ -52,35 +52,10 @@ impl LSTMSpec {
         self
     }
 
-    /// The number of its parameters.
-    pub const fn num_params(&self) -> usize {
+    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    pub const fn info(&self) -> LayerInfo {
         let biases = [self.config.b_ih_init.is_some(), self.config.b_hh_init.is_some()];
-        recurrent::num_params(GATES, self.in_dim, self.hidden_dim, biases)
-    }
-
-    /// 0: there is no tensor named `weight`.
-    pub const fn num_weights(&self) -> usize {
-        0
-    }
-
-    /// The size of low-rank adapters of its weights.
-    pub const fn adapter(&self, rank: usize) -> AdapterSize {
-        recurrent::adapter(GATES, self.in_dim, self.hidden_dim, rank)
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        first(&[
-            zero("lstm", "in_dim", self.in_dim),
-            zero("lstm", "hidden_dim", self.hidden_dim),
-            too_many("lstm", &[GATES, self.hidden_dim, self.in_dim]),
-            too_many("lstm", &[GATES, self.hidden_dim, self.hidden_dim]),
-        ])
-    }
-
-    /// A last dimension `in_dim`.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::last(self.in_dim)
+        recurrent::info("lstm", GATES, self.in_dim, self.hidden_dim, biases)
     }
 
     /// The same with a last dimension `hidden_dim`.
@@ -89,7 +64,7 @@ impl LSTMSpec {
     }
 
     fn cell(&self, source: &mut dyn ParamSource) -> Result<Cell> {
-        crate::check::ensure(self.check())?;
+        crate::check::ensure(self.info().problem)?;
         CellSpec {
             layer: "lstm",
             suffix: suffix(&self.config),

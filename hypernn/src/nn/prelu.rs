@@ -4,8 +4,9 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::norm;
-use crate::check::{Problem, ensure_same_dtype, first, sum, too_many, zero};
+use crate::check::ensure_same_dtype;
 use crate::flow::{Given, SampleShape};
+use crate::info::LayerInfo;
 use crate::ops;
 use crate::ops::scalar::is_direct;
 use crate::param::{Param, sets};
@@ -20,34 +21,16 @@ pub struct PReLUSpec {
 }
 
 impl PReLUSpec {
-    /// The number of its parameters.
-    pub const fn num_params(&self) -> usize {
-        match self.num_channels {
-            Some(num_channels) => sum(&[num_channels]),
-            None => 1,
-        }
-    }
-
-    /// The number of values in `weight`.
-    pub const fn num_weights(&self) -> usize {
-        self.num_params()
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        let channels = match self.num_channels {
-            Some(num_channels) => num_channels,
-            None => 1,
+    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        let (channels, takes) = match self.num_channels {
+            Some(channels) => (channels, SampleShape::first(&[Some(channels)])),
+            None => (1, SampleShape::ANY),
         };
-        first(&[zero("prelu", "num_channels", channels), too_many("prelu", &[channels])])
-    }
-
-    /// Channels first, or any shape where one slope serves all.
-    pub const fn takes(&self) -> SampleShape {
-        match self.num_channels {
-            Some(num_channels) => SampleShape::first(&[Some(num_channels)]),
-            None => SampleShape::ANY,
-        }
+        LayerInfo::new("prelu")
+            .size("num_channels", channels)
+            .takes(takes)
+            .tensor("weight", &[channels])
     }
 
     /// The same shape.
@@ -57,10 +40,10 @@ impl PReLUSpec {
 
     /// The slopes, 0.25.
     fn slopes(&self, source: &mut dyn ParamSource) -> Result<Param> {
-        crate::check::ensure(self.check())?;
+        crate::check::ensure(self.info().problem)?;
         let spec = ParamSpec {
             name: "weight",
-            dims: &[self.num_params()],
+            dims: &[self.info().num_params],
             kind: ParamKind::Slope,
             init: Init::Const(0.25),
         };

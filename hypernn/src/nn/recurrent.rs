@@ -6,12 +6,13 @@ use candle_core::{D, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use super::affine::Affine;
-use crate::check::{ensure_same_dtype, product, sum};
+use crate::check::{ensure_same_dtype, product, too_many};
+use crate::flow::SampleShape;
+use crate::info::LayerInfo;
 use crate::memory::ensure_room;
 use crate::ops::linear::linear;
 use crate::ops::split::steps;
 use crate::param::{Param, sets};
-use crate::structure::adapter::AdapterSize;
 use crate::structure::layer::Visitor;
 use crate::structure::source::{ParamKind, ParamSource, ParamSpec};
 
@@ -37,27 +38,30 @@ pub(super) struct CellSpec {
     pub(super) biases: [Option<Init>; 2],
 }
 
-/// The number of values of a recurrent layer.
-pub(super) const fn num_params(
+/// Of a recurrent layer; none of its tensors is named `weight`.
+pub(super) const fn info(
+    layer: &'static str,
     gates: usize,
     in_dim: usize,
     hidden_dim: usize,
     biases: [bool; 2],
-) -> usize {
-    let biases = biases[0] as usize + biases[1] as usize;
-    product(&[gates, hidden_dim, sum(&[in_dim, hidden_dim, biases])])
-}
-
-/// The size of low-rank adapters of the two weights.
-pub(super) const fn adapter(
-    gates: usize,
-    in_dim: usize,
-    hidden_dim: usize,
-    rank: usize,
-) -> AdapterSize {
+) -> LayerInfo {
     let rows = product(&[gates, hidden_dim]);
-    let of_input = AdapterSize::of_matrix(rank, rows, in_dim);
-    of_input.and(AdapterSize::of_matrix(rank, rows, hidden_dim))
+    let mut info = LayerInfo::new(layer)
+        .size("in_dim", in_dim)
+        .size("hidden_dim", hidden_dim)
+        .checked(too_many(layer, &[gates, hidden_dim, in_dim]))
+        .checked(too_many(layer, &[gates, hidden_dim, hidden_dim]))
+        .takes(SampleShape::last(in_dim))
+        .tensor("weight_ih", &[rows, in_dim])
+        .tensor("weight_hh", &[rows, hidden_dim]);
+    if biases[0] {
+        info = info.tensor("bias_ih", &[rows]);
+    }
+    if biases[1] {
+        info = info.tensor("bias_hh", &[rows]);
+    }
+    info
 }
 
 /// candle's own, which panics on CUDA for a part of an empty batch.

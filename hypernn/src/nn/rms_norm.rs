@@ -5,8 +5,8 @@ use candle_nn::{LayerNormConfig, VarBuilder};
 
 use super::affine::Affine;
 use super::{LayerNorm, layer_norm, norm};
-use crate::check::{Problem, first, sum, too_many, zero};
 use crate::flow::{Given, SampleShape};
+use crate::info::LayerInfo;
 use crate::param::Param;
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
 use crate::structure::source::ParamSource;
@@ -19,28 +19,13 @@ pub struct RmsNormSpec {
 }
 
 impl RmsNormSpec {
-    /// The number of its parameters.
-    pub const fn num_params(&self) -> usize {
-        sum(&[self.size])
-    }
-
-    /// The number of values in `weight`.
-    pub const fn num_weights(&self) -> usize {
-        self.num_params()
-    }
-
-    /// What is wrong with the sizes, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        first(&[
-            zero("rms_norm", "size", self.size),
-            too_many("rms_norm", &[self.size]),
-            norm::eps("rms_norm", self.eps),
-        ])
-    }
-
-    /// A last dimension `size`.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::last(self.size)
+    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        LayerInfo::new("rms_norm")
+            .size("size", self.size)
+            .takes(SampleShape::last(self.size))
+            .tensor("weight", &[self.size])
+            .checked(norm::eps("rms_norm", self.eps))
     }
 
     /// The same shape.
@@ -50,7 +35,7 @@ impl RmsNormSpec {
 
     /// Weight 1.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
-        crate::check::ensure(self.check())?;
+        crate::check::ensure(self.info().problem)?;
         source.describe(&format_args!("rms_norm, eps {}", self.eps));
         Affine::of_norm(source, self.size, false)
     }
@@ -164,7 +149,7 @@ impl Parameters for candle_nn::RmsNorm {
 /// # Errors
 /// The size is zero, the epsilon negative, or the builder's tensor has another shape.
 pub fn rms_norm(size: usize, eps: f64, vb: VarBuilder<'_>) -> Result<RmsNorm> {
-    crate::check::ensure(RmsNormSpec { size, eps }.check())?;
+    crate::check::ensure(RmsNormSpec { size, eps }.info().problem)?;
     let config = LayerNormConfig { eps, remove_mean: false, affine: false };
     layer_norm(size, config, vb).map(RmsNorm)
 }

@@ -11,26 +11,22 @@
 //! | `global_avg_pool2d` | `[C, H, W]` to `[C]` |
 //! | `func(f)`: a function or closure `f(&Tensor) -> Result<Tensor>` | unknown behind it |
 //!
-//! A step of your own is a value of a type with [`Module`] and three inherent functions, written in
-//! the chain as a call or by its path:
+//! A step of your own is a value of a type with [`Module`] and two inherent functions: `info`, which says what it
+//! takes and what is wrong with it, and `gives`, which says what shape it makes of one that it takes. In the chain
+//! it is written as a call or by its path:
 //!
 //! ```
 //! use candle_core::{Result, Tensor};
-//! use hypernn::HyperTarget;
-//! use hypernn::check::Problem;
 //! use hypernn::flow::{Given, SampleShape};
 //! use hypernn::nn::{Linear, Module};
+//! use hypernn::{HyperTarget, LayerInfo};
 //!
 //! /// Appends the squares.
 //! struct Squares;
 //!
 //! impl Squares {
-//!     const fn check(&self) -> Option<Problem> {
-//!         None
-//!     }
-//!
-//!     const fn takes(&self) -> SampleShape {
-//!         SampleShape::of(&[None])
+//!     const fn info(&self) -> LayerInfo {
+//!         LayerInfo::new("squares").takes(SampleShape::of(&[None]))
 //!     }
 //!
 //!     const fn gives(&self, input: &SampleShape) -> Given {
@@ -61,45 +57,49 @@
 use candle_core::{D, Module, ModuleT, Result, Tensor};
 
 use super::pool;
-use crate::check::{Problem, ensure, too_many, zero};
+use crate::check::{Problem, ensure, too_many};
 use crate::flow::{Given, SampleShape};
+use crate::info::LayerInfo;
 use crate::ops::activation;
 
 /// A function that keeps the shape.
 #[derive(Clone, Copy, Debug)]
-pub struct Keeps(fn(&Tensor) -> Result<Tensor>);
+pub struct Keeps {
+    name: &'static str,
+    function: fn(&Tensor) -> Result<Tensor>,
+}
 
 /// `max(x, 0)`, and NaN where `x` is NaN, see [`nn::relu`](super::relu).
 #[allow(non_upper_case_globals)]
-pub const relu: Keeps = Keeps(activation::relu);
+pub const relu: Keeps = Keeps::new("relu", activation::relu);
 /// `x Φ(x)`.
 #[allow(non_upper_case_globals)]
-pub const gelu: Keeps = Keeps(Tensor::gelu_erf);
+pub const gelu: Keeps = Keeps::new("gelu", Tensor::gelu_erf);
 /// `x / (1 + e⁻ˣ)`.
 #[allow(non_upper_case_globals)]
-pub const silu: Keeps = Keeps(Tensor::silu);
+pub const silu: Keeps = Keeps::new("silu", Tensor::silu);
 /// `tanh x`.
 #[allow(non_upper_case_globals)]
-pub const tanh: Keeps = Keeps(Tensor::tanh);
+pub const tanh: Keeps = Keeps::new("tanh", Tensor::tanh);
 /// `1 / (1 + e⁻ˣ)`.
 #[allow(non_upper_case_globals)]
-pub const sigmoid: Keeps = Keeps(candle_nn::ops::sigmoid);
+pub const sigmoid: Keeps = Keeps::new("sigmoid", candle_nn::ops::sigmoid);
 /// `eˣ`, divided by its sum over the last dimension.
 #[allow(non_upper_case_globals)]
-pub const softmax: Keeps = Keeps(|xs| candle_nn::ops::softmax(xs, D::Minus1));
+pub const softmax: Keeps = Keeps::new("softmax", |xs| candle_nn::ops::softmax(xs, D::Minus1));
 /// The logarithm of `softmax`.
 #[allow(non_upper_case_globals)]
-pub const log_softmax: Keeps = Keeps(|xs| candle_nn::ops::log_softmax(xs, D::Minus1));
+pub const log_softmax: Keeps =
+    Keeps::new("log_softmax", |xs| candle_nn::ops::log_softmax(xs, D::Minus1));
 
 impl Keeps {
-    /// Nothing is wrong with it.
-    pub const fn check(&self) -> Option<Problem> {
-        None
+    const fn new(name: &'static str, function: fn(&Tensor) -> Result<Tensor>) -> Self {
+        Self { name, function }
     }
 
-    /// Any shape.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::ANY
+    /// What it takes, and what is wrong with it, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        LayerInfo::new(self.name)
     }
 
     /// The same shape.
@@ -110,7 +110,7 @@ impl Keeps {
 
 impl Module for Keeps {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        (self.0)(xs)
+        (self.function)(xs)
     }
 }
 
@@ -126,17 +126,11 @@ pub const fn dropout(p: f32) -> Dropout {
 }
 
 impl Dropout {
-    /// The problem of something that is no probability.
-    pub const fn check(&self) -> Option<Problem> {
-        if self.p >= 0. && self.p < 1. {
-            return None;
-        }
-        Some(Problem::new("dropout: p is expected from 0 on, and below 1"))
-    }
-
-    /// Any shape.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::ANY
+    /// What it takes, and what is wrong with it, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        let problem = Problem::new("dropout: p is expected from 0 on, and below 1");
+        let problem = if self.p >= 0. && self.p < 1. { None } else { Some(problem) };
+        LayerInfo::new("dropout").checked(problem)
     }
 
     /// The same shape.
@@ -160,14 +154,9 @@ pub struct Flatten;
 pub const flatten: Flatten = Flatten;
 
 impl Flatten {
-    /// Nothing is wrong with it.
-    pub const fn check(&self) -> Option<Problem> {
-        None
-    }
-
-    /// Any shape.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::ANY
+    /// What it takes, and what is wrong with it, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        LayerInfo::new("flatten")
     }
 
     /// One dimension.
@@ -194,14 +183,9 @@ pub const fn reshape<const R: usize>(sizes: [usize; R]) -> Reshape<R> {
 }
 
 impl<const R: usize> Reshape<R> {
-    /// The problem of more values than any memory holds.
-    pub const fn check(&self) -> Option<Problem> {
-        too_many("reshape", &self.sizes)
-    }
-
-    /// Any shape.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::ANY
+    /// What it takes, and what is wrong with it, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        LayerInfo::new("reshape").checked(too_many("reshape", &self.sizes))
     }
 
     /// These sizes.
@@ -248,14 +232,11 @@ pub const fn avg_pool2d(size: usize) -> Pool2d {
 }
 
 impl Pool2d {
-    /// The problem of a window of no size.
-    pub const fn check(&self) -> Option<Problem> {
-        zero(self.name, "the window", self.size)
-    }
-
-    /// Channels, height and width.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::of(&[None, None, None])
+    /// What it takes, and what is wrong with it, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        LayerInfo::new(self.name)
+            .size("the window", self.size)
+            .takes(SampleShape::of(&[None, None, None]))
     }
 
     /// The same channels, fewer pixels.
@@ -293,14 +274,9 @@ pub struct GlobalAvgPool2d;
 pub const global_avg_pool2d: GlobalAvgPool2d = GlobalAvgPool2d;
 
 impl GlobalAvgPool2d {
-    /// Nothing is wrong with it.
-    pub const fn check(&self) -> Option<Problem> {
-        None
-    }
-
-    /// Channels, height and width.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::of(&[None, None, None])
+    /// What it takes, and what is wrong with it, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        LayerInfo::new("global_avg_pool2d").takes(SampleShape::of(&[None, None, None]))
     }
 
     /// The channels.
@@ -325,14 +301,9 @@ pub const fn func<F: Fn(&Tensor) -> Result<Tensor>>(f: F) -> Func<F> {
 }
 
 impl<F> Func<F> {
-    /// Nothing is wrong with it.
-    pub const fn check(&self) -> Option<Problem> {
-        None
-    }
-
-    /// Any shape.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::ANY
+    /// What it takes, and what is wrong with it, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        LayerInfo::new("func")
     }
 
     /// Any shape.

@@ -10,7 +10,7 @@ use crate::param::{self, Adapter, Param, Route};
 
 impl Param {
     /// The parameter as a tensor, `[dims…]` or `[G, dims…]`, for any use: with what a low-rank
-    /// [adapter](crate::target::adapter) adds to it, and with a gradient that costs as much as the tensor.
+    /// [adapter](crate::structure::adapter) adds to it, and with a gradient that costs as much as the tensor.
     ///
     /// # Errors
     /// Its adapter has a dropout, which needs a layer that applies the adapter itself.

@@ -13,7 +13,7 @@ pub(crate) use adapter::Adapter;
 pub(crate) use route::{Accumulator, PendingGradient, Route, Routes};
 pub(crate) use watch::{shown, watch_weights};
 
-/// A parameter as a [`ParamSource`](crate::target::source::ParamSource) gives it: a tensor `[dims…]`, or
+/// A parameter as a [`ParamSource`](crate::structure::source::ParamSource) gives it: a tensor `[dims…]`, or
 /// `[G, dims…]` for `G` sets.
 ///
 /// A layer of your own takes the tensor, [`to_tensor`](Self::to_tensor), and uses it in any way: gradients

@@ -71,7 +71,7 @@
 //! let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
 //! let hyper = HyperNet::new_from(vb, pretrained)?;
 //! // Two factors of rank 2 for each weight, in place of 64 × 64 and 4 × 64 values.
-//! assert_eq!(hyper.as_network().num_target_params(), 2 * (64 + 64) + 2 * (64 + 4));
+//! assert_eq!(hyper.num_target_params(), 2 * (64 + 64) + 2 * (64 + 4));
 //! let xs = Tensor::randn(0f32, 1., (3, 64), &Device::Cpu)?;
 //! let difference = (hyper.forward(&xs)? - net.forward(&xs)?)?.abs()?.max_all()?;
 //! assert!(difference.to_scalar::<f32>()? < 1e-5);
@@ -79,88 +79,4 @@
 //! # }
 //! ```
 
-use crate::check::{Problem, product, sum};
-
-/// The size of the adapters that a layer's weights can have: what a spec of your own gives by `const fn
-/// adapter(&self, rank: usize) -> AdapterSize`, so that fields of it can have the role `lora`.
-///
-/// ```
-/// use hypernn::target::adapter::AdapterSize;
-///
-/// const SIZE: AdapterSize = AdapterSize::of_matrix(2, 10, 64);
-/// assert_eq!(SIZE.num_params(), 2 * (10 + 64));
-/// assert!(SIZE.check().is_none());
-/// let problem = AdapterSize::of_matrix(11, 10, 64).check().map(|problem| problem.message().to_owned());
-/// let expected = "the rank of the adapter is 11, expected 1 to 10: the weight is 10 × 64";
-/// assert_eq!(problem.as_deref(), Some(expected));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AdapterSize {
-    rank: usize,
-    num_params: usize,
-    /// Of the weight whose smaller side is the smallest.
-    outputs: usize,
-    inputs: usize,
-}
-
-impl AdapterSize {
-    /// Of a weight `[outputs, inputs]`.
-    pub const fn of_matrix(rank: usize, outputs: usize, inputs: usize) -> Self {
-        Self { rank, num_params: product(&[rank, sum(&[outputs, inputs])]), outputs, inputs }
-    }
-
-    /// Of a kernel `[outputs, …]` of so many values in all.
-    pub const fn of_kernel(rank: usize, outputs: usize, values: usize) -> Self {
-        let inputs = match values.checked_div(outputs) {
-            Some(inputs) => inputs,
-            // A size that is 0 is found elsewhere.
-            None => 0,
-        };
-        Self::of_matrix(rank, outputs, inputs)
-    }
-
-    /// Of two weights, both with this rank.
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        let num_params = sum(&[self.num_params, other.num_params]);
-        let smaller = if self.most() <= other.most() { self } else { other };
-        Self { num_params, ..smaller }
-    }
-
-    /// The number of generated values.
-    pub const fn num_params(&self) -> usize {
-        self.num_params
-    }
-
-    /// The highest rank: with more, the factors would say no more than the weight.
-    const fn most(&self) -> usize {
-        if self.outputs < self.inputs { self.outputs } else { self.inputs }
-    }
-
-    /// What is wrong with the rank, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        let most = self.most();
-        if most == 0 || (self.rank > 0 && self.rank <= most) {
-            return None;
-        }
-        let problem = Problem::new("the rank of the adapter is ").number(self.rank);
-        let problem = problem.text(", expected 1 to ").number(most).text(": the weight is ");
-        Some(problem.number(self.outputs).text(" × ").number(self.inputs))
-    }
-}
-
-/// Implemented by nothing: its message is what a field with the role `lora` gets whose layer has no
-/// matrix.
-#[doc(hidden)]
-#[diagnostic::on_unimplemented(
-    message = "a layer of `{Self}` can't have the role `lora`",
-    label = "none of its tensors is a matrix or a kernel",
-    note = "a spec of your own gives the size of its adapters by `const fn adapter(&self, rank: usize) -> AdapterSize`"
-)]
-pub trait Adaptable {
-    /// No type.
-    type Size;
-
-    /// Never called.
-    fn never() -> Self::Size;
-}
+pub use crate::info::AdapterSize;

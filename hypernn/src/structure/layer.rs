@@ -18,7 +18,7 @@ pub trait Parameters {
 
     /// The parameter of this name as another layer reuses it, by `tie(weight = field.weight)`; `None`
     /// where there is none. It is what [`visit`](Self::visit) shows, except in a layer that applies a
-    /// low-rank [adapter](crate::target::adapter) beside its weight: another layer gets the sum.
+    /// low-rank [adapter](crate::structure::adapter) beside its weight: another layer gets the sum.
     ///
     /// # Errors
     /// Those of [`visit`](Self::visit).
@@ -37,9 +37,93 @@ pub trait Parameters {
 /// A layer that can be built from the spec `S`, with its tensors taken from any source.
 ///
 /// `S` is the value of the field's attribute: `#[hyper(linear(64, 10))]` is a
-/// [`LinearSpec`](crate::nn::LinearSpec). Implement it for a layer of your own, for a spec of your
-/// own; the spec also has an inherent `const fn num_params(&self) -> usize` and
-/// `const fn check(&self) -> Option<Problem>`.
+/// [`LinearSpec`](crate::nn::LinearSpec).
+///
+/// # A layer of your own
+///
+/// It has a spec of its own, which says by an inherent `const fn info(&self) -> LayerInfo` what tensors the layer
+/// has, so that their number is a constant and a wrong size a compile error. A layer that takes part in
+/// `sequential` chains also says, by `const fn gives(&self, input: &SampleShape) -> Given`, what shape it makes of
+/// one that it takes; all others do without. `build` asks the source for the same tensors in the same order.
+///
+/// ```
+/// use candle_core::{DType, Device, Module, Result, Tensor};
+/// use hypernn::check::ensure;
+/// use hypernn::flow::{Given, SampleShape};
+/// use hypernn::nn::{Init, Linear, VarBuilder, VarMap};
+/// use hypernn::target::layer::Visitor;
+/// use hypernn::target::source::{ParamKind, ParamSource, ParamSpec};
+/// use hypernn::{HyperLayer, HyperTarget, LayerInfo, Parameters, hypernetwork};
+///
+/// /// Each value times a number of its own.
+/// struct Scale {
+///     weight: Tensor,
+/// }
+///
+/// /// What stands in an attribute: `scale(8)`.
+/// struct ScaleSpec {
+///     size: usize,
+/// }
+///
+/// const fn scale(size: usize) -> ScaleSpec {
+///     ScaleSpec { size }
+/// }
+///
+/// impl ScaleSpec {
+///     const fn info(&self) -> LayerInfo {
+///         LayerInfo::new("scale")
+///             .size("size", self.size)
+///             .tensor("weight", &[self.size])
+///             .takes(SampleShape::last(self.size))
+///     }
+///
+///     const fn gives(&self, input: &SampleShape) -> Given {
+///         Given::Shape(*input)
+///     }
+/// }
+///
+/// impl HyperLayer<ScaleSpec> for Scale {
+///     fn build(spec: &ScaleSpec, source: &mut dyn ParamSource) -> Result<Self> {
+///         ensure(spec.info().problem)?;
+///         let (dims, init) = (&[spec.size], Init::Const(1.));
+///         let weight = ParamSpec { name: "weight", dims, kind: ParamKind::Tensor, init };
+///         Ok(Self { weight: source.param(&weight)? })
+///     }
+/// }
+///
+/// impl Parameters for Scale {
+///     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
+///         visitor("weight", &self.weight)
+///     }
+/// }
+///
+/// impl Module for Scale {
+///     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+///         xs.broadcast_mul(&self.weight)
+///     }
+/// }
+///
+/// #[derive(HyperTarget)]
+/// #[hyper(sequential)]
+/// struct Net {
+///     #[hyper(linear(4, 8))]
+///     fc: Linear,
+///     #[hyper(self::scale(8))]
+///     scale: Scale,
+/// }
+///
+/// hypernetwork! {
+///     struct HyperNet for Net { embedding: table(6, 3), generator: linear, mode: static }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// assert_eq!(Net::NUM_PARAMS, 4 * 8 + 8 + 8);
+/// let hyper = HyperNet::new(VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu))?;
+/// let xs = Tensor::ones((3, 4), DType::F32, &Device::Cpu)?;
+/// assert_eq!(hyper.forward(&xs)?.dims(), [3, 8]);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// A layer whose settings no tensor shows, such as a stride, tells them to its source by
 /// [`describe`](ParamSource::describe), so that a checkpoint is refused where they are others.

@@ -50,8 +50,8 @@
 //! let hyper = HyperHead::new_from(vb, pretrained)?;
 //! // Sixteen weights are generated: four embeddings of width 3, and (3 + 1) × 4 for the generator.
 //! // The bias has two values of its own.
-//! assert_eq!(hyper.as_network().num_target_params(), 16);
-//! assert_eq!(hyper.as_network().num_params(), 12 + 16 + 2);
+//! assert_eq!(hyper.num_target_params(), 16);
+//! assert_eq!(hyper.num_params(), 12 + 16 + 2);
 //! // It starts as the network that it was given.
 //! let xs = Tensor::randn(0f32, 1., (5, 4), &Device::Cpu)?;
 //! assert_eq!(hyper.forward(&xs)?.to_vec2::<f32>()?, net.forward(&xs)?.to_vec2::<f32>()?);

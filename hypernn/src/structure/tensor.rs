@@ -3,11 +3,11 @@
 use candle_core::{Result, Tensor};
 use candle_nn::Init;
 
-use super::adapter::AdapterSize;
 use super::layer::{HyperLayer, Parameters, Visitor};
 use super::source::{ParamKind, ParamSource, ParamSpec};
-use crate::check::{Problem, product, too_many};
+use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
+use crate::info::LayerInfo;
 
 /// A bare tensor of rank `R`: `#[hyper(tensor([rows, columns]))]`.
 ///
@@ -84,33 +84,16 @@ impl<const R: usize> TensorSpec<R> {
         self
     }
 
-    /// The number of its values.
-    pub const fn num_params(&self) -> usize {
-        product(&self.dims)
-    }
-
-    /// The size of a low-rank adapter of it, where it is a matrix or a kernel; else one without values.
-    pub const fn adapter(&self, rank: usize) -> AdapterSize {
-        if R < 2 {
-            return AdapterSize::of_matrix(rank, 0, 0);
+    /// The tensor, and what is wrong with its shape, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        let info = LayerInfo::new("tensor").tensor("", &self.dims);
+        if info.num_params > 0 {
+            return info;
         }
-        AdapterSize::of_kernel(rank, self.dims[0], self.num_params())
-    }
-
-    /// What is wrong with the shape, if anything.
-    pub const fn check(&self) -> Option<Problem> {
-        if self.num_params() > 0 {
-            return too_many("tensor", &self.dims);
-        }
-        Some(Problem::new("tensor: a dimension is 0, expected at least 1"))
+        info.checked(Some(Problem::new("tensor: a dimension is 0, expected at least 1")))
     }
 
     /// Any shape; a tensor is no step of a chain.
-    pub const fn takes(&self) -> SampleShape {
-        SampleShape::ANY
-    }
-
-    /// Any shape.
     pub const fn gives(&self, _: &SampleShape) -> Given {
         Given::Shape(SampleShape::ANY)
     }
@@ -121,7 +104,7 @@ impl<const R: usize> HyperLayer<TensorSpec<R>> for Tensor {
     const TAKES_SETS: bool = true;
 
     fn build(spec: &TensorSpec<R>, source: &mut dyn ParamSource) -> Result<Self> {
-        crate::check::ensure(spec.check())?;
+        crate::check::ensure(spec.info().problem)?;
         let kind = ParamKind::Tensor;
         source.bare(&ParamSpec { name: "", dims: &spec.dims, kind, init: spec.init }, spec.sets)
     }

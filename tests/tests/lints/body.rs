@@ -92,7 +92,7 @@ pub mod public {
         #[must_use]
         #[derive(Debug)]
         pub struct ByConstructor for Linear {
-            target: by constructor,
+            target: constructor,
             roles: [("bias", train), ("*", generate)],
             embedding: table(2, 3),
             generator: linear,

@@ -21,40 +21,52 @@ fn problem(found: Option<crate::check::Problem>) -> String {
 #[test]
 fn specs_name_the_size_that_is_wrong() {
     let cases = [
-        (spec::conv1d(0, 1, 1).check(), "conv1d: in_channels is 0, expected at least 1"),
-        (spec::conv2d(1, 0, 1).check(), "conv2d: out_channels is 0, expected at least 1"),
-        (spec::conv2d(1, 1, 0).check(), "conv2d: kernel_size is 0, expected at least 1"),
-        (spec::conv2d(8, 9, 1).groups(3).check(), "conv2d: groups 3 does not divide in_channels 8"),
+        (spec::conv1d(0, 1, 1).info().problem, "conv1d: in_channels is 0, expected at least 1"),
+        (spec::conv2d(1, 0, 1).info().problem, "conv2d: out_channels is 0, expected at least 1"),
+        (spec::conv2d(1, 1, 0).info().problem, "conv2d: kernel_size is 0, expected at least 1"),
         (
-            spec::conv1d(9, 8, 1).groups(3).check(),
+            spec::conv2d(8, 9, 1).groups(3).info().problem,
+            "conv2d: groups 3 does not divide in_channels 8",
+        ),
+        (
+            spec::conv1d(9, 8, 1).groups(3).info().problem,
             "conv1d: groups 3 does not divide out_channels 8",
         ),
-        (spec::conv1d(1, 1, 1).groups(0).check(), "conv1d: groups is 0, expected at least 1"),
         (
-            spec::conv_transpose1d(1, 1, 1).stride(0).check(),
+            spec::conv1d(1, 1, 1).groups(0).info().problem,
+            "conv1d: groups is 0, expected at least 1",
+        ),
+        (
+            spec::conv_transpose1d(1, 1, 1).stride(0).info().problem,
             "conv_transpose1d: stride is 0, expected at least 1",
         ),
         (
-            spec::conv_transpose2d(1, 1, 1).dilation(0).check(),
+            spec::conv_transpose2d(1, 1, 1).dilation(0).info().problem,
             "conv_transpose2d: dilation is 0, expected at least 1",
         ),
-        (spec::embedding(0, 1).check(), "embedding: in_size is 0, expected at least 1"),
-        (spec::layer_norm(0).check(), "layer_norm: size is 0, expected at least 1"),
-        (spec::layer_norm(1).eps(-1.).check(), "layer_norm: eps is negative, expected at least 0"),
-        (spec::rms_norm(1, f64::NAN).check(), "rms_norm: eps is NaN, expected at least 0"),
+        (spec::embedding(0, 1).info().problem, "embedding: in_size is 0, expected at least 1"),
+        (spec::layer_norm(0).info().problem, "layer_norm: size is 0, expected at least 1"),
         (
-            spec::group_norm(2, 8, f64::INFINITY).check(),
+            spec::layer_norm(1).eps(-1.).info().problem,
+            "layer_norm: eps is negative, expected at least 0",
+        ),
+        (spec::rms_norm(1, f64::NAN).info().problem, "rms_norm: eps is NaN, expected at least 0"),
+        (
+            spec::group_norm(2, 8, f64::INFINITY).info().problem,
             "group_norm: eps is infinite, expected at least 0",
         ),
         (
-            spec::group_norm(3, 8, 0.).check(),
+            spec::group_norm(3, 8, 0.).info().problem,
             "group_norm: num_groups 3 does not divide num_channels 8",
         ),
-        (spec::group_norm(0, 8, 0.).check(), "group_norm: num_groups is 0, expected at least 1"),
-        (spec::batch_norm(1).momentum(1.5).check(), "batch_norm: momentum is outside 0..=1"),
-        (spec::prelu(Some(0)).check(), "prelu: num_channels is 0, expected at least 1"),
-        (spec::lstm(0, 1).check(), "lstm: in_dim is 0, expected at least 1"),
-        (spec::gru(1, 0).check(), "gru: hidden_dim is 0, expected at least 1"),
+        (
+            spec::group_norm(0, 8, 0.).info().problem,
+            "group_norm: num_groups is 0, expected at least 1",
+        ),
+        (spec::batch_norm(1).momentum(1.5).info().problem, "batch_norm: momentum is outside 0..=1"),
+        (spec::prelu(Some(0)).info().problem, "prelu: num_channels is 0, expected at least 1"),
+        (spec::lstm(0, 1).info().problem, "lstm: in_dim is 0, expected at least 1"),
+        (spec::gru(1, 0).info().problem, "gru: hidden_dim is 0, expected at least 1"),
     ];
     for (found, expected) in cases {
         assert_eq!(problem(found), expected);

@@ -18,7 +18,7 @@ fn given(sizes: &[usize], forward: impl Fn(&Tensor) -> Result<Tensor>) -> Option
 /// `takes` and `gives` of a spec or step for a sample of these sizes.
 macro_rules! said {
     ($spec:expr, $sizes:expr) => {{
-        let met = SampleShape::new($sizes).meet(&$spec.takes());
+        let met = SampleShape::new($sizes).meet(&$spec.info().takes);
         met.and_then(|met| match $spec.gives(&met) {
             Given::Shape(shape) => Some(shape),
             Given::Problem(_) => None,
@@ -127,8 +127,8 @@ fn steps_compute_what_their_names_say() -> Result<()> {
 #[test]
 fn a_dropout_that_is_no_probability() {
     for p in [-0.1, 1., 2., f32::NAN] {
-        let message = step::dropout(p).check().map(|problem| problem.message().to_owned());
+        let message = step::dropout(p).info().problem.map(|problem| problem.message().to_owned());
         assert_eq!(message.as_deref(), Some("dropout: p is expected from 0 on, and below 1"));
     }
-    assert!(step::dropout(0.).check().is_none());
+    assert!(step::dropout(0.).info().problem.is_none());
 }

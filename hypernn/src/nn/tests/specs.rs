@@ -84,9 +84,9 @@ macro_rules! same {
         assert_eq!(log.0, expected);
         let params = expected.iter().filter(|(.., buffer)| !buffer);
         let count = |(_, dims, ..): &Asked| dims.iter().product::<usize>();
-        assert_eq!(spec.num_params(), params.clone().map(count).sum::<usize>());
+        assert_eq!(spec.info().num_params, params.clone().map(count).sum::<usize>());
         let weights = params.clone().filter(|(name, ..)| name == "weight").map(count);
-        assert_eq!(spec.num_weights(), weights.sum::<usize>());
+        assert_eq!(spec.info().num_weights, weights.sum::<usize>());
         let mut visited = Vec::new();
         ours.visit(&mut |name, tensor| {
             visited.push((name.to_owned(), tensor.dims().to_vec()));

@@ -5,7 +5,7 @@ use hypernn::nn::Linear;
 
 hypernetwork! {
     struct HyperNet for Linear {
-        target: by constructor,
+        target: constructor,
         embedding: table(5, 8),
         generator: linear,
         mode: static,

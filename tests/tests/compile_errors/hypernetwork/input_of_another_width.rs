@@ -21,7 +21,7 @@ hypernetwork! {
 
 fn apply(hyper: &HyperNet, xs: &Tensor, condition: &Tensor) -> Result<Tensor> {
     let params = hyper.generate_params(condition)?;
-    hyper.forward_with(&params, xs)?;
+    params.forward(xs)?;
     hyper.forward(xs)
 }
 

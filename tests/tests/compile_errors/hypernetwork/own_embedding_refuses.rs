@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 use hypernn::check::Problem;
-use hypernn::embedding::{Embedding, EmbeddingSpec};
+use hypernn::embedding::{Embedding, EmbeddingInfo, EmbeddingSpec};
 use hypernn::init::InitScheme;
 use hypernn::nn::{Linear, VarBuilder};
 use hypernn::{HyperTarget, hypernetwork};
@@ -10,20 +10,9 @@ use hypernn::{HyperTarget, hypernetwork};
 struct Rows;
 
 impl Rows {
-    const fn num_embeddings(&self) -> usize {
-        5
-    }
-
-    const fn embedding_dim(&self) -> usize {
-        8
-    }
-
-    const fn num_params(&self) -> usize {
-        40
-    }
-
-    const fn check(&self) -> Option<Problem> {
-        Some(Problem::new("rows: ").number(5).text(" is odd"))
+    const fn info(&self) -> EmbeddingInfo {
+        let problem = Problem::new("rows: ").number(5).text(" is odd");
+        EmbeddingInfo::new(5, 8).params(40).checked(Some(problem))
     }
 }
 

@@ -1,26 +1,14 @@
 //! An embedding of one's own that does not implement the trait.
 
-use hypernn::check::Problem;
+use hypernn::embedding::EmbeddingInfo;
 use hypernn::nn::Linear;
 use hypernn::{HyperTarget, hypernetwork};
 
 struct Rows;
 
 impl Rows {
-    const fn num_embeddings(&self) -> usize {
-        5
-    }
-
-    const fn embedding_dim(&self) -> usize {
-        8
-    }
-
-    const fn num_params(&self) -> usize {
-        40
-    }
-
-    const fn check(&self) -> Option<Problem> {
-        None
+    const fn info(&self) -> EmbeddingInfo {
+        EmbeddingInfo::new(5, 8).params(40)
     }
 }
 

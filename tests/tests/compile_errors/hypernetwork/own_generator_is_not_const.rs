@@ -1,25 +1,16 @@
-//! A generator of one's own whose functions are not `const`.
+//! A generator of one's own whose function is not `const`.
 
 use candle_core::Result;
-use hypernn::check::Problem;
-use hypernn::generator::{GeneratorShape, GeneratorSpec, WeightGenerator};
+use hypernn::generator::{GeneratorInfo, GeneratorShape, GeneratorSpec, WeightGenerator};
 use hypernn::init::InitScheme;
 use hypernn::nn::{Linear, VarBuilder};
-use hypernn::{ChunkPlan, HyperTarget, hypernetwork};
+use hypernn::{HyperTarget, hypernetwork};
 
 struct Rows;
 
 impl Rows {
-    const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
-        ChunkPlan::new(num_params, num_embeddings)
-    }
-
-    fn num_params(&self, _shape: GeneratorShape) -> usize {
-        0
-    }
-
-    const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
-        None
+    fn info(&self, shape: GeneratorShape) -> GeneratorInfo {
+        GeneratorInfo::new(shape.plan)
     }
 }
 

@@ -2,28 +2,21 @@
 
 use candle_core::Result;
 use hypernn::check::Problem;
-use hypernn::generator::{GeneratorShape, GeneratorSpec, WeightGenerator};
+use hypernn::generator::{GeneratorInfo, GeneratorShape, GeneratorSpec, WeightGenerator};
 use hypernn::init::InitScheme;
 use hypernn::nn::{Linear, VarBuilder};
-use hypernn::{ChunkPlan, HyperTarget, hypernetwork};
+use hypernn::{HyperTarget, hypernetwork};
 
 struct Rows;
 
 impl Rows {
-    const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
-        ChunkPlan::new(num_params, num_embeddings)
-    }
-
-    const fn check(&self, shape: GeneratorShape) -> Option<Problem> {
+    const fn info(&self, shape: GeneratorShape) -> GeneratorInfo {
+        let info = GeneratorInfo::new(shape.plan);
         if shape.embedding_dim == 16 {
-            return None;
+            return info;
         }
         let problem = Problem::new("Rows takes embeddings of width 16, but they have ");
-        Some(problem.number(shape.embedding_dim))
-    }
-
-    const fn num_params(&self, _shape: GeneratorShape) -> usize {
-        0
+        info.checked(Some(problem.number(shape.embedding_dim)))
     }
 }
 

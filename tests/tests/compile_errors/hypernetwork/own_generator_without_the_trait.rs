@@ -1,23 +1,14 @@
 //! A generator of one's own that does not implement the trait.
 
-use hypernn::check::Problem;
-use hypernn::generator::GeneratorShape;
+use hypernn::generator::{GeneratorInfo, GeneratorShape};
 use hypernn::nn::Linear;
-use hypernn::{ChunkPlan, HyperTarget, hypernetwork};
+use hypernn::{HyperTarget, hypernetwork};
 
 struct Rows;
 
 impl Rows {
-    const fn plan(&self, num_params: usize, num_embeddings: usize) -> ChunkPlan {
-        ChunkPlan::new(num_params, num_embeddings)
-    }
-
-    const fn num_params(&self, _shape: GeneratorShape) -> usize {
-        0
-    }
-
-    const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
-        None
+    const fn info(&self, shape: GeneratorShape) -> GeneratorInfo {
+        GeneratorInfo::new(shape.plan)
     }
 }
 

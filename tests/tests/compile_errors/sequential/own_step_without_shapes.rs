@@ -1,20 +1,14 @@
-//! A step of one's own that does not say what it takes.
+//! A step of one's own that does not say what shape it gives.
 
 use candle_core::{Result, Tensor};
-use hypernn::HyperTarget;
-use hypernn::check::Problem;
-use hypernn::flow::{Given, SampleShape};
 use hypernn::nn::{Linear, Module};
+use hypernn::{HyperTarget, LayerInfo};
 
 struct Swish;
 
 impl Swish {
-    const fn check(&self) -> Option<Problem> {
-        None
-    }
-
-    const fn gives(&self, input: &SampleShape) -> Given {
-        Given::Shape(*input)
+    const fn info(&self) -> LayerInfo {
+        LayerInfo::new("swish")
     }
 }
 

@@ -1,7 +1,6 @@
-//! A generator of one's own without `plan`.
+//! A generator of one's own whose `info` gives something else.
 
 use candle_core::Result;
-use hypernn::check::Problem;
 use hypernn::generator::{GeneratorShape, GeneratorSpec, WeightGenerator};
 use hypernn::init::InitScheme;
 use hypernn::nn::{Linear, VarBuilder};
@@ -10,12 +9,8 @@ use hypernn::{HyperTarget, hypernetwork};
 struct Rows;
 
 impl Rows {
-    const fn num_params(&self, _shape: GeneratorShape) -> usize {
-        0
-    }
-
-    const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
-        None
+    const fn info(&self, shape: GeneratorShape) -> usize {
+        shape.embedding_dim
     }
 }
 

@@ -1,27 +1,12 @@
-//! A generator of one's own whose plan is no plan.
+//! A generator of one's own without `info`.
 
 use candle_core::Result;
-use hypernn::check::Problem;
 use hypernn::generator::{GeneratorShape, GeneratorSpec, WeightGenerator};
 use hypernn::init::InitScheme;
 use hypernn::nn::{Linear, VarBuilder};
 use hypernn::{HyperTarget, hypernetwork};
 
 struct Rows;
-
-impl Rows {
-    const fn plan(&self, num_params: usize, num_embeddings: usize) -> usize {
-        num_params / num_embeddings
-    }
-
-    const fn num_params(&self, _shape: GeneratorShape) -> usize {
-        0
-    }
-
-    const fn check(&self, _shape: GeneratorShape) -> Option<Problem> {
-        None
-    }
-}
 
 impl std::fmt::Display for Rows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,27 +1,12 @@
-//! An embedding of one's own without `embedding_dim`.
+//! An embedding of one's own without `info`.
 
 use candle_core::Result;
-use hypernn::check::Problem;
 use hypernn::embedding::{Embedding, EmbeddingSpec};
 use hypernn::init::InitScheme;
 use hypernn::nn::{Linear, VarBuilder};
 use hypernn::{HyperTarget, hypernetwork};
 
 struct Rows;
-
-impl Rows {
-    const fn num_embeddings(&self) -> usize {
-        5
-    }
-
-    const fn num_params(&self) -> usize {
-        40
-    }
-
-    const fn check(&self) -> Option<Problem> {
-        None
-    }
-}
 
 impl std::fmt::Display for Rows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
