@@ -3,7 +3,7 @@
 #![allow(missing_docs, clippy::panic)]
 
 use candle_core::{DType, Module, Result, Tensor};
-use hypernn::nn::{Conv2d, Linear};
+use hypernn::nn::{Conv2d, Conv2dConfig, LayerNorm, Linear};
 use hypernn::{ChunkPlan, HyperTarget, hypernetwork};
 use hypernn_tests::{device, input, message, variable, variables};
 
@@ -648,5 +648,25 @@ fn an_input_of_another_dtype_over_candles_layers() -> Result<()> {
     let found = message(Candles::functional_forward(&params, &xs));
     let expected = "Candles: the input is F64, but the generated parameters F32 (dtype mismatch in matmul, lhs: F64, rhs: F32";
     assert!(found.starts_with(expected), "{found}");
+    Ok(())
+}
+
+/// Layers that are made of empty tensors are errors, whatever they are given.
+#[test]
+fn layers_of_empty_tensors() -> Result<()> {
+    let of = |dims: &[usize]| input(dims, 1, DType::F32);
+    let norm = LayerNorm::new(of(&[0])?, of(&[0])?, 1e-5);
+    assert_eq!(
+        message(norm.forward(&of(&[3, 0])?)),
+        "layer_norm: the weight has no values, expected at least one"
+    );
+    for dims in [[2, 1, 0, 3], [2, 1, 3, 0]] {
+        let conv = Conv2d::new(of(&dims)?, None, Conv2dConfig::default());
+        assert_eq!(
+            message(conv.forward(&of(&[1, 1, 4, 4])?)),
+            "conv2d: kernel_size is 0, expected at least 1",
+            "{dims:?}"
+        );
+    }
     Ok(())
 }

@@ -299,8 +299,8 @@ impl Convolution<'_> {
         let [in_channels, out_channels] = channels;
         self.check_input(xs, in_channels)?;
         let named = [("in_channels", in_channels), ("out_channels", out_channels)];
-        let (kernel, Self { layer, stride, dilation, groups, .. }) =
-            (weights.weight().dim(4)?, *self);
+        let Self { layer, stride, dilation, groups, .. } = *self;
+        let kernel = weights.weight().dim(3)?.min(weights.weight().dim(4)?);
         crate::check::ensure(check(layer, named, kernel, stride, dilation, groups))?;
         sets::rows_per_set(layer, xs.dim(0)?, weights.sets)?;
         if self.axes < 2 { xs.unsqueeze(2) } else { Ok(xs.clone()) }

@@ -165,6 +165,9 @@ impl LayerNorm {
                 xs.dims()
             );
         }
+        if size == 0 {
+            candle_core::bail!("{layer}: the weight has no values, expected at least one");
+        }
         if xs.rank() > 1 || sets > 1 {
             sets::rows_per_set(layer, if xs.rank() > 1 { xs.dim(0)? } else { 1 }, sets)?;
         }
