@@ -114,7 +114,7 @@ case ${1:-} in
 --faults)
     # Gradients that are not scaled, and a view that starts one value early.
     plant hypernn/src/ops/split/whole.rs 's/with_scale(factors.scale)/with_scale(None)/'
-    plant hypernn/src/ops/split/whole.rs 's/segment.offset, segment.len()/segment.offset.saturating_sub(1), segment.len()/'
+    plant hypernn/src/ops/split/whole.rs 's/slot.offset, slot.len()/slot.offset.saturating_sub(1), slot.len()/'
     exit
     ;;
 *)

@@ -11,7 +11,7 @@ use hypernn_tests::{device, gradients, input, message, relative_error, values, v
 
 const DTYPES: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
 
-/// A layer of each kind: with and without sinks, with and without bases, and of candle's own.
+/// A layer of each kind: with and without routes, with and without bases, and of candle's own.
 #[derive(HyperTarget)]
 struct Net {
     #[hyper(conv2d(1, 4, 3, padding = 1))]
