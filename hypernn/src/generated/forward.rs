@@ -16,7 +16,7 @@ impl<T> GeneratedParams<T> {
         if !is_dtype_mismatch(&err) || !xs.dtype().is_float() || xs.dtype() == dtype {
             return err;
         }
-        Error::msg(format!(
+        crate::error::dtype(format!(
             "{}: the input is {:?}, but the generated parameters {dtype:?} ({err})",
             self.plan.name,
             xs.dtype()

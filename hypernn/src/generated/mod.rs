@@ -662,20 +662,23 @@ fn check_flat<T>(plan: &TargetPlan<T>, flat: &Tensor) -> Result<Option<usize>> {
     let expected = layout.num_params();
     let (sets, found) = match *flat.dims() {
         [found] => (None, found),
-        [0, _] => candle_core::bail!(
+        [0, _] => crate::error::bail!(
+            shape,
             "the flat vector of {} has shape {:?}, expected at least one set",
             name,
             flat.dims()
         ),
         [sets, found] => (Some(sets), found),
-        _ => candle_core::bail!(
+        _ => crate::error::bail!(
+            shape,
             "the flat vector of {} has shape {:?}, expected [{expected}], or [G, {expected}] for G sets",
             name,
             flat.dims()
         ),
     };
     if !flat.dtype().is_float() {
-        candle_core::bail!(
+        crate::error::bail!(
+            dtype,
             "the flat vector of {} has dtype {:?}, expected a floating dtype",
             name,
             flat.dtype()
@@ -683,13 +686,15 @@ fn check_flat<T>(plan: &TargetPlan<T>, flat: &Tensor) -> Result<Option<usize>> {
     }
     if found < expected {
         let starved = layout.param_at(found).map_or("", |param| param.name.as_str());
-        candle_core::bail!(
+        crate::error::bail!(
+            shape,
             "the flat vector of {} has {found} values, expected {expected}: `{starved}` runs out of values",
             name
         );
     }
     if found > expected {
-        candle_core::bail!(
+        crate::error::bail!(
+            shape,
             "the flat vector of {} has {found} values, expected {expected}: the last {} feed no parameter",
             name,
             found - expected
@@ -750,7 +755,8 @@ impl<'a> GeneratedSource<'a> {
     /// A tensor that the hypernetwork keeps, in the dtype of those that it generates.
     fn kept(&self, name: &str, index: usize) -> Result<Tensor> {
         let Some(tensor) = self.kept.get(index) else {
-            candle_core::bail!(
+            crate::error::bail!(
+                declaration,
                 "`{name}` is not generated: a hypernetwork keeps it, and a flat vector does not hold it; the hypernetwork's `params_from_flat` adds it"
             )
         };
@@ -760,7 +766,8 @@ impl<'a> GeneratedSource<'a> {
     fn check(&self, spec: &ParamSpec<'_>, tensor: &Tensor, sets: Option<usize>) -> Result<()> {
         let skip = usize::from(sets.is_some());
         if tensor.dims().get(skip..) != Some(spec.dims) {
-            candle_core::bail!(
+            crate::error::bail!(
+                declaration,
                 "`{}` of shape {:?} was asked for, but the layout has shape {:?} there: the target's sizes changed after its layout was taken",
                 spec.name,
                 spec.dims,
@@ -790,7 +797,8 @@ impl ParamSource for GeneratedSource<'_> {
 
     fn adapted(&mut self, spec: &ParamSpec<'_>) -> Result<(Served, Option<Adapter>)> {
         let Some((name, place)) = self.places.next() else {
-            candle_core::bail!(
+            crate::error::bail!(
+                declaration,
                 "`{}` was asked for, but the layout has no more parameters",
                 spec.name
             );
@@ -866,10 +874,18 @@ pub(crate) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
     })?;
     let expected = layout.places().len();
     if found != expected {
-        candle_core::bail!("{} has {found} tensors, but its layout {expected}", T::NAME);
+        crate::error::bail!(
+            declaration,
+            "{} has {found} tensors, but its layout {expected}",
+            T::NAME
+        );
     }
     let Some((param, first)) = layout.params().iter().zip(&tensors).next() else {
-        candle_core::bail!("target {} has no parameters, so there is nothing to pack", T::NAME);
+        crate::error::bail!(
+            declaration,
+            "target {} has no parameters, so there is nothing to pack",
+            T::NAME
+        );
     };
     for (other, tensor) in layout.params().iter().zip(&tensors) {
         ensure_same_device(
@@ -878,7 +894,8 @@ pub(crate) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
         )?;
         if tensor.dtype() != first.dtype() {
             let (found, expected) = (tensor.dtype(), first.dtype());
-            candle_core::bail!(
+            crate::error::bail!(
+                dtype,
                 "`{}` of {} is {found:?}, but `{}` {expected:?}",
                 other.name,
                 T::NAME,

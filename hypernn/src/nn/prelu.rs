@@ -122,7 +122,8 @@ impl PReLU {
         }
         let slopes = weight.spread(1, sets::among("prelu", [("weight", &weight.tensor, 1)])?)?;
         if self.is_scalar && slopes.tensor.dim(1)? != 1 {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "prelu: the weight has shape {:?}, expected one slope per set",
                 self.weight.tensor.dims()
             );
@@ -140,7 +141,8 @@ impl PReLU {
             [batch, found, ..] => (batch, found),
         };
         if found != channels {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "prelu: the input has {found} channels (shape {:?}), the layer takes {channels}",
                 xs.dims()
             );

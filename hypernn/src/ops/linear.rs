@@ -3,7 +3,7 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp2, CustomOp3, DType, Device, Layout, MetalStorage, Result,
-    Shape, Tensor, bail, op,
+    Shape, Tensor, op,
 };
 
 use super::dense::{self, Layer};
@@ -48,12 +48,18 @@ impl Sizes {
             [outputs, inputs] => (1, outputs, inputs),
             [sets, outputs, inputs] => (sets, outputs, inputs),
             _ => {
-                bail!("linear: the weight has shape {weight:?}, expected [out, in] or [G, out, in]")
+                crate::error::bail!(
+                    shape,
+                    "linear: the weight has shape {weight:?}, expected [out, in] or [G, out, in]"
+                )
             }
         };
         let rows: usize = xs.iter().rev().skip(1).product();
         if xs.last() != Some(&inputs) || sets == 0 || !rows.is_multiple_of(sets) {
-            bail!("linear: an input of shape {xs:?} does not fit a weight of shape {weight:?}");
+            crate::error::bail!(
+                shape,
+                "linear: an input of shape {xs:?} does not fit a weight of shape {weight:?}"
+            );
         }
         Ok(Self { sets, rows: rows / sets, inputs, outputs })
     }
@@ -152,7 +158,7 @@ impl Sizes {
     pub(super) fn check_bias(&self, bl: &Layout) -> Result<()> {
         let (found, expected) = (bl.shape().elem_count(), self.sets * self.outputs);
         if found != expected {
-            bail!("linear: the bias has {found} values, expected {expected}");
+            crate::error::bail!(shape, "linear: the bias has {found} values, expected {expected}");
         }
         Ok(())
     }
@@ -161,7 +167,10 @@ impl Sizes {
         if weight == bias && weight.is_float() {
             return Ok(());
         }
-        bail!("linear: the weight is {weight:?} and the bias {bias:?}, expected one floating dtype")
+        crate::error::bail!(
+            dtype,
+            "linear: the weight is {weight:?} and the bias {bias:?}, expected one floating dtype"
+        )
     }
 
     /// Adds the bias on a device: one broadcast addition.

@@ -1,7 +1,7 @@
 //! `y = x wᵀ + b` over generated weights, whose gradients go straight to where they are collected.
 
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp3, Layout, MetalStorage, Result, Shape, Storage, Tensor, bail,
+    CpuStorage, CudaStorage, CustomOp3, Layout, MetalStorage, Result, Shape, Storage, Tensor,
 };
 
 use super::linear::{Backward, Sizes};
@@ -36,7 +36,10 @@ macro_rules! forward {
             None => None,
             Some((storage, layout)) => match &**storage {
                 Storage::$kind(bias) => Some((bias, *layout)),
-                _ => bail!("linear: the bias is on another device than the weight"),
+                _ => crate::error::bail!(
+                    device,
+                    "linear: the bias is on another device than the weight"
+                ),
             },
         };
         Ok(($outputs(&sizes, bias)?, sizes.output($xl.dims())))

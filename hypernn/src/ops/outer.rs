@@ -2,7 +2,7 @@
 //! general matmul spends most of its time preparing.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::product::product_transposed;
 use super::scalar::{is_direct, wide};
@@ -43,7 +43,8 @@ impl CustomOp2 for Outer {
                 CpuStorage::F64(products(&left[from_left..], &right[from_right..], (sets, m, n)))
             }
             (left, right) => {
-                bail!(
+                crate::error::bail!(
+                    dtype,
                     "outer: {:?} and {:?}, expected one of f32 and f64",
                     left.dtype(),
                     right.dtype()

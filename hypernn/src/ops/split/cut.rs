@@ -1,7 +1,7 @@
 //! The values of all tensors, cut off from their graph, on the CPU, in f32 and f64.
 
 use candle_core::op::BackpropOp;
-use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Result, Storage, Tensor};
 
 use super::Segment;
 use super::pieces::by_set;
@@ -30,7 +30,7 @@ impl Sets {
             Rows::Values(values) => values.elem_count(),
         };
         if count == 0 || !values.is_multiple_of(count) {
-            bail!("the generator gave {values} values for {count} sets");
+            crate::error::bail!(shape, "the generator gave {values} values for {count} sets");
         }
         Ok(Self { count, width: values / count })
     }

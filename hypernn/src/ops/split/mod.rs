@@ -224,7 +224,7 @@ fn below(rows: &Rows, ledger: &Arc<Ledger>) -> Result<Tensor> {
 fn check_width(found: usize, segments: &[Segment]) -> Result<()> {
     let needed = segments.last().map_or(0, |segment| segment.offset + segment.len());
     if found < needed {
-        candle_core::bail!("the generator gave {found} values, expected at least {needed}");
+        crate::error::bail!(shape, "the generator gave {found} values, expected at least {needed}");
     }
     Ok(())
 }
