@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -93,7 +93,10 @@ impl OutputRegularizer {
     /// `beta` is negative or not finite.
     pub fn new(beta: f64) -> Result<Self> {
         if !(beta.is_finite() && beta >= 0.) {
-            bail!("the output regulariser's beta is {beta}, expected a number from 0 on");
+            crate::error::bail!(
+                declaration,
+                "the output regulariser's beta is {beta}, expected a number from 0 on"
+            );
         }
         Ok(Self { beta, tasks: Vec::new() })
     }
@@ -121,7 +124,10 @@ impl OutputRegularizer {
     ) -> Result<()> {
         let params = network.generate_params(condition)?;
         if let Some(sets) = params.num_sets() {
-            bail!("one task is remembered at a time, but the condition is that of {sets}");
+            crate::error::bail!(
+                condition,
+                "one task is remembered at a time, but the condition is that of {sets}"
+            );
         }
         self.check_form(condition)?;
         let task = Remembered {
@@ -159,7 +165,10 @@ impl OutputRegularizer {
         draw: u64,
     ) -> Result<Tensor> {
         if count == 0 {
-            bail!("a penalty of no task holds nothing: `count` is 0, expected 1 or more");
+            crate::error::bail!(
+                declaration,
+                "a penalty of no task holds nothing: `count` is 0, expected 1 or more"
+            );
         }
         let mut rng = StdRng::seed_from_u64(draw);
         let drawn = rand::seq::index::sample(&mut rng, self.len(), count.min(self.len()));
@@ -182,7 +191,8 @@ impl OutputRegularizer {
         let now = network.generate_params(&stack(|task| &task.condition)?)?.flat()?;
         let kept = stack(|task| &task.values)?;
         if kept.dtype() != now.dtype() {
-            bail!(
+            crate::error::bail!(
+                dtype,
                 "the remembered tasks have values of {:?}, but this hypernetwork generates {:?}: they were remembered for another",
                 kept.dtype(),
                 now.dtype()
@@ -221,7 +231,8 @@ impl OutputRegularizer {
     fn check_form(&self, condition: &Tensor) -> Result<()> {
         let form = |tensor: &Tensor| (tensor.dtype(), tensor.dims().to_vec());
         match self.tasks.first() {
-            Some(first) if form(&first.condition) != form(condition) => bail!(
+            Some(first) if form(&first.condition) != form(condition) => crate::error::bail!(
+                condition,
                 "the condition is {:?} of shape {:?}, but those remembered are {:?} of shape {:?}",
                 condition.dtype(),
                 condition.dims(),
@@ -248,7 +259,9 @@ impl OutputRegularizer {
 fn tasks_of(found: &Found, device: &Device) -> Result<Vec<Remembered>> {
     let part = |index: usize, part| match found.tensors.get(&format!("{index}.{part}")) {
         Some(tensor) => tensor.to_device(device),
-        None => bail!("no `{index}.{part}`, as an output regulariser writes it"),
+        None => {
+            crate::error::bail!(layout, "no `{index}.{part}`, as an output regulariser writes it")
+        }
     };
     let count = (found.tensors.len() + found.left_out.len()).div_ceil(2);
     let task = |index| {
@@ -263,7 +276,8 @@ fn tasks_of(found: &Found, device: &Device) -> Result<Vec<Remembered>> {
     };
     match tasks.iter().position(|task| form(task) != form(&tasks[0])) {
         None => Ok(tasks),
-        Some(index) => bail!(
+        Some(index) => crate::error::bail!(
+            layout,
             "task {index} is of another form than task 0: {:?}, {:?}",
             form(&tasks[index]),
             form(&tasks[0])
@@ -274,21 +288,27 @@ fn tasks_of(found: &Found, device: &Device) -> Result<Vec<Remembered>> {
 /// A condition is `[width]` or a number, and values are `[P]`.
 fn check_task(index: usize, condition: &Tensor, values: &Tensor) -> Result<()> {
     if condition.rank() > 1 || values.rank() != 1 {
-        bail!(
+        crate::error::bail!(
+            layout,
             "task {index} has a condition of shape {:?} and values of shape {:?}, expected those of one task",
             condition.dims(),
             values.dims()
         );
     }
     if !values.dtype().is_float() {
-        bail!("task {index} has values of {:?}, expected a floating dtype", values.dtype());
+        crate::error::bail!(
+            layout,
+            "task {index} has values of {:?}, expected a floating dtype",
+            values.dtype()
+        );
     }
     Ok(())
 }
 
 fn check_sizes(tasks: &[&Remembered], expected: usize) -> Result<()> {
     match tasks.iter().map(|task| task.values.elem_count()).find(|&found| found != expected) {
-        Some(found) => bail!(
+        Some(found) => crate::error::bail!(
+            shape,
             "the remembered task has {found} generated values, but this hypernetwork generates {expected}: it was remembered for another"
         ),
         None => Ok(()),

@@ -1,6 +1,6 @@
 //! Variables drawn from a seed: candle can't seed its random numbers on the CPU.
 
-use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
+use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 use candle_nn::init::NormalOrUniform;
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder, VarMap};
@@ -55,7 +55,7 @@ impl Seeded {
         let (mean, std) = moments(init, shape);
         let (count, mut rng) = (shape.elem_count(), self.rng(name));
         let half_width = std * 3f64.sqrt();
-        let invalid = |what: &str| candle_core::Error::msg(format!("`{name}`: {init:?} {what}"));
+        let invalid = |what: &str| crate::error::declaration(format!("`{name}`: {init:?} {what}"));
         match init {
             Init::Const(value) => Ok(vec![value; count]),
             _ if std == 0. => Ok(vec![mean; count]),
@@ -97,7 +97,7 @@ impl SimpleBackend for Seeded {
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
-        bail!("`{name}` can't be drawn without a shape: use `get`")
+        crate::error::bail!(declaration, "`{name}` can't be drawn without a shape: use `get`")
     }
 
     fn contains_tensor(&self, name: &str) -> bool {

@@ -273,7 +273,7 @@ impl<T: Parameters> FieldRef<'_, T> {
     pub fn parameter(&self, field: &str, name: &str) -> Result<Param> {
         let found = self.0.reused(name)?;
         found.ok_or_else(|| {
-            candle_core::Error::msg(format!("`{field}` has no parameter `{name}` to tie"))
+            crate::error::declaration(format!("`{field}` has no parameter `{name}` to tie"))
         })
     }
 }

@@ -385,7 +385,7 @@ impl Refusal {
                 let wanted: Vec<_> = asked.chain([self.name.as_str()]).collect();
                 pretrained.missing(&wanted, &self.name, shape)
             }
-            (Reason::Missing { .. }, None) => Error::msg(format!(
+            (Reason::Missing { .. }, None) => crate::error::layout(format!(
                 "the pretrained network has no `{}`, whose shape the constructor takes from there",
                 self.name
             )),
@@ -454,10 +454,14 @@ impl Recorder {
     fn fresh(&self, request: &Request, (dtype, device): (DType, &Device)) -> Result<Tensor> {
         let Request { name, shape, init, .. } = request;
         if !dtype.is_float() {
-            bail!("the constructor asks for `{name}` as {dtype:?}, expected a floating dtype");
+            crate::error::bail!(
+                dtype,
+                "the constructor asks for `{name}` as {dtype:?}, expected a floating dtype"
+            );
         }
         if let Some(earlier) = self.log().shape_of(name).filter(|earlier| *earlier != shape) {
-            bail!(
+            crate::error::bail!(
+                declaration,
                 "the constructor asks for `{name}` with shape {:?} and with shape {:?}",
                 earlier.dims(),
                 shape.dims()
@@ -528,7 +532,10 @@ impl SimpleBackend for Recorder {
 }
 
 fn without_shape(name: &str) -> Result<Tensor> {
-    bail!("the constructor asks for `{name}` without a shape, so its size is not known")
+    crate::error::bail!(
+        declaration,
+        "the constructor asks for `{name}` without a shape, so its size is not known"
+    )
 }
 
 /// Answers with the tensors of the record's names, as a checkpoint of the target would, and otherwise as the
@@ -574,7 +581,8 @@ impl SimpleBackend for Recorded {
         if let Some(refusal) = self.answers.refusal(name, Some(&shape)) {
             return Err(refusal.error());
         }
-        bail!(
+        crate::error::bail!(
+            declaration,
             "the constructor asks for `{name}` of shape {:?}, which it did not when its layout was taken",
             shape.dims()
         )

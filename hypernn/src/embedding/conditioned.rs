@@ -1,6 +1,6 @@
 //! Embeddings that take the condition.
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{Embedding, EmbeddingSpec};
@@ -86,17 +86,27 @@ impl State {
         like: &Tensor,
     ) -> Result<()> {
         if self.tensors.len() != count {
-            bail!("the state has {} tensors, expected {count}", self.tensors.len());
+            crate::error::bail!(
+                shape,
+                "the state has {} tensors, expected {count}",
+                self.tensors.len()
+            );
         }
         for tensor in &self.tensors {
             if tensor.dims() != [sets, width] {
-                bail!(
+                crate::error::bail!(
+                    shape,
                     "the state has shape {:?}, but the condition has {sets} rows: expected [{sets}, {width}]",
                     tensor.dims()
                 );
             }
             if tensor.dtype() != like.dtype() {
-                bail!("the state is {:?}, but the hypernetwork {:?}", tensor.dtype(), like.dtype());
+                crate::error::bail!(
+                    dtype,
+                    "the state is {:?}, but the hypernetwork {:?}",
+                    tensor.dtype(),
+                    like.dtype()
+                );
             }
             ensure_same_device(
                 ("the state", tensor.device().location()),
@@ -130,7 +140,7 @@ pub trait ConditionedEmbedding: std::fmt::Debug + Send + Sync {
     /// The embedding has no tasks, or the builder's own.
     fn grow(&mut self, count: usize, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<()> {
         let _ = (count, scheme, vb);
-        bail!("only an embedding of `tasks` can grow")
+        crate::error::bail!(declaration, "only an embedding of `tasks` can grow")
     }
 }
 

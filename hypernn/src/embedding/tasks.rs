@@ -1,6 +1,6 @@
 //! A learned table of embeddings for each task.
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
@@ -83,7 +83,8 @@ impl Tasks {
         let table = usize::try_from(task).ok().and_then(|task| self.tables.get(task));
         match table {
             Some(table) => Ok(table),
-            None => bail!(
+            None => crate::error::bail!(
+                condition,
                 "there is no task {task}, expected one of the {} from 0 on",
                 self.tables.len()
             ),

@@ -75,7 +75,7 @@ impl Buffers {
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
         if sets == 0 {
-            candle_core::bail!("buffers of 0 weight sets, expected at least 1");
+            crate::error::bail!(shape, "buffers of 0 weight sets, expected at least 1");
         }
         let names = layout.buffers().iter().map(|buffer| buffer.name.clone()).collect();
         let tensors = layout.buffers().iter().zip(shared).map(|(buffer, shared)| {
@@ -103,21 +103,23 @@ impl<T> GeneratedParams<T> {
     pub fn with_buffers(&self, buffers: &Buffers) -> Result<Self> {
         let name = self.plan.name;
         if let Some(layer) = self.one_set_layer() {
-            candle_core::bail!(
+            crate::error::bail!(
+                declaration,
                 "layer `{layer}` of {name} computes with one set of weights at a time, so statistics of {} sets can't be kept: take the layer from `hypernn::nn`",
                 buffers.sets
             );
         }
         if self.sets != Some(buffers.sets) {
             let found = self.sets.map_or("one for every row".to_owned(), |sets| sets.to_string());
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "buffers of {} weight sets for parameters of {name}, of which there are {found}: expected as many",
                 buffers.sets
             );
         }
         let expected = self.layout().buffers().iter().map(|buffer| &buffer.name);
         if !expected.eq(buffers.names.iter()) {
-            candle_core::bail!("these are not the buffers of {name}: {:?}", buffers.names);
+            crate::error::bail!(layout, "these are not the buffers of {name}: {:?}", buffers.names);
         }
         let mut with = self.clone();
         with.kept.buffers = buffers.tensors.clone();

@@ -10,20 +10,23 @@ pub(super) fn check_flat<T>(plan: &TargetPlan<T>, flat: &Tensor) -> Result<Optio
     let expected = layout.num_params();
     let (sets, found) = match *flat.dims() {
         [found] => (None, found),
-        [0, _] => candle_core::bail!(
+        [0, _] => crate::error::bail!(
+            shape,
             "the flat vector of {} has shape {:?}, expected at least one set",
             name,
             flat.dims()
         ),
         [sets, found] => (Some(sets), found),
-        _ => candle_core::bail!(
+        _ => crate::error::bail!(
+            shape,
             "the flat vector of {} has shape {:?}, expected [{expected}], or [G, {expected}] for G sets",
             name,
             flat.dims()
         ),
     };
     if !flat.dtype().is_float() {
-        candle_core::bail!(
+        crate::error::bail!(
+            dtype,
             "the flat vector of {} has dtype {:?}, expected a floating dtype",
             name,
             flat.dtype()
@@ -31,13 +34,15 @@ pub(super) fn check_flat<T>(plan: &TargetPlan<T>, flat: &Tensor) -> Result<Optio
     }
     if found < expected {
         let starved = layout.param_at(found).map_or("", |param| param.name.as_str());
-        candle_core::bail!(
+        crate::error::bail!(
+            shape,
             "the flat vector of {} has {found} values, expected {expected}: `{starved}` runs out of values",
             name
         );
     }
     if found > expected {
-        candle_core::bail!(
+        crate::error::bail!(
+            shape,
             "the flat vector of {} has {found} values, expected {expected}: the last {} feed no parameter",
             name,
             found - expected

@@ -1,6 +1,6 @@
 //! Single sets among several.
 
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{Result, Tensor, Var};
 
 use super::{GeneratedParams, Kept};
 use crate::ops::split::{Unstack, unstack};
@@ -14,8 +14,10 @@ impl<T> GeneratedParams<T> {
     pub fn set(&self, index: usize) -> Result<Self> {
         match self.sets {
             Some(sets) if index < sets => {}
-            Some(sets) => bail!("there is no set {index}, expected one of {sets}"),
-            None => bail!("there is no set {index}: one set serves every row"),
+            Some(sets) => {
+                crate::error::bail!(shape, "there is no set {index}, expected one of {sets}")
+            }
+            None => crate::error::bail!(shape, "there is no set {index}: one set serves every row"),
         }
         let tensors = self.by_set()?.iter().map(|sets| sets.get(index));
         Ok(self.with_tensors(tensors.collect::<Result<_>>()?, None, self.kept.set(index)?))
@@ -62,10 +64,15 @@ impl<T> GeneratedParams<T> {
     pub fn select(&self, sets: &[usize]) -> Result<Self> {
         let held = self.sets.unwrap_or(1);
         if sets.is_empty() {
-            bail!("no sets of {} to select: expected at least one number", self.plan.name);
+            crate::error::bail!(
+                shape,
+                "no sets of {} to select: expected at least one number",
+                self.plan.name
+            );
         }
         if let Some(index) = sets.iter().find(|index| **index >= held) {
-            bail!(
+            crate::error::bail!(
+                shape,
                 "there is no set {index} of {} to select, expected one of {held}",
                 self.plan.name
             );

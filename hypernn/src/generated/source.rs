@@ -57,7 +57,8 @@ impl<'a> GeneratedSource<'a> {
     /// A tensor that the hypernetwork keeps, in the dtype of those that it generates.
     fn kept(&self, name: &str, index: usize) -> Result<Tensor> {
         let Some(tensor) = self.kept.get(index) else {
-            candle_core::bail!(
+            crate::error::bail!(
+                declaration,
                 "`{name}` is not generated: a hypernetwork keeps it, and a flat vector does not hold it; the hypernetwork's `params_from_flat` adds it"
             )
         };
@@ -67,7 +68,8 @@ impl<'a> GeneratedSource<'a> {
     fn check(&self, spec: &ParamSpec<'_>, found: &[usize], sets: Option<usize>) -> Result<()> {
         let skip = usize::from(sets.is_some());
         if found.get(skip..) != Some(spec.dims) {
-            candle_core::bail!(
+            crate::error::bail!(
+                declaration,
                 "`{}` of shape {:?} was asked for, but the layout has shape {:?} there: the target's sizes changed after its layout was taken",
                 spec.name,
                 spec.dims,
@@ -85,7 +87,8 @@ impl ParamSource for GeneratedSource<'_> {
 
     fn param(&mut self, spec: &ParamSpec<'_>) -> Result<Param> {
         let Some((name, place)) = self.places.next() else {
-            candle_core::bail!(
+            crate::error::bail!(
+                declaration,
                 "`{}` was asked for, but the layout has no more parameters",
                 spec.name
             );

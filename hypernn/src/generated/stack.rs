@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::sync::Arc;
 
-use candle_core::{DType, Result, Storage, Tensor, bail};
+use candle_core::{DType, Result, Storage, Tensor};
 
 use super::sets::variable;
 use super::{GeneratedParams, Kept, TargetPlan};
@@ -59,11 +59,12 @@ impl<T> GeneratedParams<T> {
     pub fn stack<P: Borrow<Self>>(params: &[P]) -> Result<Self> {
         let params: Vec<&Self> = params.iter().map(Borrow::borrow).collect();
         let Some((first, others)) = params.split_first() else {
-            bail!("no parameters to stack: expected at least one set");
+            crate::error::bail!(shape, "no parameters to stack: expected at least one set");
         };
         for (number, other) in (1..).zip(others) {
             first.ensure_alike(other).map_err(|err| {
-                candle_core::Error::msg(format!("can't stack parameters 0 and {number}: {err}"))
+                let words = |err: &str| format!("can't stack parameters 0 and {number}: {err}");
+                crate::error::reworded(&err, words)
             })?;
         }
         let mut tensors = vec![Vec::with_capacity(params.len()); first.params.len()];
@@ -87,7 +88,7 @@ impl<T> GeneratedParams<T> {
         self.plan.ensure_same(&other.plan)?;
         let dtype = |params: &Self| params.params.first().map_or(DType::F32, Param::dtype);
         if dtype(self) != dtype(other) {
-            bail!("their dtypes are {:?} and {:?}", dtype(self), dtype(other));
+            crate::error::bail!(dtype, "their dtypes are {:?} and {:?}", dtype(self), dtype(other));
         }
         ensure_same_device(
             ("the second", other.device().location()),
@@ -101,12 +102,14 @@ impl<T> TargetPlan<T> {
     /// Parameters of one mean the same in the other.
     fn ensure_same(self: &Arc<Self>, other: &Arc<Self>) -> Result<()> {
         if let Some((first, second)) = self.layout.difference(&other.layout) {
-            bail!("the first difference in layout is `{first}`, `{second}`");
+            let message = format!("the first difference in layout is `{first}`, `{second}`");
+            return Err(crate::error::difference(message, &first, &second));
         }
         // What a configuration or a constructor says beside sizes is known to nobody.
         let of_type_alone = self.model.is_of_type_alone() && other.model.is_of_type_alone();
         if !(of_type_alone || Arc::ptr_eq(self, other)) {
-            bail!(
+            crate::error::bail!(
+                layout,
                 "they are of two networks over {}, each with a configuration or constructor of its own: `save` those of one, and `load_params` them by the other",
                 self.name
             );
@@ -119,14 +122,20 @@ impl Kept {
     /// The same parameters that are not generated.
     fn ensure_same<T>(&self, other: &Self, plan: &TargetPlan<T>) -> Result<()> {
         if self.params.len() != other.params.len() {
-            bail!("one of them was made without the tensors that its network keeps");
+            crate::error::bail!(
+                layout,
+                "one of them was made without the tensors that its network keeps"
+            );
         }
         let params = self.params.iter().zip(&*other.params);
         let params = plan.layout.kept().iter().map(|kept| &kept.name).zip(params);
         let values = plan.values.names.iter().zip(self.values.iter().zip(&*other.values));
         for (name, (first, second)) in params.chain(values) {
             if !same(first, second)? {
-                bail!("they lie over other values of `{name}`, which is not generated");
+                crate::error::bail!(
+                    layout,
+                    "they lie over other values of `{name}`, which is not generated"
+                );
             }
         }
         Ok(())

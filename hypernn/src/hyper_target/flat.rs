@@ -56,10 +56,18 @@ pub(super) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
     })?;
     let expected = layout.places().len();
     if found != expected {
-        candle_core::bail!("{} has {found} tensors, but its layout {expected}", T::NAME);
+        crate::error::bail!(
+            declaration,
+            "{} has {found} tensors, but its layout {expected}",
+            T::NAME
+        );
     }
     let Some((param, first)) = layout.params().iter().zip(&tensors).next() else {
-        candle_core::bail!("target {} has no parameters, so there is nothing to pack", T::NAME);
+        crate::error::bail!(
+            declaration,
+            "target {} has no parameters, so there is nothing to pack",
+            T::NAME
+        );
     };
     for (other, tensor) in layout.params().iter().zip(&tensors) {
         ensure_same_device(
@@ -68,7 +76,8 @@ pub(super) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
         )?;
         if tensor.dtype() != first.dtype() {
             let (found, expected) = (tensor.dtype(), first.dtype());
-            candle_core::bail!(
+            crate::error::bail!(
+                dtype,
                 "`{}` of {} is {found:?}, but `{}` {expected:?}",
                 other.name,
                 T::NAME,

@@ -180,7 +180,8 @@ impl BatchNorm {
         for (name, tensor) in self.named() {
             let (dims, expected) = (tensor.dims(), self.num_features);
             if dims != [expected] && dims.get(1..) != Some(&[expected]) {
-                candle_core::bail!(
+                crate::error::bail!(
+                    shape,
                     "batch_norm: {name} has shape {dims:?}, expected [{expected}], or the number of sets in front"
                 );
             }
@@ -306,7 +307,8 @@ impl BatchNorm {
         let lines = self.lines(xs, sets)?;
         let count = lines.dim(1)?;
         if count == 0 || (count == 1 && sets > 1) {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "batch_norm: {count} value per feature to train on (shape {:?}), expected at least 2",
                 xs.dims()
             );
@@ -340,13 +342,15 @@ impl BatchNorm {
 
     fn check_input(&self, xs: &Tensor) -> Result<usize> {
         if xs.rank() < 2 {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "batch_norm: the input has shape {:?}, expected at least 2 dimensions",
                 xs.dims()
             );
         }
         if xs.dim(1)? != self.num_features {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "batch_norm: the input has {} features (shape {:?}), the layer takes {}",
                 xs.dim(1)?,
                 xs.dims(),

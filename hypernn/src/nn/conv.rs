@@ -310,12 +310,14 @@ impl Convolution<'_> {
         let (layer, shape) = (self.layer, xs.dims());
         if xs.rank() != self.axes + 2 {
             let axes = if self.axes < 2 { "length" } else { "height, width" };
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "{layer}: the input has shape {shape:?}, expected [batch, channels, {axes}]"
             );
         }
         if shape[1] != channels {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "{layer}: the input has {} channels (shape {shape:?}), the layer takes {channels}",
                 shape[1]
             );
@@ -331,7 +333,7 @@ impl Convolution<'_> {
 
     fn slid(&self, length: std::result::Result<usize, Problem>) -> Result<usize> {
         length.map_err(|problem| {
-            candle_core::Error::msg(format!("{}: {}", self.layer, problem.message()))
+            crate::error::shape(format!("{}: {}", self.layer, problem.message()))
         })
     }
 

@@ -103,7 +103,8 @@ impl Module for Embedding {
     /// dimension is not a multiple of the number of sets.
     fn forward(&self, indexes: &Tensor) -> Result<Tensor> {
         if !matches!(indexes.dtype(), DType::U8 | DType::U32 | DType::I64) {
-            candle_core::bail!(
+            crate::error::bail!(
+                dtype,
                 "embedding: the indices are {:?}, expected u8, u32 or i64",
                 indexes.dtype()
             );
@@ -162,7 +163,8 @@ fn check_range(indexes: &Tensor, rows: usize) -> Result<()> {
     match indexes.iter().find(|index| !(0..rows as i64).contains(index)) {
         None => Ok(()),
         Some(index) => {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "embedding: index {index} is out of range, the table has {rows} rows"
             )
         }

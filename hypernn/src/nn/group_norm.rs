@@ -108,13 +108,15 @@ impl GroupNorm {
 
     fn check_input(&self, xs: &Tensor) -> Result<()> {
         if xs.rank() < 3 {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "group_norm: the input has shape {:?}, expected at least 3 dimensions",
                 xs.dims()
             );
         }
         if xs.dim(1)? != self.num_channels {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "group_norm: the input has {} channels (shape {:?}), the layer takes {}",
                 xs.dim(1)?,
                 xs.dims(),

@@ -160,7 +160,8 @@ impl LayerNorm {
         let size = self.params.weight().dim(D::Minus1)?;
         let found = xs.dims().last().copied().unwrap_or(0);
         if found != size {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "{layer}: the input has width {found} (shape {:?}), the layer takes {size}",
                 xs.dims()
             );

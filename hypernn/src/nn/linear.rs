@@ -119,7 +119,8 @@ impl Linear {
         let in_dim = self.params.weight().dim(D::Minus1)?;
         let found = xs.dims().last().copied().unwrap_or(0);
         if found != in_dim {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "linear: the input has width {found} (shape {:?}), the layer takes {in_dim}",
                 xs.dims()
             );
@@ -171,7 +172,7 @@ fn add_broadcast(ys: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let outputs = ys.dim(D::Minus1)?;
     ys.broadcast_add(bias).map_err(|err| match err {
         err if bias.dtype() != ys.dtype() => err,
-        _ => candle_core::Error::msg(format!(
+        _ => crate::error::shape(format!(
             "linear: the bias has shape {:?}, expected [{outputs}], or the number of sets in front, or what broadcasts to the output's {:?}",
             bias.dims(),
             ys.dims()

@@ -134,7 +134,10 @@ impl AdamW {
         for (name, (var, moments)) in self.names(vars)?.into_iter().zip(&self.vars) {
             for (key, moment) in MOMENTS.iter().zip(moments.to_tensors(var)?) {
                 if state.insert(format!("{name}.{key}"), moment).is_some() {
-                    bail!("adam_w: the optimiser has `{name}` twice, so its state has no name");
+                    crate::error::bail!(
+                        declaration,
+                        "adam_w: the optimiser has `{name}` twice, so its state has no name"
+                    );
                 }
             }
         }
@@ -204,7 +207,8 @@ impl AdamW {
         let names = names_by_id(vars)?;
         let name = |var: &Var| match names.get(&var.id()) {
             Some(name) => Ok(name.clone()),
-            None => bail!(
+            None => crate::error::bail!(
+                declaration,
                 "adam_w: the optimiser has a variable of shape {:?} that the `VarMap` does not name",
                 var.shape()
             ),
@@ -218,12 +222,18 @@ fn check_settings(params: &ParamsAdamW) -> Result<()> {
     let ParamsAdamW { lr, beta1, beta2, eps, weight_decay } = *params;
     for (name, value) in [("learning rate", lr), ("eps", eps), ("weight decay", weight_decay)] {
         if !(value.is_finite() && value >= 0.) {
-            bail!("adam_w: the {name} is {value}, expected a finite number of at least 0");
+            crate::error::bail!(
+                declaration,
+                "adam_w: the {name} is {value}, expected a finite number of at least 0"
+            );
         }
     }
     for (name, value) in [("beta1", beta1), ("beta2", beta2)] {
         if !(0. ..1.).contains(&value) {
-            bail!("adam_w: {name} is {value}, expected at least 0 and less than 1");
+            crate::error::bail!(
+                declaration,
+                "adam_w: {name} is {value}, expected at least 0 and less than 1"
+            );
         }
     }
     Ok(())
@@ -240,7 +250,7 @@ fn names_by_id(vars: &VarMap) -> Result<HashMap<TensorId, String>> {
 fn find<'a>(state: &'a HashMap<String, Tensor>, name: &str) -> Result<&'a Tensor> {
     match state.get(name) {
         Some(tensor) => Ok(tensor),
-        None => bail!("adam_w: the state has no `{name}`"),
+        None => crate::error::bail!(layout, "adam_w: the state has no `{name}`"),
     }
 }
 
@@ -248,7 +258,10 @@ fn steps_of(tensor: &Tensor) -> Result<u32> {
     match (tensor.dtype(), tensor.dims()) {
         (DType::U32, []) => tensor.to_scalar(),
         (dtype, dims) => {
-            bail!("adam_w: `{STEPS}` is {dtype:?} {dims:?}, expected a scalar of U32")
+            crate::error::bail!(
+                layout,
+                "adam_w: `{STEPS}` is {dtype:?} {dims:?}, expected a scalar of U32"
+            )
         }
     }
 }
@@ -259,7 +272,7 @@ fn moment_of(var: &Var, state: &HashMap<String, Tensor>, name: &str) -> Result<T
     let kind = |tensor: &Tensor| format!("{:?} {:?}", tensor.dtype(), tensor.shape());
     let serves = [Moments::dtype(var), var.dtype()].contains(&moment.dtype());
     if moment.shape() != var.shape() || !serves {
-        bail!("adam_w: `{name}` is {}, expected {}", kind(moment), kind(var));
+        crate::error::bail!(layout, "adam_w: `{name}` is {}, expected {}", kind(moment), kind(var));
     }
     moment.to_device(var.device())
 }

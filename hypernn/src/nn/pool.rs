@@ -1,6 +1,6 @@
 //! Pooling of images.
 
-use candle_core::{D, Result, Tensor, bail};
+use candle_core::{D, Result, Tensor};
 
 use crate::ops::max_pool::max_pool;
 
@@ -59,7 +59,10 @@ fn whole_windows(name: &str, xs: &Tensor, size: usize) -> Result<Tensor> {
     check_rank(name, xs)?;
     let (_, _, height, width) = xs.dims4()?;
     if size == 0 || height < size || width < size {
-        bail!("{name}: a window of {size} × {size} does not fit into {height} × {width}");
+        crate::error::bail!(
+            shape,
+            "{name}: a window of {size} × {size} does not fit into {height} × {width}"
+        );
     }
     let whole = |pixels| pixels / size * size;
     xs.narrow(2, 0, whole(height))?.narrow(3, 0, whole(width))
@@ -69,5 +72,9 @@ fn check_rank(name: &str, xs: &Tensor) -> Result<()> {
     if xs.rank() == 4 {
         return Ok(());
     }
-    bail!("{name}: the input has shape {:?}, expected [batch, channels, height, width]", xs.dims())
+    crate::error::bail!(
+        shape,
+        "{name}: the input has shape {:?}, expected [batch, channels, height, width]",
+        xs.dims()
+    )
 }

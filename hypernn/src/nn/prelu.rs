@@ -107,7 +107,8 @@ impl PReLU {
         }
         let slopes = weight.spread(1, sets::among("prelu", [("weight", weight.values(), 1)])?)?;
         if self.is_scalar && slopes.values().dim(1)? != 1 {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "prelu: the weight has shape {:?}, expected one slope per set",
                 self.weight.dims()
             );
@@ -125,7 +126,8 @@ impl PReLU {
             [batch, found, ..] => (batch, found),
         };
         if found != channels {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "prelu: the input has {found} channels (shape {:?}), the layer takes {channels}",
                 xs.dims()
             );

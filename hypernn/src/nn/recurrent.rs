@@ -115,7 +115,8 @@ impl Cell {
             let expected = if name == "weight_hh" { &[rows, self.hidden_dim][..] } else { &[rows] };
             let shape = &param.dims()[param.rank() - rank..];
             if !shape.starts_with(expected) {
-                candle_core::bail!(
+                crate::error::bail!(
+                    shape,
                     "{}: {name} has shape {:?}, expected {rows} rows for {gates} gates of width {}",
                     self.layer,
                     param.dims(),
@@ -164,7 +165,8 @@ impl Cell {
         let width = weight.values().dim(D::Minus1)?;
         let batch = match *xs.dims() {
             [batch, found] if found == width => batch,
-            _ => candle_core::bail!(
+            _ => crate::error::bail!(
+                shape,
                 "{}: {what} has shape {:?}, expected [batch, {width}]",
                 self.layer,
                 xs.dims()
@@ -183,7 +185,8 @@ impl Cell {
     /// The weights come in several sets, which candle's own layers can't hold.
     pub(super) fn builder(&self, named: &str) -> Result<VarBuilder<'static>> {
         if self.inputs.weight().rank() > 2 {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "candle_nn::{named} holds one set of weights, found shape {:?}: use hypernn::nn::{named}",
                 self.inputs.weight().dims()
             );

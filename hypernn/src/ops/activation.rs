@@ -73,7 +73,11 @@ impl Activation {
     }
 
     fn not_floating<R>(self, found: DType) -> Result<R> {
-        bail!("{}: the dtype is {found:?}, expected f16, bf16, f32 or f64", self.name())
+        crate::error::bail!(
+            dtype,
+            "{}: the dtype is {found:?}, expected f16, bf16, f32 or f64",
+            self.name()
+        )
     }
 
     /// The forward on a device, by the one kernel of candle's that keeps NaN there: its exponential is

@@ -77,11 +77,17 @@ impl Moments {
     ) -> Result<()> {
         if grad.shape() != var.shape() {
             let (grad, var) = (grad.shape(), var.shape());
-            bail!("adam_w: the gradient has shape {grad:?}, expected the variable's, {var:?}");
+            crate::error::bail!(
+                shape,
+                "adam_w: the gradient has shape {grad:?}, expected the variable's, {var:?}"
+            );
         }
         if grad.dtype() != var.dtype() {
             let (grad, var) = (grad.dtype(), var.dtype());
-            bail!("adam_w: the gradient is {grad:?}, expected the variable's dtype, {var:?}");
+            crate::error::bail!(
+                dtype,
+                "adam_w: the gradient is {grad:?}, expected the variable's dtype, {var:?}"
+            );
         }
         if let Self::Other(moments) = self {
             return step_by_candle(var, moments, grad, (params, steps));
@@ -142,7 +148,8 @@ impl InplaceOp2 for Step<'_> {
             (Moments::F64(moments), CpuStorage::F64(values), CpuStorage::F64(grads)) => {
                 self.move_values((values, vl), moments, (grads, gl))
             }
-            (_, values, grads) => bail!(
+            (_, values, grads) => crate::error::bail!(
+                dtype,
                 "adam_w: a gradient of {:?} for a variable of {:?}",
                 grads.dtype(),
                 values.dtype()

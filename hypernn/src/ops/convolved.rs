@@ -59,7 +59,10 @@ impl Kind {
     pub(crate) fn unlined(&self, lines: &Tensor, images: &[usize]) -> Result<Tensor> {
         let sets = self.windows.sets;
         let [batch, channels, ref axes @ ..] = *images else {
-            candle_core::bail!("convolution: images of shape {images:?}, expected four dimensions");
+            crate::error::bail!(
+                shape,
+                "convolution: images of shape {images:?}, expected four dimensions"
+            );
         };
         let positions = axes.iter().product::<usize>();
         lines.reshape((sets, channels, batch / sets, positions))?.transpose(1, 2)?.reshape(images)

@@ -90,12 +90,18 @@ impl Sizes {
             [outputs, inputs] => (1, outputs, inputs),
             [sets, outputs, inputs] => (sets, outputs, inputs),
             _ => {
-                bail!("linear: the weight has shape {weight:?}, expected [out, in] or [G, out, in]")
+                crate::error::bail!(
+                    shape,
+                    "linear: the weight has shape {weight:?}, expected [out, in] or [G, out, in]"
+                )
             }
         };
         let rows: usize = xs.iter().rev().skip(1).product();
         if xs.last() != Some(&inputs) || sets == 0 || !rows.is_multiple_of(sets) {
-            bail!("linear: an input of shape {xs:?} does not fit a weight of shape {weight:?}");
+            crate::error::bail!(
+                shape,
+                "linear: an input of shape {xs:?} does not fit a weight of shape {weight:?}"
+            );
         }
         Ok(Self { sets, rows: rows / sets, inputs, outputs })
     }
@@ -194,7 +200,7 @@ impl Sizes {
     pub(super) fn check_bias(&self, bl: &Layout) -> Result<()> {
         let (found, expected) = (bl.shape().elem_count(), self.sets * self.outputs);
         if found != expected {
-            bail!("linear: the bias has {found} values, expected {expected}");
+            crate::error::bail!(shape, "linear: the bias has {found} values, expected {expected}");
         }
         Ok(())
     }
@@ -203,7 +209,10 @@ impl Sizes {
         if weight == bias && weight.is_float() {
             return Ok(());
         }
-        bail!("linear: the weight is {weight:?} and the bias {bias:?}, expected one floating dtype")
+        crate::error::bail!(
+            dtype,
+            "linear: the weight is {weight:?} and the bias {bias:?}, expected one floating dtype"
+        )
     }
 
     /// Adds the bias on a device: one broadcast addition.
@@ -372,7 +381,10 @@ macro_rules! forward {
             Some(None) => None,
             Some(Some((storage, layout))) => match &**storage {
                 Storage::$kind(bias) => Some((bias, *layout)),
-                _ => bail!("linear: the bias is on another device than the weight"),
+                _ => crate::error::bail!(
+                    device,
+                    "linear: the bias is on another device than the weight"
+                ),
             },
         };
         Ok(($outputs(&sizes, bias)?, sizes.output($xl.dims())))

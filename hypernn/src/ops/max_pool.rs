@@ -7,7 +7,7 @@ use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::op::CmpOp;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, Layout, MetalStorage, Result, Shape, Tensor,
-    WithDType, bail,
+    WithDType,
 };
 
 use super::scalar::is_direct;
@@ -129,7 +129,8 @@ impl CustomOp2 for MaxPoolGrad {
                 CpuStorage::F64(share_out(&xs[from_xs..], &grad[from_grad..], sizes))
             }
             (xs, grad) => {
-                bail!(
+                crate::error::bail!(
+                    dtype,
                     "max-pool: {:?} and {:?}, expected one of f32 and f64",
                     xs.dtype(),
                     grad.dtype()
@@ -197,7 +198,7 @@ fn is_nan<T: PartialOrd>(x: T) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device, Var};
+    use candle_core::{DType, Device, Var, bail};
 
     use super::*;
     use crate::nn::testing::device;

@@ -44,7 +44,8 @@ impl CustomOp2 for Outer {
                 CpuStorage::F64(products(&left[from_left..], &right[from_right..], (sets, m, n)))
             }
             (left, right) => {
-                bail!(
+                crate::error::bail!(
+                    dtype,
                     "outer: {:?} and {:?}, expected one of f32 and f64",
                     left.dtype(),
                     right.dtype()

@@ -241,7 +241,10 @@ fn copied<S: Storage>(values: &S, layout: &Layout) -> Result<S> {
 }
 
 fn not_floating<T>(found: DType) -> Result<T> {
-    candle_core::bail!("convolution: the dtype is {found:?}, expected f16, bf16, f32 or f64")
+    crate::error::bail!(
+        dtype,
+        "convolution: the dtype is {found:?}, expected f16, bf16, f32 or f64"
+    )
 }
 
 struct Unfold(Windows);

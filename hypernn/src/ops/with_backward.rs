@@ -59,7 +59,9 @@ impl WithBackward {
 
     fn elsewhere(&self) -> Error {
         let (layer, device) = (self.layer, self.outputs.device().location());
-        Error::msg(format!("{layer}: the outputs are on {device:?}, the input is elsewhere"))
+        crate::error::device(format!(
+            "{layer}: the outputs are on {device:?}, the input is elsewhere"
+        ))
     }
 }
 

@@ -137,7 +137,8 @@ impl Param {
     /// Its adapter has a dropout.
     pub(crate) fn ensure_one_weight(&self) -> Result<()> {
         if let Some(name) = &self.inseparable {
-            bail!(
+            crate::error::bail!(
+                declaration,
                 "`{name}`: its adapter has a dropout, but its layer takes base and adapter as one weight, so that no input can be dropped: `Linear`, and `Conv2d` of one group, of `hypernn::nn` apply theirs"
             );
         }

@@ -16,7 +16,8 @@ pub(crate) fn count(
     match weight.rank().checked_sub(rank) {
         Some(0) => Ok(None),
         Some(1) => weight.dim(0).map(Some),
-        _ => candle_core::bail!(
+        _ => crate::error::bail!(
+            shape,
             "{layer}: the {name} has shape {:?}, expected {rank} dimensions, or {} with the number of sets in front",
             weight.dims(),
             rank + 1
@@ -30,7 +31,8 @@ pub(crate) fn count(
 /// The rows can't be shared out evenly.
 pub(crate) fn rows_per_set(layer: &str, rows: usize, sets: usize) -> Result<usize> {
     if sets == 0 || !rows.is_multiple_of(sets) {
-        candle_core::bail!(
+        crate::error::bail!(
+            shape,
             "{layer}: a batch of {rows} rows can't be shared out among {sets} weight sets, expected a multiple"
         );
     }
@@ -49,7 +51,8 @@ pub(crate) fn among<'a>(
     let mut found = None;
     for (name, weight, rank) in weights {
         match (found, count(layer, name, weight, rank)?) {
-            (Some(sets), Some(other)) if sets != other => candle_core::bail!(
+            (Some(sets), Some(other)) if sets != other => crate::error::bail!(
+                shape,
                 "{layer}: one weight holds {sets} sets, another {other} (shape {:?}), expected as many",
                 weight.dims()
             ),

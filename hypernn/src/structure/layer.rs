@@ -234,7 +234,10 @@ where
 pub(super) fn into_array<T, const N: usize>(layers: Vec<T>) -> Result<[T; N]> {
     let found = layers.len();
     <[T; N]>::try_from(layers).or_else(|_| {
-        candle_core::bail!("an array of {N} layers can't hold {found}: write `[layer; {N}]`")
+        crate::error::bail!(
+            declaration,
+            "an array of {N} layers can't hold {found}: write `[layer; {N}]`"
+        )
     })
 }
 
@@ -252,7 +255,7 @@ impl<T: HyperLayer<S>, S> HyperLayer<Repeat<S>> for Vec<T> {
 fn ensure_list<T>(count: usize) -> Result<()> {
     let mut list: Vec<T> = Vec::new();
     if list.try_reserve_exact(count).is_err() {
-        candle_core::bail!("a list of {count} layers is larger than any memory");
+        crate::error::bail!(memory, "a list of {count} layers is larger than any memory");
     }
     std::hint::black_box(&mut list);
     Ok(())

@@ -165,10 +165,12 @@ impl Layout {
     pub(crate) fn ensure_parameters(&self, target: &str) -> Result<()> {
         match self.kept.first() {
             _ if self.num_params > 0 => Ok(()),
-            None => candle_core::bail!(
+            None => crate::error::bail!(
+                declaration,
                 "target {target} has no parameters, so there is nothing to generate"
             ),
-            Some(kept) => candle_core::bail!(
+            Some(kept) => crate::error::bail!(
+                declaration,
                 "no tensor of target {target} has the role `generate`; `{}`, the first, has `{}`",
                 kept.name,
                 kept.role.name()
@@ -380,7 +382,11 @@ impl Recorder {
         let name = self.name(spec.name);
         check_spec(&format!("parameter `{name}`"), spec)?;
         if spec.dims.contains(&0) {
-            candle_core::bail!("parameter `{name}` has no values: its shape is {:?}", spec.dims);
+            crate::error::bail!(
+                declaration,
+                "parameter `{name}` has no values: its shape is {:?}",
+                spec.dims
+            );
         }
         self.field_roles.iter_mut().for_each(|(_, matrix)| *matrix |= spec.dims.len() > 1);
         let by_pattern = self.roles.of(&name);
@@ -414,7 +420,7 @@ impl Recorder {
         names.extend(values.names.iter().map(String::as_str));
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            candle_core::bail!("two tensors of the target are named `{}`", pair[0]);
+            crate::error::bail!(declaration, "two tensors of the target are named `{}`", pair[0]);
         }
         let Self { params, kept, buffers, places, num_params, one_set_layer, layers, .. } = self;
         let (hash, absent) = (String::new(), Vec::new());
@@ -437,7 +443,8 @@ impl Recorder {
         let (shape, offset) = (Shape::from(spec.dims), self.num_params);
         self.num_params = sum(&[offset, shape.elem_count()]);
         if self.num_params > MOST_VALUES {
-            candle_core::bail!(
+            crate::error::bail!(
+                declaration,
                 "`{name}` of shape {shape:?} comes after {offset} other parameters: together they are more values than any memory holds"
             );
         }
@@ -454,7 +461,8 @@ impl Recorder {
         };
         let first = &self.params[index];
         if first.shape.dims() != spec.dims {
-            candle_core::bail!(
+            crate::error::bail!(
+                declaration,
                 "`{name}` of shape {:?} can't be shared with `{}` of shape {:?}",
                 spec.dims,
                 first.name,
@@ -472,17 +480,19 @@ impl Recorder {
         (rank, alpha, dropout): (usize, f64, f32),
     ) -> Result<Place> {
         let (outputs, inputs) = match spec.dims {
-            [] | [_] => candle_core::bail!(
+            [] | [_] => crate::error::bail!(
+                declaration,
                 "`{name}` of shape {:?} can't have a low-rank adapter, expected a matrix or a kernel",
                 spec.dims
             ),
             [outputs, rest @ ..] => (*outputs, rest.iter().product::<usize>()),
         };
         if let Some(problem) = AdapterSize::of_matrix(rank, outputs, inputs).check() {
-            candle_core::bail!("`{name}`: {}", problem.message());
+            crate::error::bail!(declaration, "`{name}`: {}", problem.message());
         }
         if !alpha.is_finite() {
-            candle_core::bail!(
+            crate::error::bail!(
+                declaration,
                 "`{name}`: the alpha of its adapter is {alpha}, expected a finite number"
             );
         }
@@ -526,7 +536,8 @@ impl ParamSource for Recorder {
 
     fn leave_role(&mut self) -> Result<()> {
         let Some((Role::Lora { .. }, false)) = self.field_roles.pop() else { return Ok(()) };
-        candle_core::bail!(
+        crate::error::bail!(
+            declaration,
             "field `{}` has the role `lora`, but no matrix or kernel of its own to adapt",
             self.name("")
         );
@@ -592,7 +603,11 @@ fn check_spec(what: &str, spec: &ParamSpec<'_>) -> Result<()> {
         Init::Kaiming { .. } => [0., 0.],
     };
     if !settings.iter().all(|setting| setting.is_finite()) {
-        candle_core::bail!("{what} has the init {:?}, expected finite numbers", spec.init);
+        crate::error::bail!(
+            declaration,
+            "{what} has the init {:?}, expected finite numbers",
+            spec.init
+        );
     }
     Ok(())
 }
@@ -600,7 +615,8 @@ fn check_spec(what: &str, spec: &ParamSpec<'_>) -> Result<()> {
 /// A dropout is one.
 fn ensure_dropout(name: &str, dropout: f32) -> Result<()> {
     if !(0. ..1.).contains(&dropout) {
-        candle_core::bail!(
+        crate::error::bail!(
+            declaration,
             "`{name}`: the dropout of its adapter is {dropout}, expected at least 0 and less than 1"
         );
     }

@@ -59,7 +59,7 @@
 //! # }
 //! ```
 
-use candle_core::{Result, bail};
+use candle_core::Result;
 
 use crate::files::nearest;
 
@@ -174,12 +174,14 @@ impl Roles {
         let Some(((pattern, role), _)) = idle else { return Ok(()) };
         let idle = format!("role `{}` of \"{pattern}\"", role.name());
         if let Some(name) = names.iter().find(|name| matches(pattern, name)) {
-            bail!(
+            crate::error::bail!(
+                declaration,
                 "{idle}: no tensor of the target has a name of this pattern that no pattern before it has; `{name}` has an earlier one"
             );
         }
         let near = nearest(pattern, names.iter().copied());
-        bail!(
+        crate::error::bail!(
+            declaration,
             "{idle}: no tensor of the target has a name of this pattern that no pattern before it has; the nearest names are {near}"
         );
     }

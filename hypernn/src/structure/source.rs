@@ -321,7 +321,8 @@ impl ParamSource for TiedSource<'_> {
         let found = self.param.dims();
         // A tensor of several sets has the number of sets in front of its own shape.
         if found != spec.dims && found.get(1..) != Some(spec.dims) {
-            candle_core::bail!(
+            crate::error::bail!(
+                shape,
                 "tied {}: the layer takes shape {:?}, the tensor it reuses has shape {found:?}",
                 self.name,
                 spec.dims

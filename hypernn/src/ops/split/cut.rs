@@ -32,7 +32,7 @@ impl Sets {
             Rows::Values(values) => values.elem_count(),
         };
         if count == 0 || !values.is_multiple_of(count) {
-            bail!("the generator gave {values} values for {count} sets");
+            crate::error::bail!(shape, "the generator gave {values} values for {count} sets");
         }
         Ok(Self { count, width: values / count })
     }

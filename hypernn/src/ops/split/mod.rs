@@ -212,7 +212,7 @@ fn gather(rows: &Rows, accumulator: &Arc<GradientAccumulator>) -> Result<Tensor>
 fn check_width(found: usize, slots: &[Slot]) -> Result<()> {
     let needed = slots.last().map_or(0, |slot| slot.offset + slot.len());
     if found < needed {
-        candle_core::bail!("the generator gave {found} values, expected at least {needed}");
+        crate::error::bail!(shape, "the generator gave {found} values, expected at least {needed}");
     }
     Ok(())
 }
