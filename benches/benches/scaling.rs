@@ -156,7 +156,7 @@ mod adapters {
 
     hypernetwork! {
         struct HyperCandles for Candles {
-            target: by constructor,
+            target: constructor,
             roles: [("*", lora(4, 4.))],
             embedding: encoder(3, [16], tanh, 16, 8),
             generator: linear,

@@ -126,13 +126,13 @@ mod constructed {
 
     hypernetwork! {
         pub struct HyperNet for Net {
-            target: by constructor, embedding: table(7, 3), generator: linear, mode: static,
+            target: constructor, embedding: table(7, 3), generator: linear, mode: static,
         }
     }
 
     hypernetwork! {
         pub struct HyperLora for Net {
-            target: by constructor,
+            target: constructor,
             embedding: encoder(2, [4], tanh, 4, 3),
             generator: linear,
             mode: dynamic,

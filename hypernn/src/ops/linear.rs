@@ -3,7 +3,7 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp2, CustomOp3, DType, Device, Layout, MetalStorage, Result,
-    Shape, Storage, Tensor, bail, op,
+    Shape, Storage, Tensor, op,
 };
 use hypernn_kernels::simd::dispatch;
 

@@ -2,7 +2,7 @@
 //! general matmul spends most of its time preparing.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use hypernn_kernels::simd::dispatch;
 
 use super::product::product_transposed;

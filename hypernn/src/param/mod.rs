@@ -7,7 +7,7 @@ mod watch;
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor};
 
 pub(crate) use adapter::Adapter;
 pub(crate) use route::{Accumulator, PendingGradient, Route, Routes};

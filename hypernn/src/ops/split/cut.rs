@@ -1,7 +1,7 @@
 //! The values of all tensors, cut off from their graph, on the CPU, in f32 and f64.
 
 use candle_core::op::BackpropOp;
-use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Result, Storage, Tensor};
 use hypernn_kernels::linear::Epilogue;
 use hypernn_kernels::simd::dispatch;
 
