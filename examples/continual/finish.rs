@@ -50,7 +50,7 @@ pub fn finish(run: &Run, learned: [&Learned; 2]) -> Result<()> {
     held.hyper.save(run.out.join("hypernetwork.safetensors"))?;
     for number in 0..run.tasks.len() {
         let path = run.out.join(format!("network_{number}.safetensors"));
-        held.hyper.bake(&task(number, &run.device)?, path)?;
+        held.hyper.export(&task(number, &run.device)?, path)?;
     }
     println!("The picture, checkpoints and summary.json are in {}.", run.out.display());
     Ok(())

@@ -63,7 +63,7 @@ fn learn(name: &'static str, beta: f64, run: &Run) -> Result<Learned> {
     let (mut accuracies, mut seconds) = (Vec::new(), 0.);
     for number in 0..run.tasks.len() {
         if number > 0 {
-            hyper.grow(1, run.variables(&vars))?;
+            hyper.add_tasks(1, run.variables(&vars))?;
         }
         seconds += learn_task(name, number, &vars, &hyper, &old_tasks, run)?;
         // Without weight, nothing is held.

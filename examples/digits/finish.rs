@@ -61,17 +61,17 @@ fn draw(out: &Path, runs: [&History; 2], generated: &DigitNet, plain: &DigitNet)
     plot::kernels(&out.join("kernels.png"), &rows)
 }
 
-/// Saves the hypernetwork and loads it into a second one; bakes it into a checkpoint of the target
+/// Saves the hypernetwork and loads it into a second one; exports it into a checkpoint of the target
 /// and builds an ordinary network from that. The largest difference between the logits of the
 /// three.
 fn round_trip(run: &Run, hyper: &HyperDigitNet, out: &Path) -> Result<f64> {
-    let (saved, baked) = (out.join("hypernetwork.safetensors"), out.join("network.safetensors"));
+    let (saved, exported) = (out.join("hypernetwork.safetensors"), out.join("network.safetensors"));
     hyper.save(&saved)?;
     let reloaded =
         HyperDigitNet::new(VarBuilder::from_varmap(&VarMap::new(), DType::F32, &run.device))?;
     reloaded.load(&saved)?;
-    hyper.bake(&baked)?;
-    let checkpoint = std::fs::read(&baked)?;
+    hyper.export(&exported)?;
+    let checkpoint = std::fs::read(&exported)?;
     let vb = VarBuilder::from_buffered_safetensors(checkpoint, DType::F32, &run.device)?;
     let ordinary = DigitNet::new(vb)?;
 

@@ -60,17 +60,17 @@ fn draw(run: &Run, histories: [&History; 2], generated: &Net, plain: &Net) -> Re
     plot::kernels(&run.out.join("kernels.png"), &rows)
 }
 
-/// Saves the hypernetwork and loads it into a second one; bakes it into a checkpoint of the target
+/// Saves the hypernetwork and loads it into a second one; exports it into a checkpoint of the target
 /// and builds an ordinary network from that. The largest difference between the logits of the
 /// three.
 fn round_trip(run: &Run, hyper: &HyperNet) -> Result<f64> {
-    let [saved, baked] = ["hypernetwork", "network"].map(|name| run.out.join(name));
-    let [saved, baked] = [saved, baked].map(|path| path.with_extension("safetensors"));
+    let [saved, exported] = ["hypernetwork", "network"].map(|name| run.out.join(name));
+    let [saved, exported] = [saved, exported].map(|path| path.with_extension("safetensors"));
     hyper.save(&saved)?;
     let reloaded = HyperNet::new(VarBuilder::from_varmap(&VarMap::new(), DType::F32, &run.device))?;
     reloaded.load(&saved)?;
-    hyper.bake(&baked)?;
-    let checkpoint = std::fs::read(&baked)?;
+    hyper.export(&exported)?;
+    let checkpoint = std::fs::read(&exported)?;
     let vb = VarBuilder::from_buffered_safetensors(checkpoint, DType::F32, &run.device)?;
     let ordinary = Net::new(vb)?;
 

@@ -44,7 +44,7 @@ pub fn finish(run: &Run, hyper: &HyperLeNet, history: &History, accuracy: &[f64]
     hyper.save(run.out.join("hypernetwork.safetensors"))?;
     for (number, Task { dataset, .. }) in summary.tasks.iter().enumerate() {
         let path = run.out.join(format!("network_{number}_{dataset}.safetensors"));
-        hyper.bake(&task(number, &run.device)?, path)?;
+        hyper.export(&task(number, &run.device)?, path)?;
     }
     println!("Pictures, checkpoints and summary.json are in {}.", run.out.display());
     Ok(())

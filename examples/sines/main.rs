@@ -122,7 +122,7 @@ fn main() -> Result<()> {
     let error = error(&hyper, &device)?;
     println!("root mean square error over new sines: {error_before:.3} before, {error:.3} after");
     let one = Tensor::new(&[1f32, 0.], &device)?;
-    hyper.bake(&one, out.join("sine.safetensors"))?;
+    hyper.export(&one, out.join("sine.safetensors"))?;
     println!("the network that draws sin(x) is in {}", out.join("sine.safetensors").display());
     let (num_params, num_target_params) = (HyperCurve::NUM_PARAMS, HyperCurve::NUM_TARGET_PARAMS);
     let seed = common.seed;

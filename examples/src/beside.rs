@@ -16,7 +16,7 @@ pub struct Beside<'a> {
     ratio: f64,
     seconds: f64,
     plain_seconds: f64,
-    /// Whether the reloaded hypernetwork and the network from the baked file compute the same.
+    /// Whether the reloaded hypernetwork and the network from the exported file compute the same.
     agreement: bool,
     max_logit_difference: f64,
     history: [&'a History; 2],

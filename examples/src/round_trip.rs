@@ -4,7 +4,7 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 
 /// The largest difference between the logits of a hypernetwork and those of the reloaded one and of the
-/// ordinary network from the baked checkpoint, for the same input; prints how well they agree.
+/// ordinary network from the exported checkpoint, for the same input; prints how well they agree.
 ///
 /// # Errors
 /// Shapes that differ.
@@ -12,7 +12,7 @@ pub fn compare(logits: &Tensor, others: &[Tensor; 2]) -> Result<f64> {
     let difference = largest_difference(logits, others)?;
     println!(
         "Logits of the hypernetwork, of the reloaded one and of the ordinary network built from \
-         the baked checkpoint agree {}.",
+         the exported checkpoint agree {}.",
         verdict(difference)
     );
     Ok(difference)

@@ -115,10 +115,10 @@ pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
 ///   passes; static also `target()`, the model itself over generated weights;
 /// - `forward` and `forward_aux`, where the target is a `Module`;
 /// - dynamic also `generate_step`, `step`, `step_t`, `run`, `run_t`, `scan` and `zero_state` for sequences,
-///   `condition`, `buffers`, and `grow` for more tasks;
-/// - `bake` and `audit_exact`;
+///   `condition`, `buffers`, and `add_tasks` for more tasks;
+/// - `export` and `audit_exact`;
 /// - what hypernetworks of every kind have, `hypernn::hypernetwork::Core`: `layout`, `chunks`, `num_params`,
-///   `num_target_params`, `named_tensors`, `trainable`, `params_from_flat`, `load_params`, `bake_params`, `save`,
+///   `num_target_params`, `named_tensors`, `trainable`, `params_from_flat`, `load_params`, `export_params`, `save`,
 ///   `load`, `load_hyper_nn`, `audit` and `check_finite`.
 ///
 /// Beside them are

@@ -57,7 +57,7 @@ use crate::hypernetwork::DynamicHyperNetwork;
 /// let xs = Tensor::ones((2, 4), DType::F32, &Device::Cpu)?;
 /// for task in 0..3u32 {
 ///     if task > 0 {
-///         hyper.grow(1, vb.clone())?;
+///         hyper.add_tasks(1, vb.clone())?;
 ///     }
 ///     let condition = Tensor::new(task, &Device::Cpu)?;
 ///     let mut optimizer = AdamW::new_lr(vars.all_vars(), 0.01)?;

@@ -112,6 +112,10 @@ pub mod seeded;
 mod structure;
 mod trace;
 
+/// The version of candle that this crate is built on: a program that takes it from here can't have another.
+pub use candle_core;
+/// The version of candle's layers and optimisers that this crate is built on.
+pub use candle_nn;
 pub use condition::Condition;
 pub use derivative::derivative;
 pub use embedding::State;

@@ -3,8 +3,9 @@
 #![allow(missing_docs, clippy::panic)]
 
 use candle_core::{DType, Module, Result, Tensor};
+use hypernn::generated::TargetPlan;
 use hypernn::nn::{Conv2d, Conv2dConfig, LayerNorm, Linear};
-use hypernn::{ChunkPlan, HyperTarget, hypernetwork};
+use hypernn::{ChunkPlan, GeneratedParams, HyperTarget, hypernetwork};
 use hypernn_tests::{device, input, message, variable, variables};
 
 #[derive(HyperTarget)]
@@ -191,13 +192,13 @@ macro_rules! refused {
 fn targets_without_parameters() -> Result<()> {
     let sizes = Sizes { in_dim: 3, layers: 0 };
     let expected = "target Stack has no parameters, so there is nothing to generate";
-    assert_eq!(message(Stack::layout_with(&sizes)), expected);
-    assert_eq!(message(Stack::unpack_with(&sizes, &zeros(&[0])?)), expected);
+    assert_eq!(message(TargetPlan::<Stack>::new(&sizes)), expected);
+    assert_eq!(message(GeneratedParams::<Stack>::from_flat(&sizes, &zeros(&[0])?)), expected);
     assert_eq!(refused!(HyperStack, sizes), expected);
     // Without a hypernetwork it is an ordinary network.
     let net = Stack::with_config(&sizes, variables(0, DType::F32).1)?;
     assert_eq!(net.forward(&zeros(&[2, 3])?)?.dims(), [2, 3]);
-    assert_eq!(message(net.pack_with(&sizes)), expected);
+    assert_eq!(message(TargetPlan::new(&sizes)?.pack(&net)), expected);
     Ok(())
 }
 
@@ -205,7 +206,7 @@ fn targets_without_parameters() -> Result<()> {
 fn sizes_of_zero() {
     let sizes = Sizes { in_dim: 0, layers: 1 };
     let expected = "linear: in_dim is 0, expected at least 1";
-    assert_eq!(message(Stack::layout_with(&sizes)), expected);
+    assert_eq!(message(TargetPlan::<Stack>::new(&sizes)), expected);
     assert_eq!(message(Stack::with_config(&sizes, variables(0, DType::F32).1)), expected);
     assert_eq!(refused!(HyperStack, sizes), expected);
 }
@@ -312,7 +313,7 @@ struct Tied {
 fn tied_tensors_of_different_shapes() -> Result<()> {
     let expected =
         "tied weight: the layer takes shape [3, 2], the tensor it reuses has shape [4, 2]";
-    assert_eq!(message(Tied::layout_with(&4)), expected);
+    assert_eq!(message(TargetPlan::<Tied>::new(&4)), expected);
     assert_eq!(message(Tied::with_config(&4, variables(0, DType::F32).1)), expected);
     let net = Tied::with_config(&3, variables(0, DType::F32).1)?;
     assert_eq!(net.first.weight().dims(), net.second.weight().dims());

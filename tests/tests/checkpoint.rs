@@ -121,7 +121,7 @@ fn nothing_else_is_left_behind() -> Result<()> {
     let ((dir, path), (_vars, hyper)) = (place(), trained(1, DType::F32)?);
     for _ in 0..2 {
         hyper.save(&path)?;
-        hyper.bake(&path)?;
+        hyper.export(&path)?;
         assert_eq!(files(&dir), ["net.safetensors"]);
     }
     Ok(())
@@ -133,7 +133,7 @@ fn a_file_that_cannot_be_written() -> Result<()> {
     // A directory with something in it can't be replaced by a file.
     std::fs::create_dir(&path).unwrap();
     std::fs::write(path.join("inside"), "").unwrap();
-    for written in [hyper.save(&path), hyper.bake(&path)] {
+    for written in [hyper.save(&path), hyper.export(&path)] {
         let found = message(written).replace(path.to_str().unwrap(), "FILE");
         assert!(found.starts_with("can't write FILE: "), "{found}");
     }
@@ -264,11 +264,11 @@ fn a_file_of_something_else() -> Result<()> {
     Ok(())
 }
 
-/// A baked network has the target's layout in its metadata, but is no checkpoint.
+/// A exported network has the target's layout in its metadata, but is no checkpoint.
 #[test]
 fn a_baked_network() -> Result<()> {
     let ((_dir, path), (_vars, hyper)) = (place(), trained(1, DType::F32)?);
-    hyper.bake(&path)?;
+    hyper.export(&path)?;
     assert_eq!(
         refused!(HyperNet, DType::F32, &path),
         "can't load FILE: no tensor `embedding.weight`, expected F32 of shape [5, 3]"
@@ -340,11 +340,11 @@ fn a_network_without_variables() -> Result<()> {
     Ok(())
 }
 
-/// The baked file is an ordinary checkpoint of the target, running statistics included.
+/// The exported file is an ordinary checkpoint of the target, running statistics included.
 #[test]
 fn a_baked_network_gives_the_same_output() -> Result<()> {
     let ((_dir, path), (_vars, hyper)) = (place(), trained(1, DType::F32)?);
-    hyper.bake(&path)?;
+    hyper.export(&path)?;
     let xs = input(&[4, 3], 77, DType::F32)?;
     let expected = output(&hyper, DType::F32)?;
     let bytes = std::fs::read(&path)?;
@@ -707,12 +707,12 @@ fn tasks_that_were_added_or_declared() -> Result<()> {
     let (_dir, path) = place();
     let vb = variables(1, DType::F32).1;
     let mut grown = FewerTasks::new(vb.clone())?;
-    grown.grow(1, vb)?;
+    grown.add_tasks(1, vb)?;
     grown.save(&path)?;
     loads!(OldTasks, &path);
     let vb = variables(2, DType::F32).1;
     let mut grown = FewerTasks::new(vb.clone())?;
-    grown.grow(1, vb)?;
+    grown.add_tasks(1, vb)?;
     grown.load(&path)?;
     Ok(())
 }

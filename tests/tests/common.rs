@@ -58,9 +58,11 @@ fn round_trip<T: Module, H: Hypernetwork<T>>(
     hyper.core().save(folder.path().join("hyper.safetensors"))?;
     other.core().load(folder.path().join("hyper.safetensors"))?;
     assert_eq!(flat(&other.generate(condition)?)?, after);
-    hyper.core().bake_params(&hyper.generate(condition)?, folder.path().join("net.safetensors"))?;
-    let baked = candle_core::safetensors::load(folder.path().join("net.safetensors"), device())?;
-    assert_eq!(baked.len(), hyper.core().layout().params().len());
+    hyper
+        .core()
+        .export_params(&hyper.generate(condition)?, folder.path().join("net.safetensors"))?;
+    let exported = candle_core::safetensors::load(folder.path().join("net.safetensors"), device())?;
+    assert_eq!(exported.len(), hyper.core().layout().params().len());
 
     let trained: usize = hyper.core().trainable().iter().map(|var| var.elem_count()).sum();
     assert_eq!(trained, hyper.core().num_params());
@@ -123,8 +125,8 @@ fn a_trait_object_serves_hypernetworks_of_one_kind() -> Result<()> {
 fn a_condition_of_several_sets_is_not_baked() -> Result<()> {
     let vars = VarMap::new();
     let hyper = Dynamic::new(VarBuilder::from_varmap(&vars, DType::F32, device()))?;
-    let baked = hyper.bake(&ones(&[3, 2])?, "never.safetensors");
-    let message = baked.err().map(|err| err.to_string()).unwrap_or_default();
+    let exported = hyper.export(&ones(&[3, 2])?, "never.safetensors");
+    let message = exported.err().map(|err| err.to_string()).unwrap_or_default();
     assert!(message.starts_with("a checkpoint holds one set of weights"), "{message}");
     Ok(())
 }

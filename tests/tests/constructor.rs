@@ -48,14 +48,14 @@ hypernetwork! {
 }
 
 /// The network that a checkpoint of ordinary weights gives.
-fn baked<T>(
-    bake: impl FnOnce(&std::path::Path) -> Result<()>,
+fn exported<T>(
+    export: impl FnOnce(&std::path::Path) -> Result<()>,
     constructor: impl FnOnce(VarBuilder<'_>) -> Result<T>,
     dtype: DType,
 ) -> Result<T> {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("net.safetensors");
-    bake(&path)?;
+    export(&path)?;
     let tensors = candle_core::safetensors::load(&path, device())?;
     constructor(VarBuilder::from_tensors(tensors, dtype, device()))
 }
@@ -122,7 +122,7 @@ fn the_layout_is_what_is_asked_for() -> Result<()> {
 fn an_lstm_is_that_of_its_baked_checkpoint() -> Result<()> {
     let (_vars, vb) = variables(1, DType::F64);
     let hyper = HyperLetters::new(vb, Letters::new)?;
-    let ordinary = baked(|path| hyper.bake(path), Letters::new, DType::F64)?;
+    let ordinary = exported(|path| hyper.export(path), Letters::new, DType::F64)?;
     let ys = hyper.forward(&letters()?)?;
     assert_eq!(ys.dims(), [2, 4, 5]);
     assert_eq!(values(&ys)?, values(&ordinary.forward(&letters()?)?)?);
@@ -183,7 +183,7 @@ fn bert_is_that_of_its_baked_checkpoint() -> Result<()> {
     assert_eq!(layout.params()[5].name, "encoder.layer.0.attention.self.query.weight");
     let (ids, types) = (letters()?, letters()?.zeros_like()?);
     let ys = params.unpack()?.forward(&ids, &types, None)?;
-    let ordinary = baked(|path| hyper.bake(path), new, DType::F32)?;
+    let ordinary = exported(|path| hyper.export(path), new, DType::F32)?;
     assert_eq!(values(&ys)?, values(&ordinary.forward(&ids, &types, None)?)?);
     Ok(())
 }
@@ -304,7 +304,7 @@ fn a_vision_transformer_is_that_of_its_baked_checkpoint() -> Result<()> {
     let hyper = HyperVit::new(vb, Vit::new)?;
     let xs = input(&[3, 3, 6, 6], 1, DType::F32)?;
     let ys = hyper.forward(&xs)?;
-    let ordinary = baked(|path| hyper.bake(path), Vit::new, DType::F32)?;
+    let ordinary = exported(|path| hyper.export(path), Vit::new, DType::F32)?;
     assert_eq!(values(&ys)?, values(&ordinary.forward(&xs)?)?);
     let params = hyper.generate_params()?;
     let loss = |vit: &Vit| weighted_sum(&vit.forward(&xs)?);
@@ -370,7 +370,7 @@ fn running_statistics_are_buffers() -> Result<()> {
     hyper.forward_t(&xs, true)?;
     let mean = values(&by_name(&vars)["buffers.norm.running_mean"])?;
     assert!(mean.iter().all(|value| *value != 0.), "{mean:?}");
-    let ordinary = baked(|path| hyper.bake(path), Normed::new, DType::F64)?;
+    let ordinary = exported(|path| hyper.export(path), Normed::new, DType::F64)?;
     assert_eq!(values(ordinary.norm.running_mean())?, mean);
     assert_eq!(values(&hyper.forward_t(&xs, false)?)?, values(&ordinary.forward_t(&xs, false)?)?);
     Ok(())

@@ -321,10 +321,10 @@ fn files_go_to_any_device(device: &Device) -> Result<()> {
         let loaded = HyperEvery::new(variables_on(to, 4, DType::F32).1)?;
         loaded.load(&path)?;
         close(&loaded.forward(&xs.to_device(to)?)?, &expected, bound(DType::F32), "loaded")?;
-        saved.bake(&path)?;
-        let baked = candle_core::safetensors::load(&path, to)?;
-        let net = Every::new(candle_nn::VarBuilder::from_tensors(baked, DType::F32, to))?;
-        close(&net.forward(&xs.to_device(to)?)?, &expected, bound(DType::F32), "baked")?;
+        saved.export(&path)?;
+        let exported = candle_core::safetensors::load(&path, to)?;
+        let net = Every::new(candle_nn::VarBuilder::from_tensors(exported, DType::F32, to))?;
+        close(&net.forward(&xs.to_device(to)?)?, &expected, bound(DType::F32), "exported")?;
     }
     Ok(())
 }

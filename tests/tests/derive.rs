@@ -4,8 +4,9 @@
 
 use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
+use hypernn::generated::TargetPlan;
 use hypernn::nn::{Activation, Linear};
-use hypernn::{FixedTarget, HyperTarget};
+use hypernn::{FixedTarget, GeneratedParams, HyperTarget};
 use hypernn_tests::device;
 
 fn variables() -> VarBuilder<'static> {
@@ -300,11 +301,11 @@ impl Configured {
 #[test]
 fn sizes_known_at_run_time() {
     let config = Sizes { width: 2, depth: 3, bias: true };
-    let layout = Configured::layout_with(&config).unwrap();
-    assert_eq!(layout.num_params(), 3 * 6 + 2 + 2 + Mlp::NUM_PARAMS);
-    let flat = flat(layout.num_params());
-    let net = Configured::unpack_with(&config, &flat).unwrap();
-    assert_eq!(values(&net.pack_with(&config).unwrap()), values(&flat));
+    let plan = TargetPlan::<Configured>::new(&config).unwrap();
+    assert_eq!(plan.num_params(), 3 * 6 + 2 + 2 + Mlp::NUM_PARAMS);
+    let flat = flat(plan.num_params());
+    let net = GeneratedParams::<Configured>::from_flat(&config, &flat).unwrap().unpack().unwrap();
+    assert_eq!(values(&plan.pack(&net).unwrap()), values(&flat));
     let xs = Tensor::ones((1, 2), DType::F32, device()).unwrap();
     let last = Configured::functional_last(&config, &flat, &xs).unwrap();
     assert_eq!(values(&last), [12. + 13. + 16., 14. + 15. + 17.]);
@@ -325,10 +326,11 @@ struct Stack<T> {
 #[test]
 fn a_type_parameter_with_a_configuration() {
     let config = Sizes { width: 2, depth: 2, bias: false };
-    let net = Stack::<Block>::unpack_with(&config, &flat(12)).unwrap();
+    let net =
+        GeneratedParams::<Stack<Block>>::from_flat(&config, &flat(12)).unwrap().unpack().unwrap();
     assert_eq!(net.layers.len(), 2);
     assert_eq!(values(net.last.layer.weight()), [8., 9., 10., 11.]);
-    let nested = Stack::<Stack<Block>>::layout_with(&config).unwrap();
+    let nested = TargetPlan::<Stack<Stack<Block>>>::new(&config).unwrap();
     assert_eq!(nested.num_params(), 36);
 }
 
@@ -465,7 +467,7 @@ fn nothing_in_scope_gets_in_the_way() {
     let xs = Tensor::ones((1, 2), DType::F32, device()).unwrap();
     let ys = hostile::Net::functional_run(&flat(39), &xs).unwrap();
     assert_eq!(values(&ys), [7., 12., 17.]);
-    assert_eq!(hostile::Inner::<Mlp>::layout_with(&0).unwrap().num_params(), Mlp::NUM_PARAMS);
+    assert_eq!(TargetPlan::<hostile::Inner<Mlp>>::new(&0).unwrap().num_params(), Mlp::NUM_PARAMS);
 }
 
 macro_rules! declare {
@@ -499,8 +501,8 @@ declare_fixed!(DeclaredFixed, linear, 1 + 1, Linear);
 fn a_target_declared_by_a_macro() {
     assert_eq!(DeclaredFixed::NUM_PARAMS, 6);
     assert!(DeclaredFixed::unpack(&flat(6)).unwrap().layer.bias().is_some());
-    assert_eq!(Declared::layout_with(&1).unwrap().num_params(), 6 + 4);
-    let net = Declared::unpack_with(&1, &flat(10)).unwrap();
+    assert_eq!(TargetPlan::<Declared>::new(&1).unwrap().num_params(), 6 + 4);
+    let net = GeneratedParams::<Declared>::from_flat(&1, &flat(10)).unwrap().unpack().unwrap();
     assert_eq!((values(net.first.weight()).len(), values(net.second.weight()).len()), (4, 3));
 }
 

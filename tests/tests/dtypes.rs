@@ -213,21 +213,21 @@ fn the_target_s_dtype_is_checked() -> Result<()> {
     Ok(())
 }
 
-/// A checkpoint is the hypernetwork's, whatever the target's dtype; what is baked is the target's.
+/// A checkpoint is the hypernetwork's, whatever the target's dtype; what is exported is the target's.
 #[test]
 fn files_have_the_dtype_of_what_they_hold() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (saved, baked) = (folder.path().join("saved"), folder.path().join("baked"));
+    let (saved, exported) = (folder.path().join("saved"), folder.path().join("exported"));
     let half = HyperNet::new(variables(5, DType::F32).1)?.with_target_dtype(DType::BF16)?;
     half.save(&saved)?;
-    half.bake(&baked)?;
+    half.export(&exported)?;
     let single = HyperNet::new(variables(6, DType::F32).1)?;
     single.load(&saved)?;
     let expected = single.generate_params()?.flat()?;
     let found = half.generate_params()?.flat()?;
     assert!(relative_error(&found, &expected)? < 1e-2);
-    let baked = candle_core::safetensors::load(&baked, device())?;
-    assert!(baked.values().all(|tensor| tensor.dtype() == DType::BF16));
+    let exported = candle_core::safetensors::load(&exported, device())?;
+    assert!(exported.values().all(|tensor| tensor.dtype() == DType::BF16));
     Ok(())
 }
 

@@ -535,15 +535,15 @@ fn saved_and_loaded() -> Result<()> {
 #[test]
 fn baked_for_one_condition() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let path = folder.path().join("baked.safetensors");
+    let path = folder.path().join("exported.safetensors");
     let (_vars, hyper) = policy()?;
     let (condition, xs) = (input(&[8], 1, DType::F32)?, input(&[5, 8], 2, DType::F32)?);
-    hyper.bake(&condition, &path)?;
+    hyper.export(&condition, &path)?;
     let tensors = candle_core::safetensors::load(&path, device())?;
     let net = Policy::new(VarBuilder::from_tensors(tensors, DType::F32, device()))?;
     same(&net.forward(&xs)?, &hyper.generate_params(&condition)?.forward(&xs)?)?;
     assert_eq!(
-        message(hyper.bake(&xs, &path)),
+        message(hyper.export(&xs, &path)),
         "a checkpoint holds one set of weights, the condition gives 5"
     );
     Ok(())
@@ -552,7 +552,7 @@ fn baked_for_one_condition() -> Result<()> {
 fn grown(vars: &VarMap, count: usize) -> Result<HyperTasks> {
     let vb = VarBuilder::from_varmap(vars, DType::F32, device());
     let mut hyper = HyperTasks::new(vb.clone())?;
-    hyper.grow(count, vb)?;
+    hyper.add_tasks(count, vb)?;
     Ok(hyper)
 }
 
@@ -560,7 +560,7 @@ fn grown(vars: &VarMap, count: usize) -> Result<HyperTasks> {
 fn growing_in_another_dtype() -> Result<()> {
     let mut hyper = grown(&VarMap::new(), 1)?;
     let other = VarBuilder::from_varmap(&VarMap::new(), DType::F64, device());
-    assert_eq!(message(hyper.grow(1, other)), "the builder is F64, but the hypernetwork F32");
+    assert_eq!(message(hyper.add_tasks(1, other)), "the builder is F64, but the hypernetwork F32");
     Ok(())
 }
 
@@ -572,7 +572,7 @@ fn growing_keeps_old_tasks_and_adds_new_ones() -> Result<()> {
     let old = hyper.generate_params(&tasks(&[0, 1, 2])?)?;
     let (weights, outputs) = (old.flat()?, old.forward(&xs)?);
     assert_eq!(hyper.num_params(), HyperTasks::NUM_PARAMS);
-    hyper.grow(2, vb)?;
+    hyper.add_tasks(2, vb)?;
     assert_eq!(hyper.num_params(), HyperTasks::NUM_PARAMS + 2 * 14 * 4);
     let unchanged = |hyper: &HyperTasks| -> Result<()> {
         let params = hyper.generate_params(&tasks(&[0, 1, 2])?)?;
@@ -637,7 +637,7 @@ fn grown_networks_are_saved_and_loaded() -> Result<()> {
 fn only_tasks_grow() -> Result<()> {
     let (vars, vb) = variables(0, DType::F32);
     let mut hyper = HyperPolicy::new(vb.clone())?;
-    assert_eq!(message(hyper.grow(1, vb)), "only an embedding of `tasks` can grow");
+    assert_eq!(message(hyper.add_tasks(1, vb)), "only an embedding of `tasks` can grow");
     assert_eq!(vars.all_vars().len(), 7);
     Ok(())
 }
@@ -650,7 +650,7 @@ fn growing_takes_all_or_none() -> Result<()> {
     let table = variable(&vars, "embedding.0.weight")?.as_tensor().clone();
     let tensors = [("embedding.3.weight".to_owned(), table)].into();
     let lacking = VarBuilder::from_tensors(tensors, DType::F32, device());
-    assert!(hyper.grow(2, lacking).is_err());
+    assert!(hyper.add_tasks(2, lacking).is_err());
     assert_eq!(hyper.num_params(), HyperTasks::NUM_PARAMS);
     assert_eq!(
         message(hyper.generate_params(&tasks(&[3])?)),

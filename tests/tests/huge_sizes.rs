@@ -11,6 +11,7 @@ use hypernn::check::MOST_VALUES;
 use hypernn::embedding::spec as embedding;
 use hypernn::embedding::spec::{cos_sin, tanh};
 use hypernn::flow::{Given, SampleShape};
+use hypernn::generated::TargetPlan;
 use hypernn::generator::{GeneratorShape, spec as generator};
 use hypernn::nn::{self, Linear, spec};
 use hypernn::target::adapter::AdapterSize;
@@ -431,7 +432,7 @@ fn running_statistics_that_memory_does_not_hold() {
         norm: nn::BatchNorm,
     }
 
-    let found = message(Normed::layout_with(&(1 << 52)));
+    let found = message(TargetPlan::<Normed>::new(&(1 << 52)));
     assert!(
         found.starts_with("batch_norm: its running statistics of shape [2, 4503599627370496]"),
         "{found}"
@@ -444,11 +445,11 @@ fn tasks_and_sets_of_huge_numbers() -> Result<()> {
     let (_vars, vb) = variables(0, DType::F32);
     let mut hyper = Tasks::new(&sizes(2, 2, 1), vb.clone())?;
     let max = usize::MAX;
-    let found = message(hyper.grow(max, vb.clone()));
+    let found = message(hyper.add_tasks(max, vb.clone()));
     assert_eq!(
         found,
         format!("the table of {max} tasks of shape [{max}, 1, 2] in F32 is larger than any memory")
     );
-    assert!(message(hyper.grow(1 << 52, vb)).ends_with(REFUSED));
+    assert!(message(hyper.add_tasks(1 << 52, vb)).ends_with(REFUSED));
     Ok(())
 }

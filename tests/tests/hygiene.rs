@@ -602,9 +602,9 @@ mod blanket {
     }
     methods!(build visit info num_params check_adapter takes gives rank adapter forward forward_t new into iter
         is_some map shape input deny of with_role target build_tied parameter visit_untied clone items step
-        generate_params bake save load audit rows generator ensure conditions plan num_embeddings
+        generate_params export save load audit rows generator ensure conditions plan num_embeddings
         embedding_dim embedding condition with_pretrained dtype device with_roles taken given first
-        unknown broken passes zero_state generate_step scan run grow generate core fmt layout pack unpack
+        unknown broken passes zero_state generate_step scan run add_tasks generate core fmt layout pack unpack
         ask_embedding ask_generator known named_tensors deref deref_mut);
 
     use hypernn::HyperTarget;

@@ -348,17 +348,17 @@ hypernetwork! {
     }
 }
 
-/// A baked checkpoint knows nothing of adapters.
+/// A exported checkpoint knows nothing of adapters.
 #[test]
 fn bake_merges() -> Result<()> {
     let (_vars, hyper) = dynamic()?;
     let (condition, xs) = (input(&[4], 5, DType::F64)?, pictures(2)?);
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("net.safetensors");
-    hyper.bake(&condition, &path)?;
-    let baked = candle_core::safetensors::load(&path, device())?;
-    assert_eq!(baked.len(), 6);
-    let net = Net::new(VarBuilder::from_tensors(baked, DType::F64, device()))?;
+    hyper.export(&condition, &path)?;
+    let exported = candle_core::safetensors::load(&path, device())?;
+    assert_eq!(exported.len(), 6);
+    let net = Net::new(VarBuilder::from_tensors(exported, DType::F64, device()))?;
     let ys = hyper.generate_params(&condition)?.forward(&xs)?;
     assert!(relative_error(&net.forward(&xs)?, &ys)? < 1e-12);
     Ok(())
@@ -483,7 +483,7 @@ fn dropout_in_training_alone() -> Result<()> {
     }
     let audit = hyper.audit(&params, &weighted_sum(&params.forward_t(&xs, true)?)?)?;
     assert_eq!(audit.generated().len(), 2);
-    // What is baked is what counts outside of training.
+    // What is exported is what counts outside of training.
     assert!(same(hyper.generate_params(&Tensor::new(0u32, device())?)?.forward(&xs)?)?);
     Ok(())
 }
@@ -554,7 +554,7 @@ fn dropouts_and_fields_that_can_not_be() -> Result<()> {
     );
     assert!(with("wide.weight", 0.1).is_ok());
     assert_eq!(
-        message(Normed::layout_with(&4)),
+        message(TargetPlan::<Normed>::new(&4)),
         "field `norm` has the role `lora`, but no matrix or kernel of its own to adapt"
     );
     Ok(())

@@ -146,12 +146,12 @@ fn a_hypernetwork_of_a_hypernetwork() -> Result<()> {
     let error = gradient_error(&vars, &|| weighted_sum(&meta.forward(&xs)?))?;
     assert!(error < 1e-6, "{error:e}");
 
-    // What it bakes is a hypernetwork's own tensors.
+    // What it exports is a hypernetwork's own tensors.
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("inner.safetensors");
-    meta.bake(&path)?;
-    let baked = candle_core::safetensors::load(&path, device())?;
-    let inner = HyperVectors::new(VarBuilder::from_tensors(baked, DType::F64, device()))?;
+    meta.export(&path)?;
+    let exported = candle_core::safetensors::load(&path, device())?;
+    let inner = HyperVectors::new(VarBuilder::from_tensors(exported, DType::F64, device()))?;
     assert_eq!(values(&inner.forward(&xs)?)?, values(&meta.forward(&xs)?)?);
     Ok(())
 }

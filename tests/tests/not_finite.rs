@@ -6,6 +6,7 @@
 use candle_core::{DType, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder, VarMap};
 use hypernn::continual::OutputRegularizer;
+use hypernn::generated::TargetPlan;
 use hypernn::nn::{AdamW, Linear, Optimizer, ParamsAdamW};
 use hypernn::target::role::spec::{lora, lora_dropout};
 use hypernn::{HyperTarget, Pretrained, hypernetwork};
@@ -88,7 +89,7 @@ fn settings_of_a_target() -> Result<()> {
         (Init::Uniform { lo: f64::NAN, up: 1. }, "Uniform { lo: NaN, up: 1.0 }"),
     ] {
         assert_eq!(
-            message(Bare::layout_with(&init)),
+            message(TargetPlan::<Bare>::new(&init)),
             format!("parameter `values` has the init {shown}, expected finite numbers")
         );
     }

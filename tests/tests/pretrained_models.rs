@@ -86,7 +86,7 @@ fn network<T>(plan: TargetPlan<T>) -> Result<StaticHyperNetwork<T>> {
     StaticHyperNetwork::new(plan, &declared, (&embedding, &linear), variables(1, DType::F32).1)
 }
 
-/// The layout's names, after it was held that the target, and what it bakes, are the ordinary model of
+/// The layout's names, after it was held that the target, and what it exports, are the ordinary model of
 /// the checkpoint.
 fn assert_the_ordinary_model<T: 'static>(
     tensors: &Tensors,
@@ -102,9 +102,9 @@ fn assert_the_ordinary_model<T: 'static>(
     assert_eq!(values(&forward(hyper.target()?)?)?, expected);
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("net.safetensors");
-    hyper.bake(&path)?;
-    let baked = candle_core::safetensors::load(&path, device())?;
-    assert_eq!(values(&forward(new(builder(&baked))?)?)?, expected);
+    hyper.export(&path)?;
+    let exported = candle_core::safetensors::load(&path, device())?;
+    assert_eq!(values(&forward(new(builder(&exported))?)?)?, expected);
     let layout = hyper.layout();
     let names = layout.params().iter().map(|param| param.name.clone());
     Ok(names.chain(layout.buffers().iter().map(|buffer| buffer.name.clone())).collect())
@@ -539,8 +539,8 @@ fn a_tensor_without_values_is_as_in_candle() -> Result<()> {
     assert_eq!(hyper.layout().params().len(), 2);
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("net.safetensors");
-    hyper.bake(&path)?;
-    let baked = candle_core::safetensors::load(&path, device())?;
-    assert_eq!(new(builder(&baked))?.1.dims(), [0, 2]);
+    hyper.export(&path)?;
+    let exported = candle_core::safetensors::load(&path, device())?;
+    assert_eq!(new(builder(&exported))?.1.dims(), [0, 2]);
     Ok(())
 }

@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 
 use candle_core::{DType, Module, Result, Tensor, Var};
+use hypernn::generated::TargetPlan;
 use hypernn::nn::{Conv1d, LayerNorm, Linear, PReLU};
-use hypernn::{HyperTarget, Layout};
+use hypernn::{GeneratedParams, HyperTarget, Layout};
 use hypernn_tests::{by_name, input, values, variables};
 use proptest::prelude::*;
 
@@ -102,13 +103,13 @@ fn config() -> impl Strategy<Value = Config> {
 }
 
 fn layout(config: &Config) -> Result<Layout> {
-    Net::layout_with(config)
+    Ok(TargetPlan::<Net>::new(config)?.layout().clone())
 }
 
 /// A network of its own variables and its flat vector.
 fn packed(config: &Config, seed: u64, dtype: DType) -> Result<(Net, Tensor)> {
     let net = Net::with_config(config, variables(seed, dtype).1)?;
-    let flat = net.pack_with(config)?;
+    let flat = TargetPlan::new(config)?.pack(&net)?;
     Ok((net, flat))
 }
 
@@ -116,7 +117,7 @@ fn packed(config: &Config, seed: u64, dtype: DType) -> Result<(Net, Tensor)> {
 fn same_forward(config: &Config, seed: u64) -> Result<bool> {
     let (net, flat) = packed(config, seed, DType::F32)?;
     let xs = input(&[3, config.width], seed, DType::F32)?;
-    let functional = Net::functional_forward_with(config, &flat, &xs)?;
+    let functional = GeneratedParams::<Net>::from_flat(config, &flat)?.forward(&xs)?;
     Ok(values(&functional)? == values(&net.forward(&xs)?)?)
 }
 
@@ -124,8 +125,11 @@ fn same_forward(config: &Config, seed: u64) -> Result<bool> {
 fn sets_error(config: &Config, seed: u64) -> Result<f64> {
     let flats = [packed(config, seed, DType::F64)?.1, packed(config, seed + 1, DType::F64)?.1];
     let xs = input(&[4, config.width], seed, DType::F64)?;
-    let together = Net::functional_forward_with(config, &Tensor::stack(&flats, 0)?, &xs)?;
-    let one = |i: usize| Net::functional_forward_with(config, &flats[i], &xs.narrow(0, 2 * i, 2)?);
+    let together =
+        GeneratedParams::<Net>::from_flat(config, &Tensor::stack(&flats, 0)?)?.forward(&xs)?;
+    let one = |i: usize| {
+        GeneratedParams::<Net>::from_flat(config, &flats[i])?.forward(&xs.narrow(0, 2 * i, 2)?)
+    };
     hypernn_tests::relative_error(&together, &Tensor::cat(&[one(0)?, one(1)?], 0)?)
 }
 
@@ -138,7 +142,8 @@ fn round_trip(config: &Config, seed: u64) -> Result<()> {
             continue;
         }
         let flat = Var::from_tensor(&input(&dims, seed, DType::F32)?)?;
-        let again = Net::unpack_with(config, &flat)?.pack_with(config)?;
+        let again = TargetPlan::new(config)?
+            .pack(&GeneratedParams::<Net>::from_flat(config, &flat)?.unpack()?)?;
         assert_eq!(again.dims(), dims);
         assert_eq!(values(&again)?, values(&flat)?);
         let factors = input(&dims, seed + 1, DType::F32)?;

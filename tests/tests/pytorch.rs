@@ -1,4 +1,4 @@
-//! PyTorch's checkpoints: read as ordinary networks and as pretrained ones, written by `bake`.
+//! PyTorch's checkpoints: read as ordinary networks and as pretrained ones, written by `export`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
 
@@ -106,7 +106,7 @@ fn shapes(tensors: &Tensors) -> Vec<String> {
     tensors.iter().map(line).collect()
 }
 
-/// What `bake` writes has the names, shapes, dtypes and values of PyTorch's own `state_dict`. The count
+/// What `export` writes has the names, shapes, dtypes and values of PyTorch's own `state_dict`. The count
 /// of batches, which none but PyTorch's training needs, is filled in by `load_state_dict`.
 #[test]
 fn a_baked_checkpoint_is_a_state_dict() -> Result<()> {
@@ -114,11 +114,11 @@ fn a_baked_checkpoint_is_a_state_dict() -> Result<()> {
         candle_core::pickle::read_all(golden::path("k_layers.pt"))?.into_iter().collect();
     assert!(expected.remove("batch_norm.num_batches_tracked").is_some());
     let dir = TempDir::new().unwrap();
-    let path = dir.path().join("baked.safetensors");
-    hyper()?.bake(&path)?;
-    let baked: Tensors = candle_core::safetensors::load(&path, device())?.into_iter().collect();
-    assert_eq!(shapes(&baked), shapes(&expected));
-    for (name, tensor) in &baked {
+    let path = dir.path().join("exported.safetensors");
+    hyper()?.export(&path)?;
+    let exported: Tensors = candle_core::safetensors::load(&path, device())?.into_iter().collect();
+    assert_eq!(shapes(&exported), shapes(&expected));
+    for (name, tensor) in &exported {
         assert_eq!(values(tensor)?, values(&expected[name])?, "{name}");
     }
     Ok(())
@@ -139,7 +139,7 @@ fn python() -> Option<String> {
     }
 }
 
-/// PyTorch loads what `bake` wrote, strictly, and computes what the hypernetwork does: at the start, and
+/// PyTorch loads what `export` wrote, strictly, and computes what the hypernetwork does: at the start, and
 /// with weights of its own.
 #[test]
 fn pytorch_loads_a_baked_checkpoint() -> Result<()> {
@@ -147,13 +147,13 @@ fn pytorch_loads_a_baked_checkpoint() -> Result<()> {
     let fresh = HyperLayers::new(variables(1, DType::F32).1)?;
     for hyper in [hyper()?, fresh] {
         let dir = TempDir::new().unwrap();
-        let [baked, expected] = ["baked", "expected"].map(|name| dir.path().join(name));
-        hyper.bake(&baked)?;
+        let [exported, expected] = ["exported", "expected"].map(|name| dir.path().join(name));
+        hyper.export(&exported)?;
         let output = HashMap::from([("output", hyper.forward(&reference()?.0)?)]);
         candle_core::safetensors::save(&output, &expected)?;
         let run = Command::new(&python)
             .arg(golden::path("layers.py"))
-            .args([&baked, &expected])
+            .args([&exported, &expected])
             .output()?;
         let (out, err) =
             (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));

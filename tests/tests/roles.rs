@@ -222,15 +222,15 @@ fn training_moves_what_it_should() -> Result<()> {
     Ok(())
 }
 
-/// The baked checkpoint has every tensor under its own name.
+/// The exported checkpoint has every tensor under its own name.
 #[test]
 fn baked_roles() -> Result<()> {
     let (_, tensors) = trained(1, DType::F64)?;
     let ((_dir, path), (_vars, hyper)) = (place(), mixed(2, &tensors)?);
-    hyper.bake(&path)?;
-    let baked = candle_core::safetensors::load(&path, device())?;
-    assert_eq!(baked.len(), tensors.len());
-    let net = Net::new(pretrained(&baked, DType::F64))?;
+    hyper.export(&path)?;
+    let exported = candle_core::safetensors::load(&path, device())?;
+    assert_eq!(exported.len(), tensors.len());
+    let net = Net::new(pretrained(&exported, DType::F64))?;
     let xs = input(&[6, 3], 3, DType::F64)?;
     assert_eq!(values(&net.forward(&xs)?)?, values(&hyper.forward(&xs)?)?);
     Ok(())

@@ -126,7 +126,7 @@ fn a_network_that_is_read_again_has_the_same_values() -> Result<()> {
     let vb = VarBuilder::from_varmap(&vars, DType::F64, device());
     assert_eq!(values(&HyperNet::new(vb)?.forward(&xs)?)?, ys);
     // What is written for programs that know nothing of hypernetworks.
-    first.bake(&path)?;
+    first.export(&path)?;
     let tensors = candle_core::safetensors::load(&path, device())?;
     let net = Net::new(VarBuilder::from_tensors(tensors, DType::F64, device()))?;
     assert_eq!(values(&net.forward(&xs)?)?, ys);
@@ -709,11 +709,11 @@ fn an_adapted_weight_that_a_forward_looks_at() -> Result<()> {
     }
     let (_dir, path) = file();
     let (condition, xs) = (input(&[4], 1, DType::F64)?, input(&[6, 3], 2, DType::F64)?);
-    hyper.bake(&condition, &path)?;
+    hyper.export(&condition, &path)?;
     let tensors = candle_core::safetensors::load(&path, device())?;
-    let baked = Looks::new(VarBuilder::from_tensors(tensors, DType::F64, device()))?;
+    let exported = Looks::new(VarBuilder::from_tensors(tensors, DType::F64, device()))?;
     let params = hyper.generate_params(&condition)?;
-    assert!(relative_error(&params.forward(&xs)?, &baked.forward(&xs)?)? < 1e-12);
+    assert!(relative_error(&params.forward(&xs)?, &exported.forward(&xs)?)? < 1e-12);
     let loss = || weighted_sum(&hyper.generate_params(&condition)?.forward(&xs)?);
     assert!(gradient_error(&vars, &loss)? < 1e-6);
     let params = hyper.generate_params(&input(&[3, 4], 1, DType::F64)?)?;

@@ -37,7 +37,7 @@ type Write = Box<dyn Fn(&Path) -> Result<()>>;
 /// All that writes files.
 fn writers() -> Result<Vec<(&'static str, Write)>> {
     let hyper = || HyperNet::new(variables(1, DType::F32).1);
-    let (saved, baked) = (hyper()?, hyper()?);
+    let (saved, exported) = (hyper()?, hyper()?);
     let tasks = TaskNet::new(variables(1, DType::F32).1)?;
     let mut old = OutputRegularizer::new(1.)?;
     old.remember(&tasks, &Tensor::new(0u32, &Device::Cpu)?)?;
@@ -48,9 +48,9 @@ fn writers() -> Result<Vec<(&'static str, Write)>> {
     let baked_tasks = TaskNet::new(variables(1, DType::F32).1)?;
     Ok(vec![
         ("save", Box::new(move |path| saved.save(path))),
-        ("bake", Box::new(move |path| baked.bake(path))),
+        ("export", Box::new(move |path| exported.export(path))),
         ("dynamic save", Box::new(move |path| tasks.save(path))),
-        ("dynamic bake", Box::new(move |path| baked_tasks.bake(&task, path))),
+        ("dynamic export", Box::new(move |path| baked_tasks.export(&task, path))),
         ("continual", Box::new(move |path| old.save(path))),
         ("parameters", Box::new(move |path| params.save(path))),
         ("optimiser", Box::new(move |path| optimizer.save(&vars, path))),

@@ -239,14 +239,19 @@ fn functional(header: &Header, forward: &Forward) -> TokenStream {
     let flat = Ident::new("flat", Span::mixed_site());
     let config = Ident::new("config", Span::mixed_site());
     let (span, end) = ends(output);
-    let (argument, unpack) = match &header.config {
-        Some(ty) => (quote!(#config: &#ty,), quote_spanned!(span=> unpack_with(#config, #flat))),
-        None => (TokenStream::new(), quote_spanned!(span=> unpack(#flat))),
+    let (argument, unpacked) = match &header.config {
+        Some(ty) => (
+            quote!(#config: &#ty,),
+            quote_spanned!(span=> __p::GeneratedParams::<Self>::from_flat(#config, #flat)?.unpack()),
+        ),
+        None => {
+            (TokenStream::new(), quote_spanned!(span=> <Self as __p::HyperTarget>::unpack(#flat)))
+        }
     };
     // The result is shown at the output's type.
     let arguments = quote_spanned!(end=> (#(#names),*));
     let body = quote_spanned! {span=>
-        <Self as __p::HyperTarget>::#unpack?.#name #arguments
+        #unpacked?.#name #arguments
     };
     quote! {
         #[doc = #doc]

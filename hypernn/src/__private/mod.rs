@@ -38,7 +38,7 @@ pub use crate::check::{Problem, ensure};
 pub use crate::condition::own::{ConditionIsVector, InputIsCondition, OwnCondition};
 pub use crate::embedding::{ConditionedEmbeddingSpec, EmbeddingSpec};
 pub use crate::flow::{Chain, SampleShape, Step, StepT};
-pub use crate::generated::TargetPlan;
+pub use crate::generated::{GeneratedParams, TargetPlan};
 pub use crate::generator::{ConditionedGeneratorSpec, GeneratorSpec};
 pub use crate::hyper_target::{Configures, NestedSpec};
 pub use crate::hypernetwork::{Core, Declared, DynamicHyperNetwork, StaticHyperNetwork};

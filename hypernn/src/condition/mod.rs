@@ -11,6 +11,7 @@ use crate::error::bail;
 
 /// What an embedding or a generator takes as its condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Condition {
     /// Nothing: it comes from its variables alone.
     None,
@@ -113,6 +114,7 @@ impl Condition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
 pub enum Encoding {
     /// As it is. Under the exact init the target starts at candle's scale whatever the condition's; the
     /// gradient of the weights that the condition meets grows with it, as any layer's does with its

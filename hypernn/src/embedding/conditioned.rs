@@ -10,6 +10,7 @@ use crate::memory::ensure_room;
 
 /// What a conditioned embedding gives to the generator.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Embedded {
     /// `[N, E]`, the same for every set.
     Shared(Tensor),
@@ -138,7 +139,7 @@ pub trait ConditionedEmbedding: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// The embedding has no tasks, or the builder's own.
-    fn grow(&mut self, count: usize, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<()> {
+    fn add_tasks(&mut self, count: usize, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<()> {
         let _ = (count, scheme, vb);
         crate::error::bail!(declaration, "only an embedding of `tasks` can grow")
     }

@@ -67,7 +67,7 @@ impl ConditionedEmbeddingSpec for TasksSpec {
         ensure(self.info().problem)?;
         let mut tasks =
             Tasks { dims: (self.num_embeddings, self.embedding_dim), tables: Vec::new() };
-        tasks.grow(self.num_tasks, scheme, vb)?;
+        tasks.add_tasks(self.num_tasks, scheme, vb)?;
         Ok(Box::new(tasks))
     }
 }
@@ -99,7 +99,7 @@ impl ConditionedEmbedding for Tasks {
         Ok((Embedded::PerSet(Tensor::stack(&tables, 0)?), state.clone()))
     }
 
-    fn grow(&mut self, count: usize, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<()> {
+    fn add_tasks(&mut self, count: usize, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<()> {
         let (rows, width) = self.dims;
         let room = || format!("the table of {count} tasks");
         ensure_room(room, &[count, rows, width], (vb.dtype(), vb.device()))?;

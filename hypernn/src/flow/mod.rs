@@ -40,6 +40,7 @@ use crate::check::Problem;
 /// What a step gives for an input that it takes.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::large_enum_variant, reason = "for the compiler, which has no boxes")]
+#[non_exhaustive]
 pub enum Given {
     /// A tensor of this shape.
     Shape(SampleShape),

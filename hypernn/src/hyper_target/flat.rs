@@ -28,6 +28,38 @@ impl<T: HyperTarget> TargetPlan<T> {
     pub fn new(config: &T::Config) -> Result<Self> {
         Self::declared(declared(config))
     }
+
+    /// The parameters of a network of this plan's configuration as one flat vector `[P]`, or `[G, P]` where it holds `G`
+    /// sets; gradients flow back into them.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Result, Tensor};
+    /// use hypernn::generated::TargetPlan;
+    /// use hypernn::nn::Linear;
+    /// use hypernn::{GeneratedParams, HyperTarget};
+    ///
+    /// #[derive(HyperTarget)]
+    /// #[hyper(config = usize, sequential)]
+    /// struct Net {
+    ///     #[hyper(linear(*config, 2))]
+    ///     fc: Linear,
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let plan = TargetPlan::<Net>::new(&3)?;
+    /// let flat = Tensor::arange(0f32, plan.num_params() as f32, &Device::Cpu)?;
+    /// let net = GeneratedParams::<Net>::from_flat(&3, &flat)?.unpack()?;
+    /// assert_eq!(plan.pack(&net)?.to_vec1::<f32>()?, flat.to_vec1::<f32>()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A layer does not give access to its tensors, they differ in dtype or device, or the network has other tensors
+    /// than the plan.
+    pub fn pack(&self, net: &T) -> Result<Tensor> {
+        pack(net, self.layout())
+    }
 }
 
 impl<T: HyperTarget> GeneratedParams<T> {

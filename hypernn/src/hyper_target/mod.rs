@@ -18,8 +18,9 @@ use recorded::recorded;
 
 /// A network whose weights can be generated. Derive it: `#[derive(HyperTarget)]`.
 ///
-/// `Config` is what the attributes' expressions need at run time; it is `()` where every size is
-/// a constant, and then the methods without `_with` apply.
+/// `Config` is what the attributes' expressions need at run time; it is `()` where every size is a constant. Where it
+/// is not, a layout is that of a [`TargetPlan`](crate::generated::TargetPlan), which packs as well, and a flat vector is
+/// taken by [`GeneratedParams::from_flat`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a hypernetwork target",
     label = "not a target",
@@ -81,15 +82,7 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: HyperTarget<Config = ()>,
     {
-        Self::layout_with(&())
-    }
-
-    /// Which tensor lies where in the flat vector, for sizes known at run time.
-    ///
-    /// # Errors
-    /// An invalid size, or two tensors of one name.
-    fn layout_with(config: &Self::Config) -> Result<Layout> {
-        Ok(recorded::<Self>(config)?.0.clone())
+        Ok(recorded::<Self>(&())?.0.clone())
     }
 
     /// The network over a flat vector `[P]`, or over `G` sets `[G, P]`; gradients flow into it.
@@ -100,16 +93,7 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: HyperTarget<Config = ()>,
     {
-        Self::unpack_with(&(), flat)
-    }
-
-    /// The network over a flat vector `[P]`, or over `G` sets `[G, P]`, for sizes known at run time; gradients flow into
-    /// it.
-    ///
-    /// # Errors
-    /// The vector's length or rank is not the target's.
-    fn unpack_with(config: &Self::Config, flat: &Tensor) -> Result<Self> {
-        GeneratedParams::<Self>::from_flat(config, flat)?.unpack()
+        GeneratedParams::<Self>::from_flat(&(), flat)?.unpack()
     }
 
     /// The network's parameters as one flat vector `[P]`, or `[G, P]` where it holds `G` sets;
@@ -121,16 +105,7 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: HyperTarget<Config = ()>,
     {
-        self.pack_with(&())
-    }
-
-    /// The network's parameters as one flat vector `[P]`, or `[G, P]` where it holds `G` sets, for sizes known at run
-    /// time; gradients flow back into them.
-    ///
-    /// # Errors
-    /// A layer does not give access to its tensors, or they differ in dtype or device.
-    fn pack_with(&self, config: &Self::Config) -> Result<Tensor> {
-        flat::pack(self, &recorded::<Self>(config)?.0)
+        flat::pack(self, &recorded::<Self>(&())?.0)
     }
 
     /// `unpack(flat)?.forward(xs)`.
@@ -141,18 +116,7 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: HyperTarget<Config = ()> + ForwardTarget,
     {
-        Self::functional_forward_with(&(), flat, xs)
-    }
-
-    /// `unpack_with(config, flat)?.forward(xs)`.
-    ///
-    /// # Errors
-    /// The vector's length or rank is not the target's, or the forward's own.
-    fn functional_forward_with(config: &Self::Config, flat: &Tensor, xs: &Tensor) -> Result<Tensor>
-    where
-        Self: ForwardTarget,
-    {
-        GeneratedParams::<Self>::from_flat(config, flat)?.forward(xs)
+        GeneratedParams::<Self>::from_flat(&(), flat)?.forward(xs)
     }
 
     /// `unpack(flat)?.forward_t(xs, train)`.
@@ -163,23 +127,7 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: HyperTarget<Config = ()> + ForwardTargetT,
     {
-        Self::functional_forward_t_with(&(), flat, xs, train)
-    }
-
-    /// `unpack_with(config, flat)?.forward_t(xs, train)`.
-    ///
-    /// # Errors
-    /// The vector's length or rank is not the target's, or the forward's own.
-    fn functional_forward_t_with(
-        config: &Self::Config,
-        flat: &Tensor,
-        xs: &Tensor,
-        train: bool,
-    ) -> Result<Tensor>
-    where
-        Self: ForwardTargetT,
-    {
-        GeneratedParams::<Self>::from_flat(config, flat)?.forward_t(xs, train)
+        GeneratedParams::<Self>::from_flat(&(), flat)?.forward_t(xs, train)
     }
 }
 

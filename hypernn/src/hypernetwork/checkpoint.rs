@@ -81,7 +81,7 @@ impl<T> Core<T> {
     ///
     /// # Errors
     /// Parameters of several sets, or the file can't be written.
-    pub fn bake_params(&self, params: &GeneratedParams<T>, path: impl AsRef<Path>) -> Result<()> {
+    pub fn export_params(&self, params: &GeneratedParams<T>, path: impl AsRef<Path>) -> Result<()> {
         if let Some(sets) = params.num_sets() {
             bail!(condition, "a checkpoint holds one set of weights, the condition gives {sets}");
         }

@@ -20,6 +20,7 @@ use crate::trace::span;
 
 /// What a dynamic hypernetwork computed on the way to the target's output.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct DynamicAux<T> {
     /// The generated parameters, a set per row.
     pub params: GeneratedParams<T>,
@@ -322,9 +323,9 @@ impl<T> DynamicHyperNetwork<T> {
     /// # Errors
     /// The embedding has no tasks, the builder has another dtype or is on another device, or the
     /// builder's own.
-    pub fn grow(&mut self, count: usize, vb: VarBuilder<'_>) -> Result<()> {
+    pub fn add_tasks(&mut self, count: usize, vb: VarBuilder<'_>) -> Result<()> {
         let embedding = &mut self.embedding;
-        self.core.extend("embedding", vb, |scheme, vb| embedding.grow(count, scheme, vb))
+        self.core.extend("embedding", vb, |scheme, vb| embedding.add_tasks(count, scheme, vb))
     }
 
     /// Whether each generated tensor and each variable gets the gradient that a loss has for a condition,
@@ -361,8 +362,8 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// A condition of several sets, or the file can't be written.
-    pub fn bake(&self, condition: &Tensor, path: impl AsRef<Path>) -> Result<()> {
-        self.core.bake_params(&self.generate_params(condition)?, path)
+    pub fn export(&self, condition: &Tensor, path: impl AsRef<Path>) -> Result<()> {
+        self.core.export_params(&self.generate_params(condition)?, path)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::trace::span;
 
 /// What a static hypernetwork computed on the way to the target's output.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Aux<T> {
     /// The generated parameters.
     pub params: GeneratedParams<T>,
@@ -162,8 +163,8 @@ impl<T> StaticHyperNetwork<T> {
     ///
     /// # Errors
     /// The file can't be written.
-    pub fn bake(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.core.bake_params(&self.generate_params()?, path)
+    pub fn export(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.core.export_params(&self.generate_params()?, path)
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) type Recorded = (Layout, Values);
 /// One parameter of a target.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct ParamInfo {
     /// Its path, as a `VarBuilder` would name it: `conv.weight`, `blocks.0.fc.bias`.
     pub name: String,
@@ -50,6 +51,7 @@ impl ParamInfo {
 /// A parameter of a target that is not generated: it is trained or frozen.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct KeptInfo {
     /// Its path, as a `VarBuilder` would name it.
     pub name: String,
@@ -81,6 +83,7 @@ pub(crate) enum Place {
 /// A tensor of the target that is no parameter, such as running statistics.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct BufferInfo {
     /// Its path, as a `VarBuilder` would name it.
     pub name: String,

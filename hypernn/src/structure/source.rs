@@ -121,7 +121,7 @@ pub enum BufferDtype {
 ///
 /// # fn main() -> Result<()> {
 /// let flat = Var::new(&[1f32, 2., 3.], &Device::Cpu)?;
-/// let layer = Scale::unpack_with(&3, &flat)?;
+/// let layer = GeneratedParams::<Scale>::from_flat(&3, &flat)?.unpack()?;
 /// let ys = layer.forward(&Tensor::new(&[[1f32, 1., 1.], [2., 2., 2.]], &Device::Cpu)?)?;
 /// assert_eq!(ys.to_vec2::<f32>()?, [[1., 2., 3.], [2., 4., 6.]]);
 /// let grads = ys.sum_all()?.backward()?;

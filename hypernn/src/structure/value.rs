@@ -5,7 +5,7 @@
 //!
 //! - tensors that are no parameters, such as random features, a mask or a table that is computed once,
 //!   and what holds such tensors ([`FixedTensors`]), are made once for each network, and no optimiser
-//!   moves them. They are in the network's checkpoint, as `buffers.PATH.hyper_value`, and in what `bake`
+//!   moves them. They are in the network's checkpoint, as `buffers.PATH.hyper_value`, and in what `export`
 //!   writes, as `PATH.hyper_value`, so that a network that is read again has the same. An ordinary
 //!   network, `Net::new(vb)`, takes them from its builder where this has them, and else makes them and
 //!   leaves them there;
