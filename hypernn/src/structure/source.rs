@@ -88,7 +88,7 @@ pub enum BufferDtype {
 /// use hypernn::nn::Init;
 /// use hypernn::target::layer::Visitor;
 /// use hypernn::target::source::{ParamKind, ParamSource, ParamSpec};
-/// use hypernn::{HyperTarget, Parameters};
+/// use hypernn::{GeneratedParams, HyperTarget, Parameters};
 ///
 /// /// Each value times a number of its own.
 /// struct Scale {
