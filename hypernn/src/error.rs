@@ -51,7 +51,7 @@ use candle_core::Error as CandleError;
 ///     Some(Error::File { .. }) => "download it once more".to_owned(),
 ///     _ => "give up".to_owned(),
 /// };
-/// assert_eq!(what_to_do, "it has `0 fc.weight [2, 4]`: choose another");
+/// assert_eq!(what_to_do, "it has `0 fc.weight [2, 4] weight`: choose another");
 /// # Ok(())
 /// # }
 /// ```

@@ -332,8 +332,10 @@ fn files_of_other_kinds() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132\n";
     let index =
         br#"{"metadata": {}, "weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}"#;
-    let cases: [(&[u8], &str); 17] = [
+    let cases: [(&[u8], &str); 18] = [
         (b"", "it is empty, as after an interrupted download"),
+        // The length of a header of 1408 bytes, cut off.
+        (b"\x80\x05\0\0\0\0\0", "it is of no kind that is known"),
         (b"<!DOCTYPE html>\n<html><body>Sign in</body>", "it is an HTML page"),
         (b"\n  <HTML><head>", "it is an HTML page"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied", "it is a page in XML"),

@@ -87,9 +87,10 @@ pub(super) fn of(start: &[u8], path: &Path) -> Option<String> {
     })
 }
 
-/// A pickle of protocol 2 to 5 begins with the protocol.
+/// A pickle of protocol 2 to 5 begins with the protocol, and then an instruction, of which none is zero, as the
+/// length of a safetensors header may be there.
 fn is_pickle(start: &[u8]) -> bool {
-    matches!(start, [0x80, 2..=5, ..])
+    matches!(start, [0x80, 2..=5, 1.., ..])
 }
 
 /// The version of the format as the first field of a protocol buffer, and then the producer's name, a

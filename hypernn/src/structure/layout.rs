@@ -224,8 +224,8 @@ impl Layout {
         self.num_params
     }
 
-    /// SHA-256 over names, shapes, kinds and roles in order, in hexadecimal: equal exactly where a
-    /// flat vector of one target means the same in the other.
+    /// SHA-256 over names, shapes and roles in order, in hexadecimal: equal exactly where a flat vector of one
+    /// target means the same in the other. A target by constructor has the hash of the same target by the derive.
     pub fn hash(&self) -> &str {
         &self.hash
     }
