@@ -508,8 +508,6 @@ impl Recorder {
         let factor = ParamSpec { name: "", dims: &dims, kind: ParamKind::Up, init };
         self.generate(format!("{name}.lora_b"), &factor)?;
         let base = self.keep(name.to_owned(), spec, Role::Freeze);
-        // No shape shows what the difference is multiplied by. The dropout is a matter of training.
-        self.layers.push((name.to_owned(), format!("lora, alpha {alpha}")));
         Ok(Place::Adapted { base, down, scale: alpha / rank as f64, dropout })
     }
 
