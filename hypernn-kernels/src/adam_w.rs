@@ -92,6 +92,12 @@ pub fn step<T: Float>(
 }
 
 /// `beta` to the number of steps, which a file may say to be any.
+///
+/// ```
+/// use hypernn_kernels::adam_w::power;
+///
+/// assert_eq!((power(0.5, 3), power(0.5, usize::MAX)), (0.125, 0.));
+/// ```
 pub fn power(beta: f64, steps: usize) -> f64 {
     beta.powi(i32::try_from(steps).unwrap_or(i32::MAX))
 }

@@ -131,6 +131,14 @@ impl Executor for ScopedThreads {
 }
 
 /// The executor where so many multiplications in products are worth its threads, else the calling thread.
+///
+/// ```
+/// use hypernn_kernels::executor::{PARALLEL_PRODUCTS, ScopedThreads, for_products};
+///
+/// let executor = ScopedThreads::new(4);
+/// assert_eq!(for_products(&executor, PARALLEL_PRODUCTS - 1).threads(), 1);
+/// assert_eq!(for_products(&executor, PARALLEL_PRODUCTS).threads(), 4);
+/// ```
 pub fn for_products(executor: &dyn Executor, multiplications: usize) -> &dyn Executor {
     if multiplications < PARALLEL_PRODUCTS { &Sequential } else { executor }
 }
@@ -159,6 +167,18 @@ pub fn for_values(executor: &dyn Executor, values: usize) -> &dyn Executor {
 /// # Panics
 /// Where `compute` does, with what the first to panic said; parts that have not begun by then are left out. The
 /// executor sees nothing of it.
+///
+/// ```
+/// use hypernn_kernels::executor::{ScopedThreads, map_parts};
+///
+/// let mut values = [1, 2, 3, 4];
+/// let sums = map_parts(values.chunks_mut(2).collect(), &ScopedThreads::new(2), |part| {
+///     part[0] *= 10;
+///     part.iter().sum::<i32>()
+/// })?;
+/// assert_eq!((sums, values), (vec![12, 34], [10, 2, 30, 4]));
+/// # Ok::<_, hypernn_kernels::Error>(())
+/// ```
 pub fn map_parts<P: Send, R: Send + Sync>(
     parts: Vec<P>,
     executor: &dyn Executor,
