@@ -297,6 +297,66 @@ impl GeneratorInfo {
     }
 }
 
+/// Implemented by nothing: its message is what a layer's or a step's spec without `info` gets.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no function `info`, which says what tensors and sizes it has",
+    label = "it has no `const fn info`",
+    note = "add `const fn info(&self) -> LayerInfo` to an `impl` of `{Self}`; `hypernn::HyperLayer` has an example"
+)]
+pub trait HasInfo {
+    /// No type.
+    type Info;
+
+    /// Never called.
+    fn never() -> Self::Info;
+}
+
+/// Implemented by nothing: its message is what a layer's or a step's spec without `gives` in a chain gets.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no function `gives`, which says what shape it gives as a step of `sequential`",
+    label = "it has no `const fn gives`",
+    note = "add `const fn gives(&self, input: &SampleShape) -> Given` to an `impl` of `{Self}`; `hypernn::HyperLayer` has an example"
+)]
+pub trait HasShapes {
+    /// No type.
+    type Given;
+
+    /// Never called.
+    fn never() -> Self::Given;
+}
+
+/// Implemented by nothing: its message is what an embedding's spec without `info` gets.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no function `info`, which says how many embeddings it has, and of what width",
+    label = "it has no `const fn info`",
+    note = "add `const fn info(&self) -> EmbeddingInfo` to an `impl` of `{Self}`; `hypernn::embedding::EmbeddingSpec` has an example"
+)]
+pub trait HasEmbeddingInfo {
+    /// No type.
+    type Info;
+
+    /// Never called.
+    fn never() -> Self::Info;
+}
+
+/// Implemented by nothing: its message is what a generator's spec without `info` gets.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no function `info`, which says what it generates, and from how many values",
+    label = "it has no `const fn info`",
+    note = "add `const fn info(&self, shape: GeneratorShape) -> GeneratorInfo` to an `impl` of `{Self}`; `hypernn::generator` has an example"
+)]
+pub trait HasGeneratorInfo {
+    /// No type.
+    type Info;
+
+    /// Never called.
+    fn never() -> Self::Info;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

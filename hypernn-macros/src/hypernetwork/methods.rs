@@ -23,6 +23,17 @@ pub(super) fn methods(checked: &Checked) -> TokenStream {
     quote!(#methods #deref)
 }
 
+/// What the documentation of the emitted type says of the methods that it has by deref.
+const STATIC_METHODS: &str = "The network behind the type, with its methods: `generate_params`, `target`, `forward`, \
+    `forward_aux`, `audit_exact` and `bake`, and those of every hypernetwork, such as `trainable`, `save`, `load` and \
+    `layout`.";
+
+/// Of a dynamic hypernetwork.
+const DYNAMIC_METHODS: &str = "The network behind the type, with its methods: `generate_params`, `generate_step`, \
+    `zero_state`, `scan`, `grow`, `buffers`, `condition`, `audit_exact` and `bake`, those that take an input which \
+    conditions its own weights, `forward`, `forward_aux`, `step` and `run`, and those of every hypernetwork, such as \
+    `trainable`, `save`, `load` and `layout`.";
+
 /// What the signatures name.
 struct Paths {
     private: TokenStream,
@@ -58,7 +69,12 @@ impl Paths {
 fn deref(checked: &Checked) -> TokenStream {
     let (name, network, private) = (name(checked), network(checked), &checked.krate);
     let private = quote!(#private::__private);
+    let doc = match checked.mode {
+        Mode::Static => STATIC_METHODS,
+        Mode::Dynamic => DYNAMIC_METHODS,
+    };
     let deref = quote! {
+        #[doc = #doc]
         impl #private::Deref for #name {
             type Target = #network;
 

@@ -8,7 +8,7 @@ use super::invalid;
 use crate::check::Problem;
 use crate::flow::{Given, SampleShape};
 use crate::hyper_target::{Configures, NestedSpec};
-use crate::info::LayerInfo;
+use crate::info::{HasInfo, HasShapes, LayerInfo};
 use crate::nn::Epsilon;
 use crate::param::Param;
 use crate::structure::layer::{Container, LayerOf, Parameters, Visitor};
@@ -182,7 +182,7 @@ pub trait NoInfo {
     /// Reports the one error.
     fn info(&self) -> Self::Info
     where
-        Self: Informed,
+        Self: HasInfo,
     {
         Self::never()
     }
@@ -190,48 +190,18 @@ pub trait NoInfo {
 
 impl<S: ?Sized> NoInfo for S {}
 
-/// Implemented by nothing: its message is what a spec without `info` gets.
-#[doc(hidden)]
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say what tensors and sizes it has",
-    label = "it has no function `info`",
-    note = "add `const fn info(&self) -> LayerInfo` to an `impl` of `{Self}`; `hypernn::HyperLayer` has an example"
-)]
-pub trait Informed {
-    /// No type.
-    type Info;
-
-    /// Never called.
-    fn never() -> Self::Info;
-}
-
 /// Stands in for the function `gives` of a layer's or a step's spec that has none.
 pub trait NoShapes {
     /// Reports the one error.
-    fn gives(&self, _input: &SampleShape) -> Self::Gives
+    fn gives(&self, _input: &SampleShape) -> Self::Given
     where
-        Self: Shaped,
+        Self: HasShapes,
     {
         Self::never()
     }
 }
 
 impl<S: ?Sized> NoShapes for S {}
-
-/// Implemented by nothing: its message is what a spec without `gives` gets in a chain.
-#[doc(hidden)]
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say what shape it gives, as a step of `sequential` has to",
-    label = "it has no function `gives`",
-    note = "add `const fn gives(&self, input: &SampleShape) -> Given` to an `impl` of `{Self}`; `hypernn::HyperLayer` has an example"
-)]
-pub trait Shaped {
-    /// No type.
-    type Gives;
-
-    /// Never called.
-    fn never() -> Self::Gives;
-}
 
 /// The problem of an array of another length than the number of its layers.
 pub const fn array(field: &str, len: usize, layers: usize) -> Option<Problem> {

@@ -6,6 +6,7 @@ use candle_nn::VarBuilder;
 use crate::embedding::spec::table;
 use crate::embedding::{ConditionedEmbeddingSpec, EmbeddingSpec, TableSpec};
 use crate::generator::{ConditionedGeneratorSpec, GeneratorShape, GeneratorSpec, LinearSpec};
+use crate::info::{HasEmbeddingInfo, HasGeneratorInfo};
 use crate::init::InitScheme;
 
 /// What follows `embedding:` or `generator:`, from where it is used.
@@ -95,7 +96,7 @@ pub trait NoEmbeddingInfo {
     /// Reports the one error.
     fn info(&self) -> Self::Info
     where
-        Self: InformedEmbedding,
+        Self: HasEmbeddingInfo,
     {
         Self::never()
     }
@@ -103,45 +104,15 @@ pub trait NoEmbeddingInfo {
 
 impl<S> NoEmbeddingInfo for S {}
 
-/// Implemented by nothing: its message is what an embedding's spec without `info` gets.
-#[doc(hidden)]
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say what sizes its embeddings have",
-    label = "it has no function `info`",
-    note = "add `const fn info(&self) -> EmbeddingInfo` to an `impl` of `{Self}`; `hypernn::embedding::EmbeddingSpec` has an example"
-)]
-pub trait InformedEmbedding {
-    /// No type.
-    type Info;
-
-    /// Never called.
-    fn never() -> Self::Info;
-}
-
 /// Stands in for the function `info` of a generator's spec that has none.
 pub trait NoGeneratorInfo {
     /// Reports the one error.
     fn info(&self, _shape: GeneratorShape) -> Self::Info
     where
-        Self: InformedGenerator,
+        Self: HasGeneratorInfo,
     {
         Self::never()
     }
 }
 
 impl<S> NoGeneratorInfo for S {}
-
-/// Implemented by nothing: its message is what a generator's spec without `info` gets.
-#[doc(hidden)]
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say what it generates, and from how many values",
-    label = "it has no function `info`",
-    note = "add `const fn info(&self, shape: GeneratorShape) -> GeneratorInfo` to an `impl` of `{Self}`; `hypernn::generator` has an example"
-)]
-pub trait InformedGenerator {
-    /// No type.
-    type Info;
-
-    /// Never called.
-    fn never() -> Self::Info;
-}
