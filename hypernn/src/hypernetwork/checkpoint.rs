@@ -359,10 +359,12 @@ impl Checkpoint {
     }
 }
 
-/// SHA-256 over all that this crate writes of a file in its metadata, but its version and this hash itself.
+/// What is in the metadata beside what is declared: the version, and hashes that are compared by themselves.
+const NOT_HASHED: [&str; 3] = [VERSION, TENSORS_HASH, METADATA_HASH];
+
+/// SHA-256 over what a file says of itself in its metadata.
 pub(super) fn hash_of_metadata(metadata: &Metadata) -> String {
-    let is_hashed =
-        |key: &str| key.starts_with("hypernn.") && ![VERSION, METADATA_HASH].contains(&key);
+    let is_hashed = |key: &str| key.starts_with("hypernn.") && !NOT_HASHED.contains(&key);
     let mut entries: Vec<_> = metadata.iter().filter(|(key, _)| is_hashed(key)).collect();
     entries.sort_unstable();
     let mut hasher = Sha256::new();
