@@ -79,7 +79,9 @@ export root
 examples() {
     mkdir "$scratch/corpus" # Eighteen languages of made-up names.
     for language in {a..r}; do printf "$language%s\n" {a..l} >"$scratch/corpus/$language.txt"; done
+    # Digits are in the repository; numbers for words in the place of MiniLM, which would have to be fetched.
     xargs -P "$(nproc)" -L 1 bash -c 'example "$@"' example <<END
+text_to_adapter --dataset digits --encoder words
 names --names $scratch/corpus
 digits
 lunar_lander
