@@ -82,6 +82,7 @@ examples() {
     # Digits are in the repository; numbers for words in the place of MiniLM, which would have to be fetched.
     xargs -P "$(nproc)" -L 1 bash -c 'example "$@"' example <<END
 text_to_adapter --dataset digits --encoder words
+image_field --dataset digits --steps 8
 names --names $scratch/corpus
 digits
 lunar_lander

@@ -3,7 +3,8 @@
 use candle_core::{DType, Device, Module, Result, Tensor};
 use candle_transformers::models::{
     bert, bigcode, clip, convnext, dinov2, distilbert, efficientnet, falcon, gemma, llama, mamba,
-    mistral, modernbert, olmo, phi, phi3, qwen2, qwen3, resnet, stable_lm, starcoder2, t5, vit, whisper,
+    mistral, modernbert, olmo, phi, phi3, qwen2, qwen3, resnet, stable_lm, starcoder2, t5, vit,
+    whisper,
 };
 
 use super::configs::{self, config};

@@ -32,9 +32,8 @@ impl<T> GeneratedParams<T> {
     /// the dtype in which they were made.
     fn value_of_another_dtype(&self, dtype: DType) -> Option<(&str, DType)> {
         let values = self.plan.values.names.iter().zip(self.kept.values.iter());
-        let mut others = values.filter(|(_, value)| {
-            value.dtype().is_float() && value.dtype() != dtype
-        });
+        let mut others =
+            values.filter(|(_, value)| value.dtype().is_float() && value.dtype() != dtype);
         others.next().map(|(name, value)| (field_of_stored(name), value.dtype()))
     }
 
