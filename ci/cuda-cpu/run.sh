@@ -50,23 +50,44 @@ export scratch
 # Test files that have nothing to do with a device or take too long on one: docs/cuda.md says why.
 others=(any_condition candle_faults compile_errors foreign_files huge_sizes hygiene
     lints memory model_gradients near_misses operations pretrained_models threads writing)
-# What takes longest begins first.
 targets=(--lib)
 for file in tests/tests/*.rs; do
     name=$(basename "$file" .rs)
     [[ " ${others[*]} " == *" $name "* ]] || targets+=(--test "$name")
 done
 
+slow='/(hypernn|cuda|exact_init|second_order|dynamic_sets|dynamic_gradients|audit)-[0-9a-f]*$'
+
 # As many programs at once as there are cores; each writes what its threads tell a device to do, where it counts.
 tests() {
     # The macros' own tests need the compiler's libraries, and no device.
-    programs cargo test --no-run "${targets[@]}" | grep -v '/hypernn_macros-' >"$scratch/programs"
+    programs cargo test --no-run "${targets[@]}" | grep -v '/hypernn_macros-[0-9a-f]*$' >"$scratch/programs"
     # Those that nothing is computed for.
-    grep '/launches-' "$scratch/programs" | while read -r folder program; do
-        CUDA_CPU_COUNT=1 CUDA_CPU_TRACE=$scratch/trace run_program "$folder" "$program"
+    grep '/launches-[0-9a-f]*$' "$scratch/programs" | while read -r folder program; do
+        CUDA_CPU_COUNT=1 CUDA_CPU_TRACE=$scratch/trace CUDA_CPU_TOTALS='' run_program "$folder" "$program"
     done
-    grep -v '/launches-' "$scratch/programs" |
+    # What takes longest begins first.
+    { grep -E "$slow" "$scratch/programs" || true; grep -vE "/launches-[0-9a-f]*$|$slow" "$scratch/programs"; } |
         xargs -P "$(nproc)" -L 1 bash -c 'run_program "$@" --test-threads 1' run_program
+}
+
+example() {
+    run_program "$PWD" "$root/debug/examples/$1" --quick --device cuda --out "$scratch/$1" "${@:2}"
+}
+export -f example
+export root
+examples() {
+    mkdir "$scratch/corpus" # Eighteen languages of made-up names.
+    for language in {a..r}; do printf "$language%s\n" {a..l} >"$scratch/corpus/$language.txt"; done
+    # Digits are in the repository; numbers for words in the place of MiniLM, which would have to be fetched.
+    xargs -P "$(nproc)" -L 1 bash -c 'example "$@"' example <<END
+text_to_adapter --dataset digits --encoder words
+image_field --dataset digits --steps 8
+names --names $scratch/corpus
+digits
+lunar_lander
+sines --steps 20
+END
 }
 
 summary() {
@@ -131,11 +152,7 @@ tests | tee "$scratch/tests"
 
 printf '\n== examples\n'
 programs cargo build --examples >/dev/null
-example() {
-    run_program "$PWD" "$root/debug/examples/$1" --quick --device cuda --out "$scratch/$1" "${@:2}"
-}
-example sines --steps 20
-example digits
+examples
 
 summary
 
