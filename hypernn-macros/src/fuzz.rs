@@ -353,7 +353,7 @@ proptest! {
 
     #[test]
     fn a_changed_target(input in mutated(TARGETS)) {
-        is_a_file(crate::target::derive(input));
+        is_a_file(crate::hyper_target::derive(input));
     }
 
     #[test]
@@ -368,13 +368,13 @@ proptest! {
 
     #[test]
     fn soup_for_both(input in soup()) {
-        is_a_file(crate::target::derive(input.clone()));
+        is_a_file(crate::hyper_target::derive(input.clone()));
         is_a_file(crate::hypernetwork::hypernetwork(input));
     }
 
     #[test]
     fn soup_in_attributes(input in seasoned()) {
-        is_a_file(crate::target::derive(input));
+        is_a_file(crate::hyper_target::derive(input));
     }
 
     #[test]
@@ -385,7 +385,7 @@ proptest! {
 
 #[test]
 fn the_bases_are_accepted() {
-    let derived = TARGETS[..5].iter().map(|text| crate::target::derive(tokens(text)));
+    let derived = TARGETS[..5].iter().map(|text| crate::hyper_target::derive(tokens(text)));
     let declared = HYPERNETWORKS.iter().map(|text| crate::hypernetwork::hypernetwork(tokens(text)));
     let deferred = DEFERRED.iter().map(|text| crate::hypernetwork::derive(tokens(text)));
     for emitted in derived.chain(declared).chain(deferred) {

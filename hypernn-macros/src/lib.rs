@@ -5,12 +5,12 @@ use proc_macro::TokenStream;
 mod attr;
 #[cfg(test)]
 mod fuzz;
+mod hyper_target;
 mod hypernetwork;
 mod report;
 #[cfg(test)]
 mod snapshots;
 mod span;
-mod target;
 
 /// Makes a struct a target: a network whose weights can be generated.
 ///
@@ -58,7 +58,7 @@ mod target;
 /// - `#[hyper(crate = path)]`: where `hypernn` is, if not at `::hypernn`.
 #[proc_macro_derive(HyperTarget, attributes(hyper))]
 pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
-    target::derive(input.into()).into()
+    hyper_target::derive(input.into()).into()
 }
 
 /// The declaration, of which one call may hold several:

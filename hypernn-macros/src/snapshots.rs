@@ -14,7 +14,7 @@ fn pretty(emitted: TokenStream) -> String {
 }
 
 fn target(input: TokenStream) -> String {
-    pretty(crate::target::derive(input))
+    pretty(crate::hyper_target::derive(input))
 }
 
 fn network(input: TokenStream) -> String {

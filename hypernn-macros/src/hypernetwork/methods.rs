@@ -73,10 +73,13 @@ fn deref(checked: &Checked) -> TokenStream {
         Mode::Static => STATIC_METHODS,
         Mode::Dynamic => DYNAMIC_METHODS,
     };
+    // A target that is less visible than the type is shown where it is named.
+    let (span, end) = ends(&checked.target);
+    let (target, closed) = (quote_spanned!(span=> type Target =), quote_spanned!(end=> ;));
     let deref = quote! {
         #[doc = #doc]
         impl #private::Deref for #name {
-            type Target = #network;
+            #target #network #closed
 
             fn deref(&self) -> &#network {
                 &self.inner

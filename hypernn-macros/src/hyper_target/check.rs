@@ -535,7 +535,7 @@ mod tests {
     use quote::quote;
 
     use super::*;
-    use crate::target::parse;
+    use crate::hyper_target::parse;
 
     /// The messages for a declaration.
     fn messages(input: TokenStream) -> Vec<String> {
