@@ -64,7 +64,7 @@ impl<'a, T> Matrix<'a, T> {
         self.size
     }
 
-    /// The same values, transposed.
+    /// The transposed matrix, over the same values.
     #[must_use]
     pub fn t(self) -> Self {
         let ([rows, columns], [row, column]) = (self.size, self.strides);
@@ -175,7 +175,7 @@ impl<T> Place<T> {
     /// Further on.
     ///
     /// # Safety
-    /// The same room holds as many values more.
+    /// The allocation holds at least `values` values behind this one.
     unsafe fn behind(self, values: usize) -> Self {
         // SAFETY: the caller's word.
         Self { first: unsafe { self.first.add(values) }, ..self }

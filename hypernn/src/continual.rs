@@ -150,7 +150,7 @@ impl OutputRegularizer {
         self.penalty_of(network, &self.tasks.iter().collect::<Vec<_>>())
     }
 
-    /// The same for `count` of the tasks, or for all where there are not as many: a step then costs
+    /// The penalty for `count` of the tasks alone, or for all where there are not as many: a step then costs
     /// the same whatever the number of tasks.
     ///
     /// Which tasks these are follows from `draw` alone. With the step's number for it, each step has

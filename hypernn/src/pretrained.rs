@@ -122,7 +122,7 @@ impl Pretrained<'static> {
 }
 
 impl<'a> Pretrained<'a> {
-    /// The same network with names from which this prefix is taken, such as `module.`, which PyTorch's
+    /// This network with names from which a prefix is taken, such as `module.`, which PyTorch's
     /// `DataParallel` puts in front. Names without it stay as they are.
     ///
     /// ```
@@ -164,7 +164,7 @@ impl<'a> Pretrained<'a> {
         self.renamed(Rename::Strip(prefix.to_owned()))
     }
 
-    /// The same network with this prefix in front of all names: for a target that is a part of a larger
+    /// This network with a prefix in front of all names: for a target that is a part of a larger
     /// one, such as `backbone.`.
     #[must_use]
     pub fn add_prefix(self, prefix: &str) -> Self {

@@ -84,7 +84,7 @@ fn no_macros(vb: &VarBuilder<'_>) -> Result<NoMacros> {
     NoMacros::new(plan, &declared, conditions, parts, vb.clone())
 }
 
-/// The same in plain candle.
+/// The dynamic hypernetwork in plain candle.
 struct ByHand {
     input: candle_nn::Linear,
     recurrent: candle_nn::Linear,

@@ -363,7 +363,7 @@ impl Refusal {
         matches!(self.reason, Reason::Missing { .. })
     }
 
-    /// The same error once more.
+    /// The error that the builder gave when the constructor was recorded.
     fn error(&self) -> Error {
         let err = match (&self.reason, &self.shape) {
             (Reason::Missing { path }, _) => Error::CannotFindTensor { path: path.clone() },

@@ -73,7 +73,7 @@ impl State {
         &self.tensors
     }
 
-    /// The same values, cut off from the steps before.
+    /// This state's values, cut off from the graph of the steps before.
     #[must_use]
     pub fn detach(&self) -> Self {
         Self { tensors: self.tensors.iter().map(Tensor::detach).collect() }

@@ -54,7 +54,7 @@ pub(crate) fn read(path: &Path) -> Result<Found> {
     safetensors::read(path)
 }
 
-/// As [`read`], with the path in its errors.
+/// Reads the tensors of the file at this path, which its errors name.
 pub(crate) fn open(path: &Path) -> Result<Found> {
     read(path).map_err(|err| can_not("read", path, &err))
 }

@@ -62,7 +62,7 @@ impl<T> GeneratedParams<T> {
         self.in_turn((xs, sets), train, forward)
     }
 
-    /// With one set.
+    /// Applies the target with one weight set, which serves every row.
     fn of_one(
         &self,
         xs: &Tensor,

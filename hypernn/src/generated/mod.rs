@@ -307,7 +307,7 @@ impl<T> GeneratedParams<T> {
         outputs.map_err(|err| self.with_dtypes(err, xs))
     }
 
-    /// The same values, cut off from the hypernetwork: no gradient flows back, and nothing of the
+    /// These parameters, cut off from the hypernetwork: no gradient flows back, and nothing of the
     /// hypernetwork's graph is held in memory.
     ///
     /// Parameters that are kept for later, and all that is computed with them, should be detached

@@ -73,7 +73,8 @@ impl<T> Model<T> {
         }
     }
 
-    /// The same model as it is over a pretrained network, where that decides what the model is.
+    /// The model over a pretrained network: a constructor runs over it anew, and a declared target stays as it
+    /// is.
     fn over(self, pretrained: &Pretrained<'_>, kind: (DType, &Device)) -> Result<Self> {
         match self {
             Self::Constructed { constructor, over_pretrained: false, .. } => {
@@ -125,12 +126,12 @@ impl<T> TargetPlan<T> {
         Self::by_constructor(constructor, None, (DType::F32, &Device::Cpu))
     }
 
-    /// As [`from_constructor`](Self::from_constructor), for a hypernetwork of this dtype, on this device,
-    /// and for a model that is built over a pretrained network, which
-    /// [`with_pretrained`](Self::with_pretrained) then takes: its constructor may need the network even to run.
+    /// The plan for a model that is built by its constructor, recorded over a `VarBuilder` of `dtype` on `device`,
+    /// or over a pretrained network, which the constructor may need even to run, and which
+    /// [`with_pretrained`](Self::with_pretrained) then takes.
     ///
     /// # Errors
-    /// Those of the constructor over the pretrained network, or no parameters at all.
+    /// Those of [`from_constructor`](Self::from_constructor), over the pretrained network if there is one.
     #[doc(hidden)]
     pub fn by_constructor(
         constructor: impl Fn(VarBuilder<'static>) -> Result<T> + Send + Sync + 'static,
@@ -162,7 +163,7 @@ impl<T> TargetPlan<T> {
         }
     }
 
-    /// The same target with other roles for the tensors that a pattern matches, and no pretrained
+    /// This target's plan with other roles for the tensors that a pattern matches, and no pretrained
     /// network; see [`role`](crate::structure::role).
     ///
     /// # Errors
@@ -174,8 +175,8 @@ impl<T> TargetPlan<T> {
         Ok(Self { layout, values, starts: Starts::default(), roles, ..self })
     }
 
-    /// The same target, with the roles that it has, starting from a pretrained network in this dtype,
-    /// on this device. A model by constructor is the one that its constructor builds over this network.
+    /// This target's plan, with the roles that it has, starting from a pretrained network in `dtype`,
+    /// on `device`. A model by constructor is the one that its constructor builds over this network.
     ///
     /// # Errors
     /// The network lacks a tensor, or has one of another shape.

@@ -72,7 +72,7 @@ impl Scales {
         Self { plan: SplitPlan::new(slots), bases: Vec::new() }
     }
 
-    /// The same for tensors of this dtype.
+    /// These scales, for a target whose tensors have this dtype.
     pub(crate) fn with_dtype(self, dtype: DType) -> Self {
         Self { plan: self.plan.with_dtype(dtype), ..self }
     }

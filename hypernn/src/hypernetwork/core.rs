@@ -157,7 +157,7 @@ impl<T> Core<T> {
         Promised { network: self.name, parts: &self.parts, shape: self.shape, kind }
     }
 
-    /// What its parts have to give.
+    /// The shapes that the embedding and the generator have to give.
     pub(super) fn checks(&self) -> Promised<'_> {
         self.promised(self.kind())
     }
@@ -173,7 +173,7 @@ impl<T> Core<T> {
         })
     }
 
-    /// The same with generated tensors of this dtype.
+    /// These parts, with generated tensors, frozen tensors and buffers in `dtype`.
     pub(super) fn with_target_dtype(self, dtype: DType) -> Result<Self> {
         if !matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
             bail!(dtype, "the target's dtype is {dtype:?}, expected one of f16, bf16, f32 and f64");

@@ -80,8 +80,8 @@ impl<T> DynamicHyperNetwork<T> {
         Ok(Self { core: building.finish(None)?, condition, embedding, generator })
     }
 
-    /// The same with a target of this dtype; the hypernetwork's own variables, and their gradients,
-    /// keep theirs.
+    /// This hypernetwork, with a target that computes in `dtype`: generated tensors, inputs and outputs have
+    /// it. The hypernetwork's own variables, and their gradients, keep theirs.
     ///
     /// A condition has the dtype of the hypernetwork, the target's input that of the target; an input
     /// that is its own condition is cast. See
@@ -117,10 +117,11 @@ impl<T> DynamicHyperNetwork<T> {
         Ok(self.generate_rows(&rows, sets, &state)?.params)
     }
 
-    /// As [`generate_params`](Self::generate_params), from a state; also gives the next state.
+    /// One step of a recurrent embedding: generates the target's parameters for a condition, `[width]` or
+    /// `[G, width]`, from the state of the step before. Returns them and the next state.
     ///
     /// # Errors
-    /// As there, or a state of another number of sets.
+    /// Those of [`generate_params`](Self::generate_params), or a state of another number of sets.
     pub fn generate_step(
         &self,
         condition: &Tensor,
@@ -135,7 +136,8 @@ impl<T> DynamicHyperNetwork<T> {
         self.generate_rows(&rows, sets, state)
     }
 
-    /// For a condition that has been checked.
+    /// Generates parameters for a condition that has been checked, as rows `[G, width]`; `sets` is the number of
+    /// weight sets, none where one serves every row of the input.
     fn generate_rows(
         &self,
         rows: &Tensor,
@@ -191,10 +193,11 @@ impl<T> DynamicHyperNetwork<T> {
         self.generate_params(&self.own_condition(xs)?)?.forward(xs)
     }
 
-    /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
+    /// Generates a weight set for each row of the input `[B, …]`, from that row and a zero state, and applies a
+    /// target that behaves otherwise in training.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`forward`](Self::forward).
     pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
     where
         T: ForwardTargetT,
@@ -202,10 +205,11 @@ impl<T> DynamicHyperNetwork<T> {
         self.generate_params(&self.own_condition(xs)?)?.forward_t(xs, train)
     }
 
-    /// As [`forward`](Self::forward), and what was computed on the way.
+    /// Generates a weight set for each row of the input `[B, …]`, from that row and a zero state, and applies the
+    /// target. Returns the output, and the embedding, parameters and state that were computed on the way.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`forward`](Self::forward).
     pub fn forward_aux(&self, xs: &Tensor) -> Result<(Tensor, DynamicAux<T>)>
     where
         T: ForwardTarget,
@@ -229,10 +233,11 @@ impl<T> DynamicHyperNetwork<T> {
         Ok((params.forward(xs)?, state))
     }
 
-    /// As [`step`](Self::step), for a target that behaves otherwise in training.
+    /// One step of a sequence, for a target that behaves otherwise in training: the input `[B, …]` conditions its
+    /// own weights, from a state. Returns the output and the next state.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`step`](Self::step).
     pub fn step_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
     where
         T: ForwardTargetT,
@@ -245,7 +250,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// state.
     ///
     /// # Errors
-    /// As [`step`](Self::step), or no steps.
+    /// Those of [`step`](Self::step), or a sequence of no steps.
     pub fn run(&self, xs: &Tensor, state: &State) -> Result<(Tensor, State)>
     where
         T: ForwardTarget,
@@ -253,10 +258,11 @@ impl<T> DynamicHyperNetwork<T> {
         self.run_with(xs, state, |params, xs| params.forward(xs))
     }
 
-    /// As [`run`](Self::run), for a target that behaves otherwise in training.
+    /// A whole sequence `[B, T, …]`, step by step from a state, for a target that behaves otherwise in training.
+    /// Returns the outputs `[B, T, …]` and the last state.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`run`](Self::run).
     pub fn run_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
     where
         T: ForwardTargetT,
@@ -285,8 +291,8 @@ impl<T> DynamicHyperNetwork<T> {
     /// what it carries on. Returns the outputs `[B, T, …]`, the last state and what was carried last.
     ///
     /// # Errors
-    /// As [`generate_step`](Self::generate_step), no steps, several rows of a target whose layers take
-    /// one set at a time, or `step`'s own.
+    /// Those of [`generate_step`](Self::generate_step), a sequence of no steps, several rows of a target whose
+    /// layers take one set at a time, or `step`'s own.
     pub fn scan<C>(
         &self,
         conditions: &Tensor,
@@ -333,8 +339,8 @@ impl<T> DynamicHyperNetwork<T> {
     /// [`ExactAudit`]. Variables are moved meanwhile, and are the same afterwards.
     ///
     /// # Errors
-    /// As [`generate_params`](Self::generate_params), the loss's own, one that is not finite, or one that
-    /// is not the same twice for the same parameters.
+    /// Those of [`generate_params`](Self::generate_params), the loss's own, a loss that is not finite, or one
+    /// that is not the same twice for the same parameters.
     pub fn audit_exact(
         &self,
         condition: &Tensor,

@@ -69,8 +69,8 @@ impl<T> StaticHyperNetwork<T> {
         Ok(Self { core: building.finish(Some(&first))?, embedding, generator })
     }
 
-    /// The same with a target of this dtype; the hypernetwork's own variables, and their gradients,
-    /// keep theirs.
+    /// This hypernetwork, with a target that computes in `dtype`: generated tensors, inputs and outputs have
+    /// it. The hypernetwork's own variables, and their gradients, keep theirs.
     ///
     /// The usual choice is a hypernetwork in f32 whose target runs in bf16: what is generated is scaled
     /// in f32 and cast once, and the gradients of the target's tensors are cast back before they are
@@ -121,7 +121,7 @@ impl<T> StaticHyperNetwork<T> {
         self.generate_params()?.forward(xs)
     }
 
-    /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
+    /// Generates the parameters and applies a target that behaves otherwise in training.
     ///
     /// # Errors
     /// The target's own.
@@ -132,7 +132,8 @@ impl<T> StaticHyperNetwork<T> {
         self.generate_params()?.forward_t(xs, train)
     }
 
-    /// As [`forward`](Self::forward), and what was computed on the way.
+    /// Generates the parameters and applies the target. Returns the output, and the embeddings and parameters
+    /// that were computed on the way.
     ///
     /// # Errors
     /// The target's own.

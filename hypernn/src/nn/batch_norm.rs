@@ -85,7 +85,7 @@ impl BatchNormSpec {
         info.tensor("weight", &[features]).tensor("bias", &[features])
     }
 
-    /// The same shape.
+    /// The shape of the output of one sample: that of the input.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(*input)
     }

@@ -155,12 +155,12 @@ impl Weights {
         self.params.weight()
     }
 
-    /// The same for operations that know no routes.
+    /// Kernels as plain tensors, for operations that know no routes.
     fn collected(&self) -> Result<Self> {
         Ok(Self { sets: self.sets, params: self.params.collected()? })
     }
 
-    /// The same without gradients.
+    /// Kernels that no gradient flows to.
     fn detach(&self) -> Self {
         let bias = self.params.bias().map(Tensor::detach);
         Self { sets: self.sets, params: Affine::new(self.weight().detach(), bias) }

@@ -96,7 +96,8 @@ impl Conv2dSpec {
         Affine::from_source(source, &dims, bias, inits)
     }
 
-    /// As [`params`](Self::params), with a low-rank adapter apart. One of several groups is merged.
+    /// Weight and bias, with a low-rank adapter apart from the weight; in a convolution of several groups the
+    /// adapter is merged into it.
     fn adapted(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         if self.config.groups != 1 {
             return self.params(source);

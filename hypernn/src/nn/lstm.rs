@@ -58,7 +58,7 @@ impl LSTMSpec {
         recurrent::info("lstm", GATES, self.in_dim, self.hidden_dim, biases)
     }
 
-    /// The same with a last dimension `hidden_dim`.
+    /// The shape of the output of one sample: that of the input, with a last dimension `hidden_dim`.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(input.with_last(self.hidden_dim))
     }

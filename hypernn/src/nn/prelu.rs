@@ -33,7 +33,7 @@ impl PReLUSpec {
             .tensor("weight", &[channels])
     }
 
-    /// The same shape.
+    /// The shape of the output of one sample: that of the input.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(*input)
     }

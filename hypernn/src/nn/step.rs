@@ -102,7 +102,7 @@ impl Keeps {
         LayerInfo::new(self.name)
     }
 
-    /// The same shape.
+    /// The shape of the output of one sample: that of the input.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(*input)
     }
@@ -133,7 +133,7 @@ impl Dropout {
         LayerInfo::new("dropout").checked(problem)
     }
 
-    /// The same shape.
+    /// The shape of the output of one sample: that of the input.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(*input)
     }
@@ -239,9 +239,8 @@ impl Pool2d {
             .takes(SampleShape::of(&[None, None, None]))
     }
 
-    /// The same channels, fewer pixels.
-    ///
-    /// The window does not fit into the input.
+    /// The shape of the output of one sample, `[C, height / size, width / size]`; a problem where the window does
+    /// not fit into the input.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         let (mut i, mut dims) = (1, [input.dim(0), None, None]);
         while i < 3 {

@@ -136,7 +136,7 @@ impl Node {
         Ok([ask_images.then(of_images).transpose()?, ask_weight.then(of_weight).transpose()?, bias])
     }
 
-    /// The same by operations that have gradients themselves.
+    /// The gradients of images, weight and bias by operations that can be differentiated again.
     fn composed_backward(
         &self,
         [images, weight, grad]: [&Tensor; 3],

@@ -14,7 +14,7 @@ pub(super) fn serves(sizes: &Sizes) -> bool {
 }
 
 impl Sizes {
-    /// The same for the kernels.
+    /// The kernels' type for these sizes.
     pub(super) fn of_kernel(&self) -> linear::Sizes {
         let Self { sets, rows, inputs, outputs } = *self;
         linear::Sizes { sets, rows, inputs, outputs }

@@ -276,7 +276,7 @@ impl Backward {
         Ok(Self { sizes, xs, grad })
     }
 
-    /// Of the input, where something asks for it.
+    /// The gradient of the input, where something asks for it.
     pub(super) fn of_input(&self, xs: &Tensor, weight: &Tensor) -> Result<Option<Tensor>> {
         if !xs.track_op() {
             return Ok(None);
@@ -286,12 +286,12 @@ impl Backward {
         matmul(&self.grad, &weight)?.reshape(xs.shape()).map(Some)
     }
 
-    /// Of the weight, `[G, out, in]`.
+    /// The gradient of the weight, `[G, out, in]`.
     pub(super) fn of_weight(&self) -> Result<Tensor> {
         product_over_rows(&self.grad, &self.xs)
     }
 
-    /// The same in the weight's shape, where something asks for it.
+    /// The gradient of the weight in the weight's own shape, where something asks for it.
     fn asked_of_weight(&self, weight: &Tensor) -> Result<Option<Tensor>> {
         weight.track_op().then(|| self.of_weight()?.reshape(weight.shape())).transpose()
     }
@@ -345,7 +345,7 @@ fn backward(
     Ok((backward.of_input(xs, weight)?, backward.asked_of_weight(weight)?))
 }
 
-/// Those of input, weight and a third tensor.
+/// The gradients of input, weight and bias.
 type Grads = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 /// The gradients of input, weight and bias, each where something asks for it.

@@ -147,7 +147,7 @@ impl Layout {
         Ok((recorder.finish(&values)?, values))
     }
 
-    /// The same, of a target whose constructor looked for these names in vain.
+    /// This layout, of a target whose constructor looked for these names in vain.
     pub(crate) fn with_absent(self, absent: Vec<String>) -> Self {
         Self { absent, ..self }
     }

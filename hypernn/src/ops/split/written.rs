@@ -41,7 +41,8 @@ enum Run<'a, T> {
 }
 
 impl GradientAccumulator {
-    /// As [`whole`](Self::whole), where the values can be written directly.
+    /// The gradient of the whole vector, `[P]` or `[G, P]`, written directly from those of its tensors; zero where
+    /// a tensor has none. [`whole`](Self::whole) gives it for every dtype and device.
     pub(super) fn written<T: Scalar>(&self, grads: &[Option<PendingGradient>]) -> Result<Tensor> {
         let grads =
             self.slots.iter().zip(grads).filter_map(|(slot, grad)| {
