@@ -191,7 +191,7 @@
 //! # }
 //! ```
 
-mod lent;
+mod lent_network;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -203,7 +203,7 @@ use candle_nn::{Init, VarBuilder};
 use crate::pretrained::{Pretrained, unlike};
 use crate::structure::source::{BufferDtype, ParamKind, ParamSource, ParamSpec};
 use crate::structure::value::is_stored_name;
-use lent::{Lent, lend};
+use lent_network::{LentNetwork, lend};
 
 /// What a constructor asks its builder for, in order, each name once, and what it was told.
 pub(crate) struct Requests {
@@ -441,7 +441,7 @@ impl Log {
 #[derive(Clone)]
 struct Recorder {
     log: Arc<Mutex<Log>>,
-    network: Lent,
+    network: LentNetwork,
     /// That of the builder.
     dtype: DType,
 }

@@ -3,12 +3,12 @@
 mod buffers;
 mod flat;
 mod forward;
-mod forwards;
-mod moved;
+mod seen_forwards;
+mod other_values;
 mod plan;
 mod same_model;
 pub(crate) mod scale;
-mod sets;
+mod select_sets;
 mod source;
 pub(crate) mod stack;
 

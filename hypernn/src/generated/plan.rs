@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::forwards::Forwards;
+use super::seen_forwards::SeenForwards;
 use crate::constructor::Requests;
 use crate::pretrained::{Pretrained, Starts};
 use crate::structure::layout::{Layout, Recorded};
@@ -27,7 +27,7 @@ pub struct TargetPlan<T> {
     roles: Vec<(String, Role)>,
     pub(super) model: Model<T>,
     /// What forwards over several sets were seen to do.
-    pub(super) forwards: Forwards,
+    pub(super) forwards: SeenForwards,
     /// Whether outputs have shown that each build makes the same model.
     same_model: AtomicBool,
 }
@@ -158,7 +158,7 @@ impl<T> TargetPlan<T> {
             values,
             roles: Vec::new(),
             model,
-            forwards: Forwards::default(),
+            forwards: SeenForwards::default(),
             same_model: AtomicBool::default(),
         }
     }

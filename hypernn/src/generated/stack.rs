@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Result, Storage, Tensor};
 
-use super::sets::variable;
+use super::select_sets::variable;
 use super::{GeneratedParams, Kept, TargetPlan};
 use crate::check::ensure_same_device;
 use crate::ops::split::Watch;

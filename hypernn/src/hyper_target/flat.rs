@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 
 use super::HyperTarget;
-use super::recorded::recorded;
+use super::layout_cache::recorded;
 use crate::check::ensure_same_device;
 use crate::generated::{Declared, GeneratedParams, Kept, TargetPlan, flatten};
 use crate::structure::layout::{Layout, Place, Recorded};

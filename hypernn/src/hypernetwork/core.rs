@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 use hypernn_kernels::heap::keep_large_buffers;
 
-use super::given::Promised;
+use super::expected_outputs::ExpectedOutputs;
 use super::vars::Recorded;
 use crate::check::{ensure, ensure_floating, ensure_same_device};
 use crate::error::bail;
@@ -115,9 +115,9 @@ impl<'a, T> Building<'a, T> {
         let first = self.recorded.first();
         let like = first.as_ref().map(|first| (first.dtype(), first.device()));
         let (dtype, device) = &self.core.of_builder;
-        let promised = self.core.promised(like.unwrap_or((*dtype, device)));
-        promised.check_embedding(embedding)?;
-        promised.check_output(output, None)
+        let expected_outputs = self.core.expected_outputs(like.unwrap_or((*dtype, device)));
+        expected_outputs.check_embedding(embedding)?;
+        expected_outputs.check_output(output, None)
     }
 
     /// `first` is the first output of a generator that gives the same whatever the condition.
@@ -153,13 +153,13 @@ impl<T> Core<T> {
         GeneratedParams::from_generated(plan, output, sets, &self.scales, kept)
     }
 
-    fn promised<'a>(&'a self, kind: (DType, &'a Device)) -> Promised<'a> {
-        Promised { network: self.name, parts: &self.parts, shape: self.shape, kind }
+    fn expected_outputs<'a>(&'a self, kind: (DType, &'a Device)) -> ExpectedOutputs<'a> {
+        ExpectedOutputs { network: self.name, parts: &self.parts, shape: self.shape, kind }
     }
 
     /// The shapes that the embedding and the generator have to give.
-    pub(super) fn checks(&self) -> Promised<'_> {
-        self.promised(self.kind())
+    pub(super) fn checks(&self) -> ExpectedOutputs<'_> {
+        self.expected_outputs(self.kind())
     }
 
     /// Looks for values that are NaN or infinite among all that a checkpoint holds, as those of a file

@@ -7,7 +7,7 @@ use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::core::{Building, Core, Declared, Parts};
-use super::exact::ExactAudit;
+use super::exact_audit::ExactAudit;
 use crate::check::ensure;
 use crate::condition::Condition;
 use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};

@@ -10,7 +10,7 @@ use candle_core::{Result, Tensor};
 
 use super::affine::Affine;
 use super::norm;
-use super::slide::Slide;
+use super::sliding_window::SlidingWindow;
 use crate::check::{self, Problem, ensure_same_dtype, first, sum, zero};
 use crate::memory::ensure_room;
 use crate::ops::convolved::{Kind, convolved};
@@ -326,9 +326,9 @@ impl Convolution<'_> {
         ensure_same_dtype(layer, ("the input", xs.dtype()), weight)
     }
 
-    fn slide(&self, taps: usize) -> Slide {
+    fn slide(&self, taps: usize) -> SlidingWindow {
         let Self { stride, padding, dilation, output_padding, .. } = *self;
-        Slide { taps, stride, padding, dilation, output_padding }
+        SlidingWindow { taps, stride, padding, dilation, output_padding }
     }
 
     fn slid(&self, length: std::result::Result<usize, Problem>) -> Result<usize> {

@@ -10,7 +10,7 @@ use crate::generator::{GeneratorOutput, GeneratorShape};
 
 /// What the specs of a hypernetwork's parts say.
 #[derive(Clone, Copy)]
-pub(super) struct Promised<'a> {
+pub(super) struct ExpectedOutputs<'a> {
     /// The hypernetwork's name.
     pub(super) network: &'a str,
     /// What was written after `embedding:`, `generator:` and `mode:`.
@@ -20,7 +20,7 @@ pub(super) struct Promised<'a> {
     pub(super) kind: (DType, &'a Device),
 }
 
-impl Promised<'_> {
+impl ExpectedOutputs<'_> {
     /// Embeddings that all sets share, `[N, E]`.
     pub(super) fn check_embedding(&self, found: &Tensor) -> Result<()> {
         let GeneratorShape { num_embeddings, embedding_dim, .. } = self.shape;

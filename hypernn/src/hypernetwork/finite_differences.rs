@@ -12,7 +12,7 @@ use rand::distr::Distribution;
 use rand::rngs::StdRng;
 use rand_distr::StandardNormal;
 
-use super::surface::Surface;
+use super::loss_function::LossFunction;
 use super::zero_part::ZeroPart;
 
 /// A list of values whose gradient is looked at.
@@ -128,25 +128,25 @@ const MOST_RUNS: usize = 8;
 /// What the gradient of each leaf is, at `start` and beside it.
 ///
 /// # Errors
-/// The surface's own, a loss that is not finite, or one that is not the same twice.
+/// The function's own, a loss that is not finite, or one that is not the same twice.
 pub(super) fn examine(
-    surface: &mut dyn Surface,
+    function: &mut dyn LossFunction,
     leaves: &[Leaf],
     start: Vec<Vec<f64>>,
 ) -> Result<Vec<(String, Derivative)>> {
-    let precision = Precision::of(surface.dtype());
-    check_loss(surface, &start)?;
+    let precision = Precision::of(function.dtype());
+    check_loss(function, &start)?;
     let scales = scales(&start);
     let rng = StdRng::seed_from_u64(17);
-    let mut looking = Looking { surface, precision, scales, rng, points: Vec::new(), start };
+    let mut looking = Looking { function, precision, scales, rng, points: Vec::new(), start };
     let verdict = |(index, leaf): (usize, &Leaf)| {
         Ok((leaf.name.clone(), looking.verdict(index, &leaf.dims)?))
     };
     leaves.iter().enumerate().map(verdict).collect()
 }
 
-fn check_loss(surface: &mut dyn Surface, start: &[Vec<f64>]) -> Result<()> {
-    let (first, second) = (surface.loss(start)?, surface.loss(start)?);
+fn check_loss(function: &mut dyn LossFunction, start: &[Vec<f64>]) -> Result<()> {
+    let (first, second) = (function.loss(start)?, function.loss(start)?);
     if !first.is_finite() {
         bail!("the loss is {first}, so no differences can be taken");
     }
@@ -173,7 +173,7 @@ fn scales(start: &[Vec<f64>]) -> Vec<f64> {
 }
 
 struct Looking<'a> {
-    surface: &'a mut dyn Surface,
+    function: &'a mut dyn LossFunction,
     precision: Precision,
     scales: Vec<f64>,
     rng: StdRng,
@@ -210,7 +210,7 @@ impl Looking<'_> {
         }
         let at = if number == 0 { self.start.clone() } else { self.moved(BESIDE)? };
         let noise = self.noise(&at)?;
-        let grads = self.surface.gradients(&at)?;
+        let grads = self.function.gradients(&at)?;
         self.points.push(Point { at, grads, noise });
         Ok(())
     }
@@ -221,7 +221,7 @@ impl Looking<'_> {
         for index in 0..self.start.len() {
             let direction = self.direction(index, None);
             let values = self.start[index].iter().zip(direction).map(|(x, d)| x + by * d);
-            moved.push(self.surface.rounded(values.collect())?);
+            moved.push(self.function.rounded(values.collect())?);
         }
         Ok(moved)
     }
@@ -238,7 +238,7 @@ impl Looking<'_> {
 
     /// How far from a line the loss is over a distance in which only rounding bends it.
     fn noise(&mut self, at: &[Vec<f64>]) -> Result<f64> {
-        let middle = self.surface.loss(at)?;
+        let middle = self.function.loss(at)?;
         let mut worst = middle.abs() * f64::EPSILON;
         for _ in 0..4 {
             let mut ends = [0.; 2];
@@ -246,10 +246,10 @@ impl Looking<'_> {
             let directions: Vec<_> = (0..at.len()).map(|leaf| self.direction(leaf, None)).collect();
             for (end, sign) in ends.iter_mut().zip([step, -step]) {
                 let moved = at.iter().zip(&directions).map(|(x, d)| {
-                    self.surface.rounded(x.iter().zip(d).map(|(x, d)| x + sign * d).collect())
+                    self.function.rounded(x.iter().zip(d).map(|(x, d)| x + sign * d).collect())
                 });
                 let moved = moved.collect::<Result<Vec<_>>>()?;
-                *end = self.surface.loss(&moved)?;
+                *end = self.function.loss(&moved)?;
             }
             let bend = (ends[0] + ends[1] - 2. * middle).abs() / 2.;
             worst = if bend.is_finite() { worst.max(bend) } else { worst };
@@ -314,8 +314,8 @@ impl Looking<'_> {
         let start = at[leaf].clone();
         let mut end = |by: f64| {
             let moved = start.iter().zip(direction).map(|(x, d)| x + by * d).collect();
-            at[leaf] = self.surface.rounded(moved)?;
-            Ok::<_, candle_core::Error>((at[leaf].clone(), self.surface.loss(&at)?))
+            at[leaf] = self.function.rounded(moved)?;
+            Ok::<_, candle_core::Error>((at[leaf].clone(), self.function.loss(&at)?))
         };
         let ((above, upper), (below, lower)) = (end(step)?, end(-step)?);
         let moved = above.iter().zip(&below).map(|(above, below)| above - below);
