@@ -11,7 +11,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::files::{self, Found, Snapshot};
+use crate::files::{self, NamedTensors, Snapshot};
 use crate::hypernetwork::DynamicHyperNetwork;
 
 /// Holds a hypernetwork to the weights that it generated for the tasks it has learned.
@@ -256,7 +256,7 @@ impl OutputRegularizer {
 }
 
 /// The tasks in a file, in order.
-fn tasks_of(found: &Found, device: &Device) -> Result<Vec<Remembered>> {
+fn tasks_of(found: &NamedTensors, device: &Device) -> Result<Vec<Remembered>> {
     let part = |index: usize, part| match found.tensors.get(&format!("{index}.{part}")) {
         Some(tensor) => tensor.to_device(device),
         None => {

@@ -95,7 +95,7 @@ impl Dense {
     pub(crate) fn new(
         in_dim: usize,
         out_dim: usize,
-        start: Start,
+        start: LayerInit,
         scheme: InitScheme,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
@@ -112,7 +112,7 @@ impl Dense {
 
 /// How a layer starts under the exact init: with outputs of unit variance.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Start {
+pub(crate) struct LayerInit {
     /// The mean square of what it takes.
     pub(crate) second_moment: f64,
     /// The part of the outputs' variance that comes from the bias.
@@ -140,7 +140,7 @@ impl Appended {
     pub(crate) const NOTHING: Self = Self { groups: 1, width: 0 };
 }
 
-impl Start {
+impl LayerInit {
     /// For inputs of unit mean square, without a bias.
     pub(crate) const PLAIN: Self =
         Self { second_moment: 1., bias_share: 0., appended: Appended::NOTHING };
@@ -193,7 +193,7 @@ impl Mlp {
         in_dim: usize,
         (widths, activation): (&[usize], Activation),
         out_dim: usize,
-        start: Start,
+        start: LayerInit,
         scheme: InitScheme,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {

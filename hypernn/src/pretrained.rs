@@ -233,7 +233,12 @@ impl Pretrained<'_> {
     }
 
     /// Where the tensors of a target start, in this dtype, on this device.
-    pub(crate) fn starts(&self, layout: &Layout, dtype: DType, device: &Device) -> Result<Starts> {
+    pub(crate) fn starts(
+        &self,
+        layout: &Layout,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<InitialValues> {
         if let Some(problem) = &self.problem {
             bail!(declaration, "{problem}");
         }
@@ -258,7 +263,7 @@ impl Pretrained<'_> {
         });
         let kept = layout.kept().iter().map(|at| start(&at.name, &at.shape, at.init));
         let buffers = layout.buffers().iter().map(|at| start(&at.name, &at.shape, at.init));
-        Ok(Starts {
+        Ok(InitialValues {
             params: params.collect::<Result<_>>()?,
             kept: kept.collect::<Result<_>>()?,
             buffers: buffers.collect::<Result<_>>()?,
@@ -516,7 +521,7 @@ pub(crate) fn unlike(name: &str, shape: &Shape, reason: &str) -> Error {
 
 /// Where the tensors of a target start; none where as in a fresh network.
 #[derive(Clone, Default)]
-pub(crate) struct Starts {
+pub(crate) struct InitialValues {
     params: Vec<Option<Tensor>>,
     kept: Vec<Option<Tensor>>,
     buffers: Vec<Option<Tensor>>,
@@ -526,7 +531,7 @@ fn at(starts: &[Option<Tensor>], index: usize) -> Option<&Tensor> {
     starts.get(index)?.as_ref()
 }
 
-impl Starts {
+impl InitialValues {
     pub(crate) fn param(&self, index: usize) -> Option<&Tensor> {
         at(&self.params, index)
     }

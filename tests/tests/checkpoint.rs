@@ -829,7 +829,8 @@ fn adapters_of_another_alpha() -> Result<()> {
     Adapted::new(pretrained.clone())?;
     let vb = |seed| variables(seed, DType::F32).1;
     let saved = AdaptedBy4::new_from(vb(1), pretrained.clone())?;
-    let says = "the file has `lora linear.weight scale 2`, Adapted has `lora linear.weight scale 4`";
+    let says =
+        "the file has `lora linear.weight scale 2`, Adapted has `lora linear.weight scale 4`";
     saved.save(&path)?;
     AdaptedBy4::new_from(vb(2), pretrained.clone())?.load(&path)?;
     AdaptedWithDropout::new_from(vb(3), pretrained.clone())?.load(&path)?;

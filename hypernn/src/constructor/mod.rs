@@ -239,7 +239,7 @@ impl Requests {
         (dtype, device): (DType, &Device),
     ) -> Result<Self> {
         lend(pretrained, |network| {
-            let recorder = Recorder { log: Arc::default(), network, dtype };
+            let recorder = RecordingBackend { log: Arc::default(), network, dtype };
             let backend = Box::new(recorder.clone());
             let built = constructor(VarBuilder::from_backend(backend, dtype, device.clone()));
             let Log { asked, answers } = std::mem::take(&mut *recorder.log());
@@ -261,7 +261,7 @@ impl Requests {
     ) -> Result<T> {
         let tensors = self.serve(source)?;
         let (dtype, device) = self.kind(&tensors);
-        let backend = Recorded { tensors, answers: self.answers.clone(), dtype };
+        let backend = ReplayBackend { tensors, answers: self.answers.clone(), dtype };
         constructor(VarBuilder::from_backend(Box::new(backend), dtype, device))
     }
 
@@ -439,14 +439,14 @@ impl Log {
 /// Keeps the record, and answers as the ordinary model's builder does: that of the pretrained network,
 /// or of an empty `VarMap` where there is none. What starts afresh is of zeros that take no memory.
 #[derive(Clone)]
-struct Recorder {
+struct RecordingBackend {
     log: Arc<Mutex<Log>>,
     network: LentNetwork,
     /// That of the builder.
     dtype: DType,
 }
 
-impl Recorder {
+impl RecordingBackend {
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -475,7 +475,7 @@ impl Recorder {
     }
 }
 
-impl SimpleBackend for Recorder {
+impl SimpleBackend for RecordingBackend {
     fn get(
         &self,
         shape: Shape,
@@ -540,14 +540,14 @@ fn without_shape(name: &str) -> Result<Tensor> {
 
 /// Answers with the tensors of the record's names, as a checkpoint of the target would, and otherwise as the
 /// recorder did, so that the constructor takes the same way through the model.
-struct Recorded {
+struct ReplayBackend {
     tensors: HashMap<String, Tensor>,
     answers: Arc<Answers>,
     /// That of the builder.
     dtype: DType,
 }
 
-impl Recorded {
+impl ReplayBackend {
     fn find(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name).or_else(|| self.answers.constants.get(name))
     }
@@ -566,7 +566,7 @@ impl Recorded {
     }
 }
 
-impl SimpleBackend for Recorded {
+impl SimpleBackend for ReplayBackend {
     fn get(
         &self,
         shape: Shape,

@@ -117,7 +117,7 @@ impl RecurrentSpec {
             .checked(too_many_together(name, num_params))
     }
 
-    fn cell(&self, scheme: InitScheme, vb: &VarBuilder<'_>) -> Result<Cell> {
+    fn cell(&self, scheme: InitScheme, vb: &VarBuilder<'_>) -> Result<StateCell> {
         let (inputs, hidden) = (self.encoding.width(self.width), self.num_embeddings);
         // PyTorch draws all of a cell's weights by the hidden width.
         let (w_ih_init, w_hh_init, bias) = match scheme {
@@ -131,11 +131,11 @@ impl RecurrentSpec {
         let (b_ih_init, b_hh_init) = (Some(bias), Some(bias));
         match self.cell {
             CellKind::Rnn => {
-                Rnn::new((inputs, hidden), [w_ih_init, w_hh_init, bias], vb).map(Cell::Rnn)
+                Rnn::new((inputs, hidden), [w_ih_init, w_hh_init, bias], vb).map(StateCell::Rnn)
             }
             CellKind::Gru => {
                 let config = GRUConfig { w_ih_init, w_hh_init, b_ih_init, b_hh_init };
-                GRU::new(inputs, hidden, config, vb.clone()).map(Cell::Gru)
+                GRU::new(inputs, hidden, config, vb.clone()).map(StateCell::Gru)
             }
             CellKind::Lstm => {
                 let config = LSTMConfig {
@@ -145,7 +145,7 @@ impl RecurrentSpec {
                     b_hh_init,
                     ..LSTMConfig::default()
                 };
-                LSTM::new(inputs, hidden, config, vb.clone()).map(Cell::Lstm)
+                LSTM::new(inputs, hidden, config, vb.clone()).map(StateCell::Lstm)
             }
         }
     }
@@ -172,19 +172,19 @@ impl ConditionedEmbeddingSpec for RecurrentSpec {
         let table = init::table(scheme, dims, &vb)?;
         let cell = self.cell(scheme, &vb.pp("cell"))?;
         let normalised = scheme == InitScheme::Exact;
-        Ok(Box::new(Recurrent { table, cell, encoding: self.encoding, normalised }))
+        Ok(Box::new(RecurrentEmbedding { table, cell, encoding: self.encoding, normalised }))
     }
 }
 
 #[derive(Clone, Debug)]
-struct Recurrent {
+struct RecurrentEmbedding {
     table: Tensor,
-    cell: Cell,
+    cell: StateCell,
     encoding: Encoding,
     normalised: bool,
 }
 
-impl ConditionedEmbedding for Recurrent {
+impl ConditionedEmbedding for RecurrentEmbedding {
     fn zero_state(&self, sets: usize) -> Result<State> {
         let hidden = self.table.dim(0)?;
         State::zeros(self.cell.states(), (sets, hidden), self.table.dtype(), self.table.device())
@@ -212,13 +212,13 @@ pub(super) fn unit_rms(rows: &Tensor) -> Result<Tensor> {
 }
 
 #[derive(Clone, Debug)]
-enum Cell {
+enum StateCell {
     Rnn(Rnn),
     Gru(GRU),
     Lstm(LSTM),
 }
 
-impl Cell {
+impl StateCell {
     /// How many tensors it carries.
     fn states(&self) -> usize {
         match self {

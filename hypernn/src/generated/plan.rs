@@ -7,7 +7,7 @@ use candle_nn::VarBuilder;
 
 use super::seen_forwards::SeenForwards;
 use crate::constructor::Requests;
-use crate::pretrained::{Pretrained, Starts};
+use crate::pretrained::{InitialValues, Pretrained};
 use crate::structure::layout::{Layout, Recorded};
 use crate::structure::name::short_name;
 use crate::structure::role::{Role, Roles};
@@ -21,7 +21,7 @@ use crate::structure::value::Values;
 pub struct TargetPlan<T> {
     pub(crate) name: &'static str,
     pub(crate) layout: Layout,
-    pub(crate) starts: Starts,
+    pub(crate) starts: InitialValues,
     /// What fields without parameters hold.
     pub(crate) values: Values,
     roles: Vec<(String, Role)>,
@@ -87,14 +87,14 @@ impl<T> Model<T> {
 }
 
 /// How a target is built that says so itself.
-pub(crate) struct Declared<T> {
+pub(crate) struct DeclaredTarget<T> {
     pub(crate) name: &'static str,
     pub(crate) build: Box<Build<T>>,
     /// Whether the type says all: there is no configuration.
     pub(crate) of_type_alone: bool,
 }
 
-impl<T> Declared<T> {
+impl<T> DeclaredTarget<T> {
     fn into_model(self) -> Model<T> {
         Model::Declared { build: self.build, of_type_alone: self.of_type_alone }
     }
@@ -102,12 +102,12 @@ impl<T> Declared<T> {
 
 impl<T> TargetPlan<T> {
     /// The plan for a target that is built so.
-    pub(crate) fn declared(declared: Declared<T>) -> Result<Self> {
+    pub(crate) fn declared(declared: DeclaredTarget<T>) -> Result<Self> {
         Self::record(declared.name, declared.into_model())
     }
 
     /// The plan for a flat vector, of no network: what was recorded for the type serves again.
-    pub(crate) fn of_flat(declared: Declared<T>, recorded: Recorded) -> Self {
+    pub(crate) fn of_flat(declared: DeclaredTarget<T>, recorded: Recorded) -> Self {
         let plan = Self::of(declared.name, declared.into_model(), recorded);
         // A plan for each flat vector would look each time.
         plan.same_model.store(true, Ordering::Relaxed);
@@ -154,7 +154,7 @@ impl<T> TargetPlan<T> {
         Self {
             name,
             layout,
-            starts: Starts::default(),
+            starts: InitialValues::default(),
             values,
             roles: Vec::new(),
             model,
@@ -172,7 +172,7 @@ impl<T> TargetPlan<T> {
         let roles: Vec<_> = roles.iter().map(|(name, role)| ((*name).to_owned(), *role)).collect();
         let (layout, values) = self.model.record(&roles)?;
         layout.ensure_parameters(self.name)?;
-        Ok(Self { layout, values, starts: Starts::default(), roles, ..self })
+        Ok(Self { layout, values, starts: InitialValues::default(), roles, ..self })
     }
 
     /// This target's plan, with the roles that it has, starting from a pretrained network in `dtype`,

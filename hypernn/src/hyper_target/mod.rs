@@ -1,8 +1,8 @@
 //! The trait of a target, the network whose weights are generated, and what a flat vector makes of it.
 
 mod flat;
-mod phantom_data;
 mod layout_cache;
+mod phantom_data;
 
 use std::marker::PhantomData;
 

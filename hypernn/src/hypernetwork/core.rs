@@ -9,7 +9,7 @@ use candle_nn::{Init, VarBuilder};
 use hypernn_kernels::heap::keep_large_buffers;
 
 use super::expected_outputs::ExpectedOutputs;
-use super::vars::Recorded;
+use super::vars::TakenVariables;
 use crate::check::{ensure, ensure_floating, ensure_same_device};
 use crate::error::bail;
 use crate::finite::ensure_finite;
@@ -20,7 +20,7 @@ use crate::init::{InitScheme, computed};
 use crate::memory::ensure_room;
 use crate::ops::internal;
 use crate::plan::ChunkPlan;
-use crate::pretrained::Starts;
+use crate::pretrained::InitialValues;
 use crate::structure::layout::{KeptInfo, Layout};
 use crate::structure::role::Role;
 use crate::structure::source::BufferDtype;
@@ -47,7 +47,7 @@ const SHOWN: usize = 4;
 /// are called on them. Code that is generic over [`Hypernetwork`](super::Hypernetwork) has it as `core()`.
 pub struct Core<T> {
     pub(super) name: &'static str,
-    pub(super) parts: Parts,
+    pub(super) parts: PartNames,
     shape: GeneratorShape,
     pub(super) scheme: InitScheme,
     scales: Scales,
@@ -60,7 +60,7 @@ pub struct Core<T> {
 }
 
 /// What was written after `embedding:`, `generator:` and `mode:`.
-pub(super) struct Parts {
+pub(super) struct PartNames {
     pub(super) embedding: String,
     /// The embedding as checkpoints name it.
     pub(super) embedding_in_files: String,
@@ -71,7 +71,7 @@ pub(super) struct Parts {
 /// A core whose variables are still being taken.
 pub(super) struct Building<'a, T> {
     core: Core<T>,
-    recorded: Recorded,
+    recorded: TakenVariables,
     vb: VarBuilder<'a>,
 }
 
@@ -79,7 +79,7 @@ impl<'a, T> Building<'a, T> {
     pub(super) fn new(
         plan: TargetPlan<T>,
         declared: &Declared,
-        parts: Parts,
+        parts: PartNames,
         vb: VarBuilder<'a>,
     ) -> Result<Self> {
         ensure(declared.shape.check())?;
@@ -90,7 +90,7 @@ impl<'a, T> Building<'a, T> {
         let plan = Arc::new(plan);
         check_plan(&plan, &declared.shape.plan)?;
         let of_builder = (vb.dtype(), vb.device().clone());
-        let (recorded, vb) = Recorded::new(vb);
+        let (recorded, vb) = TakenVariables::new(vb);
         let core = Core {
             name: declared.name,
             parts,
@@ -327,7 +327,7 @@ impl<T> Core<T> {
         if vb.dtype() != dtype {
             bail!(dtype, "the builder is {:?}, but the hypernetwork {dtype:?}", vb.dtype());
         }
-        let (recorded, vb) = Recorded::new(vb);
+        let (recorded, vb) = TakenVariables::new(vb);
         take(self.scheme, vb.pp(part))?;
         drop(vb);
         self.vars.extend(recorded.into_vec());
@@ -368,7 +368,7 @@ impl<T> std::fmt::Debug for Core<T> {
         let kept = self.kept_counts();
         let target =
             format!("{} ({target_params} parameters in {tensors} tensors{kept})", self.plan.name);
-        let Parts { embedding, generator, mode, .. } = &self.parts;
+        let PartNames { embedding, generator, mode, .. } = &self.parts;
         let (rows, chunk) = (self.shape.plan.rows(), self.shape.plan.chunk());
         let surplus = self.shape.plan.surplus();
         let mut shown = f.debug_struct(self.name);
@@ -405,7 +405,7 @@ fn check_plan<T>(plan: &TargetPlan<T>, chunks: &ChunkPlan) -> Result<()> {
 }
 
 /// Variables of trained tensors, below `vb`, and frozen ones.
-fn kept(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
+fn kept(layout: &Layout, starts: &InitialValues, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
     let kept = |(index, kept): (usize, &KeptInfo)| match (kept.role, starts.kept(index)) {
         (Role::Freeze, Some(start)) => Ok(start.clone()),
         (Role::Freeze, None) => bail!(
@@ -418,7 +418,7 @@ fn kept(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<[Te
     layout.kept().iter().enumerate().map(kept).collect()
 }
 
-fn buffers(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
+fn buffers(layout: &Layout, starts: &InitialValues, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
     let buffers = layout.buffers().iter().enumerate();
     let buffers = buffers.map(|(index, buffer)| {
         let vb = match buffer.dtype {

@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::core::{Building, Core, Declared, Parts};
+use super::core::{Building, Core, Declared, PartNames};
 use super::exact_audit::ExactAudit;
 use crate::check::ensure;
 use crate::condition::Condition;
@@ -66,7 +66,7 @@ impl<T> DynamicHyperNetwork<T> {
         vb: VarBuilder<'_>,
     ) -> Result<Self> {
         ensure(Condition::check(conditions.0, conditions.1))?;
-        let parts = Parts {
+        let parts = PartNames {
             embedding: embedding.to_string(),
             embedding_in_files: embedding.in_files(),
             generator: generator.to_string(),

@@ -3,9 +3,9 @@
 use candle_core::{DType, Result, Var};
 
 use super::core::Core;
-use super::known_faults::{Fault, KNOWN_FAULTS};
 use super::finite_differences::{Derivative, Leaf, examine};
-use super::loss_function::{Loss, LossOfTensors, LossOfVariables, LossFunction};
+use super::known_faults::{Fault, KNOWN_FAULTS};
+use super::loss_function::{Loss, LossFunction, LossOfTensors, LossOfVariables};
 use crate::generated::GeneratedParams;
 
 /// Whether each generated tensor and each variable of a hypernetwork gets the gradient that a loss has.

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::core::Parts;
+use super::core::PartNames;
 use crate::check::ensure_same_device;
 use crate::embedding::Embedded;
 use crate::error::bail;
@@ -14,7 +14,7 @@ pub(super) struct ExpectedOutputs<'a> {
     /// The hypernetwork's name.
     pub(super) network: &'a str,
     /// What was written after `embedding:`, `generator:` and `mode:`.
-    pub(super) parts: &'a Parts,
+    pub(super) parts: &'a PartNames,
     pub(super) shape: GeneratorShape,
     /// The dtype and device of the hypernetwork's variables.
     pub(super) kind: (DType, &'a Device),

@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::core::{Building, Core, Declared, Parts};
+use super::core::{Building, Core, Declared, PartNames};
 use super::exact_audit::ExactAudit;
 use crate::embedding::{Embedding, EmbeddingSpec};
 use crate::generated::{GeneratedParams, TargetPlan};
@@ -53,7 +53,7 @@ impl<T> StaticHyperNetwork<T> {
         (embedding, generator): (&dyn EmbeddingSpec, &dyn GeneratorSpec),
         vb: VarBuilder<'_>,
     ) -> Result<Self> {
-        let parts = Parts {
+        let parts = PartNames {
             embedding: embedding.to_string(),
             embedding_in_files: embedding.to_string(),
             generator: generator.to_string(),

@@ -28,7 +28,7 @@ pub struct BatchNormSpec {
 }
 
 /// The tensors of a batch norm.
-struct Parts {
+struct BatchNormTensors {
     running_mean: Tensor,
     running_var: Tensor,
     params: Option<Affine>,
@@ -91,7 +91,11 @@ impl BatchNormSpec {
     }
 
     /// Running statistics, for a layer that computes with them in this dtype, then weight 1 and bias 0.
-    fn parts(&self, source: &mut dyn ParamSource, running: BufferDtype) -> Result<Parts> {
+    fn parts(
+        &self,
+        source: &mut dyn ParamSource,
+        running: BufferDtype,
+    ) -> Result<BatchNormTensors> {
         crate::check::ensure(self.info().problem)?;
         let BatchNormConfig { eps, remove_mean, momentum, .. } = self.config;
         source.describe(&format_args!(
@@ -107,7 +111,7 @@ impl BatchNormSpec {
         let running_var = source.buffer_of(&spec("running_var", 1.), running)?;
         let affine = || Affine::of_norm(source, self.num_features, true);
         let params = self.config.affine.then(affine).transpose()?;
-        Ok(Parts { running_mean, running_var, params })
+        Ok(BatchNormTensors { running_mean, running_var, params })
     }
 }
 
@@ -160,7 +164,11 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    fn from_parts(num_features: usize, parts: Parts, config: BatchNormConfig) -> Result<Self> {
+    fn from_parts(
+        num_features: usize,
+        parts: BatchNormTensors,
+        config: BatchNormConfig,
+    ) -> Result<Self> {
         crate::check::ensure(BatchNormSpec { num_features, config }.info().problem)?;
         let kind = (parts.running_mean.dtype(), parts.running_mean.device());
         let both = [&[2], parts.running_mean.dims()].concat();
@@ -216,7 +224,7 @@ impl BatchNorm {
         eps: f64,
     ) -> Result<Self> {
         let params = Some(Affine::new(weight, Some(bias)));
-        let parts = Parts { running_mean, running_var, params };
+        let parts = BatchNormTensors { running_mean, running_var, params };
         Self::from_parts(num_features, parts, eps.into())
     }
 
@@ -230,7 +238,7 @@ impl BatchNorm {
         running_var: Tensor,
         eps: f64,
     ) -> Result<Self> {
-        let parts = Parts { running_mean, running_var, params: None };
+        let parts = BatchNormTensors { running_mean, running_var, params: None };
         Self::from_parts(num_features, parts, eps.into())
     }
 
@@ -248,7 +256,7 @@ impl BatchNorm {
         momentum: f64,
     ) -> Result<Self> {
         let params = Some(Affine::new(weight, Some(bias)));
-        let parts = Parts { running_mean, running_var, params };
+        let parts = BatchNormTensors { running_mean, running_var, params };
         Self::from_parts(num_features, parts, BatchNormConfig { momentum, ..eps.into() })
     }
 
@@ -263,7 +271,7 @@ impl BatchNorm {
         eps: f64,
         momentum: f64,
     ) -> Result<Self> {
-        let parts = Parts { running_mean, running_var, params: None };
+        let parts = BatchNormTensors { running_mean, running_var, params: None };
         Self::from_parts(num_features, parts, BatchNormConfig { momentum, ..eps.into() })
     }
 
@@ -431,7 +439,7 @@ impl Parameters for BatchNorm {
 
 impl HyperLayer<BatchNormSpec> for candle_nn::BatchNorm {
     fn build(spec: &BatchNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let Parts { running_mean, running_var, params } =
+        let BatchNormTensors { running_mean, running_var, params } =
             spec.parts(source, BufferDtype::Params)?;
         let (dtype, device) = (running_mean.dtype(), running_mean.device().clone());
         // A builder is candle's only way to keep the mean.
