@@ -188,10 +188,11 @@ pub(crate) struct Mlp {
 
 impl Mlp {
     /// Variables `0.weight`, `0.bias`, `1.weight`, …, one pair per layer.
-    /// The first starts as `start` says, the others likewise for what the activation gives them.
+    /// The first starts as `start` says; the others start so that what the activation gives them keeps its variance.
     pub(crate) fn new(
         in_dim: usize,
-        (widths, activation): (&[usize], Activation),
+        widths: &[usize],
+        activation: Activation,
         out_dim: usize,
         start: LayerInit,
         scheme: InitScheme,

@@ -248,7 +248,7 @@ impl Pretrained<'_> {
             if self.starts_afresh(name) {
                 return Ok(None);
             }
-            let tensor = self.tensor(layout, name, (shape, init, dtype))?;
+            let tensor = self.tensor(layout, name, shape, init, dtype)?;
             if self.finite {
                 let what = || format!("`{name}` of the pretrained network in {dtype:?}");
                 ensure_finite(what, &tensor)?;
@@ -275,8 +275,7 @@ impl Pretrained<'_> {
         if self.starts_afresh(name) || !self.vb.contains_tensor(name) {
             return Ok(made.clone());
         }
-        let as_made = (made.shape(), Init::Const(0.), made.dtype());
-        let tensor = self.tensor(layout, name, as_made)?;
+        let tensor = self.tensor(layout, name, made.shape(), Init::Const(0.), made.dtype())?;
         tensor.to_device(made.device())
     }
 
@@ -289,7 +288,7 @@ impl Pretrained<'_> {
             if [name, first].iter().any(|name| self.starts_afresh(name)) {
                 continue;
             }
-            let tensor = |name| self.tensor(layout, name, (&param.shape, param.init, DType::F64));
+            let tensor = |name| self.tensor(layout, name, &param.shape, param.init, DType::F64);
             let difference = (tensor(name)? - tensor(first)?)?.abs()?.sum_all()?;
             if difference.to_scalar::<f64>()? != 0. {
                 bail!(
@@ -318,7 +317,8 @@ impl Pretrained<'_> {
         &self,
         shape: &Shape,
         name: &str,
-        (init, dtype): (Init, DType),
+        init: Init,
+        dtype: DType,
     ) -> Result<Tensor> {
         self.ensure_has(name)?;
         self.vb.get_with_hints_dtype(shape.clone(), name, init, dtype)
@@ -344,7 +344,9 @@ impl Pretrained<'_> {
         &self,
         layout: &Layout,
         name: &str,
-        (shape, init, dtype): (&Shape, Init, DType),
+        shape: &Shape,
+        init: Init,
+        dtype: DType,
     ) -> Result<Tensor> {
         if !self.vb.contains_tensor(name) {
             let wanted: Vec<_> = layout.names().collect();

@@ -236,7 +236,8 @@ impl Requests {
     pub(crate) fn record<T>(
         constructor: impl FnOnce(VarBuilder<'static>) -> Result<T>,
         pretrained: Option<&Pretrained<'_>>,
-        (dtype, device): (DType, &Device),
+        dtype: DType,
+        device: &Device,
     ) -> Result<Self> {
         lend(pretrained, |network| {
             let recorder = RecordingBackend { log: Arc::default(), network, dtype };
@@ -246,7 +247,7 @@ impl Requests {
             match built {
                 Ok(_) => Ok(Self { asked, answers: Arc::new(answers) }),
                 Err(err) => Err(match pretrained {
-                    Some(pretrained) => answers.explained(err, (pretrained, &asked)),
+                    Some(pretrained) => answers.explained(err, pretrained, &asked),
                     None => err,
                 }),
             }
@@ -397,7 +398,7 @@ impl Refusal {
 
 impl Answers {
     /// What the pretrained network lacks, where that is why the constructor failed.
-    fn explained(&self, err: Error, (pretrained, asked): (&Pretrained<'_>, &[Request])) -> Error {
+    fn explained(&self, err: Error, pretrained: &Pretrained<'_>, asked: &[Request]) -> Error {
         let text = err.to_string();
         let cause = self.refusals.iter().rev().find(|refusal| text.contains(&refusal.text));
         cause.map_or(err, |refusal| refusal.explained(pretrained, asked))
@@ -451,7 +452,7 @@ impl RecordingBackend {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fresh(&self, request: &Request, (dtype, device): (DType, &Device)) -> Result<Tensor> {
+    fn fresh(&self, request: &Request, dtype: DType, device: &Device) -> Result<Tensor> {
         let Request { name, shape, init, .. } = request;
         if !dtype.is_float() {
             crate::error::bail!(
@@ -493,10 +494,10 @@ impl SimpleBackend for RecordingBackend {
         let request = Request { name: name.to_owned(), shape, init, dtype: other };
         let found = self.network.with(|network| {
             let network = network.filter(|network| !network.starts_afresh(name))?;
-            let found = network.get(&request.shape, name, (init, dtype));
+            let found = network.get(&request.shape, name, init, dtype);
             Some(found.and_then(|tensor| tensor.to_device(device)?.to_dtype(dtype)))
         });
-        let answer = found.unwrap_or_else(|| self.fresh(&request, (dtype, device)));
+        let answer = found.unwrap_or_else(|| self.fresh(&request, dtype, device));
         self.log().note(request, answer)
     }
 

@@ -94,8 +94,7 @@ impl<const L: usize> ConditionedEmbeddingSpec for EncoderSpec<L> {
             (self.encoding.width(self.width), [self.num_embeddings, self.embedding_dim]);
         let outputs = dims[0] * dims[1];
         let start = LayerInit { bias_share: BIAS_SHARE, ..LayerInit::PLAIN };
-        let hidden = (&self.widths[..], self.activation);
-        let mlp = Mlp::new(inputs, hidden, outputs, start, scheme, &vb)?;
+        let mlp = Mlp::new(inputs, &self.widths, self.activation, outputs, start, scheme, &vb)?;
         let normalised = scheme == InitScheme::Exact;
         Ok(Box::new(Encoder { mlp, dims, encoding: self.encoding, normalised }))
     }

@@ -71,7 +71,8 @@ impl Buffers {
     /// # Errors
     /// No sets, or the builder's own.
     pub(crate) fn new(
-        (layout, shared): (&Layout, &[Tensor]),
+        layout: &Layout,
+        shared: &[Tensor],
         sets: usize,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
@@ -82,7 +83,7 @@ impl Buffers {
         let tensors = layout.buffers().iter().zip(shared).map(|(buffer, shared)| {
             let dims = [&[sets], buffer.shape.dims()].concat();
             let name = || format!("buffer `{}`", buffer.name);
-            ensure_room(name, &dims, (vb.dtype(), vb.device()))?;
+            ensure_room(name, &dims, vb.dtype(), vb.device())?;
             let start = |_: &Tensor| shared.detach().broadcast_as(&*dims)?.contiguous();
             computed(vb, &dims, &buffer.name, buffer.init, start)
         });

@@ -75,10 +75,10 @@ impl<T> Model<T> {
 
     /// The model over a pretrained network: a constructor runs over it anew, and a declared target stays as it
     /// is.
-    fn over(self, pretrained: &Pretrained<'_>, kind: (DType, &Device)) -> Result<Self> {
+    fn over(self, pretrained: &Pretrained<'_>, dtype: DType, device: &Device) -> Result<Self> {
         match self {
             Self::Constructed { constructor, over_pretrained: false, .. } => {
-                let requests = Requests::record(&constructor, Some(pretrained), kind)?;
+                let requests = Requests::record(&constructor, Some(pretrained), dtype, device)?;
                 Ok(Self::Constructed { constructor, requests, over_pretrained: true })
             }
             model => Ok(model),
@@ -123,7 +123,7 @@ impl<T> TargetPlan<T> {
     pub fn from_constructor(
         constructor: impl Fn(VarBuilder<'static>) -> Result<T> + Send + Sync + 'static,
     ) -> Result<Self> {
-        Self::by_constructor(constructor, None, (DType::F32, &Device::Cpu))
+        Self::by_constructor(constructor, None, DType::F32, &Device::Cpu)
     }
 
     /// The plan for a model that is built by its constructor, recorded over a `VarBuilder` of `dtype` on `device`,
@@ -136,9 +136,10 @@ impl<T> TargetPlan<T> {
     pub fn by_constructor(
         constructor: impl Fn(VarBuilder<'static>) -> Result<T> + Send + Sync + 'static,
         pretrained: Option<&Pretrained<'_>>,
-        kind: (DType, &Device),
+        dtype: DType,
+        device: &Device,
     ) -> Result<Self> {
-        let requests = Requests::record(&constructor, pretrained, kind)?;
+        let requests = Requests::record(&constructor, pretrained, dtype, device)?;
         let (constructor, over_pretrained) = (Box::new(constructor), pretrained.is_some());
         let model = Model::Constructed { constructor, requests, over_pretrained };
         Self::record(short_name::<T>(), model)
@@ -183,10 +184,11 @@ impl<T> TargetPlan<T> {
     pub fn with_pretrained<'a>(
         self,
         pretrained: impl Into<Pretrained<'a>>,
-        (dtype, device): (DType, &Device),
+        dtype: DType,
+        device: &Device,
     ) -> Result<Self> {
         let pretrained = pretrained.into();
-        let model = self.model.over(&pretrained, (dtype, device))?;
+        let model = self.model.over(&pretrained, dtype, device)?;
         let (layout, mut values) = model.record(&self.roles)?;
         layout.ensure_parameters(self.name)?;
         let starts = pretrained.starts(&layout, dtype, device)?;

@@ -14,7 +14,8 @@ impl<T> GeneratedParams<T> {
     /// fields that are made anew are the same each time. A forward that draws at random can't tell.
     pub(super) fn ensure_same_model(
         &self,
-        (xs, ys): (&Tensor, &Tensor),
+        xs: &Tensor,
+        ys: &Tensor,
         forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
     ) -> Result<()> {
         let same = self.plan.same_model().filter(|same| !same.load(Ordering::Relaxed));

@@ -91,8 +91,10 @@ impl<T> GeneratedParams<T> {
             crate::error::bail!(dtype, "their dtypes are {:?} and {:?}", dtype(self), dtype(other));
         }
         ensure_same_device(
-            ("the second", other.device().location()),
-            ("the first", self.device().location()),
+            "the second",
+            other.device().location(),
+            "the first",
+            self.device().location(),
         )?;
         self.kept.ensure_same(&other.kept, &self.plan)
     }

@@ -67,8 +67,8 @@ impl<const L: usize> MlpSpec<L> {
         ensure(self.info(shape).problem)?;
         let start = LayerInit { appended: Appended { groups: 1, width }, ..LayerInit::PLAIN };
         let (inputs, outputs) = (shape.embedding_dim, shape.plan.chunk());
-        let hidden = (&self.widths[..], self.activation);
-        Ok(Box::new(Perceptron(Mlp::new(inputs, hidden, outputs, start, scheme, vb)?)))
+        let mlp = Mlp::new(inputs, &self.widths, self.activation, outputs, start, scheme, vb)?;
+        Ok(Box::new(Perceptron(mlp)))
     }
 }
 

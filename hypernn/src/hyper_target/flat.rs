@@ -103,8 +103,10 @@ pub(super) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
     };
     for (other, tensor) in layout.params().iter().zip(&tensors) {
         ensure_same_device(
-            (&format!("`{}` of {}", other.name, T::NAME), tensor.device().location()),
-            (&format!("`{}`", param.name), first.device().location()),
+            &format!("`{}` of {}", other.name, T::NAME),
+            tensor.device().location(),
+            &format!("`{}`", param.name),
+            first.device().location(),
         )?;
         if tensor.dtype() != first.dtype() {
             let (found, expected) = (tensor.dtype(), first.dtype());

@@ -115,16 +115,16 @@ impl<'a, T> Building<'a, T> {
         let first = self.recorded.first();
         let like = first.as_ref().map(|first| (first.dtype(), first.device()));
         let (dtype, device) = &self.core.of_builder;
-        let expected_outputs = self.core.expected_outputs(like.unwrap_or((*dtype, device)));
-        expected_outputs.check_embedding(embedding)?;
-        expected_outputs.check_output(output, None)
+        let expected = self.core.expected_outputs(like.unwrap_or((*dtype, device)));
+        expected.check_embedding(embedding)?;
+        expected.check_output(output, None)
     }
 
     /// `first` is the first output of a generator that gives the same whatever the condition.
     pub(super) fn finish(self, first: Option<&GeneratorOutput>) -> Result<Core<T>> {
         let Self { mut core, recorded, vb } = self;
         let (layout, starts) = (&core.plan.layout, &core.plan.starts);
-        core.scales = Scales::new(core.scheme, (layout, starts), first, &vb)?;
+        core.scales = Scales::new(core.scheme, layout, starts, first, &vb)?;
         core.kept = Kept {
             params: kept(layout, starts, &vb.pp("target"))?,
             buffers: buffers(layout, starts, &vb.pp("buffers"))?,
@@ -148,7 +148,8 @@ impl<T> Core<T> {
         self.checks().check_output(output, sets)?;
         let (count, values) = (sets.unwrap_or(1), self.shape.plan.num_values());
         let what = || format!("what {} generates,", self.name);
-        ensure_room(what, &[count, values], self.kind())?;
+        let (dtype, device) = self.kind();
+        ensure_room(what, &[count, values], dtype, device)?;
         let (plan, kept) = (self.plan.clone(), self.kept.clone());
         GeneratedParams::from_generated(plan, output, sets, &self.scales, kept)
     }
@@ -293,8 +294,10 @@ impl<T> Core<T> {
     pub fn params_from_flat(&self, flat: &Tensor) -> Result<GeneratedParams<T>> {
         let (_, device) = self.kind();
         ensure_same_device(
-            ("the flat vector", flat.device().location()),
-            ("the hypernetwork", device.location()),
+            "the flat vector",
+            flat.device().location(),
+            "the hypernetwork",
+            device.location(),
         )?;
         GeneratedParams::from_flat_and_kept(self.plan.clone(), flat, self.kept.clone())
     }
@@ -321,8 +324,10 @@ impl<T> Core<T> {
     ) -> Result<()> {
         let (dtype, device) = self.kind();
         ensure_same_device(
-            ("the builder", vb.device().location()),
-            ("the hypernetwork", device.location()),
+            "the builder",
+            vb.device().location(),
+            "the hypernetwork",
+            device.location(),
         )?;
         if vb.dtype() != dtype {
             bail!(dtype, "the builder is {:?}, but the hypernetwork {dtype:?}", vb.dtype());
@@ -413,7 +418,7 @@ fn kept(layout: &Layout, starts: &InitialValues, vb: &VarBuilder<'_>) -> Result<
             "`{}` has the role `freeze`, but no pretrained network to come from: `new_from` takes one",
             kept.name
         ),
-        (_, start) => started(vb, (&kept.name, kept.shape.dims(), kept.init), start),
+        (_, start) => started(vb, &kept.name, kept.shape.dims(), kept.init, start),
     };
     layout.kept().iter().enumerate().map(kept).collect()
 }
@@ -426,7 +431,7 @@ fn buffers(layout: &Layout, starts: &InitialValues, vb: &VarBuilder<'_>) -> Resu
             BufferDtype::Any | BufferDtype::Params => vb.clone(),
         };
         let start = starts.buffer(index).map(|start| start.to_dtype(vb.dtype())).transpose()?;
-        started(&vb, (&buffer.name, buffer.shape.dims(), buffer.init), start.as_ref())
+        started(&vb, &buffer.name, buffer.shape.dims(), buffer.init, start.as_ref())
     });
     buffers.collect()
 }
@@ -439,7 +444,9 @@ fn values(values: &Values, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
 /// A variable that starts from a tensor where there is one, unless the builder has it already.
 fn started(
     vb: &VarBuilder<'_>,
-    (name, dims, init): (&str, &[usize], Init),
+    name: &str,
+    dims: &[usize],
+    init: Init,
     start: Option<&Tensor>,
 ) -> Result<Tensor> {
     match start {

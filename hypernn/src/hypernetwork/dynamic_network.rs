@@ -62,7 +62,8 @@ impl<T> DynamicHyperNetwork<T> {
         plan: TargetPlan<T>,
         declared: &Declared,
         conditions: (Condition, Condition),
-        (embedding, generator): (&dyn ConditionedEmbeddingSpec, &dyn ConditionedGeneratorSpec),
+        embedding: &dyn ConditionedEmbeddingSpec,
+        generator: &dyn ConditionedGeneratorSpec,
         vb: VarBuilder<'_>,
     ) -> Result<Self> {
         ensure(Condition::check(conditions.0, conditions.1))?;
@@ -112,7 +113,8 @@ impl<T> DynamicHyperNetwork<T> {
     /// # Errors
     /// A condition of another width, rank or dtype, or an unknown task.
     pub fn generate_params(&self, condition: &Tensor) -> Result<GeneratedParams<T>> {
-        let (rows, sets) = self.condition.rows(condition, self.core.kind())?;
+        let (dtype, device) = self.core.kind();
+        let (rows, sets) = self.condition.rows(condition, dtype, device)?;
         let state = self.zero_state(rows.dim(0)?)?;
         Ok(self.generate_rows(&rows, sets, &state)?.params)
     }
@@ -132,7 +134,8 @@ impl<T> DynamicHyperNetwork<T> {
     }
 
     fn generate_aux(&self, condition: &Tensor, state: &State) -> Result<DynamicAux<T>> {
-        let (rows, sets) = self.condition.rows(condition, self.core.kind())?;
+        let (dtype, device) = self.core.kind();
+        let (rows, sets) = self.condition.rows(condition, dtype, device)?;
         self.generate_rows(&rows, sets, state)
     }
 
@@ -355,7 +358,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// # Errors
     /// No sets, or the builder's own.
     pub fn buffers(&self, sets: usize, vb: VarBuilder<'_>) -> Result<Buffers> {
-        Buffers::new((self.layout(), &self.core.kept.buffers), sets, &vb)
+        Buffers::new(self.layout(), &self.core.kept.buffers, sets, &vb)
     }
 
     /// What the condition is.

@@ -92,8 +92,10 @@ impl ExpectedOutputs<'_> {
             return Ok(());
         }
         ensure_same_device(
-            (&format!("what {} gave", part()), found.device().location()),
-            ("the hypernetwork", device.location()),
+            &format!("what {} gave", part()),
+            found.device().location(),
+            "the hypernetwork",
+            device.location(),
         )
     }
 }

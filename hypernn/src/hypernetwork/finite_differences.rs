@@ -267,7 +267,7 @@ impl Examination<'_> {
         }
         let (mut told, mut off) = (Evidence::Still, None);
         for (part, mask) in masks(&grads, dims) {
-            match self.along(leaf, number, (&grads, &mask))? {
+            match self.along(leaf, number, &grads, &mask)? {
                 // A part that is cut off says more than the whole that has it.
                 Evidence::Off { found, expected, .. } if off.is_none() || part.is_some() => {
                     off = Some(Evidence::Off { found, expected, part });
@@ -285,14 +285,15 @@ impl Examination<'_> {
         &mut self,
         leaf: usize,
         number: usize,
-        (grads, mask): (&[f64], &[bool]),
+        grads: &[f64],
+        mask: &[bool],
     ) -> Result<Evidence> {
         let direction = self.direction(leaf, Some(mask));
         let masked = grads.iter().zip(mask).filter(|(_, mask)| **mask);
         let norm = self.scales[leaf] * masked.map(|(grad, _)| grad * grad).sum::<f64>().sqrt();
         let mut steps = Vec::with_capacity(self.precision.steps.len());
         for step in self.precision.steps {
-            let Some(step) = self.step(leaf, number, (grads, &direction), (*step, norm))? else {
+            let Some(step) = self.step(leaf, number, grads, &direction, *step, norm)? else {
                 continue;
             };
             if step.is_right(self.precision.tolerance) {
@@ -308,8 +309,10 @@ impl Examination<'_> {
         &mut self,
         leaf: usize,
         number: usize,
-        (grads, direction): (&[f64], &[f64]),
-        (step, norm): (f64, f64),
+        grads: &[f64],
+        direction: &[f64],
+        step: f64,
+        norm: f64,
     ) -> Result<Option<CentralDifference>> {
         let mut at = self.points[number].at.clone();
         let start = at[leaf].clone();

@@ -33,7 +33,8 @@ impl Scales {
     /// none, a tensor that candle starts at a constant starts near it.
     pub(crate) fn new(
         scheme: InitScheme,
-        (layout, starts): (&Layout, &InitialValues),
+        layout: &Layout,
+        starts: &InitialValues,
         first: Option<&GeneratorOutput>,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
@@ -48,9 +49,9 @@ impl Scales {
         let bases = match first {
             Some(first) => {
                 let first = split(&first.rows.detach(), None, &plan)?.params;
-                firsts(scheme, (layout, starts), &first, &vb.pp("base"))?
+                firsts(scheme, layout, starts, &first, &vb.pp("base"))?
             }
-            None => gains((layout, starts), vb)?,
+            None => gains(layout, starts, vb)?,
         };
         Ok(Self { plan, bases })
     }
@@ -68,7 +69,8 @@ fn exact_slot(param: &ParamInfo, replaced: bool) -> Slot {
 /// What makes each tensor start where it should, and not at what is generated first.
 fn firsts(
     scheme: InitScheme,
-    (layout, starts): (&Layout, &InitialValues),
+    layout: &Layout,
+    starts: &InitialValues,
     first: &[Param],
     vb: &VarBuilder<'_>,
 ) -> Result<Vec<(usize, Base)>> {
@@ -93,7 +95,8 @@ fn firsts(
 
 /// One gain per tensor that has a pretrained start, the values of the variable `gains`.
 fn gains(
-    (layout, starts): (&Layout, &InitialValues),
+    layout: &Layout,
+    starts: &InitialValues,
     vb: &VarBuilder<'_>,
 ) -> Result<Vec<(usize, Base)>> {
     let indices = 0..layout.params().len();

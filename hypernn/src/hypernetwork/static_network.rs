@@ -50,7 +50,8 @@ impl<T> StaticHyperNetwork<T> {
     pub fn new(
         plan: TargetPlan<T>,
         declared: &Declared,
-        (embedding, generator): (&dyn EmbeddingSpec, &dyn GeneratorSpec),
+        embedding: &dyn EmbeddingSpec,
+        generator: &dyn GeneratorSpec,
         vb: VarBuilder<'_>,
     ) -> Result<Self> {
         let parts = PartNames {

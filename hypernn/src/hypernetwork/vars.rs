@@ -47,7 +47,7 @@ impl SimpleBackend for VariableRecorder<'_> {
         _: &Device,
     ) -> Result<Tensor> {
         if !self.vb.contains_tensor(name) {
-            ensure_room(|| format!("variable `{name}`"), shape.dims(), (dtype, self.vb.device()))?;
+            ensure_room(|| format!("variable `{name}`"), shape.dims(), dtype, self.vb.device())?;
         }
         let tensor = self.vb.get_with_hints_dtype(shape, name, init, dtype)?;
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);

@@ -170,9 +170,10 @@ impl BatchNorm {
         config: BatchNormConfig,
     ) -> Result<Self> {
         crate::check::ensure(BatchNormSpec { num_features, config }.info().problem)?;
-        let kind = (parts.running_mean.dtype(), parts.running_mean.device());
-        let both = [&[2], parts.running_mean.dims()].concat();
-        ensure_room(|| "batch_norm: its running statistics".to_owned(), &both, kind)?;
+        let mean = &parts.running_mean;
+        let both = [&[2], mean.dims()].concat();
+        let what = || "batch_norm: its running statistics".to_owned();
+        ensure_room(what, &both, mean.dtype(), mean.device())?;
         let layer = Self {
             num_features,
             running_mean: Var::from_tensor(&parts.running_mean)?,

@@ -275,10 +275,15 @@ impl Convolution<'_> {
     fn ensure_room(&self, weights: &Weights, images: &Tensor, windows: Windows) -> Result<()> {
         let (batch, channels, ..) = images.dims4()?;
         let (_, a, b, ..) = weights.weight().dims5()?;
-        let kind = (images.dtype(), images.device());
+        let (dtype, device) = (images.dtype(), images.device());
         let frame = |axis: Axis| sum(&[axis.pixels, axis.padding, axis.padding]);
         let frame = [channels, frame(windows.height), frame(windows.width)];
-        ensure_room(|| format!("{}: an image between its zeros", self.layer), &frame, kind)?;
+        ensure_room(
+            || format!("{}: an image between its zeros", self.layer),
+            &frame,
+            dtype,
+            device,
+        )?;
         let (height, width) = (windows.height, windows.width);
         let output = [
             batch,
@@ -286,7 +291,7 @@ impl Convolution<'_> {
             height.positions.max(height.pixels),
             width.positions.max(width.pixels),
         ];
-        ensure_room(|| format!("{}: the output", self.layer), &output, kind)
+        ensure_room(|| format!("{}: the output", self.layer), &output, dtype, device)
     }
 
     fn weights(&self) -> Result<Weights> {
@@ -327,8 +332,8 @@ impl Convolution<'_> {
                 shape[1]
             );
         }
-        let weight = ("the weight", self.params.weight().dtype());
-        ensure_same_dtype(layer, ("the input", xs.dtype()), weight)
+        let of_weight = self.params.weight().dtype();
+        ensure_same_dtype(layer, "the input", xs.dtype(), "the weight", of_weight)
     }
 
     fn slide(&self, taps: usize) -> SlidingWindow {

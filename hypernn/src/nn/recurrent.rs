@@ -148,7 +148,7 @@ impl RecurrentCell {
     pub(super) fn zeros(&self, batch: usize) -> Result<Tensor> {
         let (dims, weight) = ([batch, self.hidden_dim], self.inputs.weight());
         let state = || format!("the state of {}", self.layer);
-        ensure_room(state, &dims, (weight.dtype(), weight.device()))?;
+        ensure_room(state, &dims, weight.dtype(), weight.device())?;
         Tensor::zeros(&dims[..], weight.dtype(), weight.device())
     }
 
@@ -172,8 +172,7 @@ impl RecurrentCell {
                 xs.dims()
             ),
         };
-        let of_weight = ("the weight", weight.dtype());
-        ensure_same_dtype(self.layer, (what, xs.dtype()), of_weight)?;
+        ensure_same_dtype(self.layer, what, xs.dtype(), "the weight", weight.dtype())?;
         sets::rows_per_set(self.layer, batch, sets)?;
         let bias = params.bias.as_ref().map(|bias| bias.repeated(1, sets)).transpose()?;
         linear(xs, &weight, bias.as_ref())

@@ -29,7 +29,7 @@ pub(crate) fn linear(xs: &Tensor, weight: &Param, bias: Option<&Param>) -> Resul
 
 /// One node, without what adapts the weight.
 fn node(xs: &Tensor, weight: &Param, bias: Option<&Param>) -> Result<Tensor> {
-    ensure_same_dtype("linear", ("the input", xs.dtype()), ("the weight", weight.dtype()))?;
+    ensure_same_dtype("linear", "the input", xs.dtype(), "the weight", weight.dtype())?;
     let xs = xs.contiguous()?;
     if let Some(routes) = Routes::of(weight, bias) {
         let weight = weight.values().detach().contiguous()?;

@@ -400,7 +400,7 @@ impl LayoutRecorder {
             }
             (Role::Lora { rank, alpha, dropout }, _) => {
                 ensure_dropout(&name, dropout)?;
-                self.adapt(&name, spec, (rank, alpha, dropout))?
+                self.adapt(&name, spec, rank, alpha, dropout)?
             }
             (Role::Train | Role::Freeze, _) => Location::Kept(self.keep(name.clone(), spec, role)),
             (Role::Generate | Role::Shared, _) => {
@@ -480,7 +480,9 @@ impl LayoutRecorder {
         &mut self,
         name: &str,
         spec: &ParamSpec<'_>,
-        (rank, alpha, dropout): (usize, f64, f32),
+        rank: usize,
+        alpha: f64,
+        dropout: f32,
     ) -> Result<Location> {
         let (outputs, inputs) = match spec.dims {
             [] | [_] => crate::error::bail!(
