@@ -55,7 +55,7 @@ fn wide(split: &Split, (count, width): (usize, usize)) -> Result<StaticHyperNetw
     let chunks = ChunkPlan::new(plan.num_params(), count);
     let shape = GeneratorShape { num_embeddings: count, embedding_dim: width, plan: chunks };
     let declared = Declared { name: "HyperWide", shape, scheme: InitScheme::Exact };
-    StaticHyperNetwork::new(plan, &declared, (&table(count, width), &linear), builder())
+    StaticHyperNetwork::new(plan, &declared, &table(count, width), &linear, builder())
 }
 
 /// One size: milliseconds, and the peak of memory above what was in use.

@@ -91,7 +91,7 @@ fn hypernetwork<T: 'static>(plan: TargetPlan<T>) -> Result<StaticHyperNetwork<T>
     let shape = GeneratorShape { num_embeddings: 4, embedding_dim: 6, plan: chunks };
     let declared = Declared { name: "HyperNet", shape, scheme: InitScheme::Exact };
     let vb = seeded::var_builder(&VarMap::new(), 1, DType::F32, &Device::Cpu);
-    StaticHyperNetwork::new(plan, &declared, (&table(4, 6), &linear), vb)
+    StaticHyperNetwork::new(plan, &declared, &table(4, 6), &linear, vb)
 }
 
 /// A sum with factors of either sign.

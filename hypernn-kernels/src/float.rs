@@ -30,7 +30,7 @@ pub trait Float:
     /// The nearest value.
     fn of(value: f64) -> Self;
 
-    /// The same number.
+    /// This number in f64.
     fn as_f64(self) -> f64;
 
     /// The square root.

@@ -64,7 +64,7 @@ impl<'a, T> Matrix<'a, T> {
         self.size
     }
 
-    /// The same values, transposed.
+    /// The transposed matrix, over the same values.
     #[must_use]
     pub fn t(self) -> Self {
         let ([rows, columns], [row, column]) = (self.size, self.strides);
@@ -157,7 +157,7 @@ impl<'a, T: Float> Product<'a, T> {
         // SAFETY: the places are as many as the rows have columns, and the product fills them.
         unsafe {
             writer.append(len, |places| {
-                let place = Place { first: places.as_mut_ptr().cast(), row };
+                let place = OutputPointer { first: places.as_mut_ptr().cast(), row };
                 multiply(place, left, self.right, scale);
             });
         }
@@ -166,16 +166,16 @@ impl<'a, T: Float> Product<'a, T> {
 
 /// Where a product goes: the first value, and the step from one row to the next.
 #[derive(Clone, Copy)]
-struct Place<T> {
+struct OutputPointer<T> {
     first: *mut T,
     row: usize,
 }
 
-impl<T> Place<T> {
+impl<T> OutputPointer<T> {
     /// Further on.
     ///
     /// # Safety
-    /// The same room holds as many values more.
+    /// The allocation holds at least `values` values behind this one.
     unsafe fn behind(self, values: usize) -> Self {
         // SAFETY: the caller's word.
         Self { first: unsafe { self.first.add(values) }, ..self }
@@ -183,15 +183,20 @@ impl<T> Place<T> {
 }
 
 // SAFETY: threads get places that do not overlap.
-unsafe impl<T: Send> Send for Place<T> {}
+unsafe impl<T: Send> Send for OutputPointer<T> {}
 // SAFETY: a place is read by copying it alone.
-unsafe impl<T: Send> Sync for Place<T> {}
+unsafe impl<T: Send> Sync for OutputPointer<T> {}
 
 /// `scale × left · right`, for sides whose inner sizes agree.
 ///
 /// # Safety
 /// At `place` lie as many rows and columns as the product has, and nobody else uses them.
-unsafe fn multiply<T: Float>(place: Place<T>, left: Matrix<'_, T>, right: Matrix<'_, T>, scale: T) {
+unsafe fn multiply<T: Float>(
+    place: OutputPointer<T>,
+    left: Matrix<'_, T>,
+    right: Matrix<'_, T>,
+    scale: T,
+) {
     let ([m, k], [inner, n]) = (left.size, right.size);
     assert!(k == inner, "a product of {m} × {k} and {inner} × {n} values");
     let fits = |side: Matrix<'_, T>| {
@@ -278,7 +283,7 @@ pub fn matmul_batch<T: Float>(
     let len = count("matmul", &[products.len(), m, n])?;
     let executor = for_products(executor, len.saturating_mul(k));
     let mut out: Vec<T> = Vec::with_capacity(len);
-    let place = Place { first: out.as_mut_ptr(), row: n };
+    let place = OutputPointer { first: out.as_mut_ptr(), row: n };
     let (along, across) = (m.max(n), m >= n);
     let part = along.div_ceil(executor.threads().max(1).div_ceil(products.len())).max(LEAST);
     let of_product = |index| (0..along).step_by(part).map(move |start| (index, start));

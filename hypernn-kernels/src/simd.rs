@@ -126,8 +126,9 @@ pub fn dispatch<R>(pass: impl FnOnce() -> R) -> R {
     dispatch_pass(pass)
 }
 
-/// As [`dispatch`], for a longer pass, which the compiler would not inline twice, and then compile once: a type
-/// whose `call` is `#[inline(always)]`.
+/// Runs a longer pass, compiled for AVX2 where the processor has it. The compiler would not inline such a pass
+/// into both ways of [`dispatch`], and would then compile it once: it is a type whose `call` is
+/// `#[inline(always)]`.
 #[inline(always)]
 pub(crate) fn dispatch_pass<P: NullaryFnOnce>(pass: P) -> P::Output {
     #[cfg(target_arch = "x86_64")]

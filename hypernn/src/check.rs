@@ -201,8 +201,10 @@ pub fn ensure(problem: Option<Problem>) -> candle_core::Result<()> {
 /// # Errors
 /// They are not.
 pub(crate) fn ensure_same_device(
-    (thing, found): (&str, DeviceLocation),
-    (other, expected): (&str, DeviceLocation),
+    thing: &str,
+    found: DeviceLocation,
+    other: &str,
+    expected: DeviceLocation,
 ) -> candle_core::Result<()> {
     if found == expected {
         return Ok(());
@@ -216,8 +218,10 @@ pub(crate) fn ensure_same_device(
 /// They have not.
 pub(crate) fn ensure_same_dtype(
     layer: &str,
-    (thing, found): (&str, DType),
-    (other, expected): (&str, DType),
+    thing: &str,
+    found: DType,
+    other: &str,
+    expected: DType,
 ) -> candle_core::Result<()> {
     if found == expected {
         return Ok(());
@@ -258,8 +262,8 @@ mod tests {
     #[test]
     fn devices_are_named() {
         let (cpu, cuda) = (DeviceLocation::Cpu, DeviceLocation::Cuda { gpu_id: 1 });
-        assert!(ensure_same_device(("the input", cuda), ("the weights", cuda)).is_ok());
-        let message = ensure_same_device(("the input", cuda), ("the weights", cpu));
+        assert!(ensure_same_device("the input", cuda, "the weights", cuda).is_ok());
+        let message = ensure_same_device("the input", cuda, "the weights", cpu);
         let message = message.map_err(|err| err.to_string()).err().unwrap_or_default();
         // A backtrace may follow.
         assert_eq!(message.lines().next(), Some("the input is on cuda:1, but the weights on cpu"));

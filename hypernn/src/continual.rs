@@ -11,7 +11,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::files::{self, Found, Snapshot};
+use crate::files::{self, NamedTensors, Snapshot};
 use crate::hypernetwork::DynamicHyperNetwork;
 
 /// Holds a hypernetwork to the weights that it generated for the tasks it has learned.
@@ -150,7 +150,7 @@ impl OutputRegularizer {
         self.penalty_of(network, &self.tasks.iter().collect::<Vec<_>>())
     }
 
-    /// The same for `count` of the tasks, or for all where there are not as many: a step then costs
+    /// The penalty for `count` of the tasks alone, or for all where there are not as many: a step then costs
     /// the same whatever the number of tasks.
     ///
     /// Which tasks these are follows from `draw` alone. With the step's number for it, each step has
@@ -256,7 +256,7 @@ impl OutputRegularizer {
 }
 
 /// The tasks in a file, in order.
-fn tasks_of(found: &Found, device: &Device) -> Result<Vec<Remembered>> {
+fn tasks_of(found: &NamedTensors, device: &Device) -> Result<Vec<Remembered>> {
     let part = |index: usize, part| match found.tensors.get(&format!("{index}.{part}")) {
         Some(tensor) => tensor.to_device(device),
         None => {

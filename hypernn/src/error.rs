@@ -182,7 +182,7 @@ impl Error {
         }
     }
 
-    /// The same with other words.
+    /// This error with other words.
     pub(crate) fn reworded(mut self, words: impl FnOnce(&str) -> String) -> Self {
         let message = match &mut self {
             Self::Shape { message }
@@ -200,7 +200,7 @@ impl Error {
         self
     }
 
-    /// The same of the file at this path, where it is about one.
+    /// This error with the path of the file that it is about, where it is about one.
     pub(crate) fn at(mut self, file: &Path) -> Self {
         if let Self::Layout { path, .. } | Self::File { path, .. } | Self::Io { path, .. } =
             &mut self
@@ -269,7 +269,7 @@ pub(crate) fn io(kind: io::ErrorKind, message: impl Into<String>) -> CandleError
     Error::Io { message: message.into(), kind, path: None }.into()
 }
 
-/// The same with other words, of the same kind if it has one.
+/// An error with other words than `err`, of the same kind if that has one.
 pub(crate) fn reworded(err: &CandleError, words: impl FnOnce(&str) -> String) -> CandleError {
     // candle's own text, with a backtrace where there is one.
     let words = words(&err.to_string());

@@ -106,7 +106,8 @@ pub(crate) fn computed(
 /// The builder's own.
 pub(crate) fn table(
     scheme: InitScheme,
-    (rows, width): (usize, usize),
+    rows: usize,
+    width: usize,
     vb: &VarBuilder<'_>,
 ) -> Result<Tensor> {
     let normal = Init::Randn { mean: 0., stdev: 1. };

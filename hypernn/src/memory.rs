@@ -18,7 +18,8 @@ const LARGE: usize = 1 << 30;
 pub(crate) fn ensure_room(
     what: impl Fn() -> String,
     dims: &[usize],
-    (dtype, device): (DType, &Device),
+    dtype: DType,
+    device: &Device,
 ) -> Result<()> {
     let values = dims.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
     let bytes = values.and_then(|values| values.checked_mul(dtype.size_in_bytes()));
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     fn message(dims: &[usize]) -> Option<String> {
-        let found = ensure_room(|| "`weight`".to_owned(), dims, (DType::F32, &Device::Cpu));
+        let found = ensure_room(|| "`weight`".to_owned(), dims, DType::F32, &Device::Cpu);
         let message = found.map_err(|err| err.to_string()).err();
         message.and_then(|message| message.lines().next().map(str::to_owned))
     }

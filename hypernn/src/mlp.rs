@@ -95,7 +95,7 @@ impl Dense {
     pub(crate) fn new(
         in_dim: usize,
         out_dim: usize,
-        start: Start,
+        start: LayerInit,
         scheme: InitScheme,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
@@ -112,7 +112,7 @@ impl Dense {
 
 /// How a layer starts under the exact init: with outputs of unit variance.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Start {
+pub(crate) struct LayerInit {
     /// The mean square of what it takes.
     pub(crate) second_moment: f64,
     /// The part of the outputs' variance that comes from the bias.
@@ -140,7 +140,7 @@ impl Appended {
     pub(crate) const NOTHING: Self = Self { groups: 1, width: 0 };
 }
 
-impl Start {
+impl LayerInit {
     /// For inputs of unit mean square, without a bias.
     pub(crate) const PLAIN: Self =
         Self { second_moment: 1., bias_share: 0., appended: Appended::NOTHING };
@@ -188,12 +188,13 @@ pub(crate) struct Mlp {
 
 impl Mlp {
     /// Variables `0.weight`, `0.bias`, `1.weight`, …, one pair per layer.
-    /// The first starts as `start` says, the others likewise for what the activation gives them.
+    /// The first starts as `start` says; the others start so that what the activation gives them keeps its variance.
     pub(crate) fn new(
         in_dim: usize,
-        (widths, activation): (&[usize], Activation),
+        widths: &[usize],
+        activation: Activation,
         out_dim: usize,
-        start: Start,
+        start: LayerInit,
         scheme: InitScheme,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {

@@ -122,7 +122,7 @@ impl Pretrained<'static> {
 }
 
 impl<'a> Pretrained<'a> {
-    /// The same network with names from which this prefix is taken, such as `module.`, which PyTorch's
+    /// This network with names from which a prefix is taken, such as `module.`, which PyTorch's
     /// `DataParallel` puts in front. Names without it stay as they are.
     ///
     /// ```
@@ -164,7 +164,7 @@ impl<'a> Pretrained<'a> {
         self.renamed(Rename::Strip(prefix.to_owned()))
     }
 
-    /// The same network with this prefix in front of all names: for a target that is a part of a larger
+    /// This network with a prefix in front of all names: for a target that is a part of a larger
     /// one, such as `backbone.`.
     #[must_use]
     pub fn add_prefix(self, prefix: &str) -> Self {
@@ -233,7 +233,12 @@ impl Pretrained<'_> {
     }
 
     /// Where the tensors of a target start, in this dtype, on this device.
-    pub(crate) fn starts(&self, layout: &Layout, dtype: DType, device: &Device) -> Result<Starts> {
+    pub(crate) fn starts(
+        &self,
+        layout: &Layout,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<InitialValues> {
         if let Some(problem) = &self.problem {
             bail!(declaration, "{problem}");
         }
@@ -243,7 +248,7 @@ impl Pretrained<'_> {
             if self.starts_afresh(name) {
                 return Ok(None);
             }
-            let tensor = self.tensor(layout, name, (shape, init, dtype))?;
+            let tensor = self.tensor(layout, name, shape, init, dtype)?;
             if self.finite {
                 let what = || format!("`{name}` of the pretrained network in {dtype:?}");
                 ensure_finite(what, &tensor)?;
@@ -258,7 +263,7 @@ impl Pretrained<'_> {
         });
         let kept = layout.kept().iter().map(|at| start(&at.name, &at.shape, at.init));
         let buffers = layout.buffers().iter().map(|at| start(&at.name, &at.shape, at.init));
-        Ok(Starts {
+        Ok(InitialValues {
             params: params.collect::<Result<_>>()?,
             kept: kept.collect::<Result<_>>()?,
             buffers: buffers.collect::<Result<_>>()?,
@@ -270,8 +275,7 @@ impl Pretrained<'_> {
         if self.starts_afresh(name) || !self.vb.contains_tensor(name) {
             return Ok(made.clone());
         }
-        let as_made = (made.shape(), Init::Const(0.), made.dtype());
-        let tensor = self.tensor(layout, name, as_made)?;
+        let tensor = self.tensor(layout, name, made.shape(), Init::Const(0.), made.dtype())?;
         tensor.to_device(made.device())
     }
 
@@ -284,7 +288,7 @@ impl Pretrained<'_> {
             if [name, first].iter().any(|name| self.starts_afresh(name)) {
                 continue;
             }
-            let tensor = |name| self.tensor(layout, name, (&param.shape, param.init, DType::F64));
+            let tensor = |name| self.tensor(layout, name, &param.shape, param.init, DType::F64);
             let difference = (tensor(name)? - tensor(first)?)?.abs()?.sum_all()?;
             if difference.to_scalar::<f64>()? != 0. {
                 bail!(
@@ -313,7 +317,8 @@ impl Pretrained<'_> {
         &self,
         shape: &Shape,
         name: &str,
-        (init, dtype): (Init, DType),
+        init: Init,
+        dtype: DType,
     ) -> Result<Tensor> {
         self.ensure_has(name)?;
         self.vb.get_with_hints_dtype(shape.clone(), name, init, dtype)
@@ -339,7 +344,9 @@ impl Pretrained<'_> {
         &self,
         layout: &Layout,
         name: &str,
-        (shape, init, dtype): (&Shape, Init, DType),
+        shape: &Shape,
+        init: Init,
+        dtype: DType,
     ) -> Result<Tensor> {
         if !self.vb.contains_tensor(name) {
             let wanted: Vec<_> = layout.names().collect();
@@ -516,7 +523,7 @@ pub(crate) fn unlike(name: &str, shape: &Shape, reason: &str) -> Error {
 
 /// Where the tensors of a target start; none where as in a fresh network.
 #[derive(Clone, Default)]
-pub(crate) struct Starts {
+pub(crate) struct InitialValues {
     params: Vec<Option<Tensor>>,
     kept: Vec<Option<Tensor>>,
     buffers: Vec<Option<Tensor>>,
@@ -526,7 +533,7 @@ fn at(starts: &[Option<Tensor>], index: usize) -> Option<&Tensor> {
     starts.get(index)?.as_ref()
 }
 
-impl Starts {
+impl InitialValues {
     pub(crate) fn param(&self, index: usize) -> Option<&Tensor> {
         at(&self.params, index)
     }

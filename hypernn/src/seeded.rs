@@ -85,7 +85,7 @@ impl SimpleBackend for Seeded {
         if !self.contains_tensor(name) {
             // They are drawn in double precision.
             let what = || format!("variable `{name}`, as it is drawn,");
-            ensure_room(what, shape.dims(), (DType::F64, &Device::Cpu))?;
+            ensure_room(what, shape.dims(), DType::F64, &Device::Cpu)?;
             let values =
                 Tensor::from_vec(self.draw(&shape, name, init)?, shape.clone(), &Device::Cpu)?;
             let var = Var::from_tensor(&values.to_dtype(dtype)?.to_device(dev)?)?;

@@ -169,8 +169,15 @@ impl Parts {
         vb: VarBuilder<'_>,
     ) -> Result<DynamicHyperNetwork<T>> {
         let declared = Declared { name: "Hyper", shape: self.shape, scheme };
-        let parts = (&*self.embedding, &*self.generator);
-        DynamicHyperNetwork::new(TargetPlan::new(&())?, &declared, self.conditions, parts, vb)
+        let (plan, conditions) = (TargetPlan::new(&())?, self.conditions);
+        DynamicHyperNetwork::new(
+            plan,
+            &declared,
+            conditions,
+            &*self.embedding,
+            &*self.generator,
+            vb,
+        )
     }
 }
 

@@ -166,7 +166,7 @@ impl Random {
         (self.0 >> 11) as usize % end.max(1)
     }
 
-    /// The same bytes with one to four changes.
+    /// A copy of `bytes` with one to four changes.
     pub fn change(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
         for _ in 0..=self.below(4) {

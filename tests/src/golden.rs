@@ -393,7 +393,7 @@ pub fn state_dicts_of_static_hypernetworks(device: &Device) -> Result<()> {
     golden.check("output", &hyper.forward(golden.get("input.x"))?)
 }
 
-/// The same for dynamic ones.
+/// Loads hyper-nn's state dictionaries of dynamic hypernetworks, and compares what they generate and give.
 pub fn state_dicts_of_dynamic_hypernetworks(device: &Device) -> Result<()> {
     let golden = Golden::open("f_dynamic_vmap_b10", device)?;
     let (vars, vb) = golden.variables(DType::F32);

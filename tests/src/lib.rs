@@ -35,7 +35,7 @@ pub fn variables(seed: u64, dtype: DType) -> (VarMap, VarBuilder<'static>) {
     variables_on(device(), seed, dtype)
 }
 
-/// The same on a device.
+/// Variables from a seed, in a dtype, on a device, and the builder that makes them.
 pub fn variables_on(device: &Device, seed: u64, dtype: DType) -> (VarMap, VarBuilder<'static>) {
     let vars = VarMap::new();
     let vb = hypernn::seeded::var_builder(&vars, seed, dtype, device);

@@ -584,8 +584,7 @@ fn of_sets(
     let declared = Declared { name: "Own", shape, scheme };
     let conditions = (Condition::Vector(1), Condition::None);
     let (target, vb) = (TargetPlan::<Net>::new(&())?, variables(0, DType::F32).1);
-    let parts: (&dyn hypernn::embedding::ConditionedEmbeddingSpec, _) = (&embedding, generator);
-    let hyper = DynamicHyperNetwork::new(target, &declared, conditions, parts, vb)?;
+    let hyper = DynamicHyperNetwork::new(target, &declared, conditions, &embedding, generator, vb)?;
     hyper.generate_params(&zeros(&[2, 1])?)?.flat()
 }
 

@@ -415,15 +415,14 @@ fn wrong_states_and_sequences() -> Result<()> {
 fn parts_that_do_not_fit_together() {
     let sizes = Sizes { width: 3, num_embeddings: 5, embedding_dim: 3 };
     let built = |embedding: Parts, generator: Parts| {
-        let (conditions, parts) = (
-            (embedding.conditions.0, generator.conditions.1),
-            (&*embedding.embedding, &*generator.generator),
-        );
+        let conditions = (embedding.conditions.0, generator.conditions.1);
         let declared =
             Declared { name: "Hyper", shape: generator.shape, scheme: InitScheme::Exact };
         let vb = variables(0, DType::F32).1;
         let plan = TargetPlan::<Policy>::new(&()).unwrap();
-        message(DynamicHyperNetwork::new(plan, &declared, conditions, parts, vb))
+        let (embedding, generator) = (&*embedding.embedding, &*generator.generator);
+        let built = DynamicHyperNetwork::new(plan, &declared, conditions, embedding, generator, vb);
+        message(built)
     };
     let parts = |kinds, width| Parts::new(kinds, Sizes { width, ..sizes }, Policy::NUM_PARAMS);
     assert_eq!(

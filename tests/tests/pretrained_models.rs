@@ -83,7 +83,7 @@ fn network<T>(plan: TargetPlan<T>) -> Result<StaticHyperNetwork<T>> {
     let embedding = table(1, 2);
     let shape = GeneratorShape::new(1, 2, plan.num_params());
     let declared = Declared { name: "Hyper", shape, scheme: hypernn::init::InitScheme::Exact };
-    StaticHyperNetwork::new(plan, &declared, (&embedding, &linear), variables(1, DType::F32).1)
+    StaticHyperNetwork::new(plan, &declared, &embedding, &linear, variables(1, DType::F32).1)
 }
 
 /// The layout's names, after it was held that the target, and what it exports, are the ordinary model of
@@ -95,10 +95,9 @@ fn assert_the_ordinary_model<T: 'static>(
 ) -> Result<Vec<String>> {
     let expected = values(&forward(new(builder(tensors))?)?)?;
     assert!(expected.iter().any(|value| *value != 0.) && expected.iter().all(|v| v.is_finite()));
-    let kind = (DType::F32, device());
     let pretrained = Pretrained::from(builder(tensors));
-    let plan = TargetPlan::by_constructor(new.clone(), Some(&pretrained), kind)?;
-    let hyper = network(plan.with_pretrained(pretrained, kind)?)?;
+    let plan = TargetPlan::by_constructor(new.clone(), Some(&pretrained), DType::F32, device())?;
+    let hyper = network(plan.with_pretrained(pretrained, DType::F32, device())?)?;
     assert_eq!(values(&forward(hyper.target()?)?)?, expected);
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("net.safetensors");
@@ -330,9 +329,8 @@ fn a_fast_vit_without_some_branches() -> Result<()> {
     let new = |vb: VarBuilder<'_>| fastvit::fastvit(&fastvit::Config::t8(), 3, vb);
     let drawn = Drawn { lacks: Some("conv_scale"), ..Default::default() };
     let pretrained = Pretrained::from(builder(&drawn.of(new)?));
-    let kind = (DType::F32, device());
-    let plan = TargetPlan::by_constructor(new, Some(&pretrained), kind)?;
-    let hyper = network(plan.with_pretrained(pretrained, kind)?)?;
+    let plan = TargetPlan::by_constructor(new, Some(&pretrained), DType::F32, device())?;
+    let hyper = network(plan.with_pretrained(pretrained, DType::F32, device())?)?;
     hyper.target()?;
     let (layout, lacks) = (hyper.layout(), "conv_scale");
     assert!(layout.buffers().iter().any(|at| at.name == "stem.0.conv_kxk.0.bn.running_mean"));
@@ -454,10 +452,11 @@ fn errors_and_integers_are_those_of_the_checkpoint() -> Result<()> {
 /// What it lacks is named, with the way out; what starts afresh may be missing.
 #[test]
 fn what_the_checkpoint_lacks_is_named() -> Result<()> {
-    let of = |pretrained: Pretrained<'_>, new: fn(VarBuilder<'_>) -> Result<Tensor>| {
-        let kind = (DType::F32, device());
-        TargetPlan::by_constructor(new, Some(&pretrained), kind)?.with_pretrained(pretrained, kind)
-    };
+    let of =
+        |pretrained: Pretrained<'_>, new: fn(VarBuilder<'_>) -> Result<Tensor>| {
+            TargetPlan::by_constructor(new, Some(&pretrained), DType::F32, device())?
+                .with_pretrained(pretrained, DType::F32, device())
+        };
     let tensors = || Ok::<_, Error>(Pretrained::from(builder(&optional(&[("a", &[2])])?)));
     assert_eq!(
         message(of(tensors()?, |vb| vb.pp("head").get((2, 3), "weight"))),
@@ -495,17 +494,18 @@ fn any_builder_is_a_checkpoint() -> Result<()> {
         assert!(!vb.contains_tensor("b") && vb.get(3, "b").is_err());
         vb.get(2, "a")
     };
-    let kind = (DType::F32, device());
-    let hyper = network(
-        TargetPlan::from_constructor(|vb| vb.get(2, "a"))?.with_pretrained(borrowed, kind)?,
-    )?;
+    let hyper = network(TargetPlan::from_constructor(|vb| vb.get(2, "a"))?.with_pretrained(
+        borrowed,
+        DType::F32,
+        device(),
+    )?)?;
     assert_eq!(values(&hyper.target()?)?, values(&tensors["a"])?);
     let vars = VarMap::new();
     let vb = VarBuilder::from_varmap(&vars, DType::F32, device());
     vb.get_with_hints(2, "a", Init::Const(3.))?;
     let hyper = network(
-        TargetPlan::by_constructor(new, Some(&vb.clone().into()), kind)?
-            .with_pretrained(vb, kind)?,
+        TargetPlan::by_constructor(new, Some(&vb.clone().into()), DType::F32, device())?
+            .with_pretrained(vb, DType::F32, device())?,
     )?;
     assert_eq!(values(&hyper.target()?)?, [3., 3.]);
     assert_eq!(by_name(&vars).len(), 1);

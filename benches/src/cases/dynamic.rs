@@ -79,12 +79,12 @@ fn no_macros(vb: &VarBuilder<'_>) -> Result<NoMacros> {
     };
     let declared = Declared { name: "HyperByHand", shape, scheme: InitScheme::HyperNn };
     let embedding = embedding::spec::rnn(INPUTS, SIZES.0, SIZES.1);
-    let parts = (&embedding as &_, &generator::spec::linear as &_);
+    let generator = generator::spec::linear;
     let conditions = (Condition::Vector(INPUTS), Condition::None);
-    NoMacros::new(plan, &declared, conditions, parts, vb.clone())
+    NoMacros::new(plan, &declared, conditions, &embedding, &generator, vb.clone())
 }
 
-/// The same in plain candle.
+/// The dynamic hypernetwork in plain candle.
 struct ByHand {
     input: candle_nn::Linear,
     recurrent: candle_nn::Linear,

@@ -69,7 +69,7 @@ fn forward(hyper: &Hyper, xs: &Tensor) -> Result<Tensor> {
     Ok(hyper.scan(xs, &hyper.zero_state(1)?, start, step)?.0)
 }
 
-/// The same in plain candle.
+/// The dynamic hypernetwork of a recurrent network in plain candle.
 struct ByHand {
     input: candle_nn::Linear,
     recurrent: candle_nn::Linear,

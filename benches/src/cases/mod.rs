@@ -42,13 +42,13 @@ pub const CASES: [&str; 10] = [
 pub enum Who {
     /// A hypernetwork by the macros.
     Hypernn,
-    /// The same by hand over the library's own parts, without a macro.
+    /// A hypernetwork by hand over the library's own parts, without a macro.
     NoMacros,
-    /// The same mathematics by hand in plain candle.
+    /// A hypernetwork by hand in plain candle.
     ByHand,
     /// The target with weights of its own, of layers from `hypernn::nn`.
     Plain,
-    /// The same of candle's own layers.
+    /// The target with weights of its own, of candle's own layers.
     PlainCandle,
 }
 
@@ -76,9 +76,9 @@ pub enum Step {
     Generate,
     /// Generation and the target's forward, over tensors that nothing trains.
     Forward,
-    /// The same over variables, a loss, and the gradients of all variables.
+    /// Generation and the target's forward over variables, a loss, and the gradients of all variables.
     Backward,
-    /// The same and a step of Adam.
+    /// Forward over variables, loss, gradients, and a step of Adam.
     Adam,
 }
 
@@ -184,7 +184,7 @@ pub fn prepare(case: &str, step: Step, who: Who) -> Result<Option<Run<()>>> {
     prepare_on(&Device::Cpu, DType::F32, (case, step, who))
 }
 
-/// The same on a device and in a dtype.
+/// Prepares a step of a case on a device and in a dtype.
 ///
 /// # Errors
 /// There is no such case, or the network's own.
@@ -256,7 +256,7 @@ pub fn variables(vars: &VarMap) -> VarBuilder<'static> {
     variables_on(&Device::Cpu, DType::F32, vars)
 }
 
-/// The same on a device and in a dtype.
+/// The builder of a case's variables, on a device and in a dtype.
 pub fn variables_on(device: &Device, dtype: DType, vars: &VarMap) -> VarBuilder<'static> {
     seeded::var_builder(vars, 0, dtype, device)
 }
@@ -268,7 +268,7 @@ fn shrink(vars: &VarMap) -> Result<()> {
     generators.try_for_each(|(_, var)| var.set(&(var.as_detached_tensor() * 0.1)?))
 }
 
-/// The same values as tensors that nothing trains.
+/// A builder of the variables' values as tensors that nothing trains.
 fn constants(vars: &VarMap, vb: &VarBuilder<'_>) -> Result<VarBuilder<'static>> {
     let Ok(data) = vars.data().lock() else { bail!("another thread failed") };
     let tensor = |var: &Var| var.as_detached_tensor().copy();

@@ -81,8 +81,8 @@ fn hypernetwork_by_hand(vb: &VarBuilder<'_>) -> Result<HyperByHand> {
         plan: ChunkPlan::new(plan.num_params(), 32),
     };
     let declared = Declared { name: "HyperByHand", shape, scheme: InitScheme::HyperNn };
-    let parts = (&embedding::spec::table(32, 4) as &_, &generator::spec::linear as &_);
-    HyperByHand::new(plan, &declared, parts, vb.clone())
+    let (embedding, generator) = (embedding::spec::table(32, 4), generator::spec::linear);
+    HyperByHand::new(plan, &declared, &embedding, &generator, vb.clone())
 }
 
 pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> {

@@ -33,7 +33,7 @@ use crate::float::Float;
 use crate::microkernel::{Operand, multiples};
 use offsets::{StridePhase, sums_of, times};
 use padded::PaddedImage;
-use product::{Product, Weights};
+use product::{WeightProduct, Weights};
 use weight_grads::WeightGrads;
 
 /// Positions of a run of images: below, products spend their time on the weights.
@@ -84,14 +84,14 @@ pub struct Channels {
 }
 
 /// Consecutive images of one set, which one thread computes.
-struct Part {
+struct ImageBlock {
     set: usize,
     images: Range<usize>,
 }
 
 /// Products with the weights, from images to images.
 struct Pass {
-    products: Vec<Product>,
+    products: Vec<WeightProduct>,
     /// Of the images that windows see.
     padded: PaddedImage,
     /// The values of one of them.
@@ -206,7 +206,7 @@ impl<'e> Convolution<'e> {
     }
 
     /// All images, set by set.
-    fn parts(&self) -> Vec<Part> {
+    fn parts(&self) -> Vec<ImageBlock> {
         let per_set = self.images_per_set;
         let per_part = per_set.div_ceil(self.parts_per_set).max(1);
         let of_set = |set| {
@@ -214,15 +214,19 @@ impl<'e> Convolution<'e> {
             let range = move |start: usize| start..per_set.min(start + per_part);
             starts.map(range).map(move |range| {
                 let images = set * per_set + range.start..set * per_set + range.end;
-                Part { set, images }
+                ImageBlock { set, images }
             })
         };
         (0..self.windows.sets).flat_map(of_set).collect()
     }
 
     /// Each part with its own of some images.
-    fn share_out<'a, T>(&self, mut images: &'a mut [T], len: usize) -> Vec<(Part, &'a mut [T])> {
-        let with_images = |part: Part| {
+    fn share_out<'a, T>(
+        &self,
+        mut images: &'a mut [T],
+        len: usize,
+    ) -> Vec<(ImageBlock, &'a mut [T])> {
+        let with_images = |part: ImageBlock| {
             let (of_part, behind) =
                 std::mem::take(&mut images).split_at_mut(part.images.len() * len);
             images = behind;
@@ -232,7 +236,7 @@ impl<'e> Convolution<'e> {
     }
 
     /// A part's images, as many at a time as are computed together.
-    fn runs(&self, part: &Part) -> impl Iterator<Item = Range<usize>> {
+    fn runs(&self, part: &ImageBlock) -> impl Iterator<Item = Range<usize>> {
         let (end, per_run) = (part.images.end, self.images_per_run);
         let starts = part.images.clone().step_by(per_run);
         starts.map(move |start| start..end.min(start + per_run))
@@ -276,8 +280,8 @@ impl<'e> Convolution<'e> {
     }
 
     /// The product of the outputs, with weights `[groups, outputs, channels × taps]`.
-    fn outputs(&self) -> Product {
-        Product {
+    fn outputs(&self) -> WeightProduct {
+        WeightProduct {
             terms: self.window_terms(),
             columns: self.window_columns(),
             places: self.output_places(),
@@ -289,7 +293,7 @@ impl<'e> Convolution<'e> {
     }
 
     /// The products of the images' gradients, one for each phase of the stride that something sees.
-    fn image_grad_products(&self) -> Vec<Product> {
+    fn image_grad_products(&self) -> Vec<WeightProduct> {
         let Windows { height, width, .. } = &self.windows;
         let rows = (0..height.stride).map(|phase| height.stride_phase(phase));
         let columns: Vec<_> = (0..width.stride).map(|phase| width.stride_phase(phase)).collect();
@@ -300,14 +304,14 @@ impl<'e> Convolution<'e> {
         products.filter(|product| !product.terms.is_empty()).collect()
     }
 
-    fn image_grads_of(&self, rows: &StridePhase, columns: &StridePhase) -> Product {
+    fn image_grads_of(&self, rows: &StridePhase, columns: &StridePhase) -> WeightProduct {
         let (Channels { inputs, outputs }, width) = (self.channels, &self.windows.width);
         let (layout, images) = (self.padded_outputs(), self.images_per_run);
         let taps = times(&rows.taps, width.taps);
         let back = times(&rows.back, layout.row());
         let positions = times(&rows.positions, layout.row());
         let pixels = times(&rows.pixels, width.pixels);
-        Product {
+        WeightProduct {
             terms: sums_of([multiples(outputs, layout.plane()), back, columns.back.clone()]),
             columns: sums_of([
                 multiples(images, layout.image()),
@@ -325,7 +329,7 @@ impl<'e> Convolution<'e> {
     /// A set's weights, those of each group.
     fn groups<'a, T: Float>(
         &self,
-        product: &Product,
+        product: &WeightProduct,
         weights: &'a [T],
         set: usize,
     ) -> Vec<Weights<'a, T>> {
@@ -378,7 +382,7 @@ impl<'e> Convolution<'e> {
         &self,
         pass: &Pass,
         mut out: &mut [T],
-        part: &Part,
+        part: &ImageBlock,
         slices: Slices<'_, T>,
     ) {
         let Slices { images, weights, bias } = slices;
@@ -434,7 +438,7 @@ impl<'e> Convolution<'e> {
     fn sums_of_part<T: Float>(
         &self,
         lists: &WeightGrads,
-        part: &Part,
+        part: &ImageBlock,
         pixels: &[T],
         grad: &[T],
     ) -> Vec<T> {

@@ -8,7 +8,7 @@ use crate::transpose::transpose_rows;
 const BLOCK: usize = 96;
 
 /// The offsets of a product over the images of a run.
-pub(super) struct Product {
+pub(super) struct WeightProduct {
     /// Where the values of a sum lie behind its column.
     pub(super) terms: Vec<usize>,
     /// Image by image: where the values of each sum begin.
@@ -31,7 +31,7 @@ pub(super) enum Weights<'a, T> {
     Broadcast(&'a [T]),
 }
 
-impl Product {
+impl WeightProduct {
     pub(super) fn weights<'a, T: Float>(&self, group: &'a [T]) -> Weights<'a, T> {
         if self.terms.len() < self.channels.len() {
             return Weights::Broadcast(group);

@@ -136,7 +136,7 @@ impl<'a, T: Float> Linear<'a, T> {
         Operand { values, terms: &offsets.terms, columns: &offsets.outputs[outputs] }
     }
 
-    /// Likewise of the bias.
+    /// Some outputs' biases of one set, `[outputs]`, where there is a bias.
     fn bias(&self, set: usize, outputs: Range<usize>) -> Option<&'a [T]> {
         self.bias.map(|bias| &bias[set * self.sizes.outputs..][outputs])
     }

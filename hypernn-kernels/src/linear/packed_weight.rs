@@ -88,7 +88,11 @@ impl<T: Float> Linear<'_, T> {
         })
     }
 
-    fn write<'a>(&self, mut part: Part<'a, T>, offsets: &Offsets) -> Vec<UninitWriter<'a, T>> {
+    fn write<'a>(
+        &self,
+        mut part: OutputBlock<'a, T>,
+        offsets: &Offsets,
+    ) -> Vec<UninitWriter<'a, T>> {
         for (set, rows) in part.rows.chunks_mut(self.sizes.rows.max(1)).enumerate() {
             let outputs = || part.outputs.clone();
             let (xs, weight) = (self.xs(set, offsets), self.weight(set, outputs(), offsets));
@@ -100,7 +104,7 @@ impl<T: Float> Linear<'_, T> {
 }
 
 /// Some outputs of all rows.
-struct Part<'a, T> {
+struct OutputBlock<'a, T> {
     outputs: Range<usize>,
     rows: Vec<Row<'a, T>>,
     /// Row by row, those behind each row's first; once done with, those before its last.
@@ -152,10 +156,10 @@ struct Cutter<'a, 'b, T> {
 }
 
 impl<'a, T: Float> Cutter<'a, '_, T> {
-    fn parts(mut self, rows: usize, ranges: &[Range<usize>]) -> Vec<Part<'a, T>> {
+    fn parts(mut self, rows: usize, ranges: &[Range<usize>]) -> Vec<OutputBlock<'a, T>> {
         let part = |outputs: &Range<usize>| {
             let pieces = Vec::with_capacity(self.epilogues.len());
-            Part { outputs: outputs.clone(), rows: Vec::with_capacity(rows), pieces }
+            OutputBlock { outputs: outputs.clone(), rows: Vec::with_capacity(rows), pieces }
         };
         let mut parts: Vec<_> = ranges.iter().map(part).collect();
         for _ in 0..rows {
@@ -164,7 +168,7 @@ impl<'a, T: Float> Cutter<'a, '_, T> {
         parts
     }
 
-    fn add_row(&mut self, Part { outputs, rows, pieces }: &mut Part<'a, T>) {
+    fn add_row(&mut self, OutputBlock { outputs, rows, pieces }: &mut OutputBlock<'a, T>) {
         let (mut left, next) = (outputs.len(), pieces.len());
         let piece = self.next(&mut left);
         rows.push(Row { piece, next });
@@ -206,12 +210,16 @@ fn write<'a, T: Float>(
         start.resize(panel.width, T::default());
         let outputs = panel.columns.len();
         let whole = if outputs == panel.width { outputs } else { usize::MAX };
-        panel.product_into(&start, xs, Rows { rows: rows.iter_mut(), pieces, whole, outputs });
+        panel.product_into(
+            &start,
+            xs,
+            RowsEpilogue { rows: rows.iter_mut(), pieces, whole, outputs },
+        );
     });
 }
 
 /// Appends the sums of a panel to where they belong.
-struct Rows<'a, 'b, T> {
+struct RowsEpilogue<'a, 'b, T> {
     rows: IterMut<'a, Row<'b, T>>,
     pieces: &'a mut [Piece<'b, T>],
     /// As many sums as are vectors of one piece; no piece has as many where the last vector is not full.
@@ -219,7 +227,7 @@ struct Rows<'a, 'b, T> {
     outputs: usize,
 }
 
-impl<T: Float> StoreRows<T> for Rows<'_, '_, T> {
+impl<T: Float> StoreRows<T> for RowsEpilogue<'_, '_, T> {
     #[inline(always)]
     fn row<S: Simd, const V: usize>(&mut self, simd: S, sums: [T::Register<S>; V]) {
         let Some(Row { piece, next }) = self.rows.next() else { return };

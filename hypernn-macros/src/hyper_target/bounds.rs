@@ -24,8 +24,8 @@ pub(crate) fn buildable(target: &Target) -> Generics {
     })
 }
 
-/// As [`buildable`], with a bound for each target in a field, whose size must be a constant where it
-/// counts.
+/// The generics under which a target can be built ([`buildable`]) and has a fixed size: with a bound for each
+/// target in a field, whose size must be a constant where it counts.
 ///
 /// The lifetime lets the bound stand on types that do not meet it: the impl then does not apply,
 /// without an error of its own.

@@ -43,7 +43,7 @@ pub(crate) fn step(call: &Call) -> TokenStream {
     among_steps(&call.func, &call::lower(call).spec)
 }
 
-/// As [`step`], for one that is not a call: a name that is known, or the user's own path.
+/// A chain's step that is not a call: a name that is known, or the user's own path.
 pub(crate) fn step_value(value: &Expr) -> TokenStream {
     match bare(value) {
         Expr::Path(path) if path.path.get_ident().is_some() => {
@@ -176,7 +176,7 @@ pub(crate) fn checks(layer: &Layer) -> Vec<TokenStream> {
     check_calls(layer, &check_call)
 }
 
-/// The same for the ranks of low-rank adapters, shown at the rank.
+/// Checks of the ranks of low-rank adapters, whose problems are shown at the rank.
 pub(crate) fn adapter_checks(
     layer: &Layer,
     role: &TokenStream,

@@ -298,7 +298,7 @@ fn functions(checked: &Checked) -> TokenStream {
             ) -> #private::Result<Self> {
                 let pretrained: #krate::Pretrained<'__p> = #private::Into::into(pretrained);
                 let plan = Self::__plan(#argument #given)?;
-                let plan = plan.with_pretrained(pretrained, ((&vb).dtype(), (&vb).device()))?;
+                let plan = plan.with_pretrained(pretrained, (&vb).dtype(), (&vb).device())?;
                 Self::__build(plan, vb)
             }
 
@@ -336,7 +336,7 @@ fn plan(checked: &Checked) -> TokenStream {
         Source::Constructor => {
             let argument = Argument::of(checked).name;
             let (pretrained, vb) = (Over::name(), Over::builder());
-            let kind = quote!(((#vb).dtype(), (#vb).device()));
+            let kind = quote!((#vb).dtype(), (#vb).device());
             quote!(#private::TargetPlan::<#target>::by_constructor(#argument, #pretrained, #kind))
         }
     };
@@ -397,7 +397,7 @@ fn build(checked: &Checked) -> TokenStream {
             scheme: { use #krate::init::spec::*; #init },
         };
         let inner =
-            <#network>::new(plan, &declared, #conditions (#embedding, #generator), vb)?;
+            <#network>::new(plan, &declared, #conditions #embedding, #generator, vb)?;
         #private::StdResult::Ok(Self { inner })
     }
 }

@@ -35,7 +35,7 @@ impl<'a, S> Spec<'a, S> {
 type Configured<B, T> = <B as Configures<<T as HyperTarget>::Config>>::Itself;
 
 impl<'a, B> Spec<'a, NestedSpec<B>> {
-    /// As [`of`](Self::of), for a field that is a target itself.
+    /// The field of this spec whose layer is a target itself.
     pub const fn target<T: HyperTarget>(self) -> Field<'a, T, NestedSpec<Configured<B, T>>>
     where
         B: Configures<T::Config, Itself = B>,
@@ -70,7 +70,7 @@ impl<T, S> Field<'_, T, S> {
         }
     }
 
-    /// The same with a role, which holds for all that is below.
+    /// This field with a role, which holds for all tensors below it.
     pub const fn with_role(self, role: Role) -> Self {
         Self { role: Some(role), ..self }
     }
@@ -83,7 +83,7 @@ impl<T, S> Field<'_, T, S> {
         self.scoped(name, source, |source| (self.layer.build)(self.spec, source))
     }
 
-    /// As [`build`](Self::build), with the parameter `tied` taken from elsewhere.
+    /// Builds the layer below its path, with the parameter `tied` taken from another field.
     ///
     /// # Errors
     /// The layer's own, or a tensor of another shape.

@@ -10,13 +10,13 @@ use crate::flow::KeepsShape;
 pub struct StepOf<T>(PhantomData<T>);
 
 impl<T: KeepsShape> StepOf<T> {
-    /// It does.
+    /// This step's output has the shape of its input.
     pub const KEEPS: bool = true;
 }
 
 /// Stands in for the constant of [`StepOf`].
 pub trait UnknownStep {
-    /// Nobody knows.
+    /// Whether the step's output has the shape of its input is not known.
     const KEEPS: bool = false;
 }
 

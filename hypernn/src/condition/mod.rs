@@ -57,11 +57,14 @@ impl Condition {
     pub(crate) fn rows(
         self,
         condition: &Tensor,
-        (dtype, device): (DType, &Device),
+        dtype: DType,
+        device: &Device,
     ) -> Result<(Tensor, Option<usize>)> {
         ensure_same_device(
-            ("the condition", condition.device().location()),
-            ("the hypernetwork", device.location()),
+            "the condition",
+            condition.device().location(),
+            "the hypernetwork",
+            device.location(),
         )?;
         let rank = usize::from(matches!(self, Self::Vector(_)));
         let rows = match condition.rank().checked_sub(rank) {

@@ -191,7 +191,7 @@
 //! # }
 //! ```
 
-mod lent;
+mod lent_network;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -203,7 +203,7 @@ use candle_nn::{Init, VarBuilder};
 use crate::pretrained::{Pretrained, unlike};
 use crate::structure::source::{BufferDtype, ParamKind, ParamSource, ParamSpec};
 use crate::structure::value::is_stored_name;
-use lent::{Lent, lend};
+use lent_network::{LentNetwork, lend};
 
 /// What a constructor asks its builder for, in order, each name once, and what it was told.
 pub(crate) struct Requests {
@@ -236,17 +236,18 @@ impl Requests {
     pub(crate) fn record<T>(
         constructor: impl FnOnce(VarBuilder<'static>) -> Result<T>,
         pretrained: Option<&Pretrained<'_>>,
-        (dtype, device): (DType, &Device),
+        dtype: DType,
+        device: &Device,
     ) -> Result<Self> {
         lend(pretrained, |network| {
-            let recorder = Recorder { log: Arc::default(), network, dtype };
+            let recorder = RecordingBackend { log: Arc::default(), network, dtype };
             let backend = Box::new(recorder.clone());
             let built = constructor(VarBuilder::from_backend(backend, dtype, device.clone()));
             let Log { asked, answers } = std::mem::take(&mut *recorder.log());
             match built {
                 Ok(_) => Ok(Self { asked, answers: Arc::new(answers) }),
                 Err(err) => Err(match pretrained {
-                    Some(pretrained) => answers.explained(err, (pretrained, &asked)),
+                    Some(pretrained) => answers.explained(err, pretrained, &asked),
                     None => err,
                 }),
             }
@@ -261,7 +262,7 @@ impl Requests {
     ) -> Result<T> {
         let tensors = self.serve(source)?;
         let (dtype, device) = self.kind(&tensors);
-        let backend = Recorded { tensors, answers: self.answers.clone(), dtype };
+        let backend = ReplayBackend { tensors, answers: self.answers.clone(), dtype };
         constructor(VarBuilder::from_backend(Box::new(backend), dtype, device))
     }
 
@@ -363,7 +364,7 @@ impl Refusal {
         matches!(self.reason, Reason::Missing { .. })
     }
 
-    /// The same error once more.
+    /// The error that the builder gave when the constructor was recorded.
     fn error(&self) -> Error {
         let err = match (&self.reason, &self.shape) {
             (Reason::Missing { path }, _) => Error::CannotFindTensor { path: path.clone() },
@@ -397,7 +398,7 @@ impl Refusal {
 
 impl Answers {
     /// What the pretrained network lacks, where that is why the constructor failed.
-    fn explained(&self, err: Error, (pretrained, asked): (&Pretrained<'_>, &[Request])) -> Error {
+    fn explained(&self, err: Error, pretrained: &Pretrained<'_>, asked: &[Request]) -> Error {
         let text = err.to_string();
         let cause = self.refusals.iter().rev().find(|refusal| text.contains(&refusal.text));
         cause.map_or(err, |refusal| refusal.explained(pretrained, asked))
@@ -439,19 +440,19 @@ impl Log {
 /// Keeps the record, and answers as the ordinary model's builder does: that of the pretrained network,
 /// or of an empty `VarMap` where there is none. What starts afresh is of zeros that take no memory.
 #[derive(Clone)]
-struct Recorder {
+struct RecordingBackend {
     log: Arc<Mutex<Log>>,
-    network: Lent,
+    network: LentNetwork,
     /// That of the builder.
     dtype: DType,
 }
 
-impl Recorder {
+impl RecordingBackend {
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fresh(&self, request: &Request, (dtype, device): (DType, &Device)) -> Result<Tensor> {
+    fn fresh(&self, request: &Request, dtype: DType, device: &Device) -> Result<Tensor> {
         let Request { name, shape, init, .. } = request;
         if !dtype.is_float() {
             crate::error::bail!(
@@ -475,7 +476,7 @@ impl Recorder {
     }
 }
 
-impl SimpleBackend for Recorder {
+impl SimpleBackend for RecordingBackend {
     fn get(
         &self,
         shape: Shape,
@@ -493,10 +494,10 @@ impl SimpleBackend for Recorder {
         let request = Request { name: name.to_owned(), shape, init, dtype: other };
         let found = self.network.with(|network| {
             let network = network.filter(|network| !network.starts_afresh(name))?;
-            let found = network.get(&request.shape, name, (init, dtype));
+            let found = network.get(&request.shape, name, init, dtype);
             Some(found.and_then(|tensor| tensor.to_device(device)?.to_dtype(dtype)))
         });
-        let answer = found.unwrap_or_else(|| self.fresh(&request, (dtype, device)));
+        let answer = found.unwrap_or_else(|| self.fresh(&request, dtype, device));
         self.log().note(request, answer)
     }
 
@@ -540,14 +541,14 @@ fn without_shape(name: &str) -> Result<Tensor> {
 
 /// Answers with the tensors of the record's names, as a checkpoint of the target would, and otherwise as the
 /// recorder did, so that the constructor takes the same way through the model.
-struct Recorded {
+struct ReplayBackend {
     tensors: HashMap<String, Tensor>,
     answers: Arc<Answers>,
     /// That of the builder.
     dtype: DType,
 }
 
-impl Recorded {
+impl ReplayBackend {
     fn find(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name).or_else(|| self.answers.constants.get(name))
     }
@@ -566,7 +567,7 @@ impl Recorded {
     }
 }
 
-impl SimpleBackend for Recorded {
+impl SimpleBackend for ReplayBackend {
     fn get(
         &self,
         shape: Shape,

@@ -53,17 +53,18 @@ impl State {
         Self { tensors }
     }
 
-    /// Zeros, `[sets, width]` each.
+    /// A state of `count` tensors of zeros, `[sets, width]` each.
     ///
     /// # Errors
     /// candle's own.
     pub fn zeros(
         count: usize,
-        (sets, width): (usize, usize),
+        sets: usize,
+        width: usize,
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        ensure_room(|| "the state".to_owned(), &[count, sets, width], (dtype, device))?;
+        ensure_room(|| "the state".to_owned(), &[count, sets, width], dtype, device)?;
         let zeros = (0..count).map(|_| Tensor::zeros((sets, width), dtype, device));
         Ok(Self { tensors: zeros.collect::<Result<_>>()? })
     }
@@ -73,7 +74,7 @@ impl State {
         &self.tensors
     }
 
-    /// The same values, cut off from the steps before.
+    /// This state's values, cut off from the graph of the steps before.
     #[must_use]
     pub fn detach(&self) -> Self {
         Self { tensors: self.tensors.iter().map(Tensor::detach).collect() }
@@ -83,7 +84,8 @@ impl State {
     pub(crate) fn check(
         &self,
         count: usize,
-        (sets, width): (usize, usize),
+        sets: usize,
+        width: usize,
         like: &Tensor,
     ) -> Result<()> {
         if self.tensors.len() != count {
@@ -110,8 +112,10 @@ impl State {
                 );
             }
             ensure_same_device(
-                ("the state", tensor.device().location()),
-                ("the hypernetwork", like.device().location()),
+                "the state",
+                tensor.device().location(),
+                "the hypernetwork",
+                like.device().location(),
             )?;
         }
         Ok(())

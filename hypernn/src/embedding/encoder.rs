@@ -9,7 +9,7 @@ use crate::check::{ensure, product, zero};
 use crate::condition::{Condition, Encoding};
 use crate::info::EmbeddingInfo;
 use crate::init::{BIAS_SHARE, InitScheme};
-use crate::mlp::{self, Activation, Mlp, Start, num_params};
+use crate::mlp::{self, Activation, LayerInit, Mlp, num_params};
 
 /// `embedding: encoder(width, [hidden, …], activation, num_embeddings, embedding_dim)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +93,8 @@ impl<const L: usize> ConditionedEmbeddingSpec for EncoderSpec<L> {
         let (inputs, dims) =
             (self.encoding.width(self.width), [self.num_embeddings, self.embedding_dim]);
         let outputs = dims[0] * dims[1];
-        let start = Start { bias_share: BIAS_SHARE, ..Start::PLAIN };
-        let hidden = (&self.widths[..], self.activation);
-        let mlp = Mlp::new(inputs, hidden, outputs, start, scheme, &vb)?;
+        let start = LayerInit { bias_share: BIAS_SHARE, ..LayerInit::PLAIN };
+        let mlp = Mlp::new(inputs, &self.widths, self.activation, outputs, start, scheme, &vb)?;
         let normalised = scheme == InitScheme::Exact;
         Ok(Box::new(Encoder { mlp, dims, encoding: self.encoding, normalised }))
     }

@@ -64,7 +64,7 @@ pub struct RecurrentSpec {
 /// is. Rows then have a mean square of one together, not each: under a generator with hidden layers, whose
 /// activation is no linear function, the scale is a nearer or farther one. With one embedding nothing but the state's sign is left by that division: take at least two.
 pub const fn rnn(width: usize, num_embeddings: usize, embedding_dim: usize) -> RecurrentSpec {
-    RecurrentSpec::new(CellKind::Rnn, [width, num_embeddings, embedding_dim])
+    RecurrentSpec::new(CellKind::Rnn, width, num_embeddings, embedding_dim)
 }
 
 /// `embedding: gru(width, num_embeddings, embedding_dim)`: as [`rnn`], with a gated recurrent unit.
@@ -72,7 +72,7 @@ pub const fn rnn(width: usize, num_embeddings: usize, embedding_dim: usize) -> R
 /// Where a condition is so large that gates are closed, from some hundreds on, a row whose gate is closed is zero,
 /// half of them on average, and learns nothing; with few embeddings all may be. Give conditions of ordinary size.
 pub const fn gru(width: usize, num_embeddings: usize, embedding_dim: usize) -> RecurrentSpec {
-    RecurrentSpec::new(CellKind::Gru, [width, num_embeddings, embedding_dim])
+    RecurrentSpec::new(CellKind::Gru, width, num_embeddings, embedding_dim)
 }
 
 /// `embedding: lstm(width, num_embeddings, embedding_dim)`: as [`rnn`], with a long short-term
@@ -82,11 +82,16 @@ pub const fn gru(width: usize, num_embeddings: usize, embedding_dim: usize) -> R
 /// is zero, three of four on average, and learns nothing; with few embeddings all may be, with probability
 /// 0.75 to the power of their number. Give conditions of ordinary size.
 pub const fn lstm(width: usize, num_embeddings: usize, embedding_dim: usize) -> RecurrentSpec {
-    RecurrentSpec::new(CellKind::Lstm, [width, num_embeddings, embedding_dim])
+    RecurrentSpec::new(CellKind::Lstm, width, num_embeddings, embedding_dim)
 }
 
 impl RecurrentSpec {
-    const fn new(cell: CellKind, [width, num_embeddings, embedding_dim]: [usize; 3]) -> Self {
+    const fn new(
+        cell: CellKind,
+        width: usize,
+        num_embeddings: usize,
+        embedding_dim: usize,
+    ) -> Self {
         Self { cell, width, num_embeddings, embedding_dim, encoding: Encoding::Raw }
     }
 
@@ -117,7 +122,7 @@ impl RecurrentSpec {
             .checked(too_many_together(name, num_params))
     }
 
-    fn cell(&self, scheme: InitScheme, vb: &VarBuilder<'_>) -> Result<Cell> {
+    fn cell(&self, scheme: InitScheme, vb: &VarBuilder<'_>) -> Result<StateCell> {
         let (inputs, hidden) = (self.encoding.width(self.width), self.num_embeddings);
         // PyTorch draws all of a cell's weights by the hidden width.
         let (w_ih_init, w_hh_init, bias) = match scheme {
@@ -131,11 +136,11 @@ impl RecurrentSpec {
         let (b_ih_init, b_hh_init) = (Some(bias), Some(bias));
         match self.cell {
             CellKind::Rnn => {
-                Rnn::new((inputs, hidden), [w_ih_init, w_hh_init, bias], vb).map(Cell::Rnn)
+                Rnn::new(inputs, hidden, w_ih_init, w_hh_init, bias, vb).map(StateCell::Rnn)
             }
             CellKind::Gru => {
                 let config = GRUConfig { w_ih_init, w_hh_init, b_ih_init, b_hh_init };
-                GRU::new(inputs, hidden, config, vb.clone()).map(Cell::Gru)
+                GRU::new(inputs, hidden, config, vb.clone()).map(StateCell::Gru)
             }
             CellKind::Lstm => {
                 let config = LSTMConfig {
@@ -145,7 +150,7 @@ impl RecurrentSpec {
                     b_hh_init,
                     ..LSTMConfig::default()
                 };
-                LSTM::new(inputs, hidden, config, vb.clone()).map(Cell::Lstm)
+                LSTM::new(inputs, hidden, config, vb.clone()).map(StateCell::Lstm)
             }
         }
     }
@@ -168,31 +173,30 @@ impl ConditionedEmbeddingSpec for RecurrentSpec {
         vb: VarBuilder<'_>,
     ) -> Result<Box<dyn ConditionedEmbedding>> {
         ensure(self.info().problem)?;
-        let dims = (self.num_embeddings, self.embedding_dim);
-        let table = init::table(scheme, dims, &vb)?;
+        let table = init::table(scheme, self.num_embeddings, self.embedding_dim, &vb)?;
         let cell = self.cell(scheme, &vb.pp("cell"))?;
         let normalised = scheme == InitScheme::Exact;
-        Ok(Box::new(Recurrent { table, cell, encoding: self.encoding, normalised }))
+        Ok(Box::new(RecurrentEmbedding { table, cell, encoding: self.encoding, normalised }))
     }
 }
 
 #[derive(Clone, Debug)]
-struct Recurrent {
+struct RecurrentEmbedding {
     table: Tensor,
-    cell: Cell,
+    cell: StateCell,
     encoding: Encoding,
     normalised: bool,
 }
 
-impl ConditionedEmbedding for Recurrent {
+impl ConditionedEmbedding for RecurrentEmbedding {
     fn zero_state(&self, sets: usize) -> Result<State> {
         let hidden = self.table.dim(0)?;
-        State::zeros(self.cell.states(), (sets, hidden), self.table.dtype(), self.table.device())
+        State::zeros(self.cell.states(), sets, hidden, self.table.dtype(), self.table.device())
     }
 
     fn forward(&self, condition: &Tensor, state: &State) -> Result<(Embedded, State)> {
-        let dims = (condition.dim(0)?, self.table.dim(0)?);
-        state.check(self.cell.states(), dims, &self.table)?;
+        let (sets, hidden) = (condition.dim(0)?, self.table.dim(0)?);
+        state.check(self.cell.states(), sets, hidden, &self.table)?;
         let state = self.cell.step(&self.encoding.encode(condition)?, state)?;
         let gains = if self.normalised {
             unit_rms(&state.tensors()[0])?
@@ -212,13 +216,13 @@ pub(super) fn unit_rms(rows: &Tensor) -> Result<Tensor> {
 }
 
 #[derive(Clone, Debug)]
-enum Cell {
+enum StateCell {
     Rnn(Rnn),
     Gru(GRU),
     Lstm(LSTM),
 }
 
-impl Cell {
+impl StateCell {
     /// How many tensors it carries.
     fn states(&self) -> usize {
         match self {
@@ -249,9 +253,13 @@ struct Rnn {
 }
 
 impl Rnn {
+    /// The cell's variables: `weight_ih [hidden, inputs]`, `weight_hh [hidden, hidden]`, and two biases `[hidden]`.
     fn new(
-        (inputs, hidden): (usize, usize),
-        [w_ih, w_hh, bias]: [Init; 3],
+        inputs: usize,
+        hidden: usize,
+        w_ih: Init,
+        w_hh: Init,
+        bias: Init,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
         let get = |dims: &[usize], name, init| vb.get_with_hints(dims, name, init);

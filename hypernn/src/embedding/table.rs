@@ -46,8 +46,7 @@ impl EmbeddingSpec for TableSpec {
     /// drawn under [`InitScheme::HyperNn`].
     fn build(&self, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<Box<dyn Embedding>> {
         ensure(self.info().problem)?;
-        let dims = (self.num_embeddings, self.embedding_dim);
-        let weight = init::table(scheme, dims, &vb)?;
+        let weight = init::table(scheme, self.num_embeddings, self.embedding_dim, &vb)?;
         Ok(Box::new(Table { weight }))
     }
 }

@@ -102,10 +102,10 @@ impl ConditionedEmbedding for Tasks {
     fn add_tasks(&mut self, count: usize, scheme: InitScheme, vb: VarBuilder<'_>) -> Result<()> {
         let (rows, width) = self.dims;
         let room = || format!("the table of {count} tasks");
-        ensure_room(room, &[count, rows, width], (vb.dtype(), vb.device()))?;
+        ensure_room(room, &[count, rows, width], vb.dtype(), vb.device())?;
         let tables = (0..count).map(|i| {
             let vb = vb.pp(self.tables.len() + i);
-            init::table(scheme, self.dims, &vb)
+            init::table(scheme, rows, width, &vb)
         });
         // All or none: a builder may lack some of them.
         let tables = tables.collect::<Result<Vec<_>>>()?;

@@ -29,7 +29,7 @@ const START: u64 = 512;
 
 /// What is in a file of tensors.
 #[derive(Default)]
-pub(crate) struct Found {
+pub(crate) struct NamedTensors {
     pub(crate) tensors: HashMap<String, Tensor>,
     /// Tensors of kinds that are not read, with the kind.
     pub(crate) left_out: HashMap<String, String>,
@@ -40,7 +40,7 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// There is no such file, or it is neither; then what it is instead.
-pub(crate) fn read(path: &Path) -> Result<Found> {
+pub(crate) fn read(path: &Path) -> Result<NamedTensors> {
     let start = start(path)?;
     if start.starts_with(&torch::ZIP) {
         return torch::read_zip(path);
@@ -54,8 +54,8 @@ pub(crate) fn read(path: &Path) -> Result<Found> {
     safetensors::read(path)
 }
 
-/// As [`read`], with the path in its errors.
-pub(crate) fn open(path: &Path) -> Result<Found> {
+/// Reads the tensors of the file at this path, which its errors name.
+pub(crate) fn open(path: &Path) -> Result<NamedTensors> {
     read(path).map_err(|err| can_not("read", path, &err))
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn open(path: &Path) -> Result<Found> {
 /// # Errors
 /// As of [`open`], or there is one of a kind that is not read.
 pub(crate) fn tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
-    let Found { tensors, left_out, .. } = open(path)?;
+    let NamedTensors { tensors, left_out, .. } = open(path)?;
     match left_out.into_iter().min() {
         None => Ok(tensors),
         Some((name, kind)) => Err(can_not("read", path, &error::file(refusal(&name, &kind)))),
@@ -115,7 +115,7 @@ fn refusal(name: &str, kind: &str) -> String {
 }
 
 /// With candle's own errors, which a constructor may look at.
-impl SimpleBackend for Found {
+impl SimpleBackend for NamedTensors {
     fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, to: &Device) -> Result<Tensor> {
         let tensor = self.get_unchecked(name, dtype, to)?;
         if *tensor.shape() != shape {

@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use safetensors::{SafeTensorError, SafeTensors};
 use sha2::{Digest, Sha256};
 
-use super::Found;
+use super::NamedTensors;
 use super::hex;
 use super::strided::{element_count, named};
 use crate::error::{self, bail};
@@ -18,7 +18,7 @@ use crate::error::{self, bail};
 ///
 /// # Errors
 /// It is not a whole one.
-pub(super) fn read(path: &Path) -> Result<Found> {
+pub(super) fn read(path: &Path) -> Result<NamedTensors> {
     let bytes = std::fs::read(path)?;
     let broken = |err: SafeTensorError| {
         let what = format!("it is not a whole safetensors file: {}", of_error(&bytes, &err));
@@ -27,7 +27,7 @@ pub(super) fn read(path: &Path) -> Result<Found> {
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
     let views = SafeTensors::deserialize(&bytes).map_err(broken)?;
     let metadata = header.metadata().clone().unwrap_or_default();
-    let mut found = Found { metadata, ..Default::default() };
+    let mut found = NamedTensors { metadata, ..Default::default() };
     for (name, view) in views.tensors() {
         element_count(view.shape()).map_err(|err| named(&name, &err))?;
         match view.dtype() {

@@ -241,7 +241,8 @@ fn described(pickle: &Pickle<'_>, function: &str, args: &[Value]) -> Result<Desc
             return Ok(Described::LeftOut(format!("a tensor that `{function}` makes")));
         }
     };
-    let Storage { key, kind: (class, name, _, dtype) } = Storage::of(pickle, storage)?;
+    let PickledStorage { key, kind: (class, name, _, dtype) } =
+        PickledStorage::of(pickle, storage)?;
     let Some(dtype) = *dtype else {
         return Ok(Described::LeftOut(format!("a tensor of {name} (`{class}`)")));
     };
@@ -268,12 +269,12 @@ fn numbers(pickle: &Pickle<'_>, value: Value) -> Result<Vec<usize>> {
 }
 
 /// A storage, as a tensor names it.
-pub(super) struct Storage {
+pub(super) struct PickledStorage {
     pub(super) key: String,
     kind: &'static (&'static str, &'static str, usize, Option<DType>),
 }
 
-impl Storage {
+impl PickledStorage {
     /// `("storage", class, key, device, length, …)`.
     fn of(pickle: &Pickle<'_>, value: Value) -> Result<Self> {
         let Some(Node::Persistent(id)) = pickle.node(value) else {
@@ -298,8 +299,8 @@ impl Storage {
 }
 
 /// All storages that a pickle names.
-pub(super) fn storages(pickle: &Pickle<'_>) -> impl Iterator<Item = Storage> {
-    pickle.persistent().filter_map(|value| Storage::of(pickle, value).ok())
+pub(super) fn storages(pickle: &Pickle<'_>) -> impl Iterator<Item = PickledStorage> {
+    pickle.persistent().filter_map(|value| PickledStorage::of(pickle, value).ok())
 }
 
 /// What a pickle holds in place of tensors by name, in words.

@@ -13,7 +13,7 @@ use zip::{CompressionMethod, ZipArchive};
 use super::pickle::{Node, Pickle, Value};
 use super::state_dict::{StateDict, storages};
 use super::strided::Maker;
-use super::{Found, kind};
+use super::{NamedTensors, kind};
 use crate::error::{self, bail};
 
 /// How a zip archive begins.
@@ -29,7 +29,7 @@ const MAX_PICKLE: u64 = 1 << 28;
 ///
 /// # Errors
 /// It is not what `torch.save` writes.
-pub(super) fn read_zip(path: &Path) -> Result<Found> {
+pub(super) fn read_zip(path: &Path) -> Result<NamedTensors> {
     let mut archive = Archive::open(path)?;
     let bytes = archive.read(&format!("{}data.pkl", archive.prefix), MAX_PICKLE)?;
     let swapped = archive.is_big_endian()?;
@@ -47,7 +47,7 @@ pub(super) fn read_zip(path: &Path) -> Result<Found> {
 ///
 /// # Errors
 /// It is not what `torch.save` wrote.
-pub(super) fn read_legacy(path: &Path) -> Result<Found> {
+pub(super) fn read_legacy(path: &Path) -> Result<NamedTensors> {
     let bytes = std::fs::read(path)?;
     let mut rest = &bytes[..];
     let mut next = || -> Result<Pickle<'_>> {
@@ -70,13 +70,13 @@ fn found<B: AsRef<[u8]>>(
     pickle: &Pickle<'_>,
     mut maker: Maker,
     mut storage: impl FnMut(&str) -> Result<B>,
-) -> Result<Found> {
+) -> Result<NamedTensors> {
     let StateDict { tensors, left_out } = StateDict::find(pickle)?;
     let mut found = HashMap::new();
     for (key, parts) in tensors {
         found.extend(maker.tensors(storage(&key)?.as_ref(), parts)?);
     }
-    Ok(Found { tensors: found, left_out, metadata: HashMap::new() })
+    Ok(NamedTensors { tensors: found, left_out, metadata: HashMap::new() })
 }
 
 struct Archive {

@@ -252,7 +252,7 @@ impl SampleShape {
         None
     }
 
-    /// The same with a last dimension of this size.
+    /// This shape with a last dimension of this size.
     #[must_use]
     pub const fn with_last(mut self, size: usize) -> Self {
         if self.open {
@@ -270,7 +270,7 @@ impl SampleShape {
         self
     }
 
-    /// The same with one more dimension behind.
+    /// This shape with one more dimension behind its last.
     #[must_use]
     pub const fn push(self, size: usize) -> Self {
         self.then(Some(size))

@@ -65,12 +65,14 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// Those of `sets` sets, as variables below `vb` that start as those that all sets share.
+    /// Makes running statistics `[sets, dims…]` as variables below `vb`; each set starts as `shared`, `[dims…]`,
+    /// which all sets have had so far.
     ///
     /// # Errors
     /// No sets, or the builder's own.
     pub(crate) fn new(
-        (layout, shared): (&Layout, &[Tensor]),
+        layout: &Layout,
+        shared: &[Tensor],
         sets: usize,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
@@ -81,7 +83,7 @@ impl Buffers {
         let tensors = layout.buffers().iter().zip(shared).map(|(buffer, shared)| {
             let dims = [&[sets], buffer.shape.dims()].concat();
             let name = || format!("buffer `{}`", buffer.name);
-            ensure_room(name, &dims, (vb.dtype(), vb.device()))?;
+            ensure_room(name, &dims, vb.dtype(), vb.device())?;
             let start = |_: &Tensor| shared.detach().broadcast_as(&*dims)?.contiguous();
             computed(vb, &dims, &buffer.name, buffer.init, start)
         });
@@ -95,11 +97,11 @@ impl Buffers {
 }
 
 impl<T> GeneratedParams<T> {
-    /// The same parameters, with running statistics for each set by itself.
+    /// These parameters, with running statistics for each weight set by itself.
     ///
     /// # Errors
-    /// As many sets of buffers as of parameters are needed, of the same target, whose layers take
-    /// several sets at once.
+    /// There are not as many sets of buffers as of parameters, they are another target's, or a layer takes
+    /// one set at a time.
     pub fn with_buffers(&self, buffers: &Buffers) -> Result<Self> {
         let name = self.plan.name;
         if let Some(layer) = self.one_set_layer() {

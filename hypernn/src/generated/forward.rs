@@ -46,8 +46,10 @@ impl<T> GeneratedParams<T> {
     ) -> Result<Tensor> {
         span!("forward", self.plan.name);
         ensure_same_device(
-            ("the input", xs.device().location()),
-            ("the generated parameters", self.device().location()),
+            "the input",
+            xs.device().location(),
+            "the generated parameters",
+            self.device().location(),
         )?;
         let Some(sets) = self.sets else { return self.of_one(xs, train, &forward) };
         if self.one_set_layer().is_none()
@@ -55,14 +57,14 @@ impl<T> GeneratedParams<T> {
             && let Some(ys) = self.at_once(xs, train, &forward)?
         {
             if !train {
-                self.ensure_same_model((xs, &ys), forward)?;
+                self.ensure_same_model(xs, &ys, forward)?;
             }
             return Ok(ys);
         }
-        self.in_turn((xs, sets), train, forward)
+        self.in_turn(xs, sets, train, forward)
     }
 
-    /// With one set.
+    /// Applies the target with one weight set, which serves every row.
     fn of_one(
         &self,
         xs: &Tensor,
@@ -71,7 +73,7 @@ impl<T> GeneratedParams<T> {
     ) -> Result<Tensor> {
         let ys = forward(&self.unpack_t(train)?, xs)?;
         if !train {
-            self.ensure_same_model((xs, &ys), forward)?;
+            self.ensure_same_model(xs, &ys, forward)?;
         }
         Ok(ys)
     }
@@ -107,10 +109,11 @@ impl<T> GeneratedParams<T> {
         variables.map(|buffer| Ok((Var::from_tensor(buffer)?, buffer.detach().copy()?))).collect()
     }
 
-    /// One set after the other.
+    /// Applies the target with one weight set after the other, each to its run of the rows.
     fn in_turn(
         &self,
-        (xs, sets): (&Tensor, usize),
+        xs: &Tensor,
+        sets: usize,
         train: bool,
         forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {

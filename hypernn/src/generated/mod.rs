@@ -3,12 +3,12 @@
 mod buffers;
 mod flat;
 mod forward;
-mod forwards;
-mod moved;
+mod other_values;
 mod plan;
 mod same_model;
 pub(crate) mod scale;
-mod sets;
+mod seen_forwards;
+mod select_sets;
 mod source;
 pub(crate) mod stack;
 
@@ -19,7 +19,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Device, Module, Result, Tensor};
 use flat::check_flat;
 pub(crate) use flat::flatten;
-pub(crate) use plan::Declared;
+pub(crate) use plan::DeclaredTarget;
 use plan::Model;
 pub use plan::TargetPlan;
 use scale::Scales;
@@ -307,7 +307,7 @@ impl<T> GeneratedParams<T> {
         outputs.map_err(|err| self.with_dtypes(err, xs))
     }
 
-    /// The same values, cut off from the hypernetwork: no gradient flows back, and nothing of the
+    /// These parameters, cut off from the hypernetwork: no gradient flows back, and nothing of the
     /// hypernetwork's graph is held in memory.
     ///
     /// Parameters that are kept for later, and all that is computed with them, should be detached

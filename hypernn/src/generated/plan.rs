@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::forwards::Forwards;
+use super::seen_forwards::SeenForwards;
 use crate::constructor::Requests;
-use crate::pretrained::{Pretrained, Starts};
+use crate::pretrained::{InitialValues, Pretrained};
 use crate::structure::layout::{Layout, Recorded};
 use crate::structure::name::short_name;
 use crate::structure::role::{Role, Roles};
@@ -21,13 +21,13 @@ use crate::structure::value::Values;
 pub struct TargetPlan<T> {
     pub(crate) name: &'static str,
     pub(crate) layout: Layout,
-    pub(crate) starts: Starts,
+    pub(crate) starts: InitialValues,
     /// What fields without parameters hold.
     pub(crate) values: Values,
     roles: Vec<(String, Role)>,
     pub(super) model: Model<T>,
     /// What forwards over several sets were seen to do.
-    pub(super) forwards: Forwards,
+    pub(super) forwards: SeenForwards,
     /// Whether outputs have shown that each build makes the same model.
     same_model: AtomicBool,
 }
@@ -73,11 +73,12 @@ impl<T> Model<T> {
         }
     }
 
-    /// The same model as it is over a pretrained network, where that decides what the model is.
-    fn over(self, pretrained: &Pretrained<'_>, kind: (DType, &Device)) -> Result<Self> {
+    /// The model over a pretrained network: a constructor runs over it anew, and a declared target stays as it
+    /// is.
+    fn over(self, pretrained: &Pretrained<'_>, dtype: DType, device: &Device) -> Result<Self> {
         match self {
             Self::Constructed { constructor, over_pretrained: false, .. } => {
-                let requests = Requests::record(&constructor, Some(pretrained), kind)?;
+                let requests = Requests::record(&constructor, Some(pretrained), dtype, device)?;
                 Ok(Self::Constructed { constructor, requests, over_pretrained: true })
             }
             model => Ok(model),
@@ -86,14 +87,14 @@ impl<T> Model<T> {
 }
 
 /// How a target is built that says so itself.
-pub(crate) struct Declared<T> {
+pub(crate) struct DeclaredTarget<T> {
     pub(crate) name: &'static str,
     pub(crate) build: Box<Build<T>>,
     /// Whether the type says all: there is no configuration.
     pub(crate) of_type_alone: bool,
 }
 
-impl<T> Declared<T> {
+impl<T> DeclaredTarget<T> {
     fn into_model(self) -> Model<T> {
         Model::Declared { build: self.build, of_type_alone: self.of_type_alone }
     }
@@ -101,12 +102,12 @@ impl<T> Declared<T> {
 
 impl<T> TargetPlan<T> {
     /// The plan for a target that is built so.
-    pub(crate) fn declared(declared: Declared<T>) -> Result<Self> {
+    pub(crate) fn declared(declared: DeclaredTarget<T>) -> Result<Self> {
         Self::record(declared.name, declared.into_model())
     }
 
     /// The plan for a flat vector, of no network: what was recorded for the type serves again.
-    pub(crate) fn of_flat(declared: Declared<T>, recorded: Recorded) -> Self {
+    pub(crate) fn of_flat(declared: DeclaredTarget<T>, recorded: Recorded) -> Self {
         let plan = Self::of(declared.name, declared.into_model(), recorded);
         // A plan for each flat vector would look each time.
         plan.same_model.store(true, Ordering::Relaxed);
@@ -122,22 +123,23 @@ impl<T> TargetPlan<T> {
     pub fn from_constructor(
         constructor: impl Fn(VarBuilder<'static>) -> Result<T> + Send + Sync + 'static,
     ) -> Result<Self> {
-        Self::by_constructor(constructor, None, (DType::F32, &Device::Cpu))
+        Self::by_constructor(constructor, None, DType::F32, &Device::Cpu)
     }
 
-    /// As [`from_constructor`](Self::from_constructor), for a hypernetwork of this dtype, on this device,
-    /// and for a model that is built over a pretrained network, which
-    /// [`with_pretrained`](Self::with_pretrained) then takes: its constructor may need the network even to run.
+    /// The plan for a model that is built by its constructor, recorded over a `VarBuilder` of `dtype` on `device`,
+    /// or over a pretrained network, which the constructor may need even to run, and which
+    /// [`with_pretrained`](Self::with_pretrained) then takes.
     ///
     /// # Errors
-    /// Those of the constructor over the pretrained network, or no parameters at all.
+    /// Those of [`from_constructor`](Self::from_constructor), over the pretrained network if there is one.
     #[doc(hidden)]
     pub fn by_constructor(
         constructor: impl Fn(VarBuilder<'static>) -> Result<T> + Send + Sync + 'static,
         pretrained: Option<&Pretrained<'_>>,
-        kind: (DType, &Device),
+        dtype: DType,
+        device: &Device,
     ) -> Result<Self> {
-        let requests = Requests::record(&constructor, pretrained, kind)?;
+        let requests = Requests::record(&constructor, pretrained, dtype, device)?;
         let (constructor, over_pretrained) = (Box::new(constructor), pretrained.is_some());
         let model = Model::Constructed { constructor, requests, over_pretrained };
         Self::record(short_name::<T>(), model)
@@ -153,16 +155,16 @@ impl<T> TargetPlan<T> {
         Self {
             name,
             layout,
-            starts: Starts::default(),
+            starts: InitialValues::default(),
             values,
             roles: Vec::new(),
             model,
-            forwards: Forwards::default(),
+            forwards: SeenForwards::default(),
             same_model: AtomicBool::default(),
         }
     }
 
-    /// The same target with other roles for the tensors that a pattern matches, and no pretrained
+    /// This target's plan with other roles for the tensors that a pattern matches, and no pretrained
     /// network; see [`role`](crate::structure::role).
     ///
     /// # Errors
@@ -171,21 +173,22 @@ impl<T> TargetPlan<T> {
         let roles: Vec<_> = roles.iter().map(|(name, role)| ((*name).to_owned(), *role)).collect();
         let (layout, values) = self.model.record(&roles)?;
         layout.ensure_parameters(self.name)?;
-        Ok(Self { layout, values, starts: Starts::default(), roles, ..self })
+        Ok(Self { layout, values, starts: InitialValues::default(), roles, ..self })
     }
 
-    /// The same target, with the roles that it has, starting from a pretrained network in this dtype,
-    /// on this device. A model by constructor is the one that its constructor builds over this network.
+    /// This target's plan, with the roles that it has, starting from a pretrained network in `dtype`,
+    /// on `device`. A model by constructor is the one that its constructor builds over this network.
     ///
     /// # Errors
     /// The network lacks a tensor, or has one of another shape.
     pub fn with_pretrained<'a>(
         self,
         pretrained: impl Into<Pretrained<'a>>,
-        (dtype, device): (DType, &Device),
+        dtype: DType,
+        device: &Device,
     ) -> Result<Self> {
         let pretrained = pretrained.into();
-        let model = self.model.over(&pretrained, (dtype, device))?;
+        let model = self.model.over(&pretrained, dtype, device)?;
         let (layout, mut values) = model.record(&self.roles)?;
         layout.ensure_parameters(self.name)?;
         let starts = pretrained.starts(&layout, dtype, device)?;

@@ -10,11 +10,12 @@ use super::{GeneratedParams, TargetPlan};
 const SAME: f64 = 1e-3;
 
 impl<T> GeneratedParams<T> {
-    /// With its first outputs, whether a constructor builds the same model each time, or fields that are
-    /// made anew are the same each time, and nothing is drawn at random. A forward that does so says nothing about that.
+    /// Checks, by the first outputs `ys` for `xs`, that a constructor builds the same model each time, and that
+    /// fields that are made anew are the same each time. A forward that draws at random can't tell.
     pub(super) fn ensure_same_model(
         &self,
-        (xs, ys): (&Tensor, &Tensor),
+        xs: &Tensor,
+        ys: &Tensor,
         forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
     ) -> Result<()> {
         let same = self.plan.same_model().filter(|same| !same.load(Ordering::Relaxed));

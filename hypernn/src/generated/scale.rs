@@ -18,13 +18,13 @@ pub(crate) struct Scales {
 #[derive(Clone, Debug)]
 pub(crate) enum Base {
     /// What was generated first is taken off, and a start put in its place.
-    First(Tensor, Start),
+    First(Tensor, StartValue),
     /// What is generated is multiplied by one of the gains, zero at first, and added to a tensor.
     Gain { gains: Tensor, at: usize, start: Tensor },
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Start {
+pub(crate) enum StartValue {
     Constant(f64),
     Tensor(Tensor),
 }
@@ -50,7 +50,7 @@ impl Base {
     }
 }
 
-impl Start {
+impl StartValue {
     fn track_op(&self) -> bool {
         matches!(self, Self::Tensor(start) if start.track_op())
     }
@@ -72,7 +72,7 @@ impl Scales {
         Self { plan: SplitPlan::new(slots), bases: Vec::new() }
     }
 
-    /// The same for tensors of this dtype.
+    /// These scales, for a target whose tensors have this dtype.
     pub(crate) fn with_dtype(self, dtype: DType) -> Self {
         Self { plan: self.plan.with_dtype(dtype), ..self }
     }

@@ -7,13 +7,13 @@ use candle_core::{Result, Tensor};
 use super::GeneratedParams;
 use crate::ops::internal;
 use crate::param::{Adapter, Param};
-use crate::structure::layout::Place;
+use crate::structure::layout::Location;
 use crate::structure::source::{BufferDtype, ParamSource, ParamSpec};
 use crate::structure::value::Made;
 
 /// Serves tensors in the order of the layout.
 pub(super) struct GeneratedSource<'a> {
-    places: std::slice::Iter<'a, (String, Place)>,
+    places: std::slice::Iter<'a, (String, Location)>,
     generated: &'a [Param],
     kept: &'a [Tensor],
     buffers: std::slice::Iter<'a, Tensor>,
@@ -40,11 +40,11 @@ impl<'a> GeneratedSource<'a> {
     }
 
     /// A parameter, perhaps with an adapter.
-    pub(super) fn find(&self, name: &str, place: Place) -> Result<Param> {
+    pub(super) fn find(&self, name: &str, place: Location) -> Result<Param> {
         match place {
-            Place::Generated(index) => Ok(self.generated[index].clone()),
-            Place::Kept(base) => Ok(self.kept(name, base)?.into()),
-            Place::Adapted { base, down, scale, dropout } => {
+            Location::Generated(index) => Ok(self.generated[index].clone()),
+            Location::Kept(base) => Ok(self.kept(name, base)?.into()),
+            Location::Adapted { base, down, scale, dropout } => {
                 let dropout = if self.train { dropout } else { 0. };
                 let factor = |index: usize| self.generated[index].clone();
                 let adapter = Adapter { down: factor(down), up: factor(down + 1), scale, dropout };
@@ -93,7 +93,7 @@ impl ParamSource for GeneratedSource<'_> {
                 spec.name
             );
         };
-        let sets = self.sets.filter(|_| matches!(place, Place::Generated(_)));
+        let sets = self.sets.filter(|_| matches!(place, Location::Generated(_)));
         let param = self.find(name, *place)?;
         self.check(spec, param.dims(), sets)?;
         Ok(param)

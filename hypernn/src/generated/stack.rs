@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Result, Storage, Tensor};
 
-use super::sets::variable;
+use super::select_sets::variable;
 use super::{GeneratedParams, Kept, TargetPlan};
 use crate::check::ensure_same_device;
 use crate::ops::split::Watch;
@@ -91,8 +91,10 @@ impl<T> GeneratedParams<T> {
             crate::error::bail!(dtype, "their dtypes are {:?} and {:?}", dtype(self), dtype(other));
         }
         ensure_same_device(
-            ("the second", other.device().location()),
-            ("the first", self.device().location()),
+            "the second",
+            other.device().location(),
+            "the first",
+            self.device().location(),
         )?;
         self.kept.ensure_same(&other.kept, &self.plan)
     }
@@ -119,7 +121,7 @@ impl<T> TargetPlan<T> {
 }
 
 impl Kept {
-    /// The same parameters that are not generated.
+    /// Whether both have the same tensors that are not generated.
     fn ensure_same<T>(&self, other: &Self, plan: &TargetPlan<T>) -> Result<()> {
         if self.params.len() != other.params.len() {
             crate::error::bail!(
@@ -180,7 +182,7 @@ impl Kept {
     }
 }
 
-/// Those of all, each once.
+/// The watches of all parameters, each once.
 fn watches<T>(params: &[&GeneratedParams<T>]) -> Arc<[Watch]> {
     let mut all: Vec<Watch> = Vec::new();
     for watch in params.iter().flat_map(|one| &*one.watches) {
@@ -204,7 +206,7 @@ pub(crate) fn same(first: &Tensor, second: &Tensor) -> Result<bool> {
     Ok(different.to_scalar::<u32>()? == 0)
 }
 
-/// The same values in the same place.
+/// Whether both tensors are the same view of one storage.
 fn same_storage(first: &Tensor, second: &Tensor) -> bool {
     let place = |tensor: &Tensor| {
         let (storage, layout) = tensor.storage_and_layout();

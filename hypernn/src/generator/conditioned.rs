@@ -143,7 +143,7 @@ macro_rules! conditioned {
             ) -> Result<Box<dyn ConditionedGenerator>> {
                 let (shape, width) = (self.widened(shape), self.of_unknown_size());
                 let inner = self.spec.build_appended(shape, width, scheme, &vb)?;
-                Ok(Box::new(Appended { inner, encoding: self.encoding }))
+                Ok(Box::new(AppendedCondition { inner, encoding: self.encoding }))
             }
         }
     )*};
@@ -159,12 +159,12 @@ impl<S: std::fmt::Display> std::fmt::Display for Conditioned<S> {
 }
 
 #[derive(Debug)]
-struct Appended {
+struct AppendedCondition {
     inner: Box<dyn WeightGenerator>,
     encoding: Encoding,
 }
 
-impl ConditionedGenerator for Appended {
+impl ConditionedGenerator for AppendedCondition {
     fn forward(&self, embedded: &Embedded, condition: &Tensor) -> Result<GeneratorOutput> {
         let embeddings = embedded.per_set(condition.dim(0)?)?;
         let (sets, rows, _) = embeddings.dims3()?;

@@ -7,7 +7,7 @@ use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
 use crate::check::{ensure, product, sum, too_many};
 use crate::info::GeneratorInfo;
 use crate::init::InitScheme;
-use crate::mlp::{Appended, Dense, Start};
+use crate::mlp::{Appended, Dense, LayerInit};
 use crate::plan::ChunkPlan;
 
 /// `generator: heads`.
@@ -65,7 +65,7 @@ impl HeadsSpec {
     ) -> Result<Box<dyn WeightGenerator>> {
         ensure(self.info(shape).problem)?;
         let groups = shape.num_embeddings;
-        let start = Start { appended: Appended { groups, width }, ..Start::PLAIN };
+        let start = LayerInit { appended: Appended { groups, width }, ..LayerInit::PLAIN };
         let (inputs, outputs) = (groups * shape.embedding_dim, shape.plan.num_params());
         Ok(Box::new(Heads(Dense::new(inputs, outputs, start, scheme, vb)?)))
     }

@@ -7,7 +7,7 @@ use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
 use crate::check::{ensure, product, sum, too_many};
 use crate::info::GeneratorInfo;
 use crate::init::InitScheme;
-use crate::mlp::{Appended, Dense, Start};
+use crate::mlp::{Appended, Dense, LayerInit};
 
 /// `generator: linear`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl LinearSpec {
         vb: &VarBuilder<'_>,
     ) -> Result<Box<dyn WeightGenerator>> {
         ensure(self.info(shape).problem)?;
-        let start = Start { appended: Appended { groups: 1, width }, ..Start::PLAIN };
+        let start = LayerInit { appended: Appended { groups: 1, width }, ..LayerInit::PLAIN };
         let (inputs, outputs) = (shape.embedding_dim, shape.plan.chunk());
         Ok(Box::new(Linear(Dense::new(inputs, outputs, start, scheme, vb)?)))
     }

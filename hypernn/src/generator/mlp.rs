@@ -7,7 +7,7 @@ use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
 use crate::check::{ensure, zero};
 use crate::info::GeneratorInfo;
 use crate::init::InitScheme;
-use crate::mlp::{Activation, Appended, Dense, Mlp, Start, num_params, too_many, zero_width};
+use crate::mlp::{Activation, Appended, Dense, LayerInit, Mlp, num_params, too_many, zero_width};
 
 /// `generator: mlp([hidden, …], activation)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +65,10 @@ impl<const L: usize> MlpSpec<L> {
         vb: &VarBuilder<'_>,
     ) -> Result<Box<dyn WeightGenerator>> {
         ensure(self.info(shape).problem)?;
-        let start = Start { appended: Appended { groups: 1, width }, ..Start::PLAIN };
+        let start = LayerInit { appended: Appended { groups: 1, width }, ..LayerInit::PLAIN };
         let (inputs, outputs) = (shape.embedding_dim, shape.plan.chunk());
-        let hidden = (&self.widths[..], self.activation);
-        Ok(Box::new(Perceptron(Mlp::new(inputs, hidden, outputs, start, scheme, vb)?)))
+        let mlp = Mlp::new(inputs, &self.widths, self.activation, outputs, start, scheme, vb)?;
+        Ok(Box::new(Perceptron(mlp)))
     }
 }
 

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 
 use super::HyperTarget;
-use super::recorded::recorded;
+use super::layout_cache::recorded;
 use crate::check::ensure_same_device;
-use crate::generated::{Declared, GeneratedParams, Kept, TargetPlan, flatten};
-use crate::structure::layout::{Layout, Place, Recorded};
+use crate::generated::{DeclaredTarget, GeneratedParams, Kept, TargetPlan, flatten};
+use crate::structure::layout::{Layout, Location, Recorded};
 use crate::structure::source::ParamSource;
 
 /// How a target is built for a configuration.
-fn declared<T: HyperTarget>(config: &T::Config) -> Declared<T> {
+fn declared<T: HyperTarget>(config: &T::Config) -> DeclaredTarget<T> {
     let config = config.clone();
     let build = move |source: &mut dyn ParamSource| T::build_by_sets(&config, source);
     let of_type_alone = TypeId::of::<T::Config>() == TypeId::of::<()>();
-    Declared { name: T::NAME, build: Box::new(build), of_type_alone }
+    DeclaredTarget { name: T::NAME, build: Box::new(build), of_type_alone }
 }
 
 impl<T: HyperTarget> TargetPlan<T> {
@@ -80,7 +80,7 @@ pub(super) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
     let (mut tensors, mut found) = (Vec::with_capacity(layout.params().len()), 0);
     net.visit(&mut |_name, tensor| {
         let place = layout.places().get(found).map(|(_, place)| *place);
-        if place == Some(Place::Generated(tensors.len())) {
+        if place == Some(Location::Generated(tensors.len())) {
             tensors.push(tensor.clone());
         }
         found += 1;
@@ -103,8 +103,10 @@ pub(super) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
     };
     for (other, tensor) in layout.params().iter().zip(&tensors) {
         ensure_same_device(
-            (&format!("`{}` of {}", other.name, T::NAME), tensor.device().location()),
-            (&format!("`{}`", param.name), first.device().location()),
+            &format!("`{}` of {}", other.name, T::NAME),
+            tensor.device().location(),
+            &format!("`{}`", param.name),
+            first.device().location(),
         )?;
         if tensor.dtype() != first.dtype() {
             let (found, expected) = (tensor.dtype(), first.dtype());

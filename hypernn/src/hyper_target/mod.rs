@@ -1,8 +1,8 @@
 //! The trait of a target, the network whose weights are generated, and what a flat vector makes of it.
 
 mod flat;
-mod nothing;
-mod recorded;
+mod layout_cache;
+mod phantom_data;
 
 use std::marker::PhantomData;
 
@@ -14,7 +14,7 @@ use crate::structure::layer::Parameters;
 use crate::structure::layout::Layout;
 use crate::structure::source::{ParamSource, VarBuilderSource};
 use crate::structure::{ForwardTarget, ForwardTargetT};
-use recorded::recorded;
+use layout_cache::recorded;
 
 /// A network whose weights can be generated. Derive it: `#[derive(HyperTarget)]`.
 ///

@@ -7,7 +7,7 @@ use super::core::{Core, is_trained};
 use super::zero_part::ZeroPart;
 use crate::generated::GeneratedParams;
 use crate::ops::probe;
-use crate::structure::layout::{Layout, Place};
+use crate::structure::layout::{Layout, Location};
 use crate::structure::source::ParamKind;
 
 /// Which generated tensors and which variables of a hypernetwork get a gradient from a loss.
@@ -265,7 +265,7 @@ impl std::fmt::Display for Audit {
 }
 
 /// What a pass gave the generated tensors and the variables.
-struct Pass {
+struct PassGradients {
     generated: Vec<Option<Tensor>>,
     variables: Vec<Option<Tensor>>,
 }
@@ -288,10 +288,10 @@ impl<T> Core<T> {
         self.judge(params.layout(), &pass, probed.as_ref())
     }
 
-    fn pass(&self, params: &GeneratedParams<T>, loss: &Tensor) -> Result<Pass> {
+    fn pass(&self, params: &GeneratedParams<T>, loss: &Tensor) -> Result<PassGradients> {
         let (grads, generated) = params.backward(loss)?;
         let variables = self.trained().map(|(_, var)| grads.get(var).cloned()).collect();
-        Ok(Pass { generated, variables })
+        Ok(PassGradients { generated, variables })
     }
 
     /// The variables by name.
@@ -299,7 +299,12 @@ impl<T> Core<T> {
         self.named_tensors().filter(|(name, _)| is_trained(name))
     }
 
-    fn judge(&self, layout: &Layout, pass: &Pass, probed: Option<&Pass>) -> Result<Audit> {
+    fn judge(
+        &self,
+        layout: &Layout,
+        pass: &PassGradients,
+        probed: Option<&PassGradients>,
+    ) -> Result<Audit> {
         let (mut generated, mut variables, mut parts) = (Vec::new(), Vec::new(), Vec::new());
         for (index, param) in layout.params().iter().enumerate() {
             let dims = param.shape.dims();
@@ -328,7 +333,7 @@ impl<T> Core<T> {
 /// Whether generated tensor number `index` is a table, or the factor of an adapter that has the rows of one.
 fn is_sparse_param(layout: &Layout, index: usize) -> bool {
     let base = layout.places().iter().find_map(|(_, place)| match *place {
-        Place::Adapted { base, down, .. } if down + 1 == index => layout.kept().get(base),
+        Location::Adapted { base, down, .. } if down + 1 == index => layout.kept().get(base),
         _ => None,
     });
     let param = &layout.params()[index];

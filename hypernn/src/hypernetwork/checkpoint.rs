@@ -12,10 +12,10 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::VarBuilder;
 use sha2::{Digest, Sha256};
 
-use super::core::{Core, Parts};
+use super::core::{Core, PartNames};
 use super::params::SETS;
 use crate::error::bail;
-use crate::files::{Found, Snapshot, hex};
+use crate::files::{NamedTensors, Snapshot, hex};
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::structure::layout::{Layout, first_difference};
 use crate::structure::role::Role;
@@ -104,7 +104,7 @@ impl<T> Core<T> {
 
     /// What was declared beside the target.
     fn declaration(&self) -> [(&'static str, String); 4] {
-        let Parts { embedding_in_files, generator, mode, .. } = &self.parts;
+        let PartNames { embedding_in_files, generator, mode, .. } = &self.parts;
         [
             (EMBEDDING, embedding_in_files.clone()),
             (GENERATOR, generator.clone()),
@@ -197,7 +197,7 @@ pub(super) struct Checkpoint {
 
 impl Checkpoint {
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let Found { tensors, left_out, metadata } = files::read(path)?;
+        let NamedTensors { tensors, left_out, metadata } = files::read(path)?;
         Ok(Self { metadata, tensors, left_out })
     }
 

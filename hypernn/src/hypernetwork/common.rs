@@ -70,7 +70,7 @@ pub trait Hypernetwork<T> {
     /// A condition of another width, rank or dtype, or an unknown task.
     fn generate(&self, condition: &Self::Condition) -> Result<GeneratedParams<T>>;
 
-    /// Its layout, variables and files.
+    /// The hypernetwork's layout, variables and files.
     fn core(&self) -> &Core<T>;
 }
 

@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 use hypernn_kernels::heap::keep_large_buffers;
 
-use super::given::Promised;
-use super::vars::Recorded;
+use super::expected_outputs::ExpectedOutputs;
+use super::vars::TakenVariables;
 use crate::check::{ensure, ensure_floating, ensure_same_device};
 use crate::error::bail;
 use crate::finite::ensure_finite;
@@ -20,7 +20,7 @@ use crate::init::{InitScheme, computed};
 use crate::memory::ensure_room;
 use crate::ops::internal;
 use crate::plan::ChunkPlan;
-use crate::pretrained::Starts;
+use crate::pretrained::InitialValues;
 use crate::structure::layout::{KeptInfo, Layout};
 use crate::structure::role::Role;
 use crate::structure::source::BufferDtype;
@@ -47,7 +47,7 @@ const SHOWN: usize = 4;
 /// are called on them. Code that is generic over [`Hypernetwork`](super::Hypernetwork) has it as `core()`.
 pub struct Core<T> {
     pub(super) name: &'static str,
-    pub(super) parts: Parts,
+    pub(super) parts: PartNames,
     shape: GeneratorShape,
     pub(super) scheme: InitScheme,
     scales: Scales,
@@ -60,7 +60,7 @@ pub struct Core<T> {
 }
 
 /// What was written after `embedding:`, `generator:` and `mode:`.
-pub(super) struct Parts {
+pub(super) struct PartNames {
     pub(super) embedding: String,
     /// The embedding as checkpoints name it.
     pub(super) embedding_in_files: String,
@@ -71,7 +71,7 @@ pub(super) struct Parts {
 /// A core whose variables are still being taken.
 pub(super) struct Building<'a, T> {
     core: Core<T>,
-    recorded: Recorded,
+    recorded: TakenVariables,
     vb: VarBuilder<'a>,
 }
 
@@ -79,7 +79,7 @@ impl<'a, T> Building<'a, T> {
     pub(super) fn new(
         plan: TargetPlan<T>,
         declared: &Declared,
-        parts: Parts,
+        parts: PartNames,
         vb: VarBuilder<'a>,
     ) -> Result<Self> {
         ensure(declared.shape.check())?;
@@ -90,7 +90,7 @@ impl<'a, T> Building<'a, T> {
         let plan = Arc::new(plan);
         check_plan(&plan, &declared.shape.plan)?;
         let of_builder = (vb.dtype(), vb.device().clone());
-        let (recorded, vb) = Recorded::new(vb);
+        let (recorded, vb) = TakenVariables::new(vb);
         let core = Core {
             name: declared.name,
             parts,
@@ -115,16 +115,16 @@ impl<'a, T> Building<'a, T> {
         let first = self.recorded.first();
         let like = first.as_ref().map(|first| (first.dtype(), first.device()));
         let (dtype, device) = &self.core.of_builder;
-        let promised = self.core.promised(like.unwrap_or((*dtype, device)));
-        promised.check_embedding(embedding)?;
-        promised.check_output(output, None)
+        let expected = self.core.expected_outputs(like.unwrap_or((*dtype, device)));
+        expected.check_embedding(embedding)?;
+        expected.check_output(output, None)
     }
 
     /// `first` is the first output of a generator that gives the same whatever the condition.
     pub(super) fn finish(self, first: Option<&GeneratorOutput>) -> Result<Core<T>> {
         let Self { mut core, recorded, vb } = self;
         let (layout, starts) = (&core.plan.layout, &core.plan.starts);
-        core.scales = Scales::new(core.scheme, (layout, starts), first, &vb)?;
+        core.scales = Scales::new(core.scheme, layout, starts, first, &vb)?;
         core.kept = Kept {
             params: kept(layout, starts, &vb.pp("target"))?,
             buffers: buffers(layout, starts, &vb.pp("buffers"))?,
@@ -148,18 +148,19 @@ impl<T> Core<T> {
         self.checks().check_output(output, sets)?;
         let (count, values) = (sets.unwrap_or(1), self.shape.plan.num_values());
         let what = || format!("what {} generates,", self.name);
-        ensure_room(what, &[count, values], self.kind())?;
+        let (dtype, device) = self.kind();
+        ensure_room(what, &[count, values], dtype, device)?;
         let (plan, kept) = (self.plan.clone(), self.kept.clone());
         GeneratedParams::from_generated(plan, output, sets, &self.scales, kept)
     }
 
-    fn promised<'a>(&'a self, kind: (DType, &'a Device)) -> Promised<'a> {
-        Promised { network: self.name, parts: &self.parts, shape: self.shape, kind }
+    fn expected_outputs<'a>(&'a self, kind: (DType, &'a Device)) -> ExpectedOutputs<'a> {
+        ExpectedOutputs { network: self.name, parts: &self.parts, shape: self.shape, kind }
     }
 
-    /// What its parts have to give.
-    pub(super) fn checks(&self) -> Promised<'_> {
-        self.promised(self.kind())
+    /// The shapes that the embedding and the generator have to give.
+    pub(super) fn checks(&self) -> ExpectedOutputs<'_> {
+        self.expected_outputs(self.kind())
     }
 
     /// Looks for values that are NaN or infinite among all that a checkpoint holds, as those of a file
@@ -173,7 +174,7 @@ impl<T> Core<T> {
         })
     }
 
-    /// The same with generated tensors of this dtype.
+    /// These parts, with generated tensors, frozen tensors and buffers in `dtype`.
     pub(super) fn with_target_dtype(self, dtype: DType) -> Result<Self> {
         if !matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
             bail!(dtype, "the target's dtype is {dtype:?}, expected one of f16, bf16, f32 and f64");
@@ -293,8 +294,10 @@ impl<T> Core<T> {
     pub fn params_from_flat(&self, flat: &Tensor) -> Result<GeneratedParams<T>> {
         let (_, device) = self.kind();
         ensure_same_device(
-            ("the flat vector", flat.device().location()),
-            ("the hypernetwork", device.location()),
+            "the flat vector",
+            flat.device().location(),
+            "the hypernetwork",
+            device.location(),
         )?;
         GeneratedParams::from_flat_and_kept(self.plan.clone(), flat, self.kept.clone())
     }
@@ -321,13 +324,15 @@ impl<T> Core<T> {
     ) -> Result<()> {
         let (dtype, device) = self.kind();
         ensure_same_device(
-            ("the builder", vb.device().location()),
-            ("the hypernetwork", device.location()),
+            "the builder",
+            vb.device().location(),
+            "the hypernetwork",
+            device.location(),
         )?;
         if vb.dtype() != dtype {
             bail!(dtype, "the builder is {:?}, but the hypernetwork {dtype:?}", vb.dtype());
         }
-        let (recorded, vb) = Recorded::new(vb);
+        let (recorded, vb) = TakenVariables::new(vb);
         take(self.scheme, vb.pp(part))?;
         drop(vb);
         self.vars.extend(recorded.into_vec());
@@ -368,7 +373,7 @@ impl<T> std::fmt::Debug for Core<T> {
         let kept = self.kept_counts();
         let target =
             format!("{} ({target_params} parameters in {tensors} tensors{kept})", self.plan.name);
-        let Parts { embedding, generator, mode, .. } = &self.parts;
+        let PartNames { embedding, generator, mode, .. } = &self.parts;
         let (rows, chunk) = (self.shape.plan.rows(), self.shape.plan.chunk());
         let surplus = self.shape.plan.surplus();
         let mut shown = f.debug_struct(self.name);
@@ -405,7 +410,7 @@ fn check_plan<T>(plan: &TargetPlan<T>, chunks: &ChunkPlan) -> Result<()> {
 }
 
 /// Variables of trained tensors, below `vb`, and frozen ones.
-fn kept(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
+fn kept(layout: &Layout, starts: &InitialValues, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
     let kept = |(index, kept): (usize, &KeptInfo)| match (kept.role, starts.kept(index)) {
         (Role::Freeze, Some(start)) => Ok(start.clone()),
         (Role::Freeze, None) => bail!(
@@ -413,12 +418,12 @@ fn kept(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<[Te
             "`{}` has the role `freeze`, but no pretrained network to come from: `new_from` takes one",
             kept.name
         ),
-        (_, start) => started(vb, (&kept.name, kept.shape.dims(), kept.init), start),
+        (_, start) => started(vb, &kept.name, kept.shape.dims(), kept.init, start),
     };
     layout.kept().iter().enumerate().map(kept).collect()
 }
 
-fn buffers(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
+fn buffers(layout: &Layout, starts: &InitialValues, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
     let buffers = layout.buffers().iter().enumerate();
     let buffers = buffers.map(|(index, buffer)| {
         let vb = match buffer.dtype {
@@ -426,7 +431,7 @@ fn buffers(layout: &Layout, starts: &Starts, vb: &VarBuilder<'_>) -> Result<Arc<
             BufferDtype::Any | BufferDtype::Params => vb.clone(),
         };
         let start = starts.buffer(index).map(|start| start.to_dtype(vb.dtype())).transpose()?;
-        started(&vb, (&buffer.name, buffer.shape.dims(), buffer.init), start.as_ref())
+        started(&vb, &buffer.name, buffer.shape.dims(), buffer.init, start.as_ref())
     });
     buffers.collect()
 }
@@ -439,7 +444,9 @@ fn values(values: &Values, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
 /// A variable that starts from a tensor where there is one, unless the builder has it already.
 fn started(
     vb: &VarBuilder<'_>,
-    (name, dims, init): (&str, &[usize], Init),
+    name: &str,
+    dims: &[usize],
+    init: Init,
     start: Option<&Tensor>,
 ) -> Result<Tensor> {
     match start {

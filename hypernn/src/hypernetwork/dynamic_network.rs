@@ -6,8 +6,8 @@ use std::path::Path;
 use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::core::{Building, Core, Declared, Parts};
-use super::exact::ExactAudit;
+use super::core::{Building, Core, Declared, PartNames};
+use super::exact_audit::ExactAudit;
 use crate::check::ensure;
 use crate::condition::Condition;
 use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
@@ -62,11 +62,12 @@ impl<T> DynamicHyperNetwork<T> {
         plan: TargetPlan<T>,
         declared: &Declared,
         conditions: (Condition, Condition),
-        (embedding, generator): (&dyn ConditionedEmbeddingSpec, &dyn ConditionedGeneratorSpec),
+        embedding: &dyn ConditionedEmbeddingSpec,
+        generator: &dyn ConditionedGeneratorSpec,
         vb: VarBuilder<'_>,
     ) -> Result<Self> {
         ensure(Condition::check(conditions.0, conditions.1))?;
-        let parts = Parts {
+        let parts = PartNames {
             embedding: embedding.to_string(),
             embedding_in_files: embedding.in_files(),
             generator: generator.to_string(),
@@ -80,8 +81,8 @@ impl<T> DynamicHyperNetwork<T> {
         Ok(Self { core: building.finish(None)?, condition, embedding, generator })
     }
 
-    /// The same with a target of this dtype; the hypernetwork's own variables, and their gradients,
-    /// keep theirs.
+    /// This hypernetwork, with a target that computes in `dtype`: generated tensors, inputs and outputs have
+    /// it. The hypernetwork's own variables, and their gradients, keep theirs.
     ///
     /// A condition has the dtype of the hypernetwork, the target's input that of the target; an input
     /// that is its own condition is cast. See
@@ -112,15 +113,17 @@ impl<T> DynamicHyperNetwork<T> {
     /// # Errors
     /// A condition of another width, rank or dtype, or an unknown task.
     pub fn generate_params(&self, condition: &Tensor) -> Result<GeneratedParams<T>> {
-        let (rows, sets) = self.condition.rows(condition, self.core.kind())?;
+        let (dtype, device) = self.core.kind();
+        let (rows, sets) = self.condition.rows(condition, dtype, device)?;
         let state = self.zero_state(rows.dim(0)?)?;
         Ok(self.generate_rows(&rows, sets, &state)?.params)
     }
 
-    /// As [`generate_params`](Self::generate_params), from a state; also gives the next state.
+    /// One step of a recurrent embedding: generates the target's parameters for a condition, `[width]` or
+    /// `[G, width]`, from the state of the step before. Returns them and the next state.
     ///
     /// # Errors
-    /// As there, or a state of another number of sets.
+    /// Those of [`generate_params`](Self::generate_params), or a state of another number of sets.
     pub fn generate_step(
         &self,
         condition: &Tensor,
@@ -131,11 +134,13 @@ impl<T> DynamicHyperNetwork<T> {
     }
 
     fn generate_aux(&self, condition: &Tensor, state: &State) -> Result<DynamicAux<T>> {
-        let (rows, sets) = self.condition.rows(condition, self.core.kind())?;
+        let (dtype, device) = self.core.kind();
+        let (rows, sets) = self.condition.rows(condition, dtype, device)?;
         self.generate_rows(&rows, sets, state)
     }
 
-    /// For a condition that has been checked.
+    /// Generates parameters for a condition that has been checked, as rows `[G, width]`; `sets` is the number of
+    /// weight sets, none where one serves every row of the input.
     fn generate_rows(
         &self,
         rows: &Tensor,
@@ -191,10 +196,11 @@ impl<T> DynamicHyperNetwork<T> {
         self.generate_params(&self.own_condition(xs)?)?.forward(xs)
     }
 
-    /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
+    /// Generates a weight set for each row of the input `[B, …]`, from that row and a zero state, and applies a
+    /// target that behaves otherwise in training.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`forward`](Self::forward).
     pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
     where
         T: ForwardTargetT,
@@ -202,10 +208,11 @@ impl<T> DynamicHyperNetwork<T> {
         self.generate_params(&self.own_condition(xs)?)?.forward_t(xs, train)
     }
 
-    /// As [`forward`](Self::forward), and what was computed on the way.
+    /// Generates a weight set for each row of the input `[B, …]`, from that row and a zero state, and applies the
+    /// target. Returns the output, and the embedding, parameters and state that were computed on the way.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`forward`](Self::forward).
     pub fn forward_aux(&self, xs: &Tensor) -> Result<(Tensor, DynamicAux<T>)>
     where
         T: ForwardTarget,
@@ -229,10 +236,11 @@ impl<T> DynamicHyperNetwork<T> {
         Ok((params.forward(xs)?, state))
     }
 
-    /// As [`step`](Self::step), for a target that behaves otherwise in training.
+    /// One step of a sequence, for a target that behaves otherwise in training: the input `[B, …]` conditions its
+    /// own weights, from a state. Returns the output and the next state.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`step`](Self::step).
     pub fn step_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
     where
         T: ForwardTargetT,
@@ -245,7 +253,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// state.
     ///
     /// # Errors
-    /// As [`step`](Self::step), or no steps.
+    /// Those of [`step`](Self::step), or a sequence of no steps.
     pub fn run(&self, xs: &Tensor, state: &State) -> Result<(Tensor, State)>
     where
         T: ForwardTarget,
@@ -253,10 +261,11 @@ impl<T> DynamicHyperNetwork<T> {
         self.run_with(xs, state, |params, xs| params.forward(xs))
     }
 
-    /// As [`run`](Self::run), for a target that behaves otherwise in training.
+    /// A whole sequence `[B, T, …]`, step by step from a state, for a target that behaves otherwise in training.
+    /// Returns the outputs `[B, T, …]` and the last state.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`run`](Self::run).
     pub fn run_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
     where
         T: ForwardTargetT,
@@ -285,8 +294,8 @@ impl<T> DynamicHyperNetwork<T> {
     /// what it carries on. Returns the outputs `[B, T, …]`, the last state and what was carried last.
     ///
     /// # Errors
-    /// As [`generate_step`](Self::generate_step), no steps, several rows of a target whose layers take
-    /// one set at a time, or `step`'s own.
+    /// Those of [`generate_step`](Self::generate_step), a sequence of no steps, several rows of a target whose
+    /// layers take one set at a time, or `step`'s own.
     pub fn scan<C>(
         &self,
         conditions: &Tensor,
@@ -333,8 +342,8 @@ impl<T> DynamicHyperNetwork<T> {
     /// [`ExactAudit`]. Variables are moved meanwhile, and are the same afterwards.
     ///
     /// # Errors
-    /// As [`generate_params`](Self::generate_params), the loss's own, one that is not finite, or one that
-    /// is not the same twice for the same parameters.
+    /// Those of [`generate_params`](Self::generate_params), the loss's own, a loss that is not finite, or one
+    /// that is not the same twice for the same parameters.
     pub fn audit_exact(
         &self,
         condition: &Tensor,
@@ -349,7 +358,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// # Errors
     /// No sets, or the builder's own.
     pub fn buffers(&self, sets: usize, vb: VarBuilder<'_>) -> Result<Buffers> {
-        Buffers::new((self.layout(), &self.core.kept.buffers), sets, &vb)
+        Buffers::new(self.layout(), &self.core.kept.buffers, sets, &vb)
     }
 
     /// What the condition is.

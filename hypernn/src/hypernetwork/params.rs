@@ -165,7 +165,7 @@ impl<T> Core<T> {
             found.generated(&param.name, &shape)?.to_device(device)
         });
         let tensors = tensors.collect::<Result<Vec<_>>>()?;
-        let kept = self.kept.with_buffers_of(found, (layout, sets))?;
+        let kept = self.kept.with_buffers_of(found, layout, sets)?;
         let params = layout.params().iter().map(|param| param.name.as_str());
         let names = params.chain(layout.buffers().iter().map(|buffer| buffer.name.as_str()));
         found.check_names(names.clone())?;
@@ -180,7 +180,8 @@ impl Kept {
     fn with_buffers_of(
         &self,
         found: &Checkpoint,
-        (layout, sets): (&Layout, Option<usize>),
+        layout: &Layout,
+        sets: Option<usize>,
     ) -> Result<Self> {
         let pairs = layout.buffers().iter().zip(&*self.buffers);
         let buffers = pairs.map(|(info, own)| {

@@ -15,12 +15,12 @@
 use candle_core::Result;
 use candle_nn::{Init, VarBuilder};
 
-use crate::generated::scale::{Base, Scales, Start, slot};
+use crate::generated::scale::{Base, Scales, StartValue, slot};
 use crate::generator::GeneratorOutput;
 use crate::init::{InitScheme, computed, moments};
 use crate::ops::split::{Slot, SplitPlan, split};
 use crate::param::Param;
-use crate::pretrained::Starts;
+use crate::pretrained::InitialValues;
 use crate::structure::layout::{Layout, ParamInfo};
 
 /// The scale of what is generated for a tensor that starts at a constant.
@@ -33,7 +33,8 @@ impl Scales {
     /// none, a tensor that candle starts at a constant starts near it.
     pub(crate) fn new(
         scheme: InitScheme,
-        (layout, starts): (&Layout, &Starts),
+        layout: &Layout,
+        starts: &InitialValues,
         first: Option<&GeneratorOutput>,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
@@ -48,9 +49,9 @@ impl Scales {
         let bases = match first {
             Some(first) => {
                 let first = split(&first.rows.detach(), None, &plan)?.params;
-                firsts(scheme, (layout, starts), &first, &vb.pp("base"))?
+                firsts(scheme, layout, starts, &first, &vb.pp("base"))?
             }
-            None => gains((layout, starts), vb)?,
+            None => gains(layout, starts, vb)?,
         };
         Ok(Self { plan, bases })
     }
@@ -68,7 +69,8 @@ fn exact_slot(param: &ParamInfo, replaced: bool) -> Slot {
 /// What makes each tensor start where it should, and not at what is generated first.
 fn firsts(
     scheme: InitScheme,
-    (layout, starts): (&Layout, &Starts),
+    layout: &Layout,
+    starts: &InitialValues,
     first: &[Param],
     vb: &VarBuilder<'_>,
 ) -> Result<Vec<(usize, Base)>> {
@@ -76,9 +78,9 @@ fn firsts(
     for (index, param) in layout.params().iter().enumerate() {
         let constant = (scheme == InitScheme::Exact).then(|| constant(param)).flatten();
         let start = match starts.param(index) {
-            Some(start) => Start::Tensor(start.clone()),
+            Some(start) => StartValue::Tensor(start.clone()),
             None => match constant {
-                Some(constant) => Start::Constant(constant),
+                Some(constant) => StartValue::Constant(constant),
                 None => continue,
             },
         };
@@ -92,7 +94,11 @@ fn firsts(
 }
 
 /// One gain per tensor that has a pretrained start, the values of the variable `gains`.
-fn gains((layout, starts): (&Layout, &Starts), vb: &VarBuilder<'_>) -> Result<Vec<(usize, Base)>> {
+fn gains(
+    layout: &Layout,
+    starts: &InitialValues,
+    vb: &VarBuilder<'_>,
+) -> Result<Vec<(usize, Base)>> {
     let indices = 0..layout.params().len();
     let starts: Vec<_> = indices.filter_map(|i| Some((i, starts.param(i)?.clone()))).collect();
     if starts.is_empty() {

@@ -6,8 +6,8 @@ use std::path::Path;
 use candle_core::{DType, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::core::{Building, Core, Declared, Parts};
-use super::exact::ExactAudit;
+use super::core::{Building, Core, Declared, PartNames};
+use super::exact_audit::ExactAudit;
 use crate::embedding::{Embedding, EmbeddingSpec};
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{GeneratorSpec, WeightGenerator};
@@ -50,10 +50,11 @@ impl<T> StaticHyperNetwork<T> {
     pub fn new(
         plan: TargetPlan<T>,
         declared: &Declared,
-        (embedding, generator): (&dyn EmbeddingSpec, &dyn GeneratorSpec),
+        embedding: &dyn EmbeddingSpec,
+        generator: &dyn GeneratorSpec,
         vb: VarBuilder<'_>,
     ) -> Result<Self> {
-        let parts = Parts {
+        let parts = PartNames {
             embedding: embedding.to_string(),
             embedding_in_files: embedding.to_string(),
             generator: generator.to_string(),
@@ -69,8 +70,8 @@ impl<T> StaticHyperNetwork<T> {
         Ok(Self { core: building.finish(Some(&first))?, embedding, generator })
     }
 
-    /// The same with a target of this dtype; the hypernetwork's own variables, and their gradients,
-    /// keep theirs.
+    /// This hypernetwork, with a target that computes in `dtype`: generated tensors, inputs and outputs have
+    /// it. The hypernetwork's own variables, and their gradients, keep theirs.
     ///
     /// The usual choice is a hypernetwork in f32 whose target runs in bf16: what is generated is scaled
     /// in f32 and cast once, and the gradients of the target's tensors are cast back before they are
@@ -121,7 +122,7 @@ impl<T> StaticHyperNetwork<T> {
         self.generate_params()?.forward(xs)
     }
 
-    /// As [`forward`](Self::forward), for a target that behaves otherwise in training.
+    /// Generates the parameters and applies a target that behaves otherwise in training.
     ///
     /// # Errors
     /// The target's own.
@@ -132,7 +133,8 @@ impl<T> StaticHyperNetwork<T> {
         self.generate_params()?.forward_t(xs, train)
     }
 
-    /// As [`forward`](Self::forward), and what was computed on the way.
+    /// Generates the parameters and applies the target. Returns the output, and the embeddings and parameters
+    /// that were computed on the way.
     ///
     /// # Errors
     /// The target's own.

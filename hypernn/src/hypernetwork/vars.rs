@@ -8,17 +8,17 @@ use candle_nn::{Init, VarBuilder};
 
 use crate::memory::ensure_room;
 
-type Names = Arc<Mutex<Vec<(String, Tensor)>>>;
+type Variables = Arc<Mutex<Vec<(String, Tensor)>>>;
 
 /// The variables taken so far, by the path below the builder that was given.
-pub(super) struct Recorded(Names);
+pub(super) struct TakenVariables(Variables);
 
-impl Recorded {
+impl TakenVariables {
     /// A builder that answers as `vb` does and remembers what it was asked for.
     pub(super) fn new(vb: VarBuilder<'_>) -> (Self, VarBuilder<'_>) {
-        let names = Names::default();
+        let names = Variables::default();
         let (dtype, device) = (vb.dtype(), vb.device().clone());
-        let backend = Recorder { vb, names: names.clone() };
+        let backend = VariableRecorder { vb, names: names.clone() };
         (Self(names), VarBuilder::from_backend(Box::new(backend), dtype, device))
     }
 
@@ -32,12 +32,12 @@ impl Recorded {
     }
 }
 
-struct Recorder<'a> {
+struct VariableRecorder<'a> {
     vb: VarBuilder<'a>,
-    names: Names,
+    names: Variables,
 }
 
-impl SimpleBackend for Recorder<'_> {
+impl SimpleBackend for VariableRecorder<'_> {
     fn get(
         &self,
         shape: Shape,
@@ -47,7 +47,7 @@ impl SimpleBackend for Recorder<'_> {
         _: &Device,
     ) -> Result<Tensor> {
         if !self.vb.contains_tensor(name) {
-            ensure_room(|| format!("variable `{name}`"), shape.dims(), (dtype, self.vb.device()))?;
+            ensure_room(|| format!("variable `{name}`"), shape.dims(), dtype, self.vb.device())?;
         }
         let tensor = self.vb.get_with_hints_dtype(shape, name, init, dtype)?;
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);

@@ -71,7 +71,7 @@ impl ZeroPart {
         self.indices.iter().any(|run| run.contains(&at))
     }
 
-    /// The same with one of the runs alone, for each.
+    /// One part of the tensor for each run of indices, with that run alone.
     pub(super) fn each_run(&self) -> impl Iterator<Item = Self> {
         self.indices.iter().map(|run| Self { indices: vec![run.clone()], ..self.clone() })
     }

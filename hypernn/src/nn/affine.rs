@@ -118,7 +118,7 @@ impl Affine {
         Ok((self.weight.collected()?, self.bias.as_ref().map(Param::collected).transpose()?))
     }
 
-    /// The same for operations that know no routes.
+    /// Weight and bias as plain tensors, for operations that know no routes.
     pub(super) fn collected(&self) -> Result<Self> {
         let (weight, bias) = self.to_tensors()?;
         Ok(Self::new(weight, bias))

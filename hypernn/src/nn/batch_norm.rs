@@ -28,7 +28,7 @@ pub struct BatchNormSpec {
 }
 
 /// The tensors of a batch norm.
-struct Parts {
+struct BatchNormTensors {
     running_mean: Tensor,
     running_var: Tensor,
     params: Option<Affine>,
@@ -85,13 +85,17 @@ impl BatchNormSpec {
         info.tensor("weight", &[features]).tensor("bias", &[features])
     }
 
-    /// The same shape.
+    /// The shape of the output of one sample: that of the input.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(*input)
     }
 
     /// Running statistics, for a layer that computes with them in this dtype, then weight 1 and bias 0.
-    fn parts(&self, source: &mut dyn ParamSource, running: BufferDtype) -> Result<Parts> {
+    fn parts(
+        &self,
+        source: &mut dyn ParamSource,
+        running: BufferDtype,
+    ) -> Result<BatchNormTensors> {
         crate::check::ensure(self.info().problem)?;
         let BatchNormConfig { eps, remove_mean, momentum, .. } = self.config;
         source.describe(&format_args!(
@@ -107,7 +111,7 @@ impl BatchNormSpec {
         let running_var = source.buffer_of(&spec("running_var", 1.), running)?;
         let affine = || Affine::of_norm(source, self.num_features, true);
         let params = self.config.affine.then(affine).transpose()?;
-        Ok(Parts { running_mean, running_var, params })
+        Ok(BatchNormTensors { running_mean, running_var, params })
     }
 }
 
@@ -160,11 +164,16 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    fn from_parts(num_features: usize, parts: Parts, config: BatchNormConfig) -> Result<Self> {
+    fn from_parts(
+        num_features: usize,
+        parts: BatchNormTensors,
+        config: BatchNormConfig,
+    ) -> Result<Self> {
         crate::check::ensure(BatchNormSpec { num_features, config }.info().problem)?;
-        let kind = (parts.running_mean.dtype(), parts.running_mean.device());
-        let both = [&[2], parts.running_mean.dims()].concat();
-        ensure_room(|| "batch_norm: its running statistics".to_owned(), &both, kind)?;
+        let mean = &parts.running_mean;
+        let both = [&[2], mean.dims()].concat();
+        let what = || "batch_norm: its running statistics".to_owned();
+        ensure_room(what, &both, mean.dtype(), mean.device())?;
         let layer = Self {
             num_features,
             running_mean: Var::from_tensor(&parts.running_mean)?,
@@ -216,7 +225,7 @@ impl BatchNorm {
         eps: f64,
     ) -> Result<Self> {
         let params = Some(Affine::new(weight, Some(bias)));
-        let parts = Parts { running_mean, running_var, params };
+        let parts = BatchNormTensors { running_mean, running_var, params };
         Self::from_parts(num_features, parts, eps.into())
     }
 
@@ -230,7 +239,7 @@ impl BatchNorm {
         running_var: Tensor,
         eps: f64,
     ) -> Result<Self> {
-        let parts = Parts { running_mean, running_var, params: None };
+        let parts = BatchNormTensors { running_mean, running_var, params: None };
         Self::from_parts(num_features, parts, eps.into())
     }
 
@@ -248,7 +257,7 @@ impl BatchNorm {
         momentum: f64,
     ) -> Result<Self> {
         let params = Some(Affine::new(weight, Some(bias)));
-        let parts = Parts { running_mean, running_var, params };
+        let parts = BatchNormTensors { running_mean, running_var, params };
         Self::from_parts(num_features, parts, BatchNormConfig { momentum, ..eps.into() })
     }
 
@@ -263,7 +272,7 @@ impl BatchNorm {
         eps: f64,
         momentum: f64,
     ) -> Result<Self> {
-        let parts = Parts { running_mean, running_var, params: None };
+        let parts = BatchNormTensors { running_mean, running_var, params: None };
         Self::from_parts(num_features, parts, BatchNormConfig { momentum, ..eps.into() })
     }
 
@@ -431,7 +440,7 @@ impl Parameters for BatchNorm {
 
 impl HyperLayer<BatchNormSpec> for candle_nn::BatchNorm {
     fn build(spec: &BatchNormSpec, source: &mut dyn ParamSource) -> Result<Self> {
-        let Parts { running_mean, running_var, params } =
+        let BatchNormTensors { running_mean, running_var, params } =
             spec.parts(source, BufferDtype::Params)?;
         let (dtype, device) = (running_mean.dtype(), running_mean.device().clone());
         // A builder is candle's only way to keep the mean.

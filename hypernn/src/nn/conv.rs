@@ -10,10 +10,10 @@ use candle_core::{Result, Tensor};
 
 use super::affine::Affine;
 use super::norm;
-use super::slide::Slide;
+use super::sliding_window::SlidingWindow;
 use crate::check::{self, Problem, ensure_same_dtype, first, sum, zero};
 use crate::memory::ensure_room;
-use crate::ops::convolved::{Kind, convolved};
+use crate::ops::convolved::{ConvolutionKind, convolved};
 use crate::ops::product::{product, product_transposed};
 use crate::ops::scalar::is_direct;
 use crate::ops::unfold::{Axis, Windows, fold, unfold};
@@ -155,12 +155,12 @@ impl Weights {
         self.params.weight()
     }
 
-    /// The same for operations that know no routes.
+    /// Kernels as plain tensors, for operations that know no routes.
     fn collected(&self) -> Result<Self> {
         Ok(Self { sets: self.sets, params: self.params.collected()? })
     }
 
-    /// The same without gradients.
+    /// Kernels that no gradient flows to.
     fn detach(&self) -> Self {
         let bias = self.params.bias().map(Tensor::detach);
         Self { sets: self.sets, params: Affine::new(self.weight().detach(), bias) }
@@ -183,7 +183,7 @@ impl Convolution<'_> {
         let ys = if is_direct(&images) {
             weights.params.convolution(&images, windows)?
         } else {
-            self.by_operations(&images, &weights, Kind { windows, transposed: false })?
+            self.by_operations(&images, &weights, ConvolutionKind { windows, transposed: false })?
         };
         if self.axes < 2 { ys.squeeze(2) } else { Ok(ys) }
     }
@@ -194,7 +194,7 @@ impl Convolution<'_> {
         let (_, in_channels, per_group, ..) = weights.weight().dims5()?;
         let images = self.images(xs, &weights, [in_channels, per_group * self.groups])?;
         let windows = self.windows(&weights, &images, Self::axis_transposed)?;
-        let kind = Kind { windows, transposed: true };
+        let kind = ConvolutionKind { windows, transposed: true };
         let ys = if is_direct(&images) && !weights.params.weight.is_view() {
             composed(&images, &weights.collected()?, kind)?
         } else {
@@ -205,7 +205,12 @@ impl Convolution<'_> {
 
     /// Where each operation is a launch, and in half precision: views of generated weights are used as
     /// they are.
-    fn by_operations(&self, images: &Tensor, weights: &Weights, kind: Kind) -> Result<Tensor> {
+    fn by_operations(
+        &self,
+        images: &Tensor,
+        weights: &Weights,
+        kind: ConvolutionKind,
+    ) -> Result<Tensor> {
         if let Some(routes) = Routes::of(&weights.params.weight, weights.params.bias.as_ref()) {
             let ys = self.values(&images.detach(), &weights.detach(), kind)?;
             let matrices = weights.matrices(self.groups)?;
@@ -222,7 +227,7 @@ impl Convolution<'_> {
     /// Without gradients, which candle's own convolutions give an error for at some strides: by its
     /// kernels, where those serve. It runs one group after the other, has no half precision on the CPU,
     /// and its transposed convolution of one axis is wrong for more than one row.
-    fn values(&self, images: &Tensor, weights: &Weights, kind: Kind) -> Result<Tensor> {
+    fn values(&self, images: &Tensor, weights: &Weights, kind: ConvolutionKind) -> Result<Tensor> {
         let serves = weights.sets * self.groups == 1 && (self.axes == 2 || !kind.transposed);
         if images.device().is_cpu() || !serves {
             return composed(images, weights, kind);
@@ -270,10 +275,15 @@ impl Convolution<'_> {
     fn ensure_room(&self, weights: &Weights, images: &Tensor, windows: Windows) -> Result<()> {
         let (batch, channels, ..) = images.dims4()?;
         let (_, a, b, ..) = weights.weight().dims5()?;
-        let kind = (images.dtype(), images.device());
+        let (dtype, device) = (images.dtype(), images.device());
         let frame = |axis: Axis| sum(&[axis.pixels, axis.padding, axis.padding]);
         let frame = [channels, frame(windows.height), frame(windows.width)];
-        ensure_room(|| format!("{}: an image between its zeros", self.layer), &frame, kind)?;
+        ensure_room(
+            || format!("{}: an image between its zeros", self.layer),
+            &frame,
+            dtype,
+            device,
+        )?;
         let (height, width) = (windows.height, windows.width);
         let output = [
             batch,
@@ -281,7 +291,7 @@ impl Convolution<'_> {
             height.positions.max(height.pixels),
             width.positions.max(width.pixels),
         ];
-        ensure_room(|| format!("{}: the output", self.layer), &output, kind)
+        ensure_room(|| format!("{}: the output", self.layer), &output, dtype, device)
     }
 
     fn weights(&self) -> Result<Weights> {
@@ -322,13 +332,13 @@ impl Convolution<'_> {
                 shape[1]
             );
         }
-        let weight = ("the weight", self.params.weight().dtype());
-        ensure_same_dtype(layer, ("the input", xs.dtype()), weight)
+        let of_weight = self.params.weight().dtype();
+        ensure_same_dtype(layer, "the input", xs.dtype(), "the weight", of_weight)
     }
 
-    fn slide(&self, taps: usize) -> Slide {
+    fn slide(&self, taps: usize) -> SlidingWindow {
         let Self { stride, padding, dilation, output_padding, .. } = *self;
-        Slide { taps, stride, padding, dilation, output_padding }
+        SlidingWindow { taps, stride, padding, dilation, output_padding }
     }
 
     fn slid(&self, length: std::result::Result<usize, Problem>) -> Result<usize> {
@@ -365,7 +375,7 @@ impl Convolution<'_> {
 }
 
 /// A convolution as one product with unfolded columns, a transposed one as a product that is folded.
-fn composed(images: &Tensor, weights: &Weights, kind: Kind) -> Result<Tensor> {
+fn composed(images: &Tensor, weights: &Weights, kind: ConvolutionKind) -> Result<Tensor> {
     let (windows, bias) = (kind.windows, weights.params.bias());
     let matrices = weights.matrices(windows.groups)?;
     if kind.transposed {
@@ -429,7 +439,8 @@ mod tests {
             let weights = layer.weights()?;
             let windows = layer.windows(&weights, &images, Convolution::axis)?;
             let direct = weights.params.convolution(&images, windows)?;
-            let other = composed(&images, &weights, Kind { windows, transposed: false })?;
+            let other =
+                composed(&images, &weights, ConvolutionKind { windows, transposed: false })?;
             assert!(distance(&direct, &other)? < 1e-12);
             let grads = [&direct, &other].map(|ys| ys.sqr()?.sum_all()?.backward());
             let [direct, other] = grads;
@@ -472,7 +483,7 @@ mod tests {
             let axis = if transposed { Convolution::axis_transposed } else { Convolution::axis };
             let windows = layer.windows(&weights, &images, axis)?;
             let found = layer.by_candle(&images, weights.weight(), transposed)?;
-            let expected = composed(&images, &weights, Kind { windows, transposed })?;
+            let expected = composed(&images, &weights, ConvolutionKind { windows, transposed })?;
             assert!(distance(&found, &expected)? < 1e-12);
         }
         Ok(())

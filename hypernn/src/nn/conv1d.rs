@@ -4,8 +4,8 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::{Conv1dConfig, VarBuilder};
 
 use super::affine::Affine;
-use super::slide::Slide;
-use super::{affine, conv, slide};
+use super::sliding_window::SlidingWindow;
+use super::{affine, conv, sliding_window};
 use crate::flow::{Given, SampleShape};
 use crate::info::LayerInfo;
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
@@ -66,7 +66,7 @@ impl Conv1dSpec {
         let problem = conv::check("conv1d", channels, kernel, stride, dilation, groups);
         let info = LayerInfo::new("conv1d")
             .checked(problem)
-            .takes(slide::takes::<1>(self.in_channels))
+            .takes(sliding_window::takes::<1>(self.in_channels))
             .tensor("weight", &self.dims());
         if self.bias { info.tensor("bias", &[self.out_channels]) } else { info }
     }
@@ -78,8 +78,8 @@ impl Conv1dSpec {
     pub const fn gives(&self, input: &SampleShape) -> Given {
         let Conv1dConfig { padding, stride, dilation, .. } = self.config;
         let taps = self.kernel_size;
-        let slide = Slide { taps, stride, padding, dilation, output_padding: 0 };
-        slide.gives::<1>(self.out_channels, input, false)
+        let window = SlidingWindow { taps, stride, padding, dilation, output_padding: 0 };
+        window.gives::<1>(self.out_channels, input, false)
     }
 
     const fn dims(&self) -> [usize; 3] {

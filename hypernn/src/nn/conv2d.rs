@@ -4,8 +4,8 @@ use candle_core::{D, Module, Result, Tensor};
 use candle_nn::{Conv2dConfig, Init, VarBuilder};
 
 use super::affine::Affine;
-use super::slide::Slide;
-use super::{BatchNorm, affine, conv, slide};
+use super::sliding_window::SlidingWindow;
+use super::{BatchNorm, affine, conv, sliding_window};
 use crate::flow::{Given, SampleShape};
 use crate::info::LayerInfo;
 use crate::param::{Adapter, Param};
@@ -67,7 +67,7 @@ impl Conv2dSpec {
         let problem = conv::check("conv2d", channels, kernel, stride, dilation, groups);
         let info = LayerInfo::new("conv2d")
             .checked(problem)
-            .takes(slide::takes::<2>(self.in_channels))
+            .takes(sliding_window::takes::<2>(self.in_channels))
             .tensor("weight", &self.dims());
         if self.bias { info.tensor("bias", &[self.out_channels]) } else { info }
     }
@@ -79,8 +79,8 @@ impl Conv2dSpec {
     pub const fn gives(&self, input: &SampleShape) -> Given {
         let Conv2dConfig { padding, stride, dilation, .. } = self.config;
         let taps = self.kernel_size;
-        let slide = Slide { taps, stride, padding, dilation, output_padding: 0 };
-        slide.gives::<2>(self.out_channels, input, false)
+        let window = SlidingWindow { taps, stride, padding, dilation, output_padding: 0 };
+        window.gives::<2>(self.out_channels, input, false)
     }
 
     const fn dims(&self) -> [usize; 4] {
@@ -96,7 +96,8 @@ impl Conv2dSpec {
         Affine::from_source(source, &dims, bias, inits)
     }
 
-    /// As [`params`](Self::params), with a low-rank adapter apart. One of several groups is merged.
+    /// Weight and bias, with a low-rank adapter apart from the weight; in a convolution of several groups the
+    /// adapter is merged into it.
     fn adapted(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         if self.config.groups != 1 {
             return self.params(source);

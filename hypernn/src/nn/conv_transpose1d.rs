@@ -4,8 +4,8 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::{ConvTranspose1dConfig, Init, VarBuilder};
 
 use super::affine::Affine;
-use super::slide::Slide;
-use super::{conv, slide};
+use super::sliding_window::SlidingWindow;
+use super::{conv, sliding_window};
 use crate::flow::{Given, SampleShape};
 use crate::info::LayerInfo;
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
@@ -73,7 +73,7 @@ impl ConvTranspose1dSpec {
         let problem = conv::check("conv_transpose1d", channels, kernel, stride, dilation, groups);
         let info = LayerInfo::new("conv_transpose1d")
             .checked(problem)
-            .takes(slide::takes::<1>(self.in_channels))
+            .takes(sliding_window::takes::<1>(self.in_channels))
             .tensor("weight", &self.dims());
         if self.bias { info.tensor("bias", &[self.out_channels]) } else { info }
     }
@@ -85,8 +85,8 @@ impl ConvTranspose1dSpec {
     pub const fn gives(&self, input: &SampleShape) -> Given {
         let ConvTranspose1dConfig { padding, output_padding, stride, dilation, .. } = self.config;
         let taps = self.kernel_size;
-        let slide = Slide { taps, stride, padding, dilation, output_padding };
-        slide.gives::<1>(self.out_channels, input, true)
+        let window = SlidingWindow { taps, stride, padding, dilation, output_padding };
+        window.gives::<1>(self.out_channels, input, true)
     }
 
     const fn dims(&self) -> [usize; 3] {

@@ -4,8 +4,8 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::{ConvTranspose2dConfig, Init, VarBuilder};
 
 use super::affine::Affine;
-use super::slide::Slide;
-use super::{conv, slide};
+use super::sliding_window::SlidingWindow;
+use super::{conv, sliding_window};
 use crate::flow::{Given, SampleShape};
 use crate::info::LayerInfo;
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
@@ -66,7 +66,7 @@ impl ConvTranspose2dSpec {
         let problem = conv::check("conv_transpose2d", channels, kernel, stride, dilation, 1);
         let info = LayerInfo::new("conv_transpose2d")
             .checked(problem)
-            .takes(slide::takes::<2>(self.in_channels))
+            .takes(sliding_window::takes::<2>(self.in_channels))
             .tensor("weight", &self.dims());
         if self.bias { info.tensor("bias", &[self.out_channels]) } else { info }
     }
@@ -78,8 +78,8 @@ impl ConvTranspose2dSpec {
     pub const fn gives(&self, input: &SampleShape) -> Given {
         let ConvTranspose2dConfig { padding, output_padding, stride, dilation } = self.config;
         let taps = self.kernel_size;
-        let slide = Slide { taps, stride, padding, dilation, output_padding };
-        slide.gives::<2>(self.out_channels, input, true)
+        let window = SlidingWindow { taps, stride, padding, dilation, output_padding };
+        window.gives::<2>(self.out_channels, input, true)
     }
 
     const fn dims(&self) -> [usize; 4] {

@@ -34,7 +34,7 @@ impl GroupNormSpec {
             .checked(norm::eps("group_norm", self.eps))
     }
 
-    /// The same shape.
+    /// The shape of the output of one sample: that of the input.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(*input)
     }

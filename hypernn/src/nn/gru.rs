@@ -6,7 +6,7 @@ use candle_nn::{GRUConfig, Init, RNN, VarBuilder};
 
 use super::affine::Affine;
 use super::recurrent;
-use super::recurrent::{Cell, CellSpec};
+use super::recurrent::{CellSpec, RecurrentCell};
 use crate::flow::{Given, SampleShape};
 use crate::info::LayerInfo;
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
@@ -44,12 +44,12 @@ impl GRUSpec {
         recurrent::info("gru", GATES, self.in_dim, self.hidden_dim, biases)
     }
 
-    /// The same with a last dimension `hidden_dim`.
+    /// The shape of the output of one sample: that of the input, with a last dimension `hidden_dim`.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(input.with_last(self.hidden_dim))
     }
 
-    fn cell(&self, source: &mut dyn ParamSource) -> Result<Cell> {
+    fn cell(&self, source: &mut dyn ParamSource) -> Result<RecurrentCell> {
         crate::check::ensure(self.info().problem)?;
         CellSpec {
             layer: "gru",
@@ -100,7 +100,7 @@ pub mod spec {
 /// ```
 #[derive(Clone, Debug)]
 pub struct GRU {
-    cell: Cell,
+    cell: RecurrentCell,
     config: GRUConfig,
 }
 
@@ -132,7 +132,7 @@ impl GRU {
     ) -> Result<Self> {
         let (suffix, hidden_dim) = ("_l0".to_owned(), w_hh.dim(D::Minus1)?);
         let (inputs, state) = (Affine::new(w_ih, b_ih), Affine::new(w_hh, b_hh));
-        let cell = Cell { layer: "gru", suffix, inputs, state, hidden_dim };
+        let cell = RecurrentCell { layer: "gru", suffix, inputs, state, hidden_dim };
         Ok(Self { cell: cell.checked(GATES)?, config })
     }
 

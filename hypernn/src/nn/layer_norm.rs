@@ -60,7 +60,7 @@ impl LayerNormSpec {
         if self.config.affine { info.tensor("bias", &[size]) } else { info }
     }
 
-    /// The same shape.
+    /// The shape of the output of one sample: that of the input.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(*input)
     }

@@ -34,7 +34,7 @@ impl LinearSpec {
         if self.bias { info.tensor("bias", &[outputs]) } else { info }
     }
 
-    /// The same with a last dimension `out_dim`.
+    /// The shape of the output of one sample: that of the input, with a last dimension `out_dim`.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(input.with_last(self.out_dim))
     }

@@ -58,7 +58,7 @@ pub mod rnn {
 pub mod sequential {
     pub use candle_nn::sequential::{Sequential, seq};
 }
-mod slide;
+mod sliding_window;
 pub mod step;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -105,7 +105,7 @@ pub(super) fn scale(
 
 /// Of standardised values, which have the input's dtype.
 fn check_dtype(layer: &str, xs: &Tensor, params: &Affine) -> Result<()> {
-    ensure_same_dtype(layer, ("the input", xs.dtype()), ("the weight", params.weight().dtype()))
+    ensure_same_dtype(layer, "the input", xs.dtype(), "the weight", params.weight().dtype())
 }
 
 /// `xs [G, R, S]` times a weight `[G, S]` plus a bias `[G, S]`.

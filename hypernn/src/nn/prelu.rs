@@ -33,7 +33,7 @@ impl PReLUSpec {
             .tensor("weight", &[channels])
     }
 
-    /// The same shape.
+    /// The shape of the output of one sample: that of the input.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(*input)
     }
@@ -146,8 +146,7 @@ impl Module for PReLU {
         let slopes = self.slopes()?;
         let (sets, channels) = slopes.values().dims2()?;
         let (batch, channels) = self.sizes(xs, channels)?;
-        let weight = ("the weight", slopes.dtype());
-        ensure_same_dtype("prelu", ("the input", xs.dtype()), weight)?;
+        ensure_same_dtype("prelu", "the input", xs.dtype(), "the weight", slopes.dtype())?;
         sets::rows_per_set("prelu", batch, sets)?;
         let lines = batch * channels;
         let per_line = xs.elem_count() / lines.max(1);

@@ -18,7 +18,7 @@ use crate::structure::source::{ParamKind, ParamSource, ParamSpec};
 
 /// The weights of a recurrent layer; `gates` blocks of `hidden_dim` rows.
 #[derive(Clone, Debug)]
-pub(super) struct Cell {
+pub(super) struct RecurrentCell {
     pub(super) layer: &'static str,
     /// What follows `weight_ih` and the like in names.
     pub(super) suffix: String,
@@ -84,7 +84,7 @@ pub(super) fn seq<S: Clone>(
 }
 
 impl CellSpec {
-    pub(super) fn build(self, source: &mut dyn ParamSource) -> Result<Cell> {
+    pub(super) fn build(self, source: &mut dyn ParamSource) -> Result<RecurrentCell> {
         let Self { layer, suffix, in_dim, hidden_dim, gates, weights, biases } = self;
         let rows = gates * hidden_dim;
         let mut param = |name: &str, dims: &[usize], kind, init| {
@@ -99,11 +99,11 @@ impl CellSpec {
         let (b_ih, b_hh) = (bias("bias_ih", biases[0])?, bias("bias_hh", biases[1])?);
         let inputs = Affine { weight: w_ih, bias: b_ih };
         let state = Affine { weight: w_hh, bias: b_hh };
-        Ok(Cell { layer, suffix, inputs, state, hidden_dim })
+        Ok(RecurrentCell { layer, suffix, inputs, state, hidden_dim })
     }
 }
 
-impl Cell {
+impl RecurrentCell {
     /// Checks the shapes of tensors that no spec has asked for.
     ///
     /// # Errors
@@ -148,7 +148,7 @@ impl Cell {
     pub(super) fn zeros(&self, batch: usize) -> Result<Tensor> {
         let (dims, weight) = ([batch, self.hidden_dim], self.inputs.weight());
         let state = || format!("the state of {}", self.layer);
-        ensure_room(state, &dims, (weight.dtype(), weight.device()))?;
+        ensure_room(state, &dims, weight.dtype(), weight.device())?;
         Tensor::zeros(&dims[..], weight.dtype(), weight.device())
     }
 
@@ -172,8 +172,7 @@ impl Cell {
                 xs.dims()
             ),
         };
-        let of_weight = ("the weight", weight.dtype());
-        ensure_same_dtype(self.layer, (what, xs.dtype()), of_weight)?;
+        ensure_same_dtype(self.layer, what, xs.dtype(), "the weight", weight.dtype())?;
         sets::rows_per_set(self.layer, batch, sets)?;
         let bias = params.bias.as_ref().map(|bias| bias.repeated(1, sets)).transpose()?;
         linear(xs, &weight, bias.as_ref())

@@ -28,7 +28,7 @@ impl RmsNormSpec {
             .checked(norm::eps("rms_norm", self.eps))
     }
 
-    /// The same shape.
+    /// The shape of the output of one sample: that of the input.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(*input)
     }
@@ -90,10 +90,11 @@ impl RmsNorm {
         self.0.eps()
     }
 
-    /// The same as `forward`, which is differentiable here as well.
+    /// Normalises as `forward` does, by candle's name for the differentiable way; here `forward` is
+    /// differentiable as well.
     ///
     /// # Errors
-    /// As `forward`.
+    /// Those of `forward`.
     pub fn forward_diff(&self, xs: &Tensor) -> Result<Tensor> {
         self.forward(xs)
     }

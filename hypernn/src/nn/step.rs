@@ -64,35 +64,36 @@ use crate::ops::activation;
 
 /// A function that keeps the shape.
 #[derive(Clone, Copy, Debug)]
-pub struct Keeps {
+pub struct ShapePreserving {
     name: &'static str,
     function: fn(&Tensor) -> Result<Tensor>,
 }
 
 /// `max(x, 0)`, and NaN where `x` is NaN, see [`nn::relu`](super::relu).
 #[allow(non_upper_case_globals)]
-pub const relu: Keeps = Keeps::new("relu", activation::relu);
+pub const relu: ShapePreserving = ShapePreserving::new("relu", activation::relu);
 /// `x Φ(x)`.
 #[allow(non_upper_case_globals)]
-pub const gelu: Keeps = Keeps::new("gelu", Tensor::gelu_erf);
+pub const gelu: ShapePreserving = ShapePreserving::new("gelu", Tensor::gelu_erf);
 /// `x / (1 + e⁻ˣ)`.
 #[allow(non_upper_case_globals)]
-pub const silu: Keeps = Keeps::new("silu", Tensor::silu);
+pub const silu: ShapePreserving = ShapePreserving::new("silu", Tensor::silu);
 /// `tanh x`.
 #[allow(non_upper_case_globals)]
-pub const tanh: Keeps = Keeps::new("tanh", Tensor::tanh);
+pub const tanh: ShapePreserving = ShapePreserving::new("tanh", Tensor::tanh);
 /// `1 / (1 + e⁻ˣ)`.
 #[allow(non_upper_case_globals)]
-pub const sigmoid: Keeps = Keeps::new("sigmoid", candle_nn::ops::sigmoid);
+pub const sigmoid: ShapePreserving = ShapePreserving::new("sigmoid", candle_nn::ops::sigmoid);
 /// `eˣ`, divided by its sum over the last dimension.
 #[allow(non_upper_case_globals)]
-pub const softmax: Keeps = Keeps::new("softmax", |xs| candle_nn::ops::softmax(xs, D::Minus1));
+pub const softmax: ShapePreserving =
+    ShapePreserving::new("softmax", |xs| candle_nn::ops::softmax(xs, D::Minus1));
 /// The logarithm of `softmax`.
 #[allow(non_upper_case_globals)]
-pub const log_softmax: Keeps =
-    Keeps::new("log_softmax", |xs| candle_nn::ops::log_softmax(xs, D::Minus1));
+pub const log_softmax: ShapePreserving =
+    ShapePreserving::new("log_softmax", |xs| candle_nn::ops::log_softmax(xs, D::Minus1));
 
-impl Keeps {
+impl ShapePreserving {
     const fn new(name: &'static str, function: fn(&Tensor) -> Result<Tensor>) -> Self {
         Self { name, function }
     }
@@ -102,13 +103,13 @@ impl Keeps {
         LayerInfo::new(self.name)
     }
 
-    /// The same shape.
+    /// The shape of the output of one sample: that of the input.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(*input)
     }
 }
 
-impl Module for Keeps {
+impl Module for ShapePreserving {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         (self.function)(xs)
     }
@@ -133,7 +134,7 @@ impl Dropout {
         LayerInfo::new("dropout").checked(problem)
     }
 
-    /// The same shape.
+    /// The shape of the output of one sample: that of the input.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(*input)
     }
@@ -239,9 +240,8 @@ impl Pool2d {
             .takes(SampleShape::of(&[None, None, None]))
     }
 
-    /// The same channels, fewer pixels.
-    ///
-    /// The window does not fit into the input.
+    /// The shape of the output of one sample, `[C, height / size, width / size]`; a problem where the window does
+    /// not fit into the input.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         let (mut i, mut dims) = (1, [input.dim(0), None, None]);
         while i < 3 {

@@ -93,7 +93,7 @@ impl Moments {
             return step_by_candle(var, moments, grad, (params, steps));
         }
         let grad = if same_storage(grad, var) { grad.copy()? } else { grad.clone() };
-        let step = Step { params, steps, moments: RefCell::new(self) };
+        let step = AdamWStep { params, steps, moments: RefCell::new(self) };
         var.inplace_op2(&grad.contiguous()?, &step)
     }
 }
@@ -122,14 +122,14 @@ fn same_storage(left: &Tensor, right: &Tensor) -> bool {
     storage(left) == storage(right)
 }
 
-struct Step<'a> {
+struct AdamWStep<'a> {
     params: &'a ParamsAdamW,
     steps: usize,
     /// candle's operations have no memory of their own.
     moments: RefCell<&'a mut Moments>,
 }
 
-impl InplaceOp2 for Step<'_> {
+impl InplaceOp2 for AdamWStep<'_> {
     fn name(&self) -> &'static str {
         "adam_w"
     }
@@ -158,7 +158,7 @@ impl InplaceOp2 for Step<'_> {
     }
 }
 
-impl Step<'_> {
+impl AdamWStep<'_> {
     fn settings(&self) -> Settings {
         let ParamsAdamW { lr: learning_rate, beta1, beta2, eps, weight_decay } = *self.params;
         Settings { learning_rate, beta1, beta2, eps, weight_decay }

@@ -8,7 +8,7 @@ use candle_core::{
 use hypernn_kernels::Float;
 use hypernn_kernels::conv::{Channels, Convolution};
 
-use super::convolved::Kind;
+use super::convolved::ConvolutionKind;
 use super::kernels::{CandleThreads, kernel};
 use super::product::{product, product_transposed};
 use super::scalar::{Scalar, values};
@@ -28,24 +28,28 @@ pub(crate) fn convolution(
     if let Some(routes) = Routes::of(weight, bias) {
         let (weight, edge) = (weight.values().contiguous()?.detach(), routes.edge().clone());
         let bias = bias.map(|bias| bias.values().detach().contiguous()).transpose()?;
-        return images.apply_op3(&weight, &edge, Node { windows, bias, routes: Some(routes) });
+        return images.apply_op3(
+            &weight,
+            &edge,
+            ConvolutionNode { windows, bias, routes: Some(routes) },
+        );
     }
     let weight = weight.collected()?.contiguous()?;
     let Some(bias) = bias else {
-        return images.apply_op2(&weight, Node { windows, bias: None, routes: None });
+        return images.apply_op2(&weight, ConvolutionNode { windows, bias: None, routes: None });
     };
     let bias = bias.collected()?.contiguous()?;
-    let node = Node { windows, bias: Some(bias.detach()), routes: None };
+    let node = ConvolutionNode { windows, bias: Some(bias.detach()), routes: None };
     images.apply_op3(&weight, &bias, node)
 }
 
-struct Node {
+struct ConvolutionNode {
     windows: Windows,
     bias: Option<Tensor>,
     routes: Option<Routes>,
 }
 
-impl Node {
+impl ConvolutionNode {
     fn direct(&self, images: &Shape, weight: &Shape) -> Result<Convolution<'static>> {
         let (batch, ..) = images.dims4()?;
         let (_, outputs, channels, ..) = weight.dims5()?;
@@ -136,14 +140,14 @@ impl Node {
         Ok([ask_images.then(of_images).transpose()?, ask_weight.then(of_weight).transpose()?, bias])
     }
 
-    /// The same by operations that have gradients themselves.
+    /// The gradients of images, weight and bias by operations that can be differentiated again.
     fn composed_backward(
         &self,
         [images, weight, grad]: [&Tensor; 3],
         [ask_images, ask_weight, ask_bias]: [bool; 3],
     ) -> Result<[Option<Tensor>; 3]> {
         let windows = self.windows;
-        let kind = Kind { windows, transposed: false };
+        let kind = ConvolutionKind { windows, transposed: false };
         let (sets, outputs, channels, ..) = weight.dims5()?;
         let matrices = (sets * windows.groups, outputs / windows.groups, channels * windows.taps());
         let (matrices, lines) = (weight.reshape(matrices)?, kind.lines(grad)?);
@@ -173,7 +177,7 @@ impl Node {
     }
 }
 
-impl CustomOp2 for Node {
+impl CustomOp2 for ConvolutionNode {
     fn name(&self) -> &'static str {
         "convolution"
     }
@@ -202,7 +206,7 @@ impl CustomOp2 for Node {
 }
 
 /// The third tensor is the bias, or the edge of parameters with routes.
-impl CustomOp3 for Node {
+impl CustomOp3 for ConvolutionNode {
     fn name(&self) -> &'static str {
         "convolution"
     }

@@ -9,7 +9,7 @@ use crate::param::Routes;
 
 /// A convolution, or the transpose of one, over images `[B, C, H, W]`.
 #[derive(Clone, Copy)]
-pub(crate) struct Kind {
+pub(crate) struct ConvolutionKind {
     pub(crate) windows: Windows,
     pub(crate) transposed: bool,
 }
@@ -22,7 +22,7 @@ pub(crate) fn convolved(
     images: &Tensor,
     matrices: &Tensor,
     routes: Routes,
-    kind: Kind,
+    kind: ConvolutionKind,
 ) -> Result<Tensor> {
     let (matrices, edge) = (matrices.detach(), routes.edge().clone());
     with_backward(layer, outputs, [images, &edge], move |images, grad| {
@@ -41,7 +41,7 @@ pub(crate) fn convolved(
     })
 }
 
-impl Kind {
+impl ConvolutionKind {
     /// Images to a line per channel, in the order of the columns:
     /// `[sets × groups, channels per group, images per set × positions]`.
     pub(crate) fn lines(&self, images: &Tensor) -> Result<Tensor> {

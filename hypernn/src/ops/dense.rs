@@ -5,16 +5,16 @@ use hypernn_kernels::linear::{self, Epilogue, Linear};
 
 use super::gemm::DIRECT;
 use super::kernels::{CandleThreads, kernel};
-use super::linear::Sizes;
+use super::linear::LinearSizes;
 use super::scalar::Scalar;
 
 /// Whether a product is computed here.
-pub(super) fn serves(sizes: &Sizes) -> bool {
+pub(super) fn serves(sizes: &LinearSizes) -> bool {
     DIRECT && sizes.of_kernel().are_worth_packing()
 }
 
-impl Sizes {
-    /// The same for the kernels.
+impl LinearSizes {
+    /// The kernels' type for these sizes.
     pub(super) fn of_kernel(&self) -> linear::Sizes {
         let Self { sets, rows, inputs, outputs } = *self;
         linear::Sizes { sets, rows, inputs, outputs }
@@ -22,14 +22,14 @@ impl Sizes {
 }
 
 /// `xs [G, rows, in]`, `weight [G, out, in]` and `bias [G, out]`, row-major.
-pub(super) struct Layer<'a, T> {
-    pub(super) sizes: Sizes,
+pub(super) struct CpuLinear<'a, T> {
+    pub(super) sizes: LinearSizes,
     pub(super) xs: &'a [T],
     pub(super) weight: &'a [T],
     pub(super) bias: Option<&'a [T]>,
 }
 
-impl<T: Scalar> Layer<'_, T> {
+impl<T: Scalar> CpuLinear<'_, T> {
     fn kernel(&self) -> Result<Linear<'_, T>> {
         kernel(Linear::new(self.sizes.of_kernel(), self.xs, self.weight, self.bias))
     }

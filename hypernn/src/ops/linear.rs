@@ -7,7 +7,7 @@ use candle_core::{
 };
 use hypernn_kernels::simd::dispatch;
 
-use super::dense::{self, Layer};
+use super::dense::{self, CpuLinear};
 use super::gemm;
 use super::product::{matmul, product_over_rows};
 use super::scalar::{Scalar, is_direct, values};
@@ -29,7 +29,7 @@ pub(crate) fn linear(xs: &Tensor, weight: &Param, bias: Option<&Param>) -> Resul
 
 /// One node, without what adapts the weight.
 fn node(xs: &Tensor, weight: &Param, bias: Option<&Param>) -> Result<Tensor> {
-    ensure_same_dtype("linear", ("the input", xs.dtype()), ("the weight", weight.dtype()))?;
+    ensure_same_dtype("linear", "the input", xs.dtype(), "the weight", weight.dtype())?;
     let xs = xs.contiguous()?;
     if let Some(routes) = Routes::of(weight, bias) {
         let weight = weight.values().detach().contiguous()?;
@@ -76,7 +76,7 @@ struct Routed {
 
 /// The sizes of one product.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
+pub(super) struct LinearSizes {
     pub(super) sets: usize,
     /// Of one set.
     pub(super) rows: usize,
@@ -84,7 +84,7 @@ pub(super) struct Sizes {
     pub(super) outputs: usize,
 }
 
-impl Sizes {
+impl LinearSizes {
     pub(super) fn new(xs: &[usize], weight: &[usize]) -> Result<Self> {
         let (sets, outputs, inputs) = match *weight {
             [outputs, inputs] => (1, outputs, inputs),
@@ -194,7 +194,7 @@ impl Sizes {
         let values = parts.map(|(part, layout)| Ok(&part.as_slice()?[layout.start_offset()..]));
         let parts = values.collect::<Result<Vec<&[T]>>>()?;
         let (xs, weight, bias) = (parts[0], parts[1], parts.get(2).copied());
-        Layer { sizes: *self, xs, weight, bias }.outputs()
+        CpuLinear { sizes: *self, xs, weight, bias }.outputs()
     }
 
     pub(super) fn check_bias(&self, bl: &Layout) -> Result<()> {
@@ -260,38 +260,38 @@ impl Sizes {
 }
 
 /// The gradients of a linear layer's parts.
-pub(super) struct Backward {
-    sizes: Sizes,
+pub(super) struct LinearBackward {
+    sizes: LinearSizes,
     /// `[G, rows, in]`.
     xs: Tensor,
     /// `[G, rows, out]`.
     grad: Tensor,
 }
 
-impl Backward {
+impl LinearBackward {
     pub(super) fn new(xs: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<Self> {
-        let sizes = Sizes::of(xs, weight)?;
+        let sizes = LinearSizes::of(xs, weight)?;
         let xs = operand(xs).reshape(sizes.rows_by_set())?;
         let grad = grad.contiguous()?.reshape((sizes.sets, sizes.rows, sizes.outputs))?;
         Ok(Self { sizes, xs, grad })
     }
 
-    /// Of the input, where something asks for it.
+    /// The gradient of the input, where something asks for it.
     pub(super) fn of_input(&self, xs: &Tensor, weight: &Tensor) -> Result<Option<Tensor>> {
         if !xs.track_op() {
             return Ok(None);
         }
-        let Sizes { sets, inputs, outputs, .. } = self.sizes;
+        let LinearSizes { sets, inputs, outputs, .. } = self.sizes;
         let weight = operand(weight).reshape((sets, outputs, inputs))?;
         matmul(&self.grad, &weight)?.reshape(xs.shape()).map(Some)
     }
 
-    /// Of the weight, `[G, out, in]`.
+    /// The gradient of the weight, `[G, out, in]`.
     pub(super) fn of_weight(&self) -> Result<Tensor> {
         product_over_rows(&self.grad, &self.xs)
     }
 
-    /// The same in the weight's shape, where something asks for it.
+    /// The gradient of the weight in the weight's own shape, where something asks for it.
     fn asked_of_weight(&self, weight: &Tensor) -> Result<Option<Tensor>> {
         weight.track_op().then(|| self.of_weight()?.reshape(weight.shape())).transpose()
     }
@@ -305,7 +305,7 @@ impl Backward {
     /// Of the bias, `[G, out]`, the sum over rows: on the CPU directly, or as a product, since candle's
     /// own sum over a middle dimension is slow there.
     pub(super) fn of_bias(&self) -> Result<Tensor> {
-        let Sizes { sets, rows, outputs, .. } = self.sizes;
+        let LinearSizes { sets, rows, outputs, .. } = self.sizes;
         if rows == 1 {
             return self.grad.reshape((sets, outputs));
         }
@@ -320,7 +320,7 @@ impl Backward {
     }
 
     fn sum_rows<T: Scalar>(&self) -> Result<Tensor> {
-        let Sizes { sets, rows, outputs, .. } = self.sizes;
+        let LinearSizes { sets, rows, outputs, .. } = self.sizes;
         let mut sums = vec![T::default(); sets * outputs];
         values(&self.grad, |grad: &[T]| {
             let (of_set, of_row) = ((rows * outputs).max(1), outputs.max(1));
@@ -341,16 +341,16 @@ fn backward(
     weight: &Tensor,
     grad: &Tensor,
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    let backward = Backward::new(xs, weight, grad)?;
+    let backward = LinearBackward::new(xs, weight, grad)?;
     Ok((backward.of_input(xs, weight)?, backward.asked_of_weight(weight)?))
 }
 
-/// Those of input, weight and a third tensor.
+/// The gradients of input, weight and bias.
 type Grads = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 /// The gradients of input, weight and bias, each where something asks for it.
 pub(super) fn backward_with_bias([xs, weight, bias]: [&Tensor; 3], grad: &Tensor) -> Result<Grads> {
-    let backward = Backward::new(xs, weight, grad)?;
+    let backward = LinearBackward::new(xs, weight, grad)?;
     let of_bias = bias.track_op().then(|| backward.of_bias()?.reshape(bias.shape())).transpose()?;
     Ok((backward.of_input(xs, weight)?, backward.asked_of_weight(weight)?, of_bias))
 }
@@ -359,7 +359,7 @@ impl Linear {
     fn routed_bwd(&self, routed: &Routed, tensors: [&Tensor; 2], grad: &Tensor) -> Result<Grads> {
         ensure_detached("linear")?;
         let [xs, weight] = tensors;
-        let backward = Backward::new(xs, weight, grad)?;
+        let backward = LinearBackward::new(xs, weight, grad)?;
         let of_weight = match backward.factors() {
             Some((grad, xs)) => PendingGradient::Product(grad.clone(), xs.clone()),
             None => backward.of_weight()?.into(),
@@ -373,7 +373,7 @@ impl Linear {
 /// layout of the bias, if any.
 macro_rules! forward {
     ($node:expr, $kind:ident, $xl:ident, $wl:ident, $third:expr, $outputs:expr) => {{
-        let sizes = Sizes::new($xl.dims(), $wl.dims())?;
+        let sizes = LinearSizes::new($xl.dims(), $wl.dims())?;
         let held = $node.routed.as_ref().map(|routed| &routed.bias);
         let held = held.map(|bias| bias.as_ref().map(Tensor::storage_and_layout));
         let bias = match &held {
@@ -403,7 +403,7 @@ impl CustomOp2 for Linear {
         weight: &CpuStorage,
         wl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        forward!(self, Cpu, xl, wl, None, |sizes: &Sizes, bias| {
+        forward!(self, Cpu, xl, wl, None, |sizes: &LinearSizes, bias| {
             sizes.outputs_on_cpu((xs, xl), (weight, wl), bias)
         })
     }
@@ -415,7 +415,7 @@ impl CustomOp2 for Linear {
         weight: &CudaStorage,
         wl: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        forward!(self, Cuda, xl, wl, None, |sizes: &Sizes, bias| {
+        forward!(self, Cuda, xl, wl, None, |sizes: &LinearSizes, bias| {
             sizes.outputs((xs, xl), (weight, wl), bias)
         })
     }
@@ -427,7 +427,7 @@ impl CustomOp2 for Linear {
         weight: &MetalStorage,
         wl: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
-        forward!(self, Metal, xl, wl, None, |sizes: &Sizes, bias| {
+        forward!(self, Metal, xl, wl, None, |sizes: &LinearSizes, bias| {
             sizes.outputs((xs, xl), (weight, wl), bias)
         })
     }
@@ -457,7 +457,7 @@ impl CustomOp3 for Linear {
         third: &CpuStorage,
         tl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        forward!(self, Cpu, xl, wl, Some((third, tl)), |sizes: &Sizes, bias| {
+        forward!(self, Cpu, xl, wl, Some((third, tl)), |sizes: &LinearSizes, bias| {
             sizes.outputs_on_cpu((xs, xl), (weight, wl), bias)
         })
     }
@@ -471,7 +471,7 @@ impl CustomOp3 for Linear {
         third: &CudaStorage,
         tl: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        forward!(self, Cuda, xl, wl, Some((third, tl)), |sizes: &Sizes, bias| {
+        forward!(self, Cuda, xl, wl, Some((third, tl)), |sizes: &LinearSizes, bias| {
             sizes.outputs((xs, xl), (weight, wl), bias)
         })
     }
@@ -485,7 +485,7 @@ impl CustomOp3 for Linear {
         third: &MetalStorage,
         tl: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
-        forward!(self, Metal, xl, wl, Some((third, tl)), |sizes: &Sizes, bias| {
+        forward!(self, Metal, xl, wl, Some((third, tl)), |sizes: &LinearSizes, bias| {
             sizes.outputs((xs, xl), (weight, wl), bias)
         })
     }

@@ -30,12 +30,12 @@ pub(crate) fn low_rank(base: &Tensor, [up, down]: [&Tensor; 2], scale: f64) -> R
     })
 }
 
-/// The same by candle's operations.
+/// The merged weight, `base + scale · up · down`, by candle's operations, which can be differentiated twice.
 fn differentiable(base: &Tensor, [up, down]: [&Tensor; 2], scale: f64) -> Result<Tensor> {
     (up.matmul(down)?.reshape(shape(base, up))? * scale)?.broadcast_add(base)
 }
 
-/// Those of both factors.
+/// The gradients of both factors.
 fn gradients(
     [up, down]: [&Tensor; 2],
     grad: &Tensor,
@@ -54,7 +54,7 @@ fn matrices(factor: &Tensor) -> Result<Tensor> {
     if factor.rank() == 3 { factor.contiguous() } else { factor.contiguous()?.unsqueeze(0) }
 }
 
-/// That of the sum.
+/// The shape of the merged weight.
 fn shape(base: &Tensor, up: &Tensor) -> Shape {
     Shape::from([&up.dims()[..up.rank() - 2], base.dims()].concat())
 }

@@ -14,12 +14,12 @@ use super::second_order::operand;
 ///
 /// Candle's own product computes both gradients, also that of an input that nothing trains.
 pub(crate) fn product(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
-    lhs.contiguous()?.apply_op2(&rhs.contiguous()?, Product { transposed: false })
+    lhs.contiguous()?.apply_op2(&rhs.contiguous()?, BatchedProduct { transposed: false })
 }
 
 /// `lhs [B, K, M]`, transposed, times `rhs [B, K, N]`.
 pub(crate) fn product_transposed(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
-    lhs.contiguous()?.apply_op2(&rhs.contiguous()?, Product { transposed: true })
+    lhs.contiguous()?.apply_op2(&rhs.contiguous()?, BatchedProduct { transposed: true })
 }
 
 /// `values [G, S]` repeated as `rows` rows: `[G, rows, S]`.
@@ -37,7 +37,7 @@ pub(super) fn matmul(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
     if !is_direct(lhs) {
         return lhs.matmul(rhs);
     }
-    let product = Product { transposed: false };
+    let product = BatchedProduct { transposed: false };
     if lhs.track_op() || rhs.track_op() {
         return lhs.apply_op2(rhs, product);
     }
@@ -61,11 +61,11 @@ fn ensure_same_dtype<S: BackendStorage>(lhs: &S, rhs: &S) -> Result<()> {
     Err(Error::DTypeMismatchBinaryOp { lhs, rhs, op: "mat_mul" }.bt())
 }
 
-struct Product {
+struct BatchedProduct {
     transposed: bool,
 }
 
-impl Product {
+impl BatchedProduct {
     fn lhs_layout(&self, ll: &Layout) -> Result<Layout> {
         if self.transposed { ll.transpose(1, 2) } else { Ok(ll.clone()) }
     }
@@ -94,7 +94,7 @@ impl Product {
     }
 }
 
-impl CustomOp2 for Product {
+impl CustomOp2 for BatchedProduct {
     fn name(&self) -> &'static str {
         "product"
     }

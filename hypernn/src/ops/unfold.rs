@@ -147,9 +147,9 @@ pub(super) fn taps(height: &Axis, width: &Axis) -> impl Iterator<Item = (usize, 
 }
 
 /// A storage whose device makes more of its kind.
-trait Storage: BackendStorage<Device: BackendDevice<Storage = Self>> {}
+trait DeviceStorage: BackendStorage<Device: BackendDevice<Storage = Self>> {}
 
-impl<S: BackendStorage<Device: BackendDevice<Storage = S>>> Storage for S {}
+impl<S: BackendStorage<Device: BackendDevice<Storage = S>>> DeviceStorage for S {}
 
 /// On a device: gathers of whole images by one small index, without atomics.
 impl Batch {
@@ -188,7 +188,7 @@ impl Batch {
     }
 
     /// `[lines, len]` picked by `index` into `[lines, index.len()]`, where `len` picks a zero.
-    fn pick<S: Storage>(
+    fn pick<S: DeviceStorage>(
         &self,
         values: &S,
         offset: usize,
@@ -203,7 +203,7 @@ impl Batch {
         padded.index_select(&indices, &Layout::contiguous(shape), &index_layout, 1)
     }
 
-    fn unfold_anywhere<S: Storage>(&self, images: &S, layout: &Layout) -> Result<S> {
+    fn unfold_anywhere<S: DeviceStorage>(&self, images: &S, layout: &Layout) -> Result<S> {
         let Windows { sets, groups, .. } = self.windows;
         let lines = sets * self.rows * groups * self.channels;
         let size = (lines, self.windows.pixels());
@@ -219,7 +219,7 @@ impl Batch {
         copied(&picked, &layout)
     }
 
-    fn fold_anywhere<S: Storage>(&self, columns: &S, layout: &Layout) -> Result<S> {
+    fn fold_anywhere<S: DeviceStorage>(&self, columns: &S, layout: &Layout) -> Result<S> {
         let Windows { sets, groups, .. } = self.windows;
         let (taps, positions) = (self.windows.taps(), self.windows.positions());
         let by_line = [sets, groups * self.channels, taps, self.rows, positions];
@@ -234,7 +234,7 @@ impl Batch {
 }
 
 /// The values of a layout in row-major order.
-fn copied<S: Storage>(values: &S, layout: &Layout) -> Result<S> {
+fn copied<S: DeviceStorage>(values: &S, layout: &Layout) -> Result<S> {
     let mut copy = values.device().zeros_impl(layout.shape(), values.dtype())?;
     values.copy_strided_src(&mut copy, 0, layout)?;
     Ok(copy)
@@ -250,7 +250,7 @@ fn not_floating<T>(found: DType) -> Result<T> {
 struct Unfold(Windows);
 
 impl Unfold {
-    fn run_anywhere<S: Storage>(&self, images: &S, layout: &Layout) -> Result<(S, Shape)> {
+    fn run_anywhere<S: DeviceStorage>(&self, images: &S, layout: &Layout) -> Result<(S, Shape)> {
         let batch = Batch::of_images(self.0, layout)?;
         Ok((batch.unfold_anywhere(images, layout)?, batch.column_shape()))
     }
@@ -290,7 +290,7 @@ impl CustomOp1 for Unfold {
 struct Fold(Windows);
 
 impl Fold {
-    fn run_anywhere<S: Storage>(&self, columns: &S, layout: &Layout) -> Result<(S, Shape)> {
+    fn run_anywhere<S: DeviceStorage>(&self, columns: &S, layout: &Layout) -> Result<(S, Shape)> {
         let batch = Batch::of_columns(self.0, layout)?;
         Ok((batch.fold_anywhere(columns, layout)?, batch.image_shape()))
     }

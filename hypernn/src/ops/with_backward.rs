@@ -13,7 +13,8 @@ use super::second_order::ensure_detached;
 
 /// From the input and the gradient of the outputs: the gradient of the input, where it is asked for,
 /// and that of the edge, as [`Routes::deliver`](crate::param::Routes::deliver) gives it.
-type Backward = dyn Fn(&Tensor, &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> + Send + Sync;
+type BackwardFn =
+    dyn Fn(&Tensor, &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> + Send + Sync;
 
 /// The node `layer` of these outputs, which no other tensor may share, over an input and the edge of generated
 /// parameters.
@@ -39,7 +40,7 @@ struct WithBackward {
     layer: &'static str,
     /// Empty, once the node is made.
     outputs: Tensor,
-    backward: Box<Backward>,
+    backward: Box<BackwardFn>,
 }
 
 impl WithBackward {

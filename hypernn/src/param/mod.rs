@@ -115,7 +115,8 @@ impl Param {
         Self { inseparable: None, ..self }
     }
 
-    /// The same values in another shape, with the same gradient, without what adapts them.
+    /// This parameter's values in the shape that `shape` gives them, with the same route, and without an
+    /// adapter.
     ///
     /// # Errors
     /// Those of `shape`.
@@ -123,7 +124,7 @@ impl Param {
         Ok(Self::routed(shape(&self.tensor)?, self.route.clone()))
     }
 
-    /// The same values made contiguous.
+    /// This parameter with contiguous values.
     ///
     /// # Errors
     /// candle's own.

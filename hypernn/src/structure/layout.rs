@@ -71,7 +71,7 @@ pub struct KeptInfo {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// Number so and so of the generated tensors.
     Generated(usize),
     /// Number so and so of those that are kept.
@@ -112,7 +112,7 @@ pub struct Layout {
     kept: Vec<KeptInfo>,
     buffers: Vec<BufferInfo>,
     /// The name and place of each parameter in the order of asking.
-    places: Vec<(String, Place)>,
+    places: Vec<(String, Location)>,
     num_params: usize,
     hash: String,
     one_set_layer: Option<String>,
@@ -141,13 +141,13 @@ impl Layout {
         roles: Roles,
         build: impl FnOnce(&mut dyn ParamSource) -> Result<()>,
     ) -> Result<(Self, Values)> {
-        let mut recorder = Recorder { roles, ..Default::default() };
+        let mut recorder = LayoutRecorder { roles, ..Default::default() };
         build(&mut recorder)?;
         let values = std::mem::take(&mut recorder.values);
         Ok((recorder.finish(&values)?, values))
     }
 
-    /// The same, of a target whose constructor looked for these names in vain.
+    /// This layout, of a target whose constructor looked for these names in vain.
     pub(crate) fn with_absent(self, absent: Vec<String>) -> Self {
         Self { absent, ..self }
     }
@@ -192,14 +192,14 @@ impl Layout {
     }
 
     /// The name and place of each parameter in the order of asking; a shared one has several names.
-    pub(crate) fn places(&self) -> &[(String, Place)] {
+    pub(crate) fn places(&self) -> &[(String, Location)] {
         &self.places
     }
 
     /// The name of each parameter that is shared, but the first, with that of the first.
     pub(crate) fn aliases(&self) -> impl Iterator<Item = (&str, &str)> {
-        let alias = |(name, place): &'_ (String, Place)| match *place {
-            Place::Generated(index) if self.params[index].name != *name => Some(index),
+        let alias = |(name, place): &'_ (String, Location)| match *place {
+            Location::Generated(index) if self.params[index].name != *name => Some(index),
             _ => None,
         };
         let aliases = self.places.iter().filter_map(move |at| Some((at.0.as_str(), alias(at)?)));
@@ -209,7 +209,7 @@ impl Layout {
     /// The name of each parameter with a low-rank adapter, with the adapter's scale and dropout.
     fn adapted(&self) -> impl Iterator<Item = (&str, f64, f32)> {
         self.places.iter().filter_map(|(name, place)| match *place {
-            Place::Adapted { scale, dropout, .. } => Some((name.as_str(), scale, dropout)),
+            Location::Adapted { scale, dropout, .. } => Some((name.as_str(), scale, dropout)),
             _ => None,
         })
     }
@@ -347,7 +347,7 @@ fn squeeze(line: &str) -> String {
 
 /// Records what is asked of it and answers with zeros that take no memory.
 #[derive(Default)]
-struct Recorder {
+struct LayoutRecorder {
     path: Vec<String>,
     roles: Roles,
     /// The roles of the fields above, from the outermost on, and whether one was asked for a matrix.
@@ -355,7 +355,7 @@ struct Recorder {
     params: Vec<ParamInfo>,
     kept: Vec<KeptInfo>,
     buffers: Vec<BufferInfo>,
-    places: Vec<(String, Place)>,
+    places: Vec<(String, Location)>,
     /// The generated tensor of each pattern whose tensors are shared.
     shared: HashMap<usize, usize>,
     num_params: usize,
@@ -364,7 +364,7 @@ struct Recorder {
     layers: Vec<(String, String)>,
 }
 
-impl Recorder {
+impl LayoutRecorder {
     fn name(&self, name: &str) -> String {
         let tail = (!name.is_empty()).then(|| name.to_owned());
         self.path.iter().cloned().chain(tail).collect::<Vec<_>>().join(".")
@@ -396,20 +396,20 @@ impl Recorder {
         let role = by_pattern.map_or_else(|| self.field_role(spec), |(_, role)| role);
         let place = match (role, by_pattern) {
             (Role::Shared, Some((pattern, _))) => {
-                Place::Generated(self.share(pattern, &name, spec)?)
+                Location::Generated(self.share(pattern, &name, spec)?)
             }
             (Role::Lora { rank, alpha, dropout }, _) => {
                 ensure_dropout(&name, dropout)?;
-                self.adapt(&name, spec, (rank, alpha, dropout))?
+                self.adapt(&name, spec, rank, alpha, dropout)?
             }
-            (Role::Train | Role::Freeze, _) => Place::Kept(self.keep(name.clone(), spec, role)),
+            (Role::Train | Role::Freeze, _) => Location::Kept(self.keep(name.clone(), spec, role)),
             (Role::Generate | Role::Shared, _) => {
-                Place::Generated(self.generate(name.clone(), spec)?)
+                Location::Generated(self.generate(name.clone(), spec)?)
             }
         };
         let param = Param::from(zeros(spec.dims)?);
         let param = match place {
-            Place::Adapted { dropout, .. } if dropout > 0. => param.with_dropout(&name),
+            Location::Adapted { dropout, .. } if dropout > 0. => param.with_dropout(&name),
             _ => param,
         };
         self.places.push((name, place));
@@ -480,8 +480,10 @@ impl Recorder {
         &mut self,
         name: &str,
         spec: &ParamSpec<'_>,
-        (rank, alpha, dropout): (usize, f64, f32),
-    ) -> Result<Place> {
+        rank: usize,
+        alpha: f64,
+        dropout: f32,
+    ) -> Result<Location> {
         let (outputs, inputs) = match spec.dims {
             [] | [_] => crate::error::bail!(
                 declaration,
@@ -508,7 +510,7 @@ impl Recorder {
         let factor = ParamSpec { name: "", dims: &dims, kind: ParamKind::Up, init };
         self.generate(format!("{name}.lora_b"), &factor)?;
         let base = self.keep(name.to_owned(), spec, Role::Freeze);
-        Ok(Place::Adapted { base, down, scale: alpha / rank as f64, dropout })
+        Ok(Location::Adapted { base, down, scale: alpha / rank as f64, dropout })
     }
 
     fn keep(&mut self, name: String, spec: &ParamSpec<'_>, role: Role) -> usize {
@@ -518,7 +520,7 @@ impl Recorder {
     }
 }
 
-impl ParamSource for Recorder {
+impl ParamSource for LayoutRecorder {
     fn enter(&mut self, name: &str) {
         self.path.push(name.to_owned());
     }
@@ -576,7 +578,7 @@ impl ParamSource for Recorder {
     /// A tensor that is not generated is the same in all sets.
     fn bare(&mut self, spec: &ParamSpec<'_>, takes_sets: bool) -> Result<Tensor> {
         let tensor = self.param(spec)?.to_tensor()?;
-        let kept = matches!(self.places.last(), Some((_, Place::Kept(_))));
+        let kept = matches!(self.places.last(), Some((_, Location::Kept(_))));
         if !takes_sets && !kept {
             self.takes_one_set();
         }

@@ -258,7 +258,7 @@ pub(crate) fn variable(
     init: Init,
 ) -> Result<Tensor> {
     if !vb.contains_tensor(name) {
-        ensure_room(|| format!("variable `{name}`"), dims, (vb.dtype(), vb.device()))?;
+        ensure_room(|| format!("variable `{name}`"), dims, vb.dtype(), vb.device())?;
     }
     vb.get_with_hints(dims, name, init)
 }

@@ -174,7 +174,7 @@ pub(crate) fn stored(vb: &VarBuilder<'_>, name: &str, made: &Tensor) -> Result<T
 /// # }
 /// ```
 pub trait FixedTensors: Sized {
-    /// The same value with what `with` gives in place of each tensor, called with the tensor's name below
+    /// This value with what `with` gives in place of each tensor. `with` is called with the tensor's name below
     /// the value's own path, which is empty where there is one tensor alone.
     ///
     /// # Errors

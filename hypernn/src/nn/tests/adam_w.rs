@@ -60,7 +60,7 @@ fn assert_same(ours: &[Var], candles: &[Var], step: usize) -> Result<()> {
     Ok(())
 }
 
-/// The same in f32, where it is in half precision.
+/// The tensor in f32 where it is in half precision, else as it is.
 fn in_full(tensor: &Tensor) -> Result<Tensor> {
     let is_half = matches!(tensor.dtype(), DType::F16 | DType::BF16);
     if is_half { tensor.to_dtype(DType::F32) } else { Ok(tensor.clone()) }

@@ -15,15 +15,15 @@ use crate::structure::source::{ParamSource, ParamSpec, TiedSource};
 
 /// What a layer asks for, as slots of a flat vector.
 #[derive(Default)]
-struct Recorder(Vec<Slot>);
+struct SlotRecorder(Vec<Slot>);
 
-impl Recorder {
+impl SlotRecorder {
     fn width(&self) -> usize {
         self.0.last().map_or(0, |last| last.offset + last.dims.iter().product::<usize>())
     }
 }
 
-impl ParamSource for Recorder {
+impl ParamSource for SlotRecorder {
     fn enter(&mut self, _: &str) {}
 
     fn leave(&mut self) {}
@@ -147,8 +147,8 @@ fn layers() -> Vec<Layer> {
 }
 
 impl Layer {
-    fn record(&self) -> Result<Recorder> {
-        let mut recorder = Recorder::default();
+    fn record(&self) -> Result<SlotRecorder> {
+        let mut recorder = SlotRecorder::default();
         (self.apply)(&mut recorder, self.input(None)?.as_tensor())?;
         Ok(recorder)
     }

@@ -8,11 +8,11 @@ use hypernn_kernels::simd::dispatch;
 use super::Slot;
 use super::pieces::by_set;
 use super::rows::Rows;
-use super::scaled::Parts;
+use super::scaled::ScaledRows;
 use super::whole::view;
-use crate::ops::dense::Layer;
+use crate::ops::dense::CpuLinear;
 use crate::ops::kernels::write_values;
-use crate::ops::linear::Sizes;
+use crate::ops::linear::LinearSizes;
 use crate::ops::scalar::{CpuSlice, Scalar, values};
 
 /// So many sets of generated values, each `width` of them, surplus included.
@@ -26,7 +26,7 @@ impl Sets {
     pub(super) fn of(rows: &Rows, count: usize) -> Result<Self> {
         let values = match rows {
             Rows::Linear { inputs, weight, .. } => {
-                Sizes::new(inputs.dims(), weight.dims())?.values()
+                LinearSizes::new(inputs.dims(), weight.dims())?.values()
             }
             Rows::Scaled { shared, .. } => count * shared.elem_count(),
             Rows::Values(values) => values.elem_count(),
@@ -71,7 +71,7 @@ impl Sets {
         match rows {
             Rows::Linear { inputs, weight, bias } => self.outputs([inputs, weight, bias], slots),
             Rows::Scaled { shared, gains, bias } => {
-                let parts = Parts::new(shared, gains, bias)?;
+                let parts = ScaledRows::new(shared, gains, bias)?;
                 slots.iter().map(|slot| parts.cut(slot)).collect()
             }
             Rows::Values(whole) => {
@@ -85,13 +85,13 @@ impl Sets {
     fn outputs<T: Scalar>(self, layer: [&Tensor; 3], slots: &[Slot]) -> Result<Vec<Vec<T>>> {
         let [xs, weight, bias] = layer;
         let [xs, weight, bias] = [xs.contiguous()?, weight.contiguous()?, bias.contiguous()?];
-        let sizes = Sizes::new(xs.dims(), weight.dims())?;
+        let sizes = LinearSizes::new(xs.dims(), weight.dims())?;
         sizes.check_bias(bias.layout())?;
         let [xs, weight, bias] = [&xs, &weight, &bias].map(CpuSlice::new);
         let (xs, weight, bias) = (xs?, weight?, bias?);
         let (xs, weight, bias) = (xs.values()?, weight.values()?, Some(bias.values()?));
         let lens: Vec<_> = slots.iter().map(|slot| self.count * slot.len()).collect();
-        Layer { sizes, xs, weight, bias }.outputs_to(&lens, &self.epilogues(slots))
+        CpuLinear { sizes, xs, weight, bias }.outputs_to(&lens, &self.epilogues(slots))
     }
 
     fn epilogues<T: Scalar>(self, slots: &[Slot]) -> Vec<Epilogue<T>> {

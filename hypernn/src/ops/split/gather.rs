@@ -8,7 +8,7 @@ use candle_core::{
 };
 
 use super::accumulator::GradientAccumulator;
-use super::scaled::Parts;
+use super::scaled::ScaledRows;
 use crate::ops::linear::backward_with_bias;
 use crate::ops::second_order::keeps_graph;
 
@@ -25,7 +25,11 @@ pub(super) fn gather_linear(
     [inputs, weight, bias]: [&Tensor; 3],
     accumulator: &Arc<GradientAccumulator>,
 ) -> Result<Tensor> {
-    inputs.apply_op3(weight, bias, Gather { kind: Kind::Linear, accumulator: accumulator.clone() })
+    inputs.apply_op3(
+        weight,
+        bias,
+        Gather { kind: GatherKind::Linear, accumulator: accumulator.clone() },
+    )
 }
 
 /// Below shared rows and the gains of each set: the gradients of rows, gains and bias.
@@ -33,7 +37,7 @@ pub(super) fn gather_scaled(
     [shared, gains, bias]: [&Tensor; 3],
     accumulator: &Arc<GradientAccumulator>,
 ) -> Result<Tensor> {
-    let kind = Kind::Scaled(Parts::new(shared, gains, bias)?);
+    let kind = GatherKind::Scaled(ScaledRows::new(shared, gains, bias)?);
     shared.apply_op3(gains, bias, Gather { kind, accumulator: accumulator.clone() })
 }
 
@@ -74,13 +78,13 @@ impl CustomOp1 for GatherValues {
 }
 
 /// How the three tensors below become values.
-enum Kind {
+enum GatherKind {
     Linear,
-    Scaled(Parts),
+    Scaled(ScaledRows),
 }
 
 struct Gather {
-    kind: Kind,
+    kind: GatherKind,
     accumulator: Arc<GradientAccumulator>,
 }
 
@@ -94,7 +98,7 @@ impl Gather {
         backward_with_bias(tensors, &grad)
     }
 
-    fn scaled_bwd(&self, parts: &Parts, tensors: [&Tensor; 3]) -> Result<Grads> {
+    fn scaled_bwd(&self, parts: &ScaledRows, tensors: [&Tensor; 3]) -> Result<Grads> {
         if keeps_graph() {
             return self.scaled_bwd_by_candle(tensors);
         }
@@ -163,8 +167,8 @@ impl CustomOp3 for Gather {
 
     fn bwd(&self, a: &Tensor, b: &Tensor, c: &Tensor, _: &Tensor, _: &Tensor) -> Result<Grads> {
         match &self.kind {
-            Kind::Linear => self.linear_bwd([a, b, c]),
-            Kind::Scaled(parts) => self.scaled_bwd(parts, [a, b, c]),
+            GatherKind::Linear => self.linear_bwd([a, b, c]),
+            GatherKind::Scaled(parts) => self.scaled_bwd(parts, [a, b, c]),
         }
     }
 }

@@ -155,7 +155,8 @@ pub(crate) fn steps(xs: &Tensor) -> Result<Vec<Tensor>> {
 }
 
 impl SplitTensors {
-    /// The same without the shorter way, which is for gradients that nothing differentiates again.
+    /// These tensors without routes where the graph of gradients is kept: a route's gradients can't be
+    /// differentiated again.
     fn for_second_order(self) -> Result<Self> {
         if !keeps_graph() {
             return Ok(self);

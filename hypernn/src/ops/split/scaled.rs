@@ -15,7 +15,7 @@ use crate::param::PendingGradient;
 
 /// What the values of all sets are made of, cut off from its graph.
 #[derive(Clone, Debug)]
-pub(super) struct Parts {
+pub(super) struct ScaledRows {
     /// `[rows, chunk]`, the same for all sets.
     pub(super) shared: Tensor,
     /// `[sets, rows]`.
@@ -24,7 +24,7 @@ pub(super) struct Parts {
     pub(super) bias: Tensor,
 }
 
-impl Parts {
+impl ScaledRows {
     pub(super) fn new(shared: &Tensor, gains: &Tensor, bias: &Tensor) -> Result<Self> {
         let part = |tensor: &Tensor| tensor.detach().contiguous();
         Ok(Self { shared: part(shared)?, gains: part(gains)?, bias: part(bias)? })

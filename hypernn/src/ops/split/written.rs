@@ -15,7 +15,7 @@ use crate::ops::scalar::{CpuSlice, Scalar};
 use crate::param::PendingGradient;
 
 /// The gradient of a slot, held in its place.
-enum Gradient<'a> {
+enum SlotGradient<'a> {
     Whole(CpuSlice<'a>),
     /// `left [sets, k, m]` and `right [sets, k, n]`, and `[k, m, n]`.
     Product([CpuSlice<'a>; 2], [usize; 3]),
@@ -41,14 +41,15 @@ enum Run<'a, T> {
 }
 
 impl GradientAccumulator {
-    /// As [`whole`](Self::whole), where the values can be written directly.
+    /// The gradient of the whole vector, `[P]` or `[G, P]`, written directly from those of its tensors; zero where
+    /// a tensor has none. [`whole`](Self::whole) gives it for every dtype and device.
     pub(super) fn written<T: Scalar>(&self, grads: &[Option<PendingGradient>]) -> Result<Tensor> {
         let grads =
             self.slots.iter().zip(grads).filter_map(|(slot, grad)| {
                 grad.as_ref().map(|grad| Ok((slot, grad.contiguous()?)))
             });
         let grads = grads.collect::<Result<Vec<_>>>()?;
-        let held = grads.iter().map(|(slot, grad)| Ok((*slot, Gradient::new(grad)?)));
+        let held = grads.iter().map(|(slot, grad)| Ok((*slot, SlotGradient::new(grad)?)));
         let held = held.collect::<Result<Vec<_>>>()?;
         let len = self.sets * self.width;
         let executor = for_values(len);
@@ -64,7 +65,7 @@ impl GradientAccumulator {
     fn add_runs<'a, T: Scalar>(
         &self,
         set: usize,
-        held: &'a [(&Slot, Gradient<'_>)],
+        held: &'a [(&Slot, SlotGradient<'_>)],
         most: usize,
         runs: &mut Vec<(usize, Run<'a, T>)>,
     ) -> Result<()> {
@@ -80,7 +81,7 @@ impl GradientAccumulator {
     }
 }
 
-impl<'a> Gradient<'a> {
+impl<'a> SlotGradient<'a> {
     /// Of a contiguous one.
     fn new(grad: &'a PendingGradient) -> Result<Self> {
         let (left, right) = match grad {

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use crate::generated::GeneratedParams;
 
 /// A loss as a function of several lists of values.
-pub(super) trait Surface {
+pub(super) trait LossFunction {
     /// The loss at a point.
     fn loss(&mut self, at: &[Vec<f64>]) -> Result<f64>;
 
@@ -38,13 +38,13 @@ fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
 }
 
 /// Over the generated tensors, in a dtype that the target is run in.
-pub(super) struct OfTensors<'a, T> {
+pub(super) struct LossOfTensors<'a, T> {
     pub(super) params: &'a GeneratedParams<T>,
     pub(super) dtype: DType,
     pub(super) loss: Loss<'a, T>,
 }
 
-impl<T> OfTensors<'_, T> {
+impl<T> LossOfTensors<'_, T> {
     /// The flat vector of these values, `[P]` or `[G, P]`.
     fn flat(&self, at: &[Vec<f64>]) -> Result<Tensor> {
         let sets = self.params.num_sets();
@@ -64,7 +64,7 @@ impl<T> OfTensors<'_, T> {
     }
 }
 
-impl<T> Surface for OfTensors<'_, T> {
+impl<T> LossFunction for LossOfTensors<'_, T> {
     fn loss(&mut self, at: &[Vec<f64>]) -> Result<f64> {
         let params = self.params.over(&self.flat(at)?)?;
         number(&(self.loss)(&params)?)
@@ -84,7 +84,7 @@ impl<T> Surface for OfTensors<'_, T> {
 }
 
 /// Over the variables of a hypernetwork, which are moved, and set back in the end to what they were.
-pub(super) struct OfVariables<'a, T> {
+pub(super) struct LossOfVariables<'a, T> {
     variables: Vec<Var>,
     starts: Vec<Tensor>,
     /// Where the variables are.
@@ -95,7 +95,7 @@ pub(super) struct OfVariables<'a, T> {
     loss: Loss<'a, T>,
 }
 
-impl<'a, T> OfVariables<'a, T> {
+impl<'a, T> LossOfVariables<'a, T> {
     pub(super) fn new(
         variables: Vec<Var>,
         generate: &'a mut dyn FnMut() -> Result<GeneratedParams<T>>,
@@ -126,7 +126,7 @@ impl<'a, T> OfVariables<'a, T> {
     }
 }
 
-impl<T> Drop for OfVariables<'_, T> {
+impl<T> Drop for LossOfVariables<'_, T> {
     fn drop(&mut self) {
         for (var, start) in self.variables.iter().zip(&self.starts) {
             // It has the variable's own shape, dtype and device.
@@ -135,12 +135,12 @@ impl<T> Drop for OfVariables<'_, T> {
     }
 }
 
-impl<T> Surface for OfVariables<'_, T> {
+impl<T> LossFunction for LossOfVariables<'_, T> {
     fn loss(&mut self, at: &[Vec<f64>]) -> Result<f64> {
         self.move_to(at)?;
         let params = (self.generate)()?;
         let at = params.values()?;
-        OfTensors { params: &params, dtype: self.dtype, loss: &mut *self.loss }.loss(&at)
+        LossOfTensors { params: &params, dtype: self.dtype, loss: &mut *self.loss }.loss(&at)
     }
 
     fn gradients(&mut self, at: &[Vec<f64>]) -> Result<Vec<Option<Vec<f64>>>> {

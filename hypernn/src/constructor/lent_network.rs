@@ -12,9 +12,9 @@ use crate::pretrained::Pretrained;
 
 /// The network, until it is taken back.
 #[derive(Clone, Default)]
-pub(super) struct Lent(Arc<Mutex<Option<&'static Pretrained<'static>>>>);
+pub(super) struct LentNetwork(Arc<Mutex<Option<&'static Pretrained<'static>>>>);
 
-impl Lent {
+impl LentNetwork {
     /// What a question to the network gives; there is none where none was lent, or it was taken back. A
     /// question must not ask the same network again.
     pub(super) fn with<R>(&self, ask: impl FnOnce(Option<&Pretrained<'_>>) -> R) -> R {
@@ -29,7 +29,7 @@ impl Lent {
 }
 
 /// Takes the network back, also where a constructor panics.
-struct TakeBack(Lent);
+struct TakeBack(LentNetwork);
 
 impl Drop for TakeBack {
     fn drop(&mut self) {
@@ -38,11 +38,11 @@ impl Drop for TakeBack {
 }
 
 /// Runs `with` while the network is lent.
-pub(super) fn lend<R>(network: Option<&Pretrained<'_>>, with: impl FnOnce(Lent) -> R) -> R {
-    let lent = Lent::default();
+pub(super) fn lend<R>(network: Option<&Pretrained<'_>>, with: impl FnOnce(LentNetwork) -> R) -> R {
+    let lent = LentNetwork::default();
     let _taken_back = TakeBack(lent.clone());
     // SAFETY: only lifetimes are changed. The reference lies behind the lock of `lent`, where nobody but
-    // `Lent::with` reads it, which holds the lock as long as it is in use, and gives it on for no certain
+    // `LentNetwork::with` reads it, which holds the lock as long as it is in use, and gives it on for no certain
     // lifetime, so that nothing of it can be kept. `_taken_back` takes it out, under the lock, before this
     // function ends, and the network outlives the function.
     lent.set(network.map(|network| unsafe {
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn what_is_lent_to_a_panic_is_taken_back() {
         let network = Pretrained::from(VarBuilder::zeros(DType::F32, &Device::Cpu));
-        let kept = Mutex::new(Lent::default());
+        let kept = Mutex::new(LentNetwork::default());
         let lending = std::panic::AssertUnwindSafe(|| {
             lend(Some(&network), |lent| {
                 *kept.lock().unwrap_or_else(PoisonError::into_inner) = lent;

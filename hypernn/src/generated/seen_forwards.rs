@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether a target's forward looks at the weights of its layers.
 #[derive(Default)]
-pub(super) struct Forwards {
+pub(super) struct SeenForwards {
     looked: AtomicBool,
     /// One in training went without: what it does in evaluation says nothing about training.
     trained_without: AtomicBool,
 }
 
-impl Forwards {
+impl SeenForwards {
     pub(super) fn look_at_weights(&self) -> bool {
         self.looked.load(Ordering::Relaxed)
     }

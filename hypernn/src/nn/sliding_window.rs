@@ -5,7 +5,7 @@ use crate::flow::{Given, SampleShape};
 
 /// A kernel along one axis.
 #[derive(Clone, Copy)]
-pub(super) struct Slide {
+pub(super) struct SlidingWindow {
     pub(super) taps: usize,
     pub(super) stride: usize,
     pub(super) padding: usize,
@@ -15,7 +15,7 @@ pub(super) struct Slide {
 }
 
 #[allow(clippy::result_large_err, reason = "for the compiler, or on the way to an error")]
-impl Slide {
+impl SlidingWindow {
     /// The number of places that the window takes on a line of pixels.
     pub(super) const fn positions(&self, pixels: usize) -> Result<usize, Problem> {
         let (padded, span) = (self.padded(pixels), self.span());

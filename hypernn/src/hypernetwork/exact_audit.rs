@@ -3,9 +3,9 @@
 use candle_core::{DType, Result, Var};
 
 use super::core::Core;
-use super::known::{Fault, KNOWN_FAULTS};
-use super::slope::{Derivative, Leaf, examine};
-use super::surface::{Loss, OfTensors, OfVariables, Surface};
+use super::finite_differences::{Derivative, Leaf, examine};
+use super::known_faults::{Fault, KNOWN_FAULTS};
+use super::loss_function::{Loss, LossFunction, LossOfTensors, LossOfVariables};
 use crate::generated::GeneratedParams;
 
 /// Whether each generated tensor and each variable of a hypernetwork gets the gradient that a loss has.
@@ -196,9 +196,9 @@ impl<T> Core<T> {
             .collect::<Result<Vec<_>>>()?
             .into_iter()
             .unzip();
-        let mut surface = OfVariables::new(variables, generate, dtype, loss)?;
-        let start = surface.start();
-        examine(&mut surface, &leaves, start)
+        let mut function = LossOfVariables::new(variables, generate, dtype, loss)?;
+        let start = function.start();
+        examine(&mut function, &leaves, start)
     }
 }
 
@@ -212,7 +212,7 @@ fn of_tensors<T>(
         dims: param.shape.dims().to_vec(),
     };
     let leaves: Vec<_> = params.layout().params().iter().map(leaf).collect();
-    examine(&mut OfTensors { params, dtype, loss }, &leaves, params.values()?)
+    examine(&mut LossOfTensors { params, dtype, loss }, &leaves, params.values()?)
 }
 
 /// The most precise dtype in which the loss can be computed.
@@ -222,7 +222,7 @@ fn dtype_of<T>(params: &GeneratedParams<T>, loss: Loss<'_, T>) -> Result<DType> 
         .into_iter()
         .filter(|dtype| dtype.size_in_bytes() > own.size_in_bytes());
     for dtype in finer {
-        if (OfTensors { params, dtype, loss: &mut *loss }).loss(&at).is_ok() {
+        if (LossOfTensors { params, dtype, loss: &mut *loss }).loss(&at).is_ok() {
             return Ok(dtype);
         }
     }

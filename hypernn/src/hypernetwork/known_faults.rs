@@ -19,7 +19,7 @@ pub enum Fault {
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct KnownFault {
-    /// Its path.
+    /// The operation's path.
     pub operation: &'static str,
     /// What is wrong.
     pub fault: Fault,

@@ -12,7 +12,7 @@ use rand::distr::Distribution;
 use rand::rngs::StdRng;
 use rand_distr::StandardNormal;
 
-use super::surface::Surface;
+use super::loss_function::LossFunction;
 use super::zero_part::ZeroPart;
 
 /// A list of values whose gradient is looked at.
@@ -108,7 +108,7 @@ struct Point {
 
 /// What a direction, or all directions of a list, tell.
 #[derive(Clone, Debug)]
-enum Told {
+enum Evidence {
     Right,
     Still,
     Unclear,
@@ -128,25 +128,26 @@ const MOST_RUNS: usize = 8;
 /// What the gradient of each leaf is, at `start` and beside it.
 ///
 /// # Errors
-/// The surface's own, a loss that is not finite, or one that is not the same twice.
+/// The function's own, a loss that is not finite, or one that is not the same twice.
 pub(super) fn examine(
-    surface: &mut dyn Surface,
+    function: &mut dyn LossFunction,
     leaves: &[Leaf],
     start: Vec<Vec<f64>>,
 ) -> Result<Vec<(String, Derivative)>> {
-    let precision = Precision::of(surface.dtype());
-    check_loss(surface, &start)?;
+    let precision = Precision::of(function.dtype());
+    check_loss(function, &start)?;
     let scales = scales(&start);
     let rng = StdRng::seed_from_u64(17);
-    let mut looking = Looking { surface, precision, scales, rng, points: Vec::new(), start };
+    let mut examination =
+        Examination { function, precision, scales, rng, points: Vec::new(), start };
     let verdict = |(index, leaf): (usize, &Leaf)| {
-        Ok((leaf.name.clone(), looking.verdict(index, &leaf.dims)?))
+        Ok((leaf.name.clone(), examination.verdict(index, &leaf.dims)?))
     };
     leaves.iter().enumerate().map(verdict).collect()
 }
 
-fn check_loss(surface: &mut dyn Surface, start: &[Vec<f64>]) -> Result<()> {
-    let (first, second) = (surface.loss(start)?, surface.loss(start)?);
+fn check_loss(function: &mut dyn LossFunction, start: &[Vec<f64>]) -> Result<()> {
+    let (first, second) = (function.loss(start)?, function.loss(start)?);
     if !first.is_finite() {
         bail!("the loss is {first}, so no differences can be taken");
     }
@@ -172,8 +173,8 @@ fn scales(start: &[Vec<f64>]) -> Vec<f64> {
     found.into_iter().map(|scale| if scale > 0. { scale } else { mean }).collect()
 }
 
-struct Looking<'a> {
-    surface: &'a mut dyn Surface,
+struct Examination<'a> {
+    function: &'a mut dyn LossFunction,
     precision: Precision,
     scales: Vec<f64>,
     rng: StdRng,
@@ -181,18 +182,18 @@ struct Looking<'a> {
     start: Vec<Vec<f64>>,
 }
 
-impl Looking<'_> {
+impl Examination<'_> {
     fn verdict(&mut self, leaf: usize, dims: &[usize]) -> Result<Derivative> {
         let (mut off, mut was_still, mut unclear) = (Vec::new(), false, false);
         for number in 0..POINTS {
             self.ensure_point(number)?;
             match self.tell(leaf, dims, number)? {
-                Told::Right if was_still => return Ok(Derivative::ZeroHere),
-                Told::Right => return Ok(Derivative::Right),
-                Told::NotFinite => return Ok(Derivative::NotFinite),
-                Told::Still => was_still |= number == 0,
-                Told::Unclear => unclear = true,
-                Told::Off { found, expected, part } => {
+                Evidence::Right if was_still => return Ok(Derivative::ZeroHere),
+                Evidence::Right => return Ok(Derivative::Right),
+                Evidence::NotFinite => return Ok(Derivative::NotFinite),
+                Evidence::Still => was_still |= number == 0,
+                Evidence::Unclear => unclear = true,
+                Evidence::Off { found, expected, part } => {
                     off.push(Derivative::Wrong { found, expected, part });
                 }
             }
@@ -210,7 +211,7 @@ impl Looking<'_> {
         }
         let at = if number == 0 { self.start.clone() } else { self.moved(BESIDE)? };
         let noise = self.noise(&at)?;
-        let grads = self.surface.gradients(&at)?;
+        let grads = self.function.gradients(&at)?;
         self.points.push(Point { at, grads, noise });
         Ok(())
     }
@@ -221,7 +222,7 @@ impl Looking<'_> {
         for index in 0..self.start.len() {
             let direction = self.direction(index, None);
             let values = self.start[index].iter().zip(direction).map(|(x, d)| x + by * d);
-            moved.push(self.surface.rounded(values.collect())?);
+            moved.push(self.function.rounded(values.collect())?);
         }
         Ok(moved)
     }
@@ -238,7 +239,7 @@ impl Looking<'_> {
 
     /// How far from a line the loss is over a distance in which only rounding bends it.
     fn noise(&mut self, at: &[Vec<f64>]) -> Result<f64> {
-        let middle = self.surface.loss(at)?;
+        let middle = self.function.loss(at)?;
         let mut worst = middle.abs() * f64::EPSILON;
         for _ in 0..4 {
             let mut ends = [0.; 2];
@@ -246,10 +247,10 @@ impl Looking<'_> {
             let directions: Vec<_> = (0..at.len()).map(|leaf| self.direction(leaf, None)).collect();
             for (end, sign) in ends.iter_mut().zip([step, -step]) {
                 let moved = at.iter().zip(&directions).map(|(x, d)| {
-                    self.surface.rounded(x.iter().zip(d).map(|(x, d)| x + sign * d).collect())
+                    self.function.rounded(x.iter().zip(d).map(|(x, d)| x + sign * d).collect())
                 });
                 let moved = moved.collect::<Result<Vec<_>>>()?;
-                *end = self.surface.loss(&moved)?;
+                *end = self.function.loss(&moved)?;
             }
             let bend = (ends[0] + ends[1] - 2. * middle).abs() / 2.;
             worst = if bend.is_finite() { worst.max(bend) } else { worst };
@@ -258,21 +259,21 @@ impl Looking<'_> {
     }
 
     /// Along two directions where the gradient is not zero, and along one in each part where it is.
-    fn tell(&mut self, leaf: usize, dims: &[usize], number: usize) -> Result<Told> {
+    fn tell(&mut self, leaf: usize, dims: &[usize], number: usize) -> Result<Evidence> {
         let len = self.start[leaf].len();
         let grads = self.points[number].grads[leaf].clone().unwrap_or_else(|| vec![0.; len]);
         if grads.iter().any(|grad| !grad.is_finite()) {
-            return Ok(Told::NotFinite);
+            return Ok(Evidence::NotFinite);
         }
-        let (mut told, mut off) = (Told::Still, None);
+        let (mut told, mut off) = (Evidence::Still, None);
         for (part, mask) in masks(&grads, dims) {
-            match self.along(leaf, number, (&grads, &mask))? {
+            match self.along(leaf, number, &grads, &mask)? {
                 // A part that is cut off says more than the whole that has it.
-                Told::Off { found, expected, .. } if off.is_none() || part.is_some() => {
-                    off = Some(Told::Off { found, expected, part });
+                Evidence::Off { found, expected, .. } if off.is_none() || part.is_some() => {
+                    off = Some(Evidence::Off { found, expected, part });
                 }
-                Told::Unclear => told = Told::Unclear,
-                Told::Right if matches!(told, Told::Still) => told = Told::Right,
+                Evidence::Unclear => told = Evidence::Unclear,
+                Evidence::Right if matches!(told, Evidence::Still) => told = Evidence::Right,
                 _ => {}
             }
         }
@@ -284,18 +285,19 @@ impl Looking<'_> {
         &mut self,
         leaf: usize,
         number: usize,
-        (grads, mask): (&[f64], &[bool]),
-    ) -> Result<Told> {
+        grads: &[f64],
+        mask: &[bool],
+    ) -> Result<Evidence> {
         let direction = self.direction(leaf, Some(mask));
         let masked = grads.iter().zip(mask).filter(|(_, mask)| **mask);
         let norm = self.scales[leaf] * masked.map(|(grad, _)| grad * grad).sum::<f64>().sqrt();
         let mut steps = Vec::with_capacity(self.precision.steps.len());
         for step in self.precision.steps {
-            let Some(step) = self.step(leaf, number, (grads, &direction), (*step, norm))? else {
+            let Some(step) = self.step(leaf, number, grads, &direction, *step, norm)? else {
                 continue;
             };
             if step.is_right(self.precision.tolerance) {
-                return Ok(Told::Right);
+                return Ok(Evidence::Right);
             }
             steps.push(step);
         }
@@ -307,15 +309,17 @@ impl Looking<'_> {
         &mut self,
         leaf: usize,
         number: usize,
-        (grads, direction): (&[f64], &[f64]),
-        (step, norm): (f64, f64),
-    ) -> Result<Option<Step>> {
+        grads: &[f64],
+        direction: &[f64],
+        step: f64,
+        norm: f64,
+    ) -> Result<Option<CentralDifference>> {
         let mut at = self.points[number].at.clone();
         let start = at[leaf].clone();
         let mut end = |by: f64| {
             let moved = start.iter().zip(direction).map(|(x, d)| x + by * d).collect();
-            at[leaf] = self.surface.rounded(moved)?;
-            Ok::<_, candle_core::Error>((at[leaf].clone(), self.surface.loss(&at)?))
+            at[leaf] = self.function.rounded(moved)?;
+            Ok::<_, candle_core::Error>((at[leaf].clone(), self.function.loss(&at)?))
         };
         let ((above, upper), (below, lower)) = (end(step)?, end(-step)?);
         let moved = above.iter().zip(&below).map(|(above, below)| above - below);
@@ -323,13 +327,13 @@ impl Looking<'_> {
             grads.iter().zip(moved).map(|(grad, moved)| grad * moved).sum::<f64>() / (2. * step);
         let expected = (upper - lower) / (2. * step);
         let resolution = 4. * self.points[number].noise / step;
-        let step = Step { found, expected, norm, resolution };
+        let step = CentralDifference { found, expected, norm, resolution };
         Ok(expected.is_finite().then_some(step))
     }
 }
 
 /// A central difference beside what the gradient gives.
-struct Step {
+struct CentralDifference {
     found: f64,
     expected: f64,
     /// What the gradient gives along such a direction on average.
@@ -338,7 +342,7 @@ struct Step {
     resolution: f64,
 }
 
-impl Step {
+impl CentralDifference {
     fn scale(&self) -> f64 {
         self.found.abs().max(self.expected.abs()).max(self.norm)
     }
@@ -358,18 +362,18 @@ impl Step {
 }
 
 /// What steps tell of which none is right.
-fn told(steps: &[Step]) -> Told {
-    let largest = steps.iter().map(Step::scale).fold(0., f64::max);
+fn told(steps: &[CentralDifference]) -> Evidence {
+    let largest = steps.iter().map(CentralDifference::scale).fold(0., f64::max);
     // At a small step all is lost in rounding: it tells of nothing that a larger one shows.
-    let still = |step: &Step| {
+    let still = |step: &CentralDifference| {
         step.is_still() && (step.resolution <= 0.1 * largest || largest <= step.resolution)
     };
     if steps.iter().any(still) {
-        return Told::Still;
+        return Evidence::Still;
     }
     let telling = steps.iter().filter(|step| step.resolution <= 0.1 * step.scale());
     let nearest = telling.min_by(|a, b| a.difference().total_cmp(&b.difference()));
-    nearest.map_or(Told::Unclear, |step| Told::Off {
+    nearest.map_or(Evidence::Unclear, |step| Evidence::Off {
         found: step.found,
         expected: step.expected,
         part: None,

@@ -6,7 +6,7 @@ use super::{GeneratedParams, Kept};
 use crate::ops::split::{Unstack, unstack};
 
 impl<T> GeneratedParams<T> {
-    /// One of several sets, by itself; a copy, which holds nothing of the others. Where each set has
+    /// One of several weight sets, by itself; a copy, which holds nothing of the others. Where each set has
     /// running statistics of its own, it has a copy of them. Gradients flow back.
     ///
     /// # Errors
@@ -125,7 +125,7 @@ impl<T> GeneratedParams<T> {
 }
 
 impl Kept {
-    /// Those of one set.
+    /// What is kept, with the running statistics of one set.
     fn set(&self, index: usize) -> Result<Self> {
         if self.buffer_sets.is_none() {
             return Ok(self.clone());
@@ -135,7 +135,7 @@ impl Kept {
         Ok(Self { buffers, buffer_sets: None, ..self.clone() })
     }
 
-    /// Those of several sets.
+    /// What is kept, with the running statistics of several sets, in this order.
     fn select(&self, sets: &[usize]) -> Result<Self> {
         if self.buffer_sets.is_none() {
             return Ok(self.clone());

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::core::Parts;
+use super::core::PartNames;
 use crate::check::ensure_same_device;
 use crate::embedding::Embedded;
 use crate::error::bail;
@@ -10,17 +10,17 @@ use crate::generator::{GeneratorOutput, GeneratorShape};
 
 /// What the specs of a hypernetwork's parts say.
 #[derive(Clone, Copy)]
-pub(super) struct Promised<'a> {
+pub(super) struct ExpectedOutputs<'a> {
     /// The hypernetwork's name.
     pub(super) network: &'a str,
     /// What was written after `embedding:`, `generator:` and `mode:`.
-    pub(super) parts: &'a Parts,
+    pub(super) parts: &'a PartNames,
     pub(super) shape: GeneratorShape,
     /// The dtype and device of the hypernetwork's variables.
     pub(super) kind: (DType, &'a Device),
 }
 
-impl Promised<'_> {
+impl ExpectedOutputs<'_> {
     /// Embeddings that all sets share, `[N, E]`.
     pub(super) fn check_embedding(&self, found: &Tensor) -> Result<()> {
         let GeneratorShape { num_embeddings, embedding_dim, .. } = self.shape;
@@ -92,8 +92,10 @@ impl Promised<'_> {
             return Ok(());
         }
         ensure_same_device(
-            (&format!("what {} gave", part()), found.device().location()),
-            ("the hypernetwork", device.location()),
+            &format!("what {} gave", part()),
+            found.device().location(),
+            "the hypernetwork",
+            device.location(),
         )
     }
 }

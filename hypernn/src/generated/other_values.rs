@@ -1,4 +1,4 @@
-//! The same target over other values.
+//! Generated parameters with other values for a target that is already planned.
 
 use candle_core::{DType, Result, Tensor, Var};
 
@@ -13,14 +13,14 @@ impl<T> GeneratedParams<T> {
         self.params.first().map_or(DType::F32, Param::dtype)
     }
 
-    /// The same with a copy of the running statistics, so that a forward pass in training leaves those of
-    /// the hypernetwork as they are.
+    /// These parameters with a copy of the running statistics, so that a forward pass in training leaves those
+    /// of the hypernetwork as they are.
     pub(crate) fn with_own_buffers(&self) -> Result<Self> {
         let kept = Kept { buffers: self.copied_buffers(None)?.into(), ..self.kept.clone() };
         Ok(Self { kept, ..self.clone() })
     }
 
-    /// In this dtype, where there is one.
+    /// Copies of the running statistics as variables, in `dtype`, or else in their own.
     fn copied_buffers(&self, dtype: Option<DType>) -> Result<Vec<Tensor>> {
         let copied = |buffer: &Tensor| {
             let buffer = buffer.detach().to_dtype(dtype.unwrap_or_else(|| buffer.dtype()))?;
@@ -29,8 +29,8 @@ impl<T> GeneratedParams<T> {
         self.kept.buffers.iter().map(copied).collect()
     }
 
-    /// The same target with generated tensors cut from `flat`, `[P]` or `[G, P]`, in its dtype; no gradient
-    /// flows to anything but `flat`.
+    /// Parameters of the same target, whose generated tensors are cut from `flat`, `[P]` or `[G, P]`, in its
+    /// dtype; no gradient flows to anything but `flat`.
     pub(crate) fn over(&self, flat: &Tensor) -> Result<Self> {
         let params = self.kept.params.iter().map(Tensor::detach).collect();
         let buffers = self.copied_buffers(Some(flat.dtype()))?.into();
