@@ -83,6 +83,7 @@ examples() {
     xargs -P "$(nproc)" -L 1 bash -c 'example "$@"' example <<END
 text_to_adapter --dataset digits --encoder words
 image_field --dataset digits --steps 8
+continual --dataset digits --epochs 1
 names --names $scratch/corpus
 digits
 lunar_lander

@@ -90,6 +90,9 @@
 //! | target of `hypernn::nn::Linear` | 0.5 s, 5 MB | 0.7 s, 9 MB |
 //! | the ordinary model, training its weights | 1.4 s, 180 MB | |
 //!
+//! `cargo bench -p hypernn-benches --bench scaling -- adapters` measures the first two of your machine, for one set, two
+//! and four.
+//!
 //! A weight that is frozen without an adapter costs its gradient all the same, which candle computes and nothing
 //! asks for.
 //!
