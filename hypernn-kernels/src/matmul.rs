@@ -85,7 +85,8 @@ impl<'a, T> Matrix<'a, T> {
 }
 
 /// The first value behind the last that is read.
-fn end([rows, columns]: [usize; 2], [row, column]: [usize; 2]) -> Option<usize> {
+fn end(size: [usize; 2], strides: [usize; 2]) -> Option<usize> {
+    let ([rows, columns], [row, column]) = (size, strides);
     if rows == 0 || columns == 0 {
         return Some(0);
     }

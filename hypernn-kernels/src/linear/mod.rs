@@ -179,7 +179,8 @@ mod tests {
     }
 
     impl Case {
-        fn new([sets, rows, inputs, outputs]: [usize; 4]) -> Self {
+        fn new(sizes: [usize; 4]) -> Self {
+            let [sets, rows, inputs, outputs] = sizes;
             Self {
                 sizes: Sizes { sets, rows, inputs, outputs },
                 xs: numbers(sets * rows * inputs, 1),

@@ -47,8 +47,9 @@ impl Affine {
         source: &mut dyn ParamSource,
         dims: &[usize],
         bias: Option<usize>,
-        [weight_init, bias_init]: [Init; 2],
+        inits: [Init; 2],
     ) -> Result<Self> {
+        let [weight_init, bias_init] = inits;
         let weight = source.param(&weight(dims, weight_init))?.into_one_weight()?;
         Ok(Self { weight, bias: self::bias(source, bias, bias_init)? })
     }
@@ -59,8 +60,9 @@ impl Affine {
         source: &mut dyn ParamSource,
         dims: &[usize],
         bias: Option<usize>,
-        [weight_init, bias_init]: [Init; 2],
+        inits: [Init; 2],
     ) -> Result<Self> {
+        let [weight_init, bias_init] = inits;
         let weight = source.param(&weight(dims, weight_init))?;
         Ok(Self { weight, bias: self::bias(source, bias, bias_init)? })
     }

@@ -78,7 +78,7 @@ impl Param {
 impl Adapter {
     /// The adapted weight, `[dims…]` or `[G, dims…]`.
     fn merge(&self, base: &Tensor) -> Result<Tensor> {
-        low_rank(base, [&self.up.collected()?, &self.down.collected()?], self.scale)
+        low_rank(base, &self.up.collected()?, &self.down.collected()?, self.scale)
     }
 }
 

@@ -203,8 +203,8 @@ fn split_direct(rows: &Rows, sets: Option<usize>, slots: Arc<[Slot]>) -> Result<
 /// The node that gathers the gradients of all tensors.
 fn gather(rows: &Rows, accumulator: &Arc<GradientAccumulator>) -> Result<Tensor> {
     match rows {
-        Rows::Linear { inputs, weight, bias } => gather_linear([inputs, weight, bias], accumulator),
-        Rows::Scaled { shared, gains, bias } => gather_scaled([shared, gains, bias], accumulator),
+        Rows::Linear { inputs, weight, bias } => gather_linear(inputs, weight, bias, accumulator),
+        Rows::Scaled { shared, gains, bias } => gather_scaled(shared, gains, bias, accumulator),
         Rows::Values(values) => gather_values(values, accumulator),
     }
 }

@@ -74,7 +74,7 @@ impl GradientAccumulator {
         for (slot, gradient) in held {
             runs.extend(zeros(slot.offset - end));
             end = slot.offset + slot.len();
-            gradient.add_runs((set, slot), most, runs)?;
+            gradient.add_runs(set, slot, most, runs)?;
         }
         runs.extend(zeros(self.width - end));
         Ok(())
@@ -94,7 +94,8 @@ impl<'a> SlotGradient<'a> {
 
     fn add_runs<'b, T: Scalar>(
         &'b self,
-        (set, slot): (usize, &Slot),
+        set: usize,
+        slot: &Slot,
         most: usize,
         runs: &mut Vec<(usize, Run<'b, T>)>,
     ) -> Result<()> {
