@@ -19,7 +19,7 @@ impl Param {
         Ok(self.clone())
     }
 
-    /// As `[sets, dims…]`; see [`sets::spread`] and [`repeated`](Self::repeated).
+    /// The parameter as `[sets, dims…]`; see [`sets::spread`] and [`repeated`](Self::repeated).
     pub(super) fn spread(&self, rank: usize, sets: usize) -> Result<Self> {
         self.repeated(rank, sets)?.reshaped(|tensor| sets::spread(tensor, rank, sets))
     }

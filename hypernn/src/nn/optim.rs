@@ -185,7 +185,7 @@ impl AdamW {
     /// ```
     ///
     /// # Errors
-    /// As of [`state`](Self::state), or the file can't be written.
+    /// Those of [`state`](Self::state), or the file can't be written.
     pub fn save(&self, vars: &VarMap, path: impl AsRef<Path>) -> Result<()> {
         let state = self.state(vars)?;
         let tensors = state.iter().map(|(name, tensor)| (name.as_str(), tensor));

@@ -31,7 +31,7 @@ impl Moments {
         }
     }
 
-    /// Before the first step.
+    /// The moments before the first step, all zero.
     pub(crate) fn zeros(var: &Var) -> Result<Self> {
         let count = var.elem_count();
         Ok(match var.dtype() {
@@ -57,7 +57,7 @@ impl Moments {
         })
     }
 
-    /// Both, in the variable's shape and on its device.
+    /// The first and the second moment, in the variable's shape and on its device.
     pub(crate) fn to_tensors(&self, var: &Var) -> Result<[Tensor; 2]> {
         let (shape, device) = (var.shape(), var.device());
         let [first, second] = match self {
@@ -68,7 +68,7 @@ impl Moments {
         Ok([first?.reshape(shape)?, second?.reshape(shape)?])
     }
 
-    /// Moves the variable; `steps` counts this one.
+    /// Moves the variable by one step; `steps` is the number of steps with this one.
     pub(crate) fn step(
         &mut self,
         var: &Var,

@@ -46,7 +46,7 @@ fn batched<T: Scalar>(lhs: &[T], ll: &Layout, rhs: &[T], rl: &Layout) -> Result<
     kernel(matmul_batch(&products, &CandleThreads))
 }
 
-/// One of the matrices `[B, rows, columns]` of a layout.
+/// Matrix number `index` of values `[B, rows, columns]`.
 fn matrix<'a, T>(values: &'a [T], layout: &Layout, index: usize) -> Result<Matrix<'a, T>> {
     let (dims, strides) = (layout.dims(), layout.stride());
     let start = layout.start_offset() + index * strides[0];

@@ -78,7 +78,7 @@ struct Routed {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LinearSizes {
     pub(super) sets: usize,
-    /// Of one set.
+    /// The rows of one set.
     pub(super) rows: usize,
     pub(super) inputs: usize,
     pub(super) outputs: usize,
@@ -134,7 +134,7 @@ impl LinearSizes {
         (self.sets, self.rows, self.inputs)
     }
 
-    /// Both are contiguous: the rows of each set, and the transposed weights.
+    /// The layouts of the rows of each set, and of the transposed weights, for storages that are contiguous.
     fn sides(&self, xl: &Layout, wl: &Layout) -> Result<[Layout; 2]> {
         // On CUDA, candle panics for a part of nothing that starts anywhere else.
         let start = if self.rows == 0 { 0 } else { xl.start_offset() };

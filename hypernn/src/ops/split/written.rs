@@ -61,7 +61,7 @@ impl GradientAccumulator {
         Tensor::from_vec(written, (self.sets, self.width), &Device::Cpu)
     }
 
-    /// Those of one set, of about `most` values at most.
+    /// Appends the runs of one set, of about `most` values at most.
     fn add_runs<'a, T: Scalar>(
         &self,
         set: usize,
@@ -82,7 +82,7 @@ impl GradientAccumulator {
 }
 
 impl<'a> SlotGradient<'a> {
-    /// Of a contiguous one.
+    /// Reads a contiguous gradient.
     fn new(grad: &'a PendingGradient) -> Result<Self> {
         let (left, right) = match grad {
             PendingGradient::Whole(grad) => return CpuSlice::new(grad).map(Self::Whole),
