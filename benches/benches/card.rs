@@ -48,7 +48,7 @@ fn line(
     seconds: f64,
 ) -> Result<bool> {
     let path = format!("{case}/{}/{}/{}", step.name(), who.name(), dtype.as_str());
-    let found = prepare_on(device, dtype, (case, step, who)).and_then(|run| {
+    let found = prepare_on(device, dtype, case, step, who).and_then(|run| {
         let Some(run) = run else { return Ok(None) };
         measure(device, seconds, &run).map(Some)
     });

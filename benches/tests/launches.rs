@@ -20,7 +20,7 @@ const STEPS: [(Step, DType); 4] = [
 
 /// What a step asks of the device, once all that is made once is there.
 fn of_step(case: &str, step: Step, who: Who, dtype: DType) -> Result<Option<Asked>> {
-    let Some(run) = prepare_on(device(), dtype, (case, step, who))? else { return Ok(None) };
+    let Some(run) = prepare_on(device(), dtype, case, step, who)? else { return Ok(None) };
     run()?;
     asked(run).map(|((), asked)| Some(asked))
 }

@@ -35,7 +35,7 @@ pub struct Variable<'a, T> {
     pub values: &'a mut [T],
     /// The running mean of each value's gradients; zeros before the first step.
     pub first_moment: &'a mut [T],
-    /// The running mean of their squares, likewise.
+    /// The running mean of the squares of gradients, one for each value.
     pub second_moment: &'a mut [T],
 }
 

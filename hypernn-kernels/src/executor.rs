@@ -96,12 +96,12 @@ pub struct ScopedThreads {
 }
 
 impl ScopedThreads {
-    /// So many, the calling one included; one at least.
+    /// An executor of so many threads, the calling one included; one at least.
     pub const fn new(threads: usize) -> Self {
         Self { threads: if threads == 0 { 1 } else { threads } }
     }
 
-    /// As many as the system says it can run at once.
+    /// An executor of as many threads as the system says it can run at once.
     pub fn available() -> Self {
         Self::new(std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
     }

@@ -44,7 +44,7 @@ impl<'a, T> Matrix<'a, T> {
     /// `[rows, columns]`, row-major, from the first value on; what lies behind is left out.
     ///
     /// # Errors
-    /// There are fewer values.
+    /// There are fewer values than `rows × columns`.
     pub fn row_major(values: &'a [T], size: [usize; 2]) -> Result<Self> {
         Self::strided(values, size, [size[1], 1])
     }
@@ -71,21 +71,22 @@ impl<'a, T> Matrix<'a, T> {
         Self { size: [columns, rows], strides: [column, row], ..self }
     }
 
-    /// Some rows, which it has.
+    /// These rows of the matrix, which it has.
     fn rows(self, rows: &Range<usize>) -> Self {
         assert!(rows.start <= rows.end && rows.end <= self.size[0], "{rows:?} of {:?}", self.size);
         let values = &self.values[(rows.start * self.strides[0]).min(self.values.len())..];
         Self { values, size: [rows.len(), self.size[1]], ..self }
     }
 
-    /// Some columns, which it has.
+    /// These columns of the matrix, which it has.
     fn columns(self, columns: &Range<usize>) -> Self {
         self.t().rows(columns).t()
     }
 }
 
 /// The first value behind the last that is read.
-fn end([rows, columns]: [usize; 2], [row, column]: [usize; 2]) -> Option<usize> {
+fn end(size: [usize; 2], strides: [usize; 2]) -> Option<usize> {
+    let ([rows, columns], [row, column]) = (size, strides);
     if rows == 0 || columns == 0 {
         return Some(0);
     }
@@ -113,7 +114,7 @@ pub struct Product<'a, T> {
 }
 
 impl<'a, T: Float> Product<'a, T> {
-    /// Of `left [M, K]` and `right [K, N]`.
+    /// The product of `left [M, K]` and `right [K, N]`.
     ///
     /// # Errors
     /// The left side's columns are not as many as the right side's rows.
@@ -172,7 +173,7 @@ struct OutputPointer<T> {
 }
 
 impl<T> OutputPointer<T> {
-    /// Further on.
+    /// The pointer `values` values further on.
     ///
     /// # Safety
     /// The allocation holds at least `values` values behind this one.

@@ -22,7 +22,7 @@ use crate::transpose::{TILE, transpose_rows};
 /// sixteen registers hold beside what is multiplied, and with four as many as thirty-two do.
 const SIDE_BY_SIDE: usize = 6;
 
-/// Of the last, of which there are fewer.
+/// The most of the last columns that are summed up side by side, where fewer are left.
 const FEW: usize = 4;
 
 /// Terms that are summed up for all columns before the next are: of a panel, what lies in the cache.
@@ -67,7 +67,7 @@ impl<'a, T: SimdScalar> Operand<'a, T> {
         self
     }
 
-    /// Of some columns.
+    /// This side of the product with some of its columns alone.
     fn of(self, columns: &'a [usize]) -> Self {
         Self { columns, ..self }
     }
@@ -265,7 +265,7 @@ impl<T: SimdScalar, D: Destination<T>> PanelProduct<'_, T, D> {
     }
 }
 
-/// As many vectors as a panel is wide.
+/// The sums of one column: as many registers as a panel is wide.
 type Accumulator<T, S, const V: usize> = [<T as SimdScalar>::Register<S>; V];
 
 /// What becomes of the sums as they are computed.
@@ -363,7 +363,7 @@ impl<S: Simd, T: SimdScalar, const V: usize> Tile<'_, S, T, V> {
         self.add_last(of_last, last);
     }
 
-    /// Of fewer columns still, of which there may be none.
+    /// Adds the products of the last columns, at most `FEW`, of which there may be none.
     #[inline(always)]
     fn add_last(&self, columns: &[usize], sums: &mut [Accumulator<T, S, V>]) {
         let ([first, ..], [sum, ..]) = (columns, &*sums) else { return };

@@ -15,7 +15,7 @@ use pulp::{NullaryFnOnce, Simd};
 
 /// A number of which a register holds several.
 pub trait SimdScalar: Copy + Default + Send + Sync + 'static {
-    /// As many as a register holds.
+    /// The values that one register holds.
     type Register<S: Simd>: Copy;
 
     /// The value in each place of a register.
@@ -29,10 +29,10 @@ pub trait SimdScalar: Copy + Default + Send + Sync + 'static {
         sum: Self::Register<S>,
     ) -> Self::Register<S>;
 
-    /// As many registers as the values fill.
+    /// The values as registers, as many as they fill.
     fn as_registers<S: Simd>(values: &[Self]) -> &[Self::Register<S>];
 
-    /// As many registers as the values fill.
+    /// The values as registers to write to, as many as they fill.
     fn as_registers_mut<S: Simd>(values: &mut [Self]) -> &mut [Self::Register<S>];
 
     /// The values of registers.

@@ -70,7 +70,8 @@ pub(crate) fn transpose_rows<T: SimdScalar>(
 /// # Safety
 /// Each row has as many, and `out` holds as many columns of them, `step` apart.
 #[inline(always)]
-unsafe fn put_tile<T: SimdScalar>(out: *mut T, step: usize, [a, b, c, d]: [*const T; TILE]) {
+unsafe fn put_tile<T: SimdScalar>(out: *mut T, step: usize, rows: [*const T; TILE]) {
+    let [a, b, c, d] = rows;
     // SAFETY: the caller's word.
     unsafe {
         let row = |row: *const T| row.cast::<[T; TILE]>().read_unaligned();

@@ -51,7 +51,7 @@ pub fn write_vectors<T>(
     Ok(vectors)
 }
 
-/// One vector, likewise.
+/// Makes one vector of `len` values, which `write` appends to a writer; see [`write_vectors`].
 fn write_vector<T>(
     len: usize,
     write: impl for<'a> FnOnce(UninitWriter<'a, T>) -> Result<Vec<UninitWriter<'a, T>>>,
@@ -195,7 +195,7 @@ impl<'a, T> UninitWriter<'a, T> {
     /// Takes off the first `count` places that hold no value yet.
     ///
     /// # Panics
-    /// There are fewer.
+    /// There are fewer places left.
     #[inline]
     pub fn split_off(&mut self, count: usize) -> Self {
         Self::new(self.next(count))
@@ -223,7 +223,7 @@ impl<'a, T> UninitWriter<'a, T> {
     /// Appends values.
     ///
     /// # Panics
-    /// There are fewer places.
+    /// There are fewer places left.
     #[inline(always)]
     pub fn extend_from_slice(&mut self, values: &[T])
     where

@@ -87,7 +87,7 @@ struct Remembered {
 }
 
 impl OutputRegularizer {
-    /// For no task yet; `beta` is the penalty's weight.
+    /// A penalty for no task yet; `beta` is its weight.
     ///
     /// # Errors
     /// `beta` is negative or not finite.

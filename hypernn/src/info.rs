@@ -113,7 +113,7 @@ impl LayerInfo {
         self
     }
 
-    /// What it takes for one sample, without the batch.
+    /// What the layer takes for one sample, without the batch.
     #[must_use]
     pub const fn takes(mut self, takes: SampleShape) -> Self {
         self.takes = takes;

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result};
 
 use crate::error::bail;
 
-/// From this size on, in bytes, the system is asked.
+/// The size in bytes from which on the system is asked.
 const LARGE: usize = 1 << 30;
 
 /// Whether a tensor of these dimensions can be allocated on this device: `what` is it in the error.

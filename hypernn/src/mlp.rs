@@ -136,12 +136,12 @@ pub(crate) struct Appended {
 }
 
 impl Appended {
-    /// All inputs are of known size.
+    /// No appended inputs: all are of known size.
     pub(crate) const NOTHING: Self = Self { groups: 1, width: 0 };
 }
 
 impl LayerInit {
-    /// For inputs of unit mean square, without a bias.
+    /// The init for inputs of unit mean square, without a bias.
     pub(crate) const PLAIN: Self =
         Self { second_moment: 1., bias_share: 0., appended: Appended::NOTHING };
 

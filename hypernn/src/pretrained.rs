@@ -232,8 +232,8 @@ impl Pretrained<'_> {
         self
     }
 
-    /// Where the tensors of a target start, in this dtype, on this device.
-    pub(crate) fn starts(
+    /// The values that the tensors of a target start with, in this dtype, on this device.
+    pub(crate) fn initial_values(
         &self,
         layout: &Layout,
         dtype: DType,
@@ -358,7 +358,7 @@ impl Pretrained<'_> {
         tensor.detach().to_dtype(dtype)?.contiguous()
     }
 
-    /// The network lacks one of the tensors that are wanted.
+    /// The error where the network lacks one of the tensors that are wanted.
     pub(crate) fn missing(&self, wanted: &[&str], name: &str, shape: &Shape) -> Error {
         let (dims, advice) = (shape.dims(), self.advice(wanted, name));
         layout(format!("the pretrained network has no `{name}`, expected shape {dims:?}: {advice}"))
@@ -394,7 +394,7 @@ impl Pretrained<'_> {
         }
     }
 
-    /// What its names have in front of those that are missing.
+    /// The prefix of the network's names in front of those that are missing.
     fn prefix_in_front(&self, missing: &[&str]) -> Option<String> {
         if let Some(names) = &self.names {
             return files::prefix(missing, names);
@@ -515,13 +515,13 @@ impl SimpleBackend for Renamed<'_> {
     }
 }
 
-/// The network has another tensor of this name.
+/// The error where the network has another tensor of this name.
 pub(crate) fn unlike(name: &str, shape: &Shape, reason: &str) -> Error {
     let dims = shape.dims();
     layout(format!("`{name}` of the pretrained network, expected shape {dims:?}: {reason}"))
 }
 
-/// Where the tensors of a target start; none where as in a fresh network.
+/// The values that the tensors of a target start with; none where they start as in a fresh network.
 #[derive(Clone, Default)]
 pub(crate) struct InitialValues {
     params: Vec<Option<Tensor>>,
@@ -529,8 +529,8 @@ pub(crate) struct InitialValues {
     buffers: Vec<Option<Tensor>>,
 }
 
-fn at(starts: &[Option<Tensor>], index: usize) -> Option<&Tensor> {
-    starts.get(index)?.as_ref()
+fn at(values: &[Option<Tensor>], index: usize) -> Option<&Tensor> {
+    values.get(index)?.as_ref()
 }
 
 impl InitialValues {

@@ -108,7 +108,8 @@ pub struct Parts {
 impl Parts {
     /// For a target of `target_params` parameters.
     pub fn new(
-        (embedding, generator): (Embedding, Generator),
+        embedding: Embedding,
+        generator: Generator,
         sizes: Sizes,
         target_params: usize,
     ) -> Self {
@@ -190,7 +191,7 @@ pub fn network<T: HyperTarget<Config = ()> + FixedTarget>(
     sizes: Sizes,
     vb: VarBuilder<'_>,
 ) -> Result<DynamicHyperNetwork<T>> {
-    Parts::new(kinds, sizes, T::NUM_PARAMS).build(InitScheme::Exact, vb)
+    Parts::new(kinds.0, kinds.1, sizes, T::NUM_PARAMS).build(InitScheme::Exact, vb)
 }
 
 /// Conditions of these leading dimensions, in 0..1 for a vector: a variable, where it has gradients.

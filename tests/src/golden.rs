@@ -36,7 +36,8 @@ impl Golden {
         &self,
         name: &str,
         load: &dyn Fn(&Path) -> Result<()>,
-        (vars, names): (&VarMap, Names<'_>),
+        vars: &VarMap,
+        names: Names<'_>,
     ) -> Result<()> {
         let dir = tempfile::TempDir::new()?;
         let safetensors = dir.path().join("state_dict.safetensors");
@@ -382,14 +383,14 @@ pub fn state_dicts_of_static_hypernetworks(device: &Device) -> Result<()> {
     let (vars, vb) = golden.variables(DType::F32);
     let hyper = HyperMlp::new(vb)?;
     let load = |path: &Path| hyper.load_hyper_nn(path);
-    golden.check_state_dict("a_static_small", &load, (&vars, &STATIC))?;
+    golden.check_state_dict("a_static_small", &load, &vars, &STATIC)?;
     golden.check("output", &hyper.forward(golden.get("input.x"))?)?;
 
     let golden = Golden::open("d_static_cnn", device)?;
     let (vars, vb) = golden.variables(DType::F32);
     let hyper = HyperCnn::new(vb)?;
     let load = |path: &Path| hyper.load_hyper_nn(path);
-    golden.check_state_dict("d_static_cnn", &load, (&vars, &CNN))?;
+    golden.check_state_dict("d_static_cnn", &load, &vars, &CNN)?;
     golden.check("output", &hyper.forward(golden.get("input.x"))?)
 }
 
@@ -399,7 +400,7 @@ pub fn state_dicts_of_dynamic_hypernetworks(device: &Device) -> Result<()> {
     let (vars, vb) = golden.variables(DType::F32);
     let hyper = HyperSamples::new(vb)?;
     let load = |path: &Path| hyper.load_hyper_nn(path);
-    golden.check_state_dict("f_dynamic_vmap_b10", &load, (&vars, &DYNAMIC))?;
+    golden.check_state_dict("f_dynamic_vmap_b10", &load, &vars, &DYNAMIC)?;
     let rows = golden.get("input.x").squeeze(1)?;
     golden.check("output", &hyper.forward(&rows)?.unsqueeze(1)?)?;
 
@@ -407,7 +408,7 @@ pub fn state_dicts_of_dynamic_hypernetworks(device: &Device) -> Result<()> {
     let (vars, vb) = golden.variables(DType::F32);
     let hyper = HyperRecurrent::new(vb)?;
     let load = |path: &Path| hyper.load_hyper_nn(path);
-    golden.check_state_dict("g_dynamic_grucell", &load, (&vars, &DYNAMIC))?;
+    golden.check_state_dict("g_dynamic_grucell", &load, &vars, &DYNAMIC)?;
     let [_, output, _] = steps(&hyper, golden.get("input.category"), golden.get("input.xs"))?;
     golden.check("output", &output)
 }

@@ -117,7 +117,7 @@ fn counts() -> Result<()> {
     let sizes = Sizes { width: 3, num_embeddings: 5, embedding_dim: 3 };
     for kinds in kinds() {
         let (vars, vb) = variables(0, DType::F32);
-        let parts = Parts::new(kinds, sizes, Policy::NUM_PARAMS);
+        let parts = Parts::new(kinds.0, kinds.1, sizes, Policy::NUM_PARAMS);
         let hyper = parts.build::<Policy>(InitScheme::Exact, vb)?;
         let held: usize = vars.all_vars().iter().map(|var| var.elem_count()).sum();
         assert_eq!((held, hyper.num_params()), (parts.num_params, parts.num_params), "{kinds:?}");
@@ -424,7 +424,9 @@ fn parts_that_do_not_fit_together() {
         let built = DynamicHyperNetwork::new(plan, &declared, conditions, embedding, generator, vb);
         message(built)
     };
-    let parts = |kinds, width| Parts::new(kinds, Sizes { width, ..sizes }, Policy::NUM_PARAMS);
+    let parts = |kinds: (Embedding, Generator), width| {
+        Parts::new(kinds.0, kinds.1, Sizes { width, ..sizes }, Policy::NUM_PARAMS)
+    };
     assert_eq!(
         built(
             parts((Embedding::Rnn, Generator::Linear), 3),

@@ -38,7 +38,8 @@ pub(super) struct Generator {
 impl Generator {
     /// Variables as those of a `table`, or another embedding's, and of `linear` or an `mlp`.
     pub(super) fn new(
-        (rows, width): (usize, usize),
+        rows: usize,
+        width: usize,
         hidden: Option<usize>,
         shapes: &[Vec<usize>],
         vb: &VarBuilder<'_>,
@@ -66,13 +67,15 @@ impl Generator {
 
 /// A static hypernetwork.
 pub(super) fn hypernetwork(
-    sizes: (usize, usize),
+    rows: usize,
+    width: usize,
     hidden: Option<usize>,
     shapes: Vec<Vec<usize>>,
-    (target, xs): (Target, Tensor),
+    target: Target,
+    xs: Tensor,
     vb: &VarBuilder<'_>,
 ) -> Result<Network> {
-    let generator = Generator::new(sizes, hidden, &shapes, vb)?;
+    let generator = Generator::new(rows, width, hidden, &shapes, vb)?;
     let generate = move |generator: &Generator| {
         let flat = generator.forward(&generator.embedding)?.flatten_all()?;
         cut(&flat, &shapes)
@@ -84,7 +87,8 @@ pub(super) fn hypernetwork(
 /// The target with variables of its own.
 pub(super) fn plain(
     shapes: &[Vec<usize>],
-    (target, xs): (Target, Tensor),
+    target: Target,
+    xs: Tensor,
     vb: &VarBuilder<'_>,
 ) -> Result<Network> {
     let init = candle_nn::init::DEFAULT_KAIMING_NORMAL;

@@ -96,7 +96,7 @@ impl ByHand {
     fn new(vb: &VarBuilder<'_>) -> Result<Self> {
         let shapes = linear_shapes(&[(INPUTS, 256), (256, 32)]);
         let [input, recurrent] = rnn_cell(INPUTS, SIZES.0, &vb.pp("embedding.cell"))?;
-        let generator = Generator::new(SIZES, None, &shapes, vb)?;
+        let generator = Generator::new(SIZES.0, SIZES.1, None, &shapes, vb)?;
         Ok(Self { input, recurrent, generator, shapes })
     }
 

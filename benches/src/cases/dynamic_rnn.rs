@@ -83,7 +83,7 @@ impl ByHand {
         let layers = linear_shapes(&[(128, 256), (256, 256), (256, LETTERS)]);
         let shapes = gru.into_iter().chain(layers).collect::<Vec<_>>();
         let [input, recurrent] = rnn_cell(INPUTS, SIZES.0, &vb.pp("embedding.cell"))?;
-        let generator = Generator::new(SIZES, None, &shapes, vb)?;
+        let generator = Generator::new(SIZES.0, SIZES.1, None, &shapes, vb)?;
         Ok(Self { input, recurrent, generator, shapes })
     }
 

@@ -181,7 +181,7 @@ pub fn network(case: &str, who: Who, vb: &VarBuilder<'_>) -> Result<Option<Netwo
 /// # Errors
 /// There is no such case, or the network's own.
 pub fn prepare(case: &str, step: Step, who: Who) -> Result<Option<Run<()>>> {
-    prepare_on(&Device::Cpu, DType::F32, (case, step, who))
+    prepare_on(&Device::Cpu, DType::F32, case, step, who)
 }
 
 /// Prepares a step of a case on a device and in a dtype.
@@ -191,7 +191,9 @@ pub fn prepare(case: &str, step: Step, who: Who) -> Result<Option<Run<()>>> {
 pub fn prepare_on(
     device: &Device,
     dtype: DType,
-    (case, step, who): (&str, Step, Who),
+    case: &str,
+    step: Step,
+    who: Who,
 ) -> Result<Option<Run<()>>> {
     let vars = VarMap::new();
     let vb = variables_on(device, dtype, &vars);

@@ -58,12 +58,12 @@ pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> 
             Network::hyper(hyper, |hyper| hyper.generate_params(), move |hyper| hyper.forward(&xs))
         }
         Who::NoMacros => return Ok(None),
-        Who::ByHand => by_hand::hypernetwork((511, 4), Some(32), shapes, (target, xs), vb)?,
+        Who::ByHand => by_hand::hypernetwork(511, 4, Some(32), shapes, target, xs, vb)?,
         Who::Plain => {
             let net = Net::new(vb.clone())?;
             Network::new(move || net.forward(&xs))
         }
-        Who::PlainCandle => by_hand::plain(&shapes, (target, xs), vb)?,
+        Who::PlainCandle => by_hand::plain(&shapes, target, xs, vb)?,
     };
     network.with_digits(BATCH, vb.device()).map(Some)
 }

@@ -47,12 +47,12 @@ pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> 
             Network::hyper(hyper, |hyper| hyper.generate_params(), move |hyper| hyper.forward(&xs))
         }
         Who::NoMacros => return Ok(None),
-        Who::ByHand => by_hand::hypernetwork((64, 16), None, shapes, (target, xs), vb)?,
+        Who::ByHand => by_hand::hypernetwork(64, 16, None, shapes, target, xs, vb)?,
         Who::Plain => {
             let net = Net::new(vb.clone())?;
             Network::new(move || net.forward(&xs))
         }
-        Who::PlainCandle => by_hand::plain(&shapes, (target, xs), vb)?,
+        Who::PlainCandle => by_hand::plain(&shapes, target, xs, vb)?,
     };
     Ok(Some(network))
 }

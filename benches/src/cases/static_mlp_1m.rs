@@ -38,12 +38,12 @@ pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> 
             Network::hyper(hyper, |hyper| hyper.generate_params(), move |hyper| hyper.forward(&xs))
         }
         Who::NoMacros => return Ok(None),
-        Who::ByHand => by_hand::hypernetwork((64, 32), None, shapes, (by_hand::mlp, xs), vb)?,
+        Who::ByHand => by_hand::hypernetwork(64, 32, None, shapes, by_hand::mlp, xs, vb)?,
         Who::Plain => {
             let net = Net::new(vb.clone())?;
             Network::new(move || net.forward(&xs))
         }
-        Who::PlainCandle => by_hand::plain(&shapes, (by_hand::mlp, xs), vb)?,
+        Who::PlainCandle => by_hand::plain(&shapes, by_hand::mlp, xs, vb)?,
     };
     network.with_digits(BATCH, vb.device()).map(Some)
 }

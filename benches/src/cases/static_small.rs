@@ -98,11 +98,11 @@ pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> 
             let generate = |hyper: &HyperByHand| hyper.generate_params();
             Network::hyper(hyper, generate, move |hyper| hyper.forward(&xs))
         }
-        Who::ByHand => by_hand::hypernetwork((32, 4), None, shapes, (by_hand::mlp, xs), vb)?,
+        Who::ByHand => by_hand::hypernetwork(32, 4, None, shapes, by_hand::mlp, xs, vb)?,
         Who::Plain => {
             let net = Net::new(vb.clone())?;
             Network::new(move || net.forward(&xs))
         }
-        Who::PlainCandle => by_hand::plain(&shapes, (by_hand::mlp, xs), vb)?,
+        Who::PlainCandle => by_hand::plain(&shapes, by_hand::mlp, xs, vb)?,
     }))
 }

@@ -69,7 +69,7 @@ pub struct Convolution<'e> {
     images_per_set: usize,
     channels: Channels,
     images_per_run: usize,
-    /// Into how many parts the images of a set are cut.
+    /// The number of parts into which the images of a set are cut.
     parts_per_set: usize,
     executor: &'e dyn Executor,
 }
@@ -77,9 +77,9 @@ pub struct Convolution<'e> {
 /// Channels of one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Channels {
-    /// Of the images.
+    /// The number of the images' channels.
     pub inputs: usize,
-    /// Of the outputs.
+    /// The number of the outputs' channels.
     pub outputs: usize,
 }
 
@@ -92,11 +92,11 @@ struct ImageBlock {
 /// Products with the weights, from images to images.
 struct Pass {
     products: Vec<WeightProduct>,
-    /// Of the images that windows see.
+    /// The layout of the images that windows see.
     padded: PaddedImage,
-    /// The values of one of them.
+    /// The values of one image that windows see.
     from: usize,
-    /// Those of one that is computed.
+    /// The values of one image that is computed.
     to: usize,
 }
 
@@ -120,7 +120,7 @@ fn check_sizes(windows: &Windows, images: usize, channels: Channels) -> Result<(
 }
 
 impl<'e> Convolution<'e> {
-    /// Of windows over so many images per set.
+    /// The convolution of windows over `images_per_set` images for each set of weights.
     ///
     /// # Errors
     /// There are no sets, groups, channels, pixels, positions or taps, a stride or a dilation is 0, a window reaches
@@ -149,7 +149,7 @@ impl<'e> Convolution<'e> {
         Ok(Self::cut(windows, images_per_set, channels, run, executor))
     }
 
-    /// In runs of so many images.
+    /// The convolution that computes `run` images at a time.
     fn cut(
         windows: Windows,
         images_per_set: usize,
@@ -205,7 +205,7 @@ impl<'e> Convolution<'e> {
         self.windows.groups * self.channels.outputs * self.inner()
     }
 
-    /// All images, set by set.
+    /// All images as parts, set by set.
     fn parts(&self) -> Vec<ImageBlock> {
         let per_set = self.images_per_set;
         let per_part = per_set.div_ceil(self.parts_per_set).max(1);
@@ -220,7 +220,7 @@ impl<'e> Convolution<'e> {
         (0..self.windows.sets).flat_map(of_set).collect()
     }
 
-    /// Each part with its own of some images.
+    /// Each part with its own of `images`, of `len` values each.
     fn share_out<'a, T>(
         &self,
         mut images: &'a mut [T],

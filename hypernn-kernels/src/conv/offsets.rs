@@ -3,7 +3,7 @@
 use super::padded::PaddedAxis;
 use super::windows::Axis;
 
-/// All sums of one of each list, in the order of the lists.
+/// All sums of one value of each list, in the order of the lists.
 pub(super) fn sums_of(lists: [Vec<usize>; 3]) -> Vec<usize> {
     lists.iter().fold(vec![0], |sums, list| {
         let with = |sum: usize| list.iter().map(move |value| sum + value);
@@ -11,7 +11,7 @@ pub(super) fn sums_of(lists: [Vec<usize>; 3]) -> Vec<usize> {
     })
 }
 
-/// Each value so many times.
+/// The list with each value times `step`.
 pub(super) fn times(list: &[usize], step: usize) -> Vec<usize> {
     list.iter().map(|value| value * step).collect()
 }
@@ -26,7 +26,7 @@ pub(super) struct StridePhase {
 }
 
 impl Axis {
-    /// Of the images, as far as windows see.
+    /// The axis of the images with its padding, as far as windows see.
     pub(super) fn padded_pixels(&self) -> PaddedAxis {
         PaddedAxis {
             pixels: self.pixels,
@@ -35,7 +35,7 @@ impl Axis {
         }
     }
 
-    /// Of the outputs, as far as taps see a pixel from.
+    /// The axis of the outputs with zeros around it, as far as taps see a pixel from.
     pub(super) fn padded_positions(&self) -> PaddedAxis {
         let positions = (self.pixels + self.padding).div_ceil(self.stride).max(self.positions);
         PaddedAxis {

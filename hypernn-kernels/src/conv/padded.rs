@@ -17,17 +17,17 @@ pub(super) struct PaddedImage {
 }
 
 impl PaddedImage {
-    /// From one row to the next.
+    /// The step from one row to the next, in values.
     pub(super) fn row(&self) -> usize {
         self.width.len
     }
 
-    /// From one plane to the next.
+    /// The step from one plane to the next, in values.
     pub(super) fn plane(&self) -> usize {
         self.height.len * self.row()
     }
 
-    /// From one image to the next.
+    /// The step from one image to the next, in values.
     pub(super) fn image(&self) -> usize {
         self.planes * self.plane()
     }

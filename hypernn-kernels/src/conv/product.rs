@@ -73,7 +73,7 @@ impl WeightProduct {
         }
     }
 
-    /// With a panel of channels.
+    /// Computes the sums of a panel of channels, block by block.
     fn by_channel<'a, T: Float>(
         &self,
         out: &mut [T],
@@ -92,7 +92,7 @@ impl WeightProduct {
         }
     }
 
-    /// With panels of places.
+    /// Computes the sums of one block, by panels of places.
     fn by_place<T: Float>(
         &self,
         out: &mut [T],

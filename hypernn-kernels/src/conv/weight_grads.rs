@@ -12,11 +12,11 @@ const WINDOWS: usize = 1;
 
 /// Offsets of both sides, and which of them is packed: that with fewer columns.
 pub(super) struct WeightGrads {
-    /// Of the positions of a run, which are summed over.
+    /// Offsets of the positions of a run, which are summed over.
     pub(super) positions: [Vec<usize>; 2],
-    /// Of outputs, and of channels and taps.
+    /// Offsets of the outputs, and of channels and taps, in their values.
     pub(super) columns: [Vec<usize>; 2],
-    /// Of the same, in a weight matrix.
+    /// Offsets of the outputs, and of channels and taps, in a weight matrix.
     places: [Vec<usize>; 2],
     packed: usize,
 }

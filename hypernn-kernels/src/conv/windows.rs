@@ -66,9 +66,9 @@ pub struct Windows {
     pub sets: usize,
     /// Groups of channels, each with weights of its own.
     pub groups: usize,
-    /// From the top down.
+    /// The axis from the top down.
     pub height: Axis,
-    /// From left to right.
+    /// The axis from left to right.
     pub width: Axis,
 }
 

@@ -87,7 +87,7 @@ pub struct Linear<'a, T> {
 }
 
 impl<'a, T: Float> Linear<'a, T> {
-    /// Of slices that begin with these values; what lies behind is left out.
+    /// A layer over slices that begin with these values; what lies behind is left out.
     ///
     /// # Errors
     /// A slice has fewer values than the sizes say.
@@ -127,7 +127,7 @@ impl<'a, T: Float> Linear<'a, T> {
         Operand { values, terms: &offsets.terms, columns: &offsets.rows }
     }
 
-    /// Some outputs' weights of one set.
+    /// The weights of some outputs of one set, `[outputs, in]`.
     fn weight<'b>(&self, set: usize, outputs: Range<usize>, offsets: &'b Offsets) -> Operand<'b, T>
     where
         'a: 'b,
@@ -179,7 +179,8 @@ mod tests {
     }
 
     impl Case {
-        fn new([sets, rows, inputs, outputs]: [usize; 4]) -> Self {
+        fn new(sizes: [usize; 4]) -> Self {
+            let [sets, rows, inputs, outputs] = sizes;
             Self {
                 sizes: Sizes { sets, rows, inputs, outputs },
                 xs: numbers(sets * rows * inputs, 1),

@@ -54,7 +54,7 @@ fn write<T: Float>(
     }
 }
 
-/// To `[outputs, width]`.
+/// Adds the bias to sums `[outputs, width]`.
 fn add_bias<T: Float>(sums: &mut [T], width: usize, bias: Option<&[T]>) {
     let lines = sums.chunks_exact_mut(width).zip(bias.unwrap_or_default());
     dispatch(|| lines.for_each(|(line, &bias)| line.iter_mut().for_each(|sum| *sum += bias)));

@@ -26,7 +26,7 @@ pub struct Epilogue<T> {
 }
 
 impl<T: Float> Epilogue<T> {
-    /// So many outputs that go nowhere.
+    /// An epilogue for `len` outputs that go nowhere.
     pub fn left_out(len: usize) -> Self {
         Self { len, vector: None, scale: T::of(1.), shift: T::of(0.) }
     }
@@ -112,7 +112,7 @@ struct OutputBlock<'a, T> {
 }
 
 struct Row<'a, T> {
-    /// That of its next output.
+    /// The piece of the row's next output.
     piece: Piece<'a, T>,
     /// Where the piece behind that is.
     next: usize,

@@ -13,7 +13,7 @@ use crate::error::bail;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Condition {
-    /// Nothing: it comes from its variables alone.
+    /// No condition: the part depends on its variables alone.
     None,
     /// A vector of this width: `[G, width]`, or `[width]` for one set.
     Vector(usize),

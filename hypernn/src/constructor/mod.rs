@@ -330,7 +330,7 @@ fn is_buffer(name: &str) -> bool {
 /// A request that was answered by an error, which the constructor may have put up with.
 struct Refusal {
     name: String,
-    /// None where the request had none.
+    /// The shape that was asked for; none where the request had none.
     shape: Option<Shape>,
     reason: Reason,
     text: String,
@@ -381,7 +381,7 @@ impl Refusal {
         err.bt()
     }
 
-    /// What it says about the pretrained network.
+    /// The refusal as an error of the pretrained network.
     fn explained(&self, pretrained: &Pretrained<'_>, asked: &[Request]) -> Error {
         match (&self.reason, &self.shape) {
             (Reason::Missing { .. }, Some(shape)) => {
@@ -446,7 +446,7 @@ impl Log {
 struct RecordingBackend {
     log: Arc<Mutex<Log>>,
     network: LentNetwork,
-    /// That of the builder.
+    /// The builder's dtype.
     dtype: DType,
 }
 
@@ -547,7 +547,7 @@ fn without_shape(name: &str) -> Result<Tensor> {
 struct ReplayBackend {
     tensors: HashMap<String, Tensor>,
     answers: Arc<Answers>,
-    /// That of the builder.
+    /// The builder's dtype.
     dtype: DType,
 }
 

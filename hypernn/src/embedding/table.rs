@@ -23,7 +23,7 @@ pub const fn table(num_embeddings: usize, embedding_dim: usize) -> TableSpec {
 }
 
 impl TableSpec {
-    /// Its sizes, and what is wrong with them, if anything.
+    /// The table's sizes, and what is wrong with them, if anything.
     pub const fn info(&self) -> EmbeddingInfo {
         let (rows, width) = (self.num_embeddings, self.embedding_dim);
         EmbeddingInfo::new(rows, width)

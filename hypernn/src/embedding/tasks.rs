@@ -53,7 +53,7 @@ impl std::fmt::Display for TasksSpec {
 
 #[diagnostic::do_not_recommend]
 impl ConditionedEmbeddingSpec for TasksSpec {
-    /// Without the number of tasks, which may have grown.
+    /// The embedding's name in files, without the number of tasks, which may have grown.
     fn in_files(&self) -> String {
         format!("tasks(_, {}, {})", self.num_embeddings, self.embedding_dim)
     }

@@ -62,7 +62,7 @@ pub(crate) fn open(path: &Path) -> Result<NamedTensors> {
 /// The tensors of a file, all of which are wanted.
 ///
 /// # Errors
-/// As of [`open`], or there is one of a kind that is not read.
+/// Those of [`open`], or the file has a tensor of a kind that is not read.
 pub(crate) fn tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     let NamedTensors { tensors, left_out, .. } = open(path)?;
     match left_out.into_iter().min() {
@@ -114,7 +114,7 @@ fn refusal(name: &str, kind: &str) -> String {
     )
 }
 
-/// With candle's own errors, which a constructor may look at.
+/// A builder over the tensors, with candle's own errors, which a constructor may look at.
 impl SimpleBackend for NamedTensors {
     fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, to: &Device) -> Result<Tensor> {
         let tensor = self.get_unchecked(name, dtype, to)?;

@@ -76,7 +76,7 @@ const KNOWN: [&str; 6] = [
 /// The tensors of a `state_dict`.
 #[derive(Default)]
 pub(super) struct StateDict {
-    /// By the key of their storage.
+    /// The tensors by the key of their storage.
     pub(super) tensors: HashMap<String, Vec<(String, Strided)>>,
     /// What is not read, and why.
     pub(super) left_out: HashMap<String, String>,
@@ -84,7 +84,7 @@ pub(super) struct StateDict {
 
 /// A tensor as it is described.
 enum Described {
-    /// In the storage of this key.
+    /// A part of the storage of this key.
     Part(String, Strided),
     LeftOut(String),
 }

@@ -14,7 +14,7 @@ use candle_core::Result;
 use super::{can_not, kind};
 use crate::error::io;
 
-/// As Linux has it.
+/// The most links that are followed, as on Linux.
 const MAX_LINKS: usize = 40;
 
 /// What is in the name of a file that is being written, between that of its place and numbers.

@@ -52,9 +52,9 @@ pub enum Given {
 /// it by hand for a target whose forward is written by hand, to have it checked in chains and
 /// hypernetworks.
 pub trait ShapedTarget {
-    /// What it takes, without the batch.
+    /// The shape of one sample that the target takes, without the batch.
     const INPUT_SHAPE: SampleShape;
 
-    /// What it gives, without the batch.
+    /// The shape of one sample that the target gives, without the batch.
     const OUTPUT_SHAPE: SampleShape;
 }

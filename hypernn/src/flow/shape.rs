@@ -29,7 +29,7 @@ pub struct SampleShape {
     back: Dims,
 }
 
-/// Some neighbouring dimensions.
+/// Neighbouring dimensions of a shape, each of known or unknown size.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Dims {
     sizes: [Option<usize>; MAX],
@@ -58,7 +58,8 @@ impl Dims {
         self
     }
 
-    /// Both at once, counted from the front; `None` where two sizes differ.
+    /// What is known of dimensions that are both these and those, counted from the front; `None` where two sizes
+    /// differ.
     const fn meet(self, other: Self) -> Option<Self> {
         let (mut met, short) = if self.len < other.len { (other, self) } else { (self, other) };
         let mut i = 0;
@@ -305,7 +306,7 @@ impl SampleShape {
         self
     }
 
-    /// Of two open shapes.
+    /// What is known where a shape is both of two open shapes; `None` where it can't be.
     const fn meet_open(&self, other: &Self) -> Option<Self> {
         let back = self.back.reversed().meet(other.back.reversed());
         match (self.front.meet(other.front), back) {

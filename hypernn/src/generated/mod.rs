@@ -350,19 +350,20 @@ impl<T> GeneratedParams<T> {
     /// The gradients of a loss, and what each generated tensor got of them, `[dims…]` or
     /// `[G, dims…]`.
     pub(crate) fn backward(&self, loss: &Tensor) -> Result<(GradStore, Vec<Option<Tensor>>)> {
-        let mut filed = Vec::with_capacity(self.watches.len());
-        let grads = watched(&self.watches, loss, &mut filed)?;
-        let grad = |index: usize| self.grad(filed.iter().rev().map(|grads| &grads[index]), index);
+        let mut delivered = Vec::with_capacity(self.watches.len());
+        let grads = watched(&self.watches, loss, &mut delivered)?;
+        let grad =
+            |index: usize| self.grad(delivered.iter().rev().map(|grads| &grads[index]), index);
         Ok((grads, (0..self.params.len()).map(grad).collect::<Result<_>>()?))
     }
 
     /// The gradient of a tensor that was put together from those that several splits gave.
     fn grad<'a>(
         &self,
-        filed: impl Iterator<Item = &'a Option<Tensor>>,
+        delivered: impl Iterator<Item = &'a Option<Tensor>>,
         index: usize,
     ) -> Result<Option<Tensor>> {
-        let found: Vec<_> = filed.flatten().collect();
+        let found: Vec<_> = delivered.flatten().collect();
         if let [] | [_] = &found[..] {
             return Ok(found.first().map(|grad| (*grad).clone()));
         }
@@ -396,10 +397,10 @@ impl<T> GeneratedParams<T> {
 fn watched(
     watches: &[Watch],
     loss: &Tensor,
-    filed: &mut Vec<Vec<Option<Tensor>>>,
+    delivered: &mut Vec<Vec<Option<Tensor>>>,
 ) -> Result<GradStore> {
     let Some((watch, others)) = watches.split_first() else { return loss.backward() };
-    let (grads, of_watch) = watch.pass(|| watched(others, loss, filed))?;
-    filed.push(of_watch);
+    let (grads, of_watch) = watch.pass(|| watched(others, loss, delivered))?;
+    delivered.push(of_watch);
     Ok(grads)
 }

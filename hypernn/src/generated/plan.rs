@@ -21,7 +21,7 @@ use crate::structure::value::Values;
 pub struct TargetPlan<T> {
     pub(crate) name: &'static str,
     pub(crate) layout: Layout,
-    pub(crate) starts: InitialValues,
+    pub(crate) initial_values: InitialValues,
     /// What fields without parameters hold.
     pub(crate) values: Values,
     roles: Vec<(String, Role)>,
@@ -155,7 +155,7 @@ impl<T> TargetPlan<T> {
         Self {
             name,
             layout,
-            starts: InitialValues::default(),
+            initial_values: InitialValues::default(),
             values,
             roles: Vec::new(),
             model,
@@ -173,7 +173,7 @@ impl<T> TargetPlan<T> {
         let roles: Vec<_> = roles.iter().map(|(name, role)| ((*name).to_owned(), *role)).collect();
         let (layout, values) = self.model.record(&roles)?;
         layout.ensure_parameters(self.name)?;
-        Ok(Self { layout, values, starts: InitialValues::default(), roles, ..self })
+        Ok(Self { layout, values, initial_values: InitialValues::default(), roles, ..self })
     }
 
     /// This target's plan, with the roles that it has, starting from a pretrained network in `dtype`,
@@ -191,11 +191,18 @@ impl<T> TargetPlan<T> {
         let model = self.model.over(&pretrained, dtype, device)?;
         let (layout, mut values) = model.record(&self.roles)?;
         layout.ensure_parameters(self.name)?;
-        let starts = pretrained.starts(&layout, dtype, device)?;
+        let initial_values = pretrained.initial_values(&layout, dtype, device)?;
         for (name, tensor) in values.names.iter().zip(&mut values.tensors) {
             *tensor = pretrained.value(&layout, name, tensor)?;
         }
-        Ok(Self { layout, values, starts, model, same_model: AtomicBool::default(), ..self })
+        Ok(Self {
+            layout,
+            values,
+            initial_values,
+            model,
+            same_model: AtomicBool::default(),
+            ..self
+        })
     }
 
     /// Where it is noted that each build makes the same model, if that is to be seen.

@@ -55,7 +55,7 @@ impl GeneratorSpec for HeadsSpec {
 }
 
 impl HeadsSpec {
-    /// With so many values of unknown size at the end of each embedding.
+    /// The generator of embeddings that end in `width` values of unknown size.
     pub(super) fn build_appended(
         &self,
         shape: GeneratorShape,

@@ -49,7 +49,7 @@ impl GeneratorSpec for LinearSpec {
 }
 
 impl LinearSpec {
-    /// With so many values of unknown size at the end of each embedding.
+    /// The generator of embeddings that end in `width` values of unknown size.
     pub(super) fn build_appended(
         &self,
         shape: GeneratorShape,

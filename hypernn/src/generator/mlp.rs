@@ -56,7 +56,7 @@ impl<const L: usize> GeneratorSpec for MlpSpec<L> {
 }
 
 impl<const L: usize> MlpSpec<L> {
-    /// With so many values of unknown size at the end of each embedding.
+    /// The generator of embeddings that end in `width` values of unknown size.
     pub(super) fn build_appended(
         &self,
         shape: GeneratorShape,
@@ -102,7 +102,7 @@ impl LowRankSpec {
             .checked(too_many("low_rank", embedding_dim, widths, plan.chunk()))
     }
 
-    /// With so many values of unknown size at the end of each embedding.
+    /// The generator of embeddings that end in `width` values of unknown size.
     pub(super) fn build_appended(
         &self,
         shape: GeneratorShape,

@@ -57,7 +57,7 @@ impl GeneratorOutput {
     }
 }
 
-/// What it is made of, by shape.
+/// Writes what the output is made of, by shape.
 impl std::fmt::Display for GeneratorOutput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.rows {

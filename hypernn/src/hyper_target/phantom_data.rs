@@ -9,7 +9,7 @@ use super::{Configures, FixedTarget, HyperTarget, NestedSpec};
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
 use crate::structure::source::ParamSource;
 
-/// It has no parameters.
+/// A phantom field has no parameters.
 impl<T: ?Sized> Parameters for PhantomData<T> {
     fn visit(&self, _visitor: &mut Visitor<'_>) -> Result<()> {
         Ok(())

@@ -95,7 +95,7 @@ pub enum Gradient {
     Parts {
         /// How many of them.
         zero: usize,
-        /// Of how many values, of one weight set.
+        /// The number of the tensor's values, of one weight set.
         of: usize,
     },
     /// Zero in every value, though one arrives: it is multiplied by zero on its way. It learns as soon as
@@ -105,7 +105,7 @@ pub enum Gradient {
     NotFinite {
         /// How many of them.
         bad: usize,
-        /// Of how many values.
+        /// The number of the tensor's values.
         of: usize,
     },
 }

@@ -115,12 +115,14 @@ impl<T> Core<T> {
 
     /// SHA-256 over what is taken from a pretrained network and is in no checkpoint.
     fn pretrained_hash(&self) -> Result<Option<String>> {
-        let TargetPlan { layout, starts, .. } = &*self.plan;
+        let TargetPlan { layout, initial_values, .. } = &*self.plan;
         let params = layout.params().iter().enumerate();
-        let params = params.filter_map(|(i, at)| Some((at.name.clone(), starts.param(i)?.clone())));
+        let params =
+            params.filter_map(|(i, at)| Some((at.name.clone(), initial_values.param(i)?.clone())));
         let frozen = layout.kept().iter().enumerate();
         let frozen = frozen.filter(|(_, kept)| kept.role == Role::Freeze);
-        let frozen = frozen.filter_map(|(i, at)| Some((at.name.clone(), starts.kept(i)?.clone())));
+        let frozen =
+            frozen.filter_map(|(i, at)| Some((at.name.clone(), initial_values.kept(i)?.clone())));
         let constants = self.plan.constants().filter(|(_, tensor)| tensor.elem_count() > 0);
         let constants = constants.map(|(name, tensor)| (name.to_owned(), tensor.clone()));
         let tensors: Vec<_> = params.chain(frozen).chain(constants).collect();

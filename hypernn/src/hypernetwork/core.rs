@@ -123,11 +123,11 @@ impl<'a, T> Building<'a, T> {
     /// `first` is the first output of a generator that gives the same whatever the condition.
     pub(super) fn finish(self, first: Option<&GeneratorOutput>) -> Result<Core<T>> {
         let Self { mut core, recorded, vb } = self;
-        let (layout, starts) = (&core.plan.layout, &core.plan.starts);
-        core.scales = Scales::new(core.scheme, layout, starts, first, &vb)?;
+        let (layout, initial_values) = (&core.plan.layout, &core.plan.initial_values);
+        core.scales = Scales::new(core.scheme, layout, initial_values, first, &vb)?;
         core.kept = Kept {
-            params: kept(layout, starts, &vb.pp("target"))?,
-            buffers: buffers(layout, starts, &vb.pp("buffers"))?,
+            params: kept(layout, initial_values, &vb.pp("target"))?,
+            buffers: buffers(layout, initial_values, &vb.pp("buffers"))?,
             buffer_sets: None,
             values: values(&core.plan.values, &vb.pp("buffers"))?,
             hashes: Arc::default(),
@@ -190,7 +190,7 @@ impl<T> Core<T> {
         let kept = self.plan.layout.kept().iter().zip(self.kept.params.iter()).enumerate();
         // Always from the start, so that a second choice of a dtype costs no digits.
         let converted = kept.map(|(index, (info, tensor))| match info.role {
-            Role::Freeze => self.plan.starts.kept(index).unwrap_or(tensor).to_dtype(dtype),
+            Role::Freeze => self.plan.initial_values.kept(index).unwrap_or(tensor).to_dtype(dtype),
             _ => Ok(tensor.clone()),
         });
         self.kept.params = converted.collect::<Result<_>>()?;
@@ -410,8 +410,12 @@ fn check_plan<T>(plan: &TargetPlan<T>, chunks: &ChunkPlan) -> Result<()> {
 }
 
 /// Variables of trained tensors, below `vb`, and frozen ones.
-fn kept(layout: &Layout, starts: &InitialValues, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
-    let kept = |(index, kept): (usize, &KeptInfo)| match (kept.role, starts.kept(index)) {
+fn kept(
+    layout: &Layout,
+    initial_values: &InitialValues,
+    vb: &VarBuilder<'_>,
+) -> Result<Arc<[Tensor]>> {
+    let kept = |(index, kept): (usize, &KeptInfo)| match (kept.role, initial_values.kept(index)) {
         (Role::Freeze, Some(start)) => Ok(start.clone()),
         (Role::Freeze, None) => bail!(
             declaration,
@@ -423,14 +427,19 @@ fn kept(layout: &Layout, starts: &InitialValues, vb: &VarBuilder<'_>) -> Result<
     layout.kept().iter().enumerate().map(kept).collect()
 }
 
-fn buffers(layout: &Layout, starts: &InitialValues, vb: &VarBuilder<'_>) -> Result<Arc<[Tensor]>> {
+fn buffers(
+    layout: &Layout,
+    initial_values: &InitialValues,
+    vb: &VarBuilder<'_>,
+) -> Result<Arc<[Tensor]>> {
     let buffers = layout.buffers().iter().enumerate();
     let buffers = buffers.map(|(index, buffer)| {
         let vb = match buffer.dtype {
             BufferDtype::Fixed(dtype) => vb.to_dtype(dtype),
             BufferDtype::Any | BufferDtype::Params => vb.clone(),
         };
-        let start = starts.buffer(index).map(|start| start.to_dtype(vb.dtype())).transpose()?;
+        let start =
+            initial_values.buffer(index).map(|start| start.to_dtype(vb.dtype())).transpose()?;
         started(&vb, &buffer.name, buffer.shape.dims(), buffer.init, start.as_ref())
     });
     buffers.collect()

@@ -82,12 +82,12 @@ fn serialize_dtype<S: serde::Serializer>(
 }
 
 impl ExactAudit {
-    /// Of each generated tensor, in flat order.
+    /// The gradient of each generated tensor, in flat order.
     pub fn generated(&self) -> &[(String, Derivative)] {
         &self.generated
     }
 
-    /// Of each variable of the hypernetwork, in the order of construction.
+    /// The gradient of each variable of the hypernetwork, in the order of construction.
     pub fn variables(&self) -> &[(String, Derivative)] {
         &self.variables
     }

@@ -1,4 +1,4 @@
-//! Gradients beside differences of the loss.
+//! Whether gradients agree with finite differences of the loss.
 //!
 //! Along a random direction, the derivative that a gradient gives is compared with the central difference
 //! `(loss(x + h d) - loss(x - h d)) / 2h`, for several steps `h`: large ones lose in curvature, small ones
@@ -128,7 +128,7 @@ const MOST_RUNS: usize = 8;
 /// What the gradient of each leaf is, at `start` and beside it.
 ///
 /// # Errors
-/// The function's own, a loss that is not finite, or one that is not the same twice.
+/// The loss function's own, a loss that is not finite, or one that is not the same twice.
 pub(super) fn examine(
     function: &mut dyn LossFunction,
     leaves: &[Leaf],
@@ -216,7 +216,7 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// All lists at random beside the start.
+    /// A point at random beside the start.
     fn moved(&mut self, by: f64) -> Result<Vec<Vec<f64>>> {
         let mut moved = Vec::with_capacity(self.start.len());
         for index in 0..self.start.len() {
@@ -280,7 +280,7 @@ impl Examination<'_> {
         Ok(off.unwrap_or(told))
     }
 
-    /// Along one direction.
+    /// What the derivative along one random direction tells.
     fn along(
         &mut self,
         leaf: usize,

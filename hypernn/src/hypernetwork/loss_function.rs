@@ -74,8 +74,8 @@ impl<T> LossFunction for LossOfTensors<'_, T> {
         let flat = Var::from_tensor(&self.flat(at)?)?;
         let params = self.params.over(&flat)?;
         let loss = (self.loss)(&params)?;
-        let (_, filed) = params.backward(&loss)?;
-        filed.iter().map(|grad| grad.as_ref().map(numbers).transpose()).collect()
+        let (_, delivered) = params.backward(&loss)?;
+        delivered.iter().map(|grad| grad.as_ref().map(numbers).transpose()).collect()
     }
 
     fn dtype(&self) -> DType {

@@ -176,7 +176,7 @@ impl<T> Core<T> {
 }
 
 impl Kept {
-    /// With running statistics of a file, where they are others than these.
+    /// What is kept, with the running statistics of a file where they are others than these.
     fn with_buffers_of(
         &self,
         found: &Checkpoint,
@@ -250,7 +250,7 @@ impl Checkpoint {
         Ok(tensor.clone())
     }
 
-    /// Of all sets, or of each.
+    /// The running statistics of a file, `[dims…]` for all sets or `[G, dims…]` with those of each.
     fn buffer(&self, info: &BufferInfo, sets: Option<usize>) -> Result<Tensor> {
         let dims = info.shape.dims();
         let by_set = self.tensors.get(&info.name).is_some_and(|found| found.rank() > dims.len());

@@ -34,12 +34,12 @@ impl Scales {
     pub(crate) fn new(
         scheme: InitScheme,
         layout: &Layout,
-        starts: &InitialValues,
+        initial_values: &InitialValues,
         first: Option<&GeneratorOutput>,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
         let slot = |(index, param): (usize, &ParamInfo)| {
-            let replaced = first.is_some() || starts.param(index).is_some();
+            let replaced = first.is_some() || initial_values.param(index).is_some();
             match scheme {
                 InitScheme::Exact => exact_slot(param, replaced),
                 InitScheme::HyperNn => slot(param, 0., 1.),
@@ -49,9 +49,9 @@ impl Scales {
         let bases = match first {
             Some(first) => {
                 let first = split(&first.rows.detach(), None, &plan)?.params;
-                firsts(scheme, layout, starts, &first, &vb.pp("base"))?
+                firsts(scheme, layout, initial_values, &first, &vb.pp("base"))?
             }
-            None => gains(layout, starts, vb)?,
+            None => gains(layout, initial_values, vb)?,
         };
         Ok(Self { plan, bases })
     }
@@ -70,14 +70,14 @@ fn exact_slot(param: &ParamInfo, replaced: bool) -> Slot {
 fn firsts(
     scheme: InitScheme,
     layout: &Layout,
-    starts: &InitialValues,
+    initial_values: &InitialValues,
     first: &[Param],
     vb: &VarBuilder<'_>,
 ) -> Result<Vec<(usize, Base)>> {
     let mut bases = Vec::new();
     for (index, param) in layout.params().iter().enumerate() {
         let constant = (scheme == InitScheme::Exact).then(|| constant(param)).flatten();
-        let start = match starts.param(index) {
+        let start = match initial_values.param(index) {
             Some(start) => StartValue::Tensor(start.clone()),
             None => match constant {
                 Some(constant) => StartValue::Constant(constant),
@@ -96,11 +96,12 @@ fn firsts(
 /// One gain per tensor that has a pretrained start, the values of the variable `gains`.
 fn gains(
     layout: &Layout,
-    starts: &InitialValues,
+    initial_values: &InitialValues,
     vb: &VarBuilder<'_>,
 ) -> Result<Vec<(usize, Base)>> {
     let indices = 0..layout.params().len();
-    let starts: Vec<_> = indices.filter_map(|i| Some((i, starts.param(i)?.clone()))).collect();
+    let starts: Vec<_> =
+        indices.filter_map(|i| Some((i, initial_values.param(i)?.clone()))).collect();
     if starts.is_empty() {
         return Ok(Vec::new());
     }

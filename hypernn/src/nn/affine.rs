@@ -19,7 +19,7 @@ impl Param {
         Ok(self.clone())
     }
 
-    /// As `[sets, dims…]`; see [`sets::spread`] and [`repeated`](Self::repeated).
+    /// The parameter as `[sets, dims…]`; see [`sets::spread`] and [`repeated`](Self::repeated).
     pub(super) fn spread(&self, rank: usize, sets: usize) -> Result<Self> {
         self.repeated(rank, sets)?.reshaped(|tensor| sets::spread(tensor, rank, sets))
     }
@@ -47,8 +47,9 @@ impl Affine {
         source: &mut dyn ParamSource,
         dims: &[usize],
         bias: Option<usize>,
-        [weight_init, bias_init]: [Init; 2],
+        inits: [Init; 2],
     ) -> Result<Self> {
+        let [weight_init, bias_init] = inits;
         let weight = source.param(&weight(dims, weight_init))?.into_one_weight()?;
         Ok(Self { weight, bias: self::bias(source, bias, bias_init)? })
     }
@@ -59,8 +60,9 @@ impl Affine {
         source: &mut dyn ParamSource,
         dims: &[usize],
         bias: Option<usize>,
-        [weight_init, bias_init]: [Init; 2],
+        inits: [Init; 2],
     ) -> Result<Self> {
+        let [weight_init, bias_init] = inits;
         let weight = source.param(&weight(dims, weight_init))?;
         Ok(Self { weight, bias: self::bias(source, bias, bias_init)? })
     }

@@ -63,7 +63,7 @@ impl BatchNormSpec {
         self
     }
 
-    /// All of these at once.
+    /// Every setting at once, as candle's configuration has them.
     #[must_use]
     pub const fn config(mut self, config: BatchNormConfig) -> Self {
         self.config = config;

@@ -52,7 +52,7 @@ impl Conv2dSpec {
         self
     }
 
-    /// All of these at once.
+    /// Every setting at once, as candle's configuration has them.
     #[must_use]
     pub const fn config(mut self, config: Conv2dConfig) -> Self {
         self.config = config;

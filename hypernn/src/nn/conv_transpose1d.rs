@@ -58,7 +58,7 @@ impl ConvTranspose1dSpec {
         self
     }
 
-    /// All of these at once.
+    /// Every setting at once, as candle's configuration has them.
     #[must_use]
     pub const fn config(mut self, config: ConvTranspose1dConfig) -> Self {
         self.config = config;

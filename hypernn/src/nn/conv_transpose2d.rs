@@ -51,7 +51,7 @@ impl ConvTranspose2dSpec {
         self
     }
 
-    /// All of these at once.
+    /// Every setting at once, as candle's configuration has them.
     #[must_use]
     pub const fn config(mut self, config: ConvTranspose2dConfig) -> Self {
         self.config = config;

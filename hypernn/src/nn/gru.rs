@@ -136,7 +136,7 @@ impl GRU {
         Ok(Self { cell: cell.checked(GATES)?, config })
     }
 
-    /// Initialisation.
+    /// How the cell's variables start.
     pub fn config(&self) -> &GRUConfig {
         &self.config
     }

@@ -42,7 +42,7 @@ impl LayerNormSpec {
         self
     }
 
-    /// All of these at once.
+    /// Every setting at once, as candle's configuration has them.
     #[must_use]
     pub const fn config(mut self, config: LayerNormConfig) -> Self {
         self.config = config;

@@ -167,7 +167,7 @@ fn is_row(dims: &[usize], outputs: usize) -> bool {
     matches!(dims, [found] | [_, found] if *found == outputs)
 }
 
-/// As candle adds a bias of another shape.
+/// Adds a bias of another shape as candle does.
 fn add_broadcast(ys: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let outputs = ys.dim(D::Minus1)?;
     ys.broadcast_add(bias).map_err(|err| match err {

@@ -45,7 +45,7 @@ impl LSTMSpec {
         self
     }
 
-    /// All of these and the initialisation at once.
+    /// Every setting and the initialisation at once, as candle's configuration has them.
     #[must_use]
     pub const fn config(mut self, config: LSTMConfig) -> Self {
         self.config = config;
@@ -160,7 +160,7 @@ impl LSTM {
         Ok(Self { cell: cell.checked(GATES)?, config })
     }
 
-    /// Initialisation and names.
+    /// How the cell's variables start, and what they are called.
     pub fn config(&self) -> &LSTMConfig {
         &self.config
     }

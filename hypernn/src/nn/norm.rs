@@ -103,7 +103,7 @@ pub(super) fn scale(
     gain(layer, xs, &shaped(&params.weight)?, bias.as_ref())
 }
 
-/// Of standardised values, which have the input's dtype.
+/// Checks that the standardised values, which have the input's dtype, have that of the weight.
 fn check_dtype(layer: &str, xs: &Tensor, params: &Affine) -> Result<()> {
     ensure_same_dtype(layer, "the input", xs.dtype(), "the weight", params.weight().dtype())
 }

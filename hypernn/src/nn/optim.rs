@@ -69,7 +69,7 @@ impl Optimizer for AdamW {
         self.steps += 1;
         for (var, moments) in &mut self.vars {
             if let Some(grad) = grads.get(var) {
-                moments.step(var, grad, (&self.params, self.steps))?;
+                moments.step(var, grad, &self.params, self.steps)?;
             }
         }
         Ok(())
@@ -157,7 +157,7 @@ impl AdamW {
         for (name, (var, _)) in self.names(vars)?.into_iter().zip(&self.vars) {
             let moment = |key| moment_of(var, state, &format!("{name}.{key}"));
             let [first, second] = MOMENTS.map(moment);
-            found.push(Moments::from_tensors(var, [&first?, &second?])?);
+            found.push(Moments::from_tensors(var, &first?, &second?)?);
         }
         let own = self.vars.iter_mut().map(|(_, moments)| moments);
         own.zip(found).for_each(|(own, found)| *own = found);
@@ -185,7 +185,7 @@ impl AdamW {
     /// ```
     ///
     /// # Errors
-    /// As of [`state`](Self::state), or the file can't be written.
+    /// Those of [`state`](Self::state), or the file can't be written.
     pub fn save(&self, vars: &VarMap, path: impl AsRef<Path>) -> Result<()> {
         let state = self.state(vars)?;
         let tensors = state.iter().map(|(name, tensor)| (name.as_str(), tensor));

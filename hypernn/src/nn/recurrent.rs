@@ -38,7 +38,7 @@ pub(super) struct CellSpec {
     pub(super) biases: [Option<Init>; 2],
 }
 
-/// Of a recurrent layer; none of its tensors is named `weight`.
+/// What a recurrent layer's spec says of itself; none of its tensors is named `weight`.
 pub(super) const fn info(
     layer: &'static str,
     gates: usize,
@@ -107,7 +107,7 @@ impl RecurrentCell {
     /// Checks the shapes of tensors that no spec has asked for.
     ///
     /// # Errors
-    /// They do not fit together.
+    /// The cell's tensors do not fit together.
     pub(super) fn checked(self, gates: usize) -> Result<Self> {
         sets::among(self.layer, self.ranked())?;
         let rows = gates * self.hidden_dim;

@@ -10,7 +10,7 @@ pub(super) struct SlidingWindow {
     pub(super) stride: usize,
     pub(super) padding: usize,
     pub(super) dilation: usize,
-    /// Of a transposed convolution; 0 otherwise.
+    /// Pixels that a transposed convolution adds at the end; 0 for any other.
     pub(super) output_padding: usize,
 }
 
@@ -32,12 +32,12 @@ impl SlidingWindow {
         Ok((padded - span) / stride + 1)
     }
 
-    /// So many pixels between their zeros.
+    /// The number of places of `pixels` pixels with the zeros on both sides.
     const fn padded(&self, pixels: usize) -> usize {
         sum(&[pixels, self.padding, self.padding])
     }
 
-    /// From the first to the last pixel under the kernel.
+    /// The number of pixels from the first to the last under the kernel.
     const fn span(&self) -> usize {
         sum(&[product(&[self.dilation, self.taps.saturating_sub(1)]), 1])
     }

@@ -98,7 +98,7 @@ impl ShapePreserving {
         Self { name, function }
     }
 
-    /// What it takes, and what is wrong with it, if anything.
+    /// What the step takes for one sample, and what is wrong with its settings, if anything.
     pub const fn info(&self) -> LayerInfo {
         LayerInfo::new(self.name)
     }
@@ -127,7 +127,7 @@ pub const fn dropout(p: f32) -> Dropout {
 }
 
 impl Dropout {
-    /// What it takes, and what is wrong with it, if anything.
+    /// What the step takes for one sample, and what is wrong with its settings, if anything.
     pub const fn info(&self) -> LayerInfo {
         let problem = Problem::new("dropout: p is expected from 0 on, and below 1");
         let problem = if self.p >= 0. && self.p < 1. { None } else { Some(problem) };
@@ -146,7 +146,7 @@ impl ModuleT for Dropout {
     }
 }
 
-/// All dimensions but the batch as one.
+/// The step `flatten`: all dimensions but the batch become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flatten;
 
@@ -155,7 +155,7 @@ pub struct Flatten;
 pub const flatten: Flatten = Flatten;
 
 impl Flatten {
-    /// What it takes, and what is wrong with it, if anything.
+    /// What the step takes for one sample, and what is wrong with its settings, if anything.
     pub const fn info(&self) -> LayerInfo {
         LayerInfo::new("flatten")
     }
@@ -184,7 +184,7 @@ pub const fn reshape<const R: usize>(sizes: [usize; R]) -> Reshape<R> {
 }
 
 impl<const R: usize> Reshape<R> {
-    /// What it takes, and what is wrong with it, if anything.
+    /// What the step takes for one sample, and what is wrong with its settings, if anything.
     pub const fn info(&self) -> LayerInfo {
         LayerInfo::new("reshape").checked(too_many("reshape", &self.sizes))
     }
@@ -233,7 +233,7 @@ pub const fn avg_pool2d(size: usize) -> Pool2d {
 }
 
 impl Pool2d {
-    /// What it takes, and what is wrong with it, if anything.
+    /// What the step takes for one sample, and what is wrong with its settings, if anything.
     pub const fn info(&self) -> LayerInfo {
         LayerInfo::new(self.name)
             .size("the window", self.size)
@@ -274,7 +274,7 @@ pub struct GlobalAvgPool2d;
 pub const global_avg_pool2d: GlobalAvgPool2d = GlobalAvgPool2d;
 
 impl GlobalAvgPool2d {
-    /// What it takes, and what is wrong with it, if anything.
+    /// What the step takes for one sample, and what is wrong with its settings, if anything.
     pub const fn info(&self) -> LayerInfo {
         LayerInfo::new("global_avg_pool2d").takes(SampleShape::of(&[None, None, None]))
     }
@@ -301,7 +301,7 @@ pub const fn func<F: Fn(&Tensor) -> Result<Tensor>>(f: F) -> Func<F> {
 }
 
 impl<F> Func<F> {
-    /// What it takes, and what is wrong with it, if anything.
+    /// What the step takes for one sample, and what is wrong with its settings, if anything.
     pub const fn info(&self) -> LayerInfo {
         LayerInfo::new("func")
     }

@@ -31,7 +31,7 @@ impl Moments {
         }
     }
 
-    /// Before the first step.
+    /// The moments before the first step, all zero.
     pub(crate) fn zeros(var: &Var) -> Result<Self> {
         let count = var.elem_count();
         Ok(match var.dtype() {
@@ -44,8 +44,8 @@ impl Moments {
         })
     }
 
-    /// These; they have the variable's shape and device, and its dtype or that of its moments.
-    pub(crate) fn from_tensors(var: &Var, [first, second]: [&Tensor; 2]) -> Result<Self> {
+    /// Moments with these values, which have the variable's shape and device, and its dtype or that of its moments.
+    pub(crate) fn from_tensors(var: &Var, first: &Tensor, second: &Tensor) -> Result<Self> {
         let (flat_first, flat_second) = (first.flatten_all()?, second.flatten_all()?);
         Ok(match var.dtype() {
             _ if !is_direct(var) => {
@@ -57,7 +57,7 @@ impl Moments {
         })
     }
 
-    /// Both, in the variable's shape and on its device.
+    /// The first and the second moment, in the variable's shape and on its device.
     pub(crate) fn to_tensors(&self, var: &Var) -> Result<[Tensor; 2]> {
         let (shape, device) = (var.shape(), var.device());
         let [first, second] = match self {
@@ -68,12 +68,13 @@ impl Moments {
         Ok([first?.reshape(shape)?, second?.reshape(shape)?])
     }
 
-    /// Moves the variable; `steps` counts this one.
+    /// Moves the variable by one step; `steps` is the number of steps with this one.
     pub(crate) fn step(
         &mut self,
         var: &Var,
         grad: &Tensor,
-        (params, steps): (&ParamsAdamW, usize),
+        params: &ParamsAdamW,
+        steps: usize,
     ) -> Result<()> {
         if grad.shape() != var.shape() {
             let (grad, var) = (grad.shape(), var.shape());
@@ -90,7 +91,7 @@ impl Moments {
             );
         }
         if let Self::Other(moments) = self {
-            return step_by_candle(var, moments, grad, (params, steps));
+            return step_by_candle(var, moments, grad, params, steps);
         }
         let grad = if same_storage(grad, var) { grad.copy()? } else { grad.clone() };
         let step = AdamWStep { params, steps, moments: RefCell::new(self) };
@@ -101,10 +102,12 @@ impl Moments {
 /// A step by candle's operations, in the dtype of the moments.
 fn step_by_candle(
     var: &Var,
-    [first, second]: &mut [Tensor; 2],
+    moments: &mut [Tensor; 2],
     grad: &Tensor,
-    (params, steps): (&ParamsAdamW, usize),
+    params: &ParamsAdamW,
+    steps: usize,
 ) -> Result<()> {
+    let [first, second] = moments;
     let ParamsAdamW { lr, beta1, beta2, eps, weight_decay } = *params;
     let dtype = first.dtype();
     let (grad, value) = (grad.detach().to_dtype(dtype)?, var.as_detached_tensor().to_dtype(dtype)?);
@@ -143,10 +146,10 @@ impl InplaceOp2 for AdamWStep<'_> {
     ) -> Result<()> {
         match (&mut **self.moments.borrow_mut(), values, grads) {
             (Moments::F32(moments), CpuStorage::F32(values), CpuStorage::F32(grads)) => {
-                self.move_values((values, vl), moments, (grads, gl))
+                self.move_values(values, vl, moments, grads, gl)
             }
             (Moments::F64(moments), CpuStorage::F64(values), CpuStorage::F64(grads)) => {
-                self.move_values((values, vl), moments, (grads, gl))
+                self.move_values(values, vl, moments, grads, gl)
             }
             (_, values, grads) => crate::error::bail!(
                 dtype,
@@ -166,9 +169,11 @@ impl AdamWStep<'_> {
 
     fn move_values<T: Scalar>(
         &self,
-        (values, vl): (&mut [T], &Layout),
-        [first_moment, second_moment]: &mut [Vec<T>; 2],
-        (grads, gl): (&[T], &Layout),
+        values: &mut [T],
+        vl: &Layout,
+        moments: &mut [Vec<T>; 2],
+        grads: &[T],
+        gl: &Layout,
     ) -> Result<()> {
         let (Some((start, end)), Some((grad_start, grad_end))) =
             (vl.contiguous_offsets(), gl.contiguous_offsets())
@@ -176,6 +181,7 @@ impl AdamWStep<'_> {
             bail!("adam_w: the variable is not contiguous");
         };
         let (values, grads) = (&mut values[start..end], &grads[grad_start..grad_end]);
+        let [first_moment, second_moment] = moments;
         let variable = Variable { values, first_moment, second_moment };
         kernel(adam_w::step(variable, grads, &self.settings(), self.steps, &CandleThreads))
     }

@@ -43,10 +43,20 @@ pub(crate) fn convolution(
     images.apply_op3(&weight, &bias, node)
 }
 
+/// A convolution as a node of the graph. Where its parameters have routes, their gradients are delivered there, and
+/// the bias is no argument of the node.
 struct ConvolutionNode {
     windows: Windows,
     bias: Option<Tensor>,
     routes: Option<Routes>,
+}
+
+/// Which gradients are asked for.
+#[derive(Clone, Copy)]
+struct AskedGrads {
+    images: bool,
+    weight: bool,
+    bias: bool,
 }
 
 impl ConvolutionNode {
@@ -67,15 +77,17 @@ impl ConvolutionNode {
 
     fn forward(
         &self,
-        (images, il): (&CpuStorage, &Layout),
-        (weight, wl): (&CpuStorage, &Layout),
+        images: &CpuStorage,
+        il: &Layout,
+        weight: &CpuStorage,
+        wl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let ys = match (images, weight) {
             (CpuStorage::F32(images), CpuStorage::F32(weight)) => {
-                CpuStorage::F32(self.outputs((images, il), (weight, wl))?)
+                CpuStorage::F32(self.outputs(images, il, weight, wl)?)
             }
             (CpuStorage::F64(images), CpuStorage::F64(weight)) => {
-                CpuStorage::F64(self.outputs((images, il), (weight, wl))?)
+                CpuStorage::F64(self.outputs(images, il, weight, wl)?)
             }
             (images, weight) => {
                 let (lhs, rhs) = (images.dtype(), weight.dtype());
@@ -87,8 +99,10 @@ impl ConvolutionNode {
 
     fn outputs<T: Scalar>(
         &self,
-        (images, il): (&[T], &Layout),
-        (weights, wl): (&[T], &Layout),
+        images: &[T],
+        il: &Layout,
+        weights: &[T],
+        wl: &Layout,
     ) -> Result<Vec<T>> {
         let direct = self.direct(il.shape(), wl.shape())?;
         let (images, weights) = (&images[il.start_offset()..], &weights[wl.start_offset()..]);
@@ -104,10 +118,10 @@ impl ConvolutionNode {
         images: &Tensor,
         weight: &Tensor,
         grad: &Tensor,
-        ask: [bool; 3],
+        ask: AskedGrads,
     ) -> Result<[Option<Tensor>; 3]> {
         if keeps_graph() {
-            return self.composed_backward([images, weight, grad], ask);
+            return self.composed_backward(images, weight, grad, ask);
         }
         match images.dtype() {
             DType::F64 => self.backward_of::<f64>(images, weight, grad, ask),
@@ -120,7 +134,7 @@ impl ConvolutionNode {
         images: &Tensor,
         weight: &Tensor,
         grad: &Tensor,
-        [ask_images, ask_weight, ask_bias]: [bool; 3],
+        ask: AskedGrads,
     ) -> Result<[Option<Tensor>; 3]> {
         let grad = grad.contiguous()?;
         let direct = self.direct(images.shape(), weight.shape())?;
@@ -136,15 +150,17 @@ impl ConvolutionNode {
             })??;
             Tensor::from_vec(kernel(grads)?, weight.shape(), &Device::Cpu)
         };
-        let bias = ask_bias.then(|| self.bias_grad::<T>(&grad)).transpose()?;
-        Ok([ask_images.then(of_images).transpose()?, ask_weight.then(of_weight).transpose()?, bias])
+        let bias = ask.bias.then(|| self.bias_grad::<T>(&grad)).transpose()?;
+        Ok([ask.images.then(of_images).transpose()?, ask.weight.then(of_weight).transpose()?, bias])
     }
 
     /// The gradients of images, weight and bias by operations that can be differentiated again.
     fn composed_backward(
         &self,
-        [images, weight, grad]: [&Tensor; 3],
-        [ask_images, ask_weight, ask_bias]: [bool; 3],
+        images: &Tensor,
+        weight: &Tensor,
+        grad: &Tensor,
+        ask: AskedGrads,
     ) -> Result<[Option<Tensor>; 3]> {
         let windows = self.windows;
         let kind = ConvolutionKind { windows, transposed: false };
@@ -154,9 +170,9 @@ impl ConvolutionNode {
         let of_images = || fold(&product_transposed(&matrices, &lines)?, windows);
         let of_weight = || product(&lines, &unfold(images, windows)?.t()?)?.reshape(weight.shape());
         Ok([
-            ask_images.then(of_images).transpose()?,
-            ask_weight.then(of_weight).transpose()?,
-            ask_bias.then(|| kind.bias_grad(grad)).transpose()?,
+            ask.images.then(of_images).transpose()?,
+            ask.weight.then(of_weight).transpose()?,
+            ask.bias.then(|| kind.bias_grad(grad)).transpose()?,
         ])
     }
 
@@ -189,7 +205,7 @@ impl CustomOp2 for ConvolutionNode {
         weight: &CpuStorage,
         wl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.forward((images, il), (weight, wl))
+        self.forward(images, il, weight, wl)
     }
 
     fn bwd(
@@ -199,7 +215,7 @@ impl CustomOp2 for ConvolutionNode {
         _ys: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let ask = [images.track_op(), weight.track_op(), false];
+        let ask = AskedGrads { images: images.track_op(), weight: weight.track_op(), bias: false };
         let [images, weight, _] = self.backward(images, weight, grad, ask)?;
         Ok((images, weight))
     }
@@ -220,7 +236,7 @@ impl CustomOp3 for ConvolutionNode {
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.forward((images, il), (weight, wl))
+        self.forward(images, il, weight, wl)
     }
 
     fn bwd(
@@ -232,12 +248,16 @@ impl CustomOp3 for ConvolutionNode {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let Some(routes) = &self.routes else {
-            let ask = [images.track_op(), weight.track_op(), third.track_op()];
+            let ask = AskedGrads {
+                images: images.track_op(),
+                weight: weight.track_op(),
+                bias: third.track_op(),
+            };
             let [images, weight, bias] = self.backward(images, weight, grad, ask)?;
             return Ok((images, weight, bias));
         };
         ensure_detached("convolution")?;
-        let ask = [images.track_op(), true, routes.has_bias()];
+        let ask = AskedGrads { images: images.track_op(), weight: true, bias: routes.has_bias() };
         let [images, weight, bias] = self.backward(images, weight, grad, ask)?;
         Ok((images, None, routes.deliver_both(weight, bias)?))
     }

@@ -25,7 +25,7 @@ pub(crate) fn convolved(
     kind: ConvolutionKind,
 ) -> Result<Tensor> {
     let (matrices, edge) = (matrices.detach(), routes.edge().clone());
-    with_backward(layer, outputs, [images, &edge], move |images, grad| {
+    with_backward(layer, outputs, images, &edge, move |images, grad| {
         let values = images.detach();
         let (lined, unfolded) = if kind.transposed { (&values, grad) } else { (grad, &values) };
         let (lines, columns) = (kind.lines(lined)?, unfold(unfolded, kind.windows)?);

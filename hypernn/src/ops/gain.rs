@@ -20,7 +20,7 @@ pub(crate) fn gain(
     let bias = bias.map(|bias| bias.values().detach());
     let ys = values(&xs.detach(), &weight, bias.as_ref())?;
     let edge = routes.edge().clone();
-    with_backward(layer, ys, [xs, &edge], move |xs, grad| {
+    with_backward(layer, ys, xs, &edge, move |xs, grad| {
         let of_weight = sum_as(&(grad * xs.detach())?, &weight)?;
         let of_edge = routes.deliver(of_weight, || sum_as(grad, &weight))?;
         let of_input = xs.track_op().then(|| grad.broadcast_mul(&weight)).transpose()?;

@@ -17,15 +17,17 @@ pub(super) const DIRECT: bool = !cfg!(any(feature = "mkl", feature = "accelerate
 
 /// `[B, M, K]` times `[B, K, N]`, whatever their strides.
 pub(super) fn matmul(
-    (lhs, ll): (&CpuStorage, &Layout),
-    (rhs, rl): (&CpuStorage, &Layout),
+    lhs: &CpuStorage,
+    ll: &Layout,
+    rhs: &CpuStorage,
+    rl: &Layout,
 ) -> Result<CpuStorage> {
     match (lhs, rhs) {
         (CpuStorage::F32(lhs), CpuStorage::F32(rhs)) if DIRECT => {
-            batched((lhs, ll), (rhs, rl)).map(CpuStorage::F32)
+            batched(lhs, ll, rhs, rl).map(CpuStorage::F32)
         }
         (CpuStorage::F64(lhs), CpuStorage::F64(rhs)) if DIRECT => {
-            batched((lhs, ll), (rhs, rl)).map(CpuStorage::F64)
+            batched(lhs, ll, rhs, rl).map(CpuStorage::F64)
         }
         (lhs, rhs) => {
             let ((b, m, k), n) = (ll.shape().dims3()?, rl.dim(D::Minus1)?);
@@ -34,7 +36,7 @@ pub(super) fn matmul(
     }
 }
 
-fn batched<T: Scalar>((lhs, ll): (&[T], &Layout), (rhs, rl): (&[T], &Layout)) -> Result<Vec<T>> {
+fn batched<T: Scalar>(lhs: &[T], ll: &Layout, rhs: &[T], rl: &Layout) -> Result<Vec<T>> {
     let ((batch, _, k), (others, inner, _)) = (ll.shape().dims3()?, rl.shape().dims3()?);
     if batch != others || k != inner {
         bail!("a product of {:?} and {:?}", ll.shape(), rl.shape());
@@ -44,7 +46,7 @@ fn batched<T: Scalar>((lhs, ll): (&[T], &Layout), (rhs, rl): (&[T], &Layout)) ->
     kernel(matmul_batch(&products, &CandleThreads))
 }
 
-/// One of the matrices `[B, rows, columns]` of a layout.
+/// Matrix number `index` of values `[B, rows, columns]`.
 fn matrix<'a, T>(values: &'a [T], layout: &Layout, index: usize) -> Result<Matrix<'a, T>> {
     let (dims, strides) = (layout.dims(), layout.stride());
     let start = layout.start_offset() + index * strides[0];

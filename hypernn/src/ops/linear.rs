@@ -78,7 +78,7 @@ struct Routed {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LinearSizes {
     pub(super) sets: usize,
-    /// Of one set.
+    /// The rows of one set.
     pub(super) rows: usize,
     pub(super) inputs: usize,
     pub(super) outputs: usize,
@@ -134,7 +134,7 @@ impl LinearSizes {
         (self.sets, self.rows, self.inputs)
     }
 
-    /// Both are contiguous: the rows of each set, and the transposed weights.
+    /// The layouts of the rows of each set, and of the transposed weights, for storages that are contiguous.
     fn sides(&self, xl: &Layout, wl: &Layout) -> Result<[Layout; 2]> {
         // On CUDA, candle panics for a part of nothing that starts anywhere else.
         let start = if self.rows == 0 { 0 } else { xl.start_offset() };
@@ -146,8 +146,10 @@ impl LinearSizes {
     /// The outputs on a device: a product, and a broadcast addition where there is a bias.
     pub(super) fn outputs<S: BackendStorage>(
         &self,
-        (xs, xl): (&S, &Layout),
-        (weight, wl): (&S, &Layout),
+        xs: &S,
+        xl: &Layout,
+        weight: &S,
+        wl: &Layout,
         bias: Option<(&S, &Layout)>,
     ) -> Result<S> {
         let ys = self.matmul(xs, xl, weight, wl)?;
@@ -165,8 +167,10 @@ impl LinearSizes {
     /// The outputs on the CPU.
     pub(super) fn outputs_on_cpu(
         &self,
-        (xs, xl): (&CpuStorage, &Layout),
-        (weight, wl): (&CpuStorage, &Layout),
+        xs: &CpuStorage,
+        xl: &Layout,
+        weight: &CpuStorage,
+        wl: &Layout,
         bias: Option<(&CpuStorage, &Layout)>,
     ) -> Result<CpuStorage> {
         let all = [(xs, xl), (weight, wl)].into_iter().chain(bias);
@@ -180,7 +184,7 @@ impl LinearSizes {
             }
         }
         let [xl, wl] = self.sides(xl, wl)?;
-        let mut ys = gemm::matmul((xs, &xl), (weight, &wl))?;
+        let mut ys = gemm::matmul(xs, &xl, weight, &wl)?;
         if let Some((bias, bl)) = bias {
             self.add_bias_in_place(&mut ys, bias, bl)?;
         }
@@ -349,16 +353,26 @@ fn backward(
 type Grads = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 /// The gradients of input, weight and bias, each where something asks for it.
-pub(super) fn backward_with_bias([xs, weight, bias]: [&Tensor; 3], grad: &Tensor) -> Result<Grads> {
+pub(super) fn backward_with_bias(
+    xs: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    grad: &Tensor,
+) -> Result<Grads> {
     let backward = LinearBackward::new(xs, weight, grad)?;
     let of_bias = bias.track_op().then(|| backward.of_bias()?.reshape(bias.shape())).transpose()?;
     Ok((backward.of_input(xs, weight)?, backward.asked_of_weight(weight)?, of_bias))
 }
 
 impl Linear {
-    fn routed_bwd(&self, routed: &Routed, tensors: [&Tensor; 2], grad: &Tensor) -> Result<Grads> {
+    fn routed_bwd(
+        &self,
+        routed: &Routed,
+        xs: &Tensor,
+        weight: &Tensor,
+        grad: &Tensor,
+    ) -> Result<Grads> {
         ensure_detached("linear")?;
-        let [xs, weight] = tensors;
         let backward = LinearBackward::new(xs, weight, grad)?;
         let of_weight = match backward.factors() {
             Some((grad, xs)) => PendingGradient::Product(grad.clone(), xs.clone()),
@@ -404,7 +418,7 @@ impl CustomOp2 for Linear {
         wl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         forward!(self, Cpu, xl, wl, None, |sizes: &LinearSizes, bias| {
-            sizes.outputs_on_cpu((xs, xl), (weight, wl), bias)
+            sizes.outputs_on_cpu(xs, xl, weight, wl, bias)
         })
     }
 
@@ -416,7 +430,7 @@ impl CustomOp2 for Linear {
         wl: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
         forward!(self, Cuda, xl, wl, None, |sizes: &LinearSizes, bias| {
-            sizes.outputs((xs, xl), (weight, wl), bias)
+            sizes.outputs(xs, xl, weight, wl, bias)
         })
     }
 
@@ -428,7 +442,7 @@ impl CustomOp2 for Linear {
         wl: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
         forward!(self, Metal, xl, wl, None, |sizes: &LinearSizes, bias| {
-            sizes.outputs((xs, xl), (weight, wl), bias)
+            sizes.outputs(xs, xl, weight, wl, bias)
         })
     }
 
@@ -458,7 +472,7 @@ impl CustomOp3 for Linear {
         tl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         forward!(self, Cpu, xl, wl, Some((third, tl)), |sizes: &LinearSizes, bias| {
-            sizes.outputs_on_cpu((xs, xl), (weight, wl), bias)
+            sizes.outputs_on_cpu(xs, xl, weight, wl, bias)
         })
     }
 
@@ -472,7 +486,7 @@ impl CustomOp3 for Linear {
         tl: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
         forward!(self, Cuda, xl, wl, Some((third, tl)), |sizes: &LinearSizes, bias| {
-            sizes.outputs((xs, xl), (weight, wl), bias)
+            sizes.outputs(xs, xl, weight, wl, bias)
         })
     }
 
@@ -486,7 +500,7 @@ impl CustomOp3 for Linear {
         tl: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
         forward!(self, Metal, xl, wl, Some((third, tl)), |sizes: &LinearSizes, bias| {
-            sizes.outputs((xs, xl), (weight, wl), bias)
+            sizes.outputs(xs, xl, weight, wl, bias)
         })
     }
 
@@ -499,8 +513,8 @@ impl CustomOp3 for Linear {
         grad: &Tensor,
     ) -> Result<Grads> {
         match &self.routed {
-            Some(routed) => self.routed_bwd(routed, [xs, weight], grad),
-            None => backward_with_bias([xs, weight, third], grad),
+            Some(routed) => self.routed_bwd(routed, xs, weight, grad),
+            None => backward_with_bias(xs, weight, third, grad),
         }
     }
 }

@@ -12,7 +12,7 @@ pub(crate) fn lookup(table: &Param, indices: &Tensor) -> Result<Tensor> {
     };
     let (table, edge) = (table.values().detach(), route.edge().clone());
     let (rows, shape) = (table.index_select(indices, 0)?, table.shape().clone());
-    with_backward("embedding", rows, [indices, &edge], move |indices, grad| {
+    with_backward("embedding", rows, indices, &edge, move |indices, grad| {
         let zeros = Tensor::zeros(&shape, grad.dtype(), grad.device())?;
         Ok((None, route.deliver(zeros.index_add(indices, &grad.contiguous()?, 0)?)?))
     })

@@ -11,9 +11,9 @@ use super::with_backward::with_backward;
 
 /// For `base [out, …]`, `up [out, rank]` and `down [rank, in]`, or `[G, out, rank]` and `[G, rank, in]`
 /// for `G` sets: `[out, …]`, or `[G, out, …]`.
-pub(crate) fn low_rank(base: &Tensor, [up, down]: [&Tensor; 2], scale: f64) -> Result<Tensor> {
+pub(crate) fn low_rank(base: &Tensor, up: &Tensor, down: &Tensor, scale: f64) -> Result<Tensor> {
     if base.track_op() {
-        return differentiable(base, [up, down], scale);
+        return differentiable(base, up, down, scale);
     }
     let product = matmul(&matrices(&(up.detach() * scale)?)?, &matrices(&down.detach())?)?;
     let merged = product.reshape(shape(base, up))?.broadcast_add(base)?;
@@ -21,23 +21,24 @@ pub(crate) fn low_rank(base: &Tensor, [up, down]: [&Tensor; 2], scale: f64) -> R
         return Ok(merged);
     }
     let other = down.clone();
-    with_backward("low_rank", merged, [up, down], move |up, grad| {
+    with_backward("low_rank", merged, up, down, move |up, grad| {
         if grad.track_op() {
             // A gradient that is to be differentiated again.
-            return gradients([up, &other], grad, scale, |lhs, rhs| lhs.matmul(rhs));
+            return gradients(up, &other, grad, scale, |lhs, rhs| lhs.matmul(rhs));
         }
-        gradients([&up.detach(), &other.detach()], grad, scale, matmul)
+        gradients(&up.detach(), &other.detach(), grad, scale, matmul)
     })
 }
 
 /// The merged weight, `base + scale · up · down`, by candle's operations, which can be differentiated twice.
-fn differentiable(base: &Tensor, [up, down]: [&Tensor; 2], scale: f64) -> Result<Tensor> {
+fn differentiable(base: &Tensor, up: &Tensor, down: &Tensor, scale: f64) -> Result<Tensor> {
     (up.matmul(down)?.reshape(shape(base, up))? * scale)?.broadcast_add(base)
 }
 
 /// The gradients of both factors.
 fn gradients(
-    [up, down]: [&Tensor; 2],
+    up: &Tensor,
+    down: &Tensor,
     grad: &Tensor,
     scale: f64,
     matmul: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
@@ -86,8 +87,8 @@ mod tests {
             let base = values(base, 0.1)?;
             let up = Var::from_tensor(&values(&[sets, &[3, 2]].concat(), 0.2)?)?;
             let down = Var::from_tensor(&values(&[sets, &[2, 4]].concat(), 0.3)?)?;
-            let found = low_rank(&base, [&up, &down], 1.5)?;
-            let expected = differentiable(&base, [&up, &down], 1.5)?;
+            let found = low_rank(&base, &up, &down, 1.5)?;
+            let expected = differentiable(&base, &up, &down, 1.5)?;
             assert_close(&found, &expected)?;
             let (found, expected) = (found.sqr()?.backward()?, expected.sqr()?.backward()?);
             for var in [&up, &down] {
@@ -98,7 +99,7 @@ mod tests {
             }
             // Without variables there is no graph.
             let merged =
-                low_rank(&base, [&up.as_detached_tensor(), &down.as_detached_tensor()], 1.5)?;
+                low_rank(&base, &up.as_detached_tensor(), &down.as_detached_tensor(), 1.5)?;
             assert!(!merged.track_op());
         }
         Ok(())
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn a_base_may_have_a_gradient() -> Result<()> {
         let base = Var::from_tensor(&values(&[3, 4], 0.1)?)?;
-        let merged = low_rank(&base, [&values(&[3, 2], 0.2)?, &values(&[2, 4], 0.3)?], 1.5)?;
+        let merged = low_rank(&base, &values(&[3, 2], 0.2)?, &values(&[2, 4], 0.3)?, 1.5)?;
         let grads = merged.sum_all()?.backward()?;
         let Some(grad) = grads.get(&base) else { candle_core::bail!("no gradient") };
         assert_close(grad, &base.ones_like()?)

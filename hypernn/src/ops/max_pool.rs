@@ -49,7 +49,7 @@ impl MaxPool {
     fn on_cpu<T: WithDType>(&self, xs: &[T], layout: &Layout) -> Result<Vec<T>> {
         let (start, count) = (layout.start_offset(), layout.shape().elem_count());
         let (.., width) = layout.shape().dims4()?;
-        Ok(largest(&xs[start..start + count], (self.size, width)))
+        Ok(largest(&xs[start..start + count], self.size, width))
     }
 
     /// Of candle's operations, for devices whose memory is out of reach here, and for a gradient that is
@@ -119,14 +119,14 @@ impl CustomOp2 for MaxPoolGrad {
         gl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (.., width) = xl.shape().dims4()?;
-        let sizes = (self.size, width, xl.shape().elem_count());
+        let (size, count) = (self.size, xl.shape().elem_count());
         let (from_xs, from_grad) = (xl.start_offset(), gl.start_offset());
         let shared = match (xs, grad) {
             (CpuStorage::F32(xs), CpuStorage::F32(grad)) => {
-                CpuStorage::F32(share_out(&xs[from_xs..], &grad[from_grad..], sizes))
+                CpuStorage::F32(share_out(&xs[from_xs..], &grad[from_grad..], size, width, count))
             }
             (CpuStorage::F64(xs), CpuStorage::F64(grad)) => {
-                CpuStorage::F64(share_out(&xs[from_xs..], &grad[from_grad..], sizes))
+                CpuStorage::F64(share_out(&xs[from_xs..], &grad[from_grad..], size, width, count))
             }
             (xs, grad) => {
                 crate::error::bail!(
@@ -142,7 +142,7 @@ impl CustomOp2 for MaxPoolGrad {
 }
 
 /// The gradient of `count` values in lines of `width`, of which `size` lines make one of windows.
-fn share_out<T>(xs: &[T], grad: &[T], (size, width, count): (usize, usize, usize)) -> Vec<T>
+fn share_out<T>(xs: &[T], grad: &[T], size: usize, width: usize, count: usize) -> Vec<T>
 where
     T: Copy + Default + PartialOrd + std::ops::Div<Output = T> + From<u16>,
 {
@@ -168,7 +168,7 @@ where
 }
 
 /// The largest value of each window, of lines of `width` values, of which `size` make one of windows.
-fn largest<T: WithDType>(xs: &[T], (size, width): (usize, usize)) -> Vec<T> {
+fn largest<T: WithDType>(xs: &[T], size: usize, width: usize) -> Vec<T> {
     let mut all = Vec::with_capacity(xs.len() / (size * size).max(1));
     for band in xs.chunks_exact((size * width).max(1)) {
         let start = all.len();

@@ -38,10 +38,10 @@ impl CustomOp2 for Outer {
         let (from_left, from_right) = (ll.start_offset(), rl.start_offset());
         let products = match (left, right) {
             (CpuStorage::F32(left), CpuStorage::F32(right)) => {
-                CpuStorage::F32(products(&left[from_left..], &right[from_right..], (sets, m, n)))
+                CpuStorage::F32(products(&left[from_left..], &right[from_right..], sets, m, n))
             }
             (CpuStorage::F64(left), CpuStorage::F64(right)) => {
-                CpuStorage::F64(products(&left[from_left..], &right[from_right..], (sets, m, n)))
+                CpuStorage::F64(products(&left[from_left..], &right[from_right..], sets, m, n))
             }
             (left, right) => {
                 crate::error::bail!(
@@ -59,7 +59,9 @@ impl CustomOp2 for Outer {
 fn products<T: Copy + std::ops::Mul<Output = T>>(
     left: &[T],
     right: &[T],
-    (sets, m, n): (usize, usize, usize),
+    sets: usize,
+    m: usize,
+    n: usize,
 ) -> Vec<T> {
     let mut out = Vec::with_capacity(sets * m * n);
     dispatch(|| {

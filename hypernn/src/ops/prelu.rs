@@ -11,7 +11,7 @@ pub(crate) fn prelu(xs: &Tensor, slopes: &Param) -> Result<Tensor> {
     let Some(route) = slopes.route().cloned() else { return values(xs, slopes.values()) };
     let (slopes, edge) = (slopes.values().detach(), route.edge().clone());
     let ys = values(&xs.detach(), &slopes)?;
-    with_backward("prelu", ys, [xs, &edge], move |xs, grad| {
+    with_backward("prelu", ys, xs, &edge, move |xs, grad| {
         let (values, positive) = (xs.detach(), positive(xs)?);
         let of_slopes = positive.where_cond(&grad.zeros_like()?, &(grad * &values)?)?;
         let of_edge = route.deliver(sum_as(&of_slopes, &slopes)?)?;

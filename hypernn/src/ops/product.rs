@@ -108,7 +108,7 @@ impl CustomOp2 for BatchedProduct {
     ) -> Result<(CpuStorage, Shape)> {
         let ll = self.lhs_layout(ll)?;
         let ((batch, m, _), (_, _, n)) = (ll.shape().dims3()?, rl.shape().dims3()?);
-        Ok((gemm::matmul((lhs, &ll), (rhs, rl))?, Shape::from((batch, m, n))))
+        Ok((gemm::matmul(lhs, &ll, rhs, rl)?, Shape::from((batch, m, n))))
     }
 
     fn cuda_fwd(

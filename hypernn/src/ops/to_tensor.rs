@@ -22,7 +22,7 @@ impl Param {
     /// The parameter for a layer that takes base and adapter as one weight.
     ///
     /// # Errors
-    /// Its adapter has a dropout.
+    /// The parameter's adapter has a dropout.
     pub(crate) fn into_one_weight(self) -> Result<Self> {
         self.ensure_one_weight()?;
         self.into_merged()
@@ -78,7 +78,7 @@ impl Param {
 impl Adapter {
     /// The adapted weight, `[dims…]` or `[G, dims…]`.
     fn merge(&self, base: &Tensor) -> Result<Tensor> {
-        low_rank(base, [&self.up.collected()?, &self.down.collected()?], self.scale)
+        low_rank(base, &self.up.collected()?, &self.down.collected()?, self.scale)
     }
 }
 

@@ -192,7 +192,8 @@ impl Batch {
         &self,
         values: &S,
         offset: usize,
-        (lines, len): (usize, usize),
+        lines: usize,
+        len: usize,
         index: &[u32],
     ) -> Result<S> {
         let shape = Shape::from((lines, len + 1));
@@ -206,8 +207,8 @@ impl Batch {
     fn unfold_anywhere<S: DeviceStorage>(&self, images: &S, layout: &Layout) -> Result<S> {
         let Windows { sets, groups, .. } = self.windows;
         let lines = sets * self.rows * groups * self.channels;
-        let size = (lines, self.windows.pixels());
-        let picked = self.pick(images, layout.start_offset(), size, &self.seen_pixels())?;
+        let (start, pixels) = (layout.start_offset(), self.windows.pixels());
+        let picked = self.pick(images, start, lines, pixels, &self.seen_pixels())?;
         let by_row = [
             sets,
             self.rows,
@@ -227,7 +228,7 @@ impl Batch {
         let by_row = copied(columns, &layout.permute(&[0, 3, 1, 2, 4])?)?;
         let lines = sets * self.rows * groups * self.channels;
         let (index, most) = self.seen_by();
-        let picked = self.pick(&by_row, 0, (lines, taps * positions), &index)?;
+        let picked = self.pick(&by_row, 0, lines, taps * positions, &index)?;
         let layout = Layout::contiguous((lines, most, self.windows.pixels()));
         picked.reduce_op(ReduceOp::Sum, &layout, &[1])
     }

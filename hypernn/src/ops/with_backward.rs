@@ -21,7 +21,8 @@ type BackwardFn =
 pub(crate) fn with_backward(
     layer: &'static str,
     outputs: Tensor,
-    [input, edge]: [&Tensor; 2],
+    input: &Tensor,
+    edge: &Tensor,
     backward: impl Fn(&Tensor, &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)>
     + Send
     + Sync
@@ -127,8 +128,8 @@ mod tests {
         Ok((input, Tensor::zeros((), DType::F64, &Device::Cpu)?))
     }
 
-    fn double(outputs: Tensor, [input, edge]: [&Tensor; 2]) -> Result<Tensor> {
-        with_backward("double", outputs, [input, edge], |_, grad| Ok((Some((grad * 2.)?), None)))
+    fn double(outputs: Tensor, input: &Tensor, edge: &Tensor) -> Result<Tensor> {
+        with_backward("double", outputs, input, edge, |_, grad| Ok((Some((grad * 2.)?), None)))
     }
 
     /// The values are moved, not copied; the gradient is the backward's.
@@ -141,7 +142,7 @@ mod tests {
             _ => None,
         };
         let before = place(&outputs);
-        let node = double(outputs, [&input, &edge])?;
+        let node = double(outputs, &input, &edge)?;
         assert!(before.is_some());
         assert_eq!(place(&node), before);
         assert_eq!(node.to_vec1::<f64>()?, [2., 4.]);
@@ -157,7 +158,7 @@ mod tests {
         let (input, edge) = inputs()?;
         let larger = Tensor::new(&[[1f64, 2.], [3., 4.]], &Device::Cpu)?;
         for (view, expected) in [(larger.get(1)?, [3., 4.]), (larger.t()?.get(1)?, [2., 4.])] {
-            assert_eq!(double(view, [&input, &edge])?.to_vec1::<f64>()?, expected);
+            assert_eq!(double(view, &input, &edge)?.to_vec1::<f64>()?, expected);
         }
         assert_eq!(larger.to_vec2::<f64>()?, [[1., 2.], [3., 4.]]);
         Ok(())
@@ -167,10 +168,10 @@ mod tests {
     #[test]
     fn shared_outputs_are_an_error() -> Result<()> {
         let (input, edge) = inputs()?;
-        assert!(double(input.as_detached_tensor(), [&input, &edge]).is_err());
+        assert!(double(input.as_detached_tensor(), &input, &edge).is_err());
         let outputs = (input.as_detached_tensor() * 2.)?;
         let shared = outputs.clone();
-        double(outputs, [&input, &edge])?;
+        double(outputs, &input, &edge)?;
         assert!(shared.to_vec1::<f64>().is_err());
         Ok(())
     }

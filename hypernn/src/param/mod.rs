@@ -66,12 +66,12 @@ impl Param {
         Self { inseparable: Some(name.into()), ..self }
     }
 
-    /// Its dimensions, the number of sets in front where there are several.
+    /// The parameter's dimensions, with the number of sets in front where there are several.
     pub fn dims(&self) -> &[usize] {
         self.tensor.dims()
     }
 
-    /// Its number of dimensions, with that of the sets.
+    /// The parameter's number of dimensions, with that of the sets.
     pub fn rank(&self) -> usize {
         self.tensor.rank()
     }
@@ -100,7 +100,7 @@ impl Param {
         self.adapter.as_deref()
     }
 
-    /// Whether it is a view of the flat vector.
+    /// Whether the parameter is a view of the flat vector.
     pub(crate) fn is_view(&self) -> bool {
         self.route.as_ref().is_some_and(Route::is_of_view)
     }
@@ -135,7 +135,7 @@ impl Param {
     /// Says why a layer that takes base and adapter as one weight can't have this parameter, if so.
     ///
     /// # Errors
-    /// Its adapter has a dropout.
+    /// The parameter's adapter has a dropout.
     pub(crate) fn ensure_one_weight(&self) -> Result<()> {
         if let Some(name) = &self.inseparable {
             crate::error::bail!(

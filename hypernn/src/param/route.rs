@@ -13,7 +13,7 @@ use super::Param;
 /// The gradient of a parameter, before it is put together with those of others.
 #[derive(Clone)]
 pub(crate) enum PendingGradient {
-    /// Of the parameter's number of values.
+    /// A gradient of the parameter's number of values.
     Whole(Tensor),
     /// Of a weight that met a few rows per set: `left [sets, rows, m]` and `right [sets, rows, n]`, whose product over
     /// the rows, `leftᵀ · right`, is computed where it is used.

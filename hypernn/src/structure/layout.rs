@@ -24,12 +24,12 @@ pub(crate) type Recorded = (Layout, Values);
 pub struct ParamInfo {
     /// Its path, as a `VarBuilder` would name it: `conv.weight`, `blocks.0.fc.bias`.
     pub name: String,
-    /// Its shape, row-major in the flat vector.
+    /// The tensor's shape, row-major in the flat vector.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialize_dims"))]
     pub shape: Shape,
-    /// Where its first value lies in the flat vector, in values.
+    /// Where the tensor's first value lies in the flat vector, in values.
     pub offset: usize,
-    /// What it is in its layer.
+    /// What the tensor is in its layer.
     pub kind: ParamKind,
     /// How candle initialises it.
     #[cfg_attr(feature = "serde", serde(skip))]
@@ -53,12 +53,12 @@ impl ParamInfo {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct KeptInfo {
-    /// Its path, as a `VarBuilder` would name it.
+    /// The tensor's path, as a `VarBuilder` would name it.
     pub name: String,
-    /// Its shape.
+    /// The tensor's shape.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialize_dims"))]
     pub shape: Shape,
-    /// What it is in its layer.
+    /// What the tensor is in its layer.
     pub kind: ParamKind,
     /// How candle initialises it.
     #[cfg_attr(feature = "serde", serde(skip))]
@@ -85,9 +85,9 @@ pub(crate) enum Location {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BufferInfo {
-    /// Its path, as a `VarBuilder` would name it.
+    /// The tensor's path, as a `VarBuilder` would name it.
     pub name: String,
-    /// Its shape.
+    /// The tensor's shape.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialize_dims"))]
     pub shape: Shape,
     /// How it starts.
@@ -164,7 +164,7 @@ impl Layout {
         &self.absent
     }
 
-    /// There is something to generate.
+    /// Checks that the target has something to generate.
     pub(crate) fn ensure_parameters(&self, target: &str) -> Result<()> {
         match self.kept.first() {
             _ if self.num_params > 0 => Ok(()),

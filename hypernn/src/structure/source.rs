@@ -56,7 +56,7 @@ pub struct ParamSpec<'a> {
     pub name: &'a str,
     /// The shape of one set, row-major.
     pub dims: &'a [usize],
-    /// What it is.
+    /// What the parameter is in its layer.
     pub kind: ParamKind,
     /// How candle would initialise it.
     pub init: Init,
@@ -69,9 +69,9 @@ pub enum BufferDtype {
     /// Any: the layer converts it.
     #[default]
     Any,
-    /// That of its parameters.
+    /// The dtype of the layer's parameters.
     Params,
-    /// This one, whatever that of its parameters is.
+    /// This dtype, whatever that of the layer's parameters is.
     Fixed(DType),
 }
 

@@ -73,7 +73,7 @@ pub type Made = Arc<dyn Any + Send + Sync>;
 /// What the fields without parameters of a target hold, for all that is built of it.
 #[derive(Clone, Default)]
 pub(crate) struct Values {
-    /// Each in the order of asking.
+    /// Each value, in the order in which the target's build asks for them.
     pub(crate) made: Vec<Made>,
     /// The names of all tensors among these that are stored, in the order of asking.
     pub(crate) names: Vec<String>,

@@ -20,17 +20,17 @@ pub(super) struct GradientAccumulator {
     /// Values per set, surplus included.
     pub(super) width: usize,
     pub(super) slots: Arc<[Slot]>,
-    /// Of the generated values: tensors may have another.
+    /// The dtype of the generated values; tensors may have another.
     dtype: DType,
     /// The slots' scales in one tensor, `[width]`, where values are out of reach.
     scale: Option<Tensor>,
     /// A backward pass runs on one thread, so the thread names the pass.
     passes: Mutex<HashMap<ThreadId, Pass>>,
-    /// What was filed in the passes of threads that watch.
+    /// What was delivered in the passes of threads that watch.
     watched: Mutex<HashMap<ThreadId, Vec<Option<PendingGradient>>>>,
 }
 
-/// The gradients filed so far, one place per slot.
+/// The gradients delivered so far, one place per slot.
 #[derive(Default)]
 struct Pass {
     /// Dead once candle has dropped the pass's gradients, as it does where the pass fails.
@@ -62,7 +62,7 @@ impl PendingGradient {
         }
     }
 
-    /// Whether it is differentiated again.
+    /// Whether the gradient is differentiated again.
     fn track_op(&self) -> bool {
         match self {
             Self::Whole(grad) => grad.track_op(),
@@ -130,7 +130,7 @@ impl GradientAccumulator {
         Self { sets, width, slots, dtype, scale: None, passes, watched }
     }
 
-    /// With the slots' scales in one tensor.
+    /// This accumulator with the slots' scales in one tensor, `[width]`.
     pub(super) fn with_scale(mut self, scale: Option<Tensor>) -> Self {
         self.scale = scale;
         self
@@ -144,7 +144,7 @@ impl GradientAccumulator {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a backward pass on this thread, and gives what it filed for each slot.
+    /// Runs a backward pass on this thread, and gives what it delivered for each slot.
     pub(super) fn watch<R>(
         &self,
         pass: impl FnOnce() -> Result<R>,
@@ -152,9 +152,11 @@ impl GradientAccumulator {
         let thread = std::thread::current().id();
         self.watched().insert(thread, vec![None; self.slots.len()]);
         let result = pass();
-        let filed = self.watched().remove(&thread).unwrap_or_default();
-        let tensor = |filed: Option<PendingGradient>| filed.map(|filed| filed.tensor()).transpose();
-        Ok((result?, filed.into_iter().map(tensor).collect::<Result<_>>()?))
+        let delivered = self.watched().remove(&thread).unwrap_or_default();
+        let tensor = |delivered: Option<PendingGradient>| {
+            delivered.map(|delivered| delivered.tensor()).transpose()
+        };
+        Ok((result?, delivered.into_iter().map(tensor).collect::<Result<_>>()?))
     }
 
     /// Files a gradient of a slot, beside what is there already, in the values' dtype. For the first of a pass, gives
@@ -310,7 +312,7 @@ mod tests {
         let product = PendingGradient::Product(left.clone(), random(&[3, 1, 3])?);
         let (other, lock) = (random(&[3, 2])?, StorageRef::rwlock(&left.storage_and_layout().0));
         let (at_product, waits) = channel();
-        let (has_filed, filed) = channel();
+        let (has_delivered, delivered) = channel();
         let held = lock.write();
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -320,8 +322,8 @@ mod tests {
             });
             waits.recv().ok();
             std::thread::sleep(Duration::from_millis(50));
-            scope.spawn(|| has_filed.send(accumulator.file(0, other.into()).is_ok()));
-            let in_time = filed.recv_timeout(Duration::from_secs(20));
+            scope.spawn(|| has_delivered.send(accumulator.file(0, other.into()).is_ok()));
+            let in_time = delivered.recv_timeout(Duration::from_secs(20));
             drop(held);
             assert_eq!(in_time, Ok(true));
         });

@@ -15,7 +15,7 @@ use crate::ops::kernels::write_values;
 use crate::ops::linear::LinearSizes;
 use crate::ops::scalar::{CpuSlice, Scalar, values};
 
-/// So many sets of generated values, each `width` of them, surplus included.
+/// How many sets of generated values there are, and the width of each, surplus included.
 #[derive(Clone, Copy)]
 pub(super) struct Sets {
     pub(super) count: usize,
@@ -59,7 +59,7 @@ impl Sets {
         Ok(self.cut(rows, slots)?.into_iter().zip(slots).map(tensor).collect())
     }
 
-    /// Of each slot, the values of every set.
+    /// For each slot, the values of every set, one set after the other.
     pub(super) fn cut(self, rows: &Rows, slots: &[Slot]) -> Result<Vec<CpuStorage>> {
         Ok(match rows.dtype() {
             DType::F64 => self.cut_as(rows, slots)?.into_iter().map(CpuStorage::F64).collect(),

@@ -22,7 +22,9 @@ pub(super) fn gather_values(
 
 /// Below a linear layer: the gradients of its inputs, weight and bias.
 pub(super) fn gather_linear(
-    [inputs, weight, bias]: [&Tensor; 3],
+    inputs: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
     accumulator: &Arc<GradientAccumulator>,
 ) -> Result<Tensor> {
     inputs.apply_op3(
@@ -34,7 +36,9 @@ pub(super) fn gather_linear(
 
 /// Below shared rows and the gains of each set: the gradients of rows, gains and bias.
 pub(super) fn gather_scaled(
-    [shared, gains, bias]: [&Tensor; 3],
+    shared: &Tensor,
+    gains: &Tensor,
+    bias: &Tensor,
     accumulator: &Arc<GradientAccumulator>,
 ) -> Result<Tensor> {
     let kind = GatherKind::Scaled(ScaledRows::new(shared, gains, bias)?);
@@ -91,23 +95,34 @@ struct Gather {
 type Grads = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 impl Gather {
-    fn linear_bwd(&self, tensors: [&Tensor; 3]) -> Result<Grads> {
+    fn linear_bwd(&self, inputs: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Grads> {
         let Some(grad) = self.accumulator.whole(&self.accumulator.settle())? else {
             return Ok((None, None, None));
         };
-        backward_with_bias(tensors, &grad)
+        backward_with_bias(inputs, weight, bias, &grad)
     }
 
-    fn scaled_bwd(&self, parts: &ScaledRows, tensors: [&Tensor; 3]) -> Result<Grads> {
+    fn scaled_bwd(
+        &self,
+        rows: &ScaledRows,
+        shared: &Tensor,
+        gains: &Tensor,
+        bias: &Tensor,
+    ) -> Result<Grads> {
         if keeps_graph() {
-            return self.scaled_bwd_by_candle(tensors);
+            return self.scaled_bwd_by_candle(shared, gains, bias);
         }
-        let grads = parts.gradients(&self.accumulator.slots, &self.accumulator.settle())?;
+        let grads = rows.gradients(&self.accumulator.slots, &self.accumulator.settle())?;
         Ok((Some(grads.shared), Some(grads.gains), Some(grads.bias)))
     }
 
     /// By operations that have gradients themselves, for values `gains[g, n] × shared[n] + bias`.
-    fn scaled_bwd_by_candle(&self, [shared, gains, bias]: [&Tensor; 3]) -> Result<Grads> {
+    fn scaled_bwd_by_candle(
+        &self,
+        shared: &Tensor,
+        gains: &Tensor,
+        bias: &Tensor,
+    ) -> Result<Grads> {
         let Some(grad) = self.accumulator.whole(&self.accumulator.settle())? else {
             return Ok((None, None, None));
         };
@@ -167,8 +182,8 @@ impl CustomOp3 for Gather {
 
     fn bwd(&self, a: &Tensor, b: &Tensor, c: &Tensor, _: &Tensor, _: &Tensor) -> Result<Grads> {
         match &self.kind {
-            GatherKind::Linear => self.linear_bwd([a, b, c]),
-            GatherKind::Scaled(parts) => self.scaled_bwd(parts, [a, b, c]),
+            GatherKind::Linear => self.linear_bwd(a, b, c),
+            GatherKind::Scaled(rows) => self.scaled_bwd(rows, a, b, c),
         }
     }
 }

@@ -76,7 +76,7 @@ impl Slot {
 pub(crate) struct SplitTensors {
     /// `[dims…]`, or `[sets, dims…]`, each with its route where a gradient flows back.
     pub(crate) params: Vec<Param>,
-    /// None where no gradient flows back.
+    /// What watches a backward pass; none where no gradient flows back.
     pub(crate) watch: Option<Watch>,
 }
 
@@ -203,8 +203,8 @@ fn split_direct(rows: &Rows, sets: Option<usize>, slots: Arc<[Slot]>) -> Result<
 /// The node that gathers the gradients of all tensors.
 fn gather(rows: &Rows, accumulator: &Arc<GradientAccumulator>) -> Result<Tensor> {
     match rows {
-        Rows::Linear { inputs, weight, bias } => gather_linear([inputs, weight, bias], accumulator),
-        Rows::Scaled { shared, gains, bias } => gather_scaled([shared, gains, bias], accumulator),
+        Rows::Linear { inputs, weight, bias } => gather_linear(inputs, weight, bias, accumulator),
+        Rows::Scaled { shared, gains, bias } => gather_scaled(shared, gains, bias, accumulator),
         Rows::Values(values) => gather_values(values, accumulator),
     }
 }
@@ -308,7 +308,7 @@ mod tests {
         Ok(())
     }
 
-    /// Tensors in half precision have gradients in full: what is filed more than once is added up in
+    /// Tensors in half precision have gradients in full: what is delivered more than once is added up in
     /// the dtype of the values, where bf16 would lose the second.
     #[test]
     fn gradients_have_the_dtype_of_the_values() -> Result<()> {
@@ -416,7 +416,7 @@ mod tests {
         Ok(())
     }
 
-    /// A pass that fails, before or after some slices have filed, leaves nothing for the next.
+    /// A pass that fails, before or after some slices have delivered, leaves nothing for the next.
     #[test]
     fn a_failed_pass_leaves_nothing() -> Result<()> {
         let values = random(&[4, 4])?;

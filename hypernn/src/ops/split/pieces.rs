@@ -18,7 +18,7 @@ pub(super) fn pieces(slot: &Slot, chunk: usize) -> impl Iterator<Item = Piece> {
     pieces_of(slot.offset..slot.offset + slot.len(), chunk)
 }
 
-/// A run of the flat vector, likewise.
+/// A run of the flat vector, cut at the ends of the rows that it goes through.
 pub(super) fn pieces_of(run: Range<usize>, chunk: usize) -> impl Iterator<Item = Piece> {
     let Range { mut start, end } = run;
     std::iter::from_fn(move || {
@@ -44,12 +44,12 @@ pub(super) fn by_set(
 }
 
 impl Piece {
-    /// In the flat vector.
+    /// Where the piece lies in the flat vector of one set.
     pub(super) fn flat(self) -> Range<usize> {
         self.start..self.start + self.len
     }
 
-    /// In its row.
+    /// Where the piece lies in its row.
     pub(super) fn columns(self) -> Range<usize> {
         self.column..self.column + self.len
     }

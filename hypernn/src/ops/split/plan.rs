@@ -10,7 +10,7 @@ use super::Slot;
 #[derive(Clone, Debug)]
 pub(crate) struct SplitPlan {
     pub(super) slots: Arc<[Slot]>,
-    /// Where it was chosen; else it is that of the generated values.
+    /// The tensors' dtype where one was chosen; else they have that of the generated values.
     dtype: Option<DType>,
     /// What was asked for last time: a hypernetwork has one dtype, device and width.
     factors: Arc<OnceLock<Factors>>,

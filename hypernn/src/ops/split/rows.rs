@@ -7,7 +7,7 @@ use crate::ops::linear::linear;
 /// Generated rows, as values or as what these are computed from.
 #[derive(Clone, Debug)]
 pub(crate) enum Rows {
-    /// Of any shape with that many values.
+    /// Generated values, of any shape with that many values.
     Values(Tensor),
     /// `inputs [rows, in]`, or `[G × rows, in]`; `weight [chunk, in]`; `bias [chunk]`.
     Linear { inputs: Tensor, weight: Tensor, bias: Tensor },

@@ -73,8 +73,7 @@ impl ScaledRows {
             (zeros(&self.shared), zeros(&self.gains), zeros(&self.bias));
         for (slot, grad) in slots.iter().zip(grads) {
             let Some(grad) = grad else { continue };
-            let sums = (&mut shared[..], &mut gains[..], &mut bias[..]);
-            self.add_gradients(slot, grad, sums)?;
+            self.add_gradients(slot, grad, &mut shared, &mut gains, &mut bias)?;
         }
         Ok(Self {
             shared: Tensor::from_vec(shared, self.shared.shape(), &Device::Cpu)?,
@@ -87,16 +86,19 @@ impl ScaledRows {
         &self,
         slot: &Slot,
         grad: &PendingGradient,
-        (shared_grad, gains_grad, bias_grad): (&mut [T], &mut [T], &mut [T]),
+        shared_grad: &mut [T],
+        gains_grad: &mut [T],
+        bias_grad: &mut [T],
     ) -> Result<()> {
         let rows = self.gains.dim(1)?;
         self.with_values(|shared: &[T], gains, bias| {
             grad.each_set(slot.len(), |set, grad: &[T]| {
                 for piece in pieces(slot, bias.len()) {
                     let at = set * rows + piece.row;
-                    let sums = (&mut shared_grad[piece.flat()], &mut bias_grad[piece.columns()]);
-                    let grad = &grad[piece.of_slot(slot)];
-                    gains_grad[at] += piece.add(grad, &shared[piece.flat()], gains[at], sums, slot);
+                    let (grad, row) = (&grad[piece.of_slot(slot)], &shared[piece.flat()]);
+                    let row_grad = &mut shared_grad[piece.flat()];
+                    let bias_grad = &mut bias_grad[piece.columns()];
+                    gains_grad[at] += piece.add(grad, row, gains[at], row_grad, bias_grad, slot);
                 }
             })
         })?
@@ -127,7 +129,8 @@ impl Piece {
         grad: &[T],
         shared: &[T],
         gain: T,
-        (shared_grad, bias_grad): (&mut [T], &mut [T]),
+        shared_grad: &mut [T],
+        bias_grad: &mut [T],
         slot: &Slot,
     ) -> T {
         let scale = T::of(slot.scale);

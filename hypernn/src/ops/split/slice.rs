@@ -17,7 +17,7 @@ pub(super) struct Slice {
     pub(super) accumulator: Arc<GradientAccumulator>,
     pub(super) index: usize,
     pub(super) shape: Shape,
-    /// None, once the node is made.
+    /// The tensor's values; none, once the node is made.
     pub(super) values: Mutex<Option<CpuStorage>>,
 }
 

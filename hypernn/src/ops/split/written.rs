@@ -61,7 +61,7 @@ impl GradientAccumulator {
         Tensor::from_vec(written, (self.sets, self.width), &Device::Cpu)
     }
 
-    /// Those of one set, of about `most` values at most.
+    /// Appends the runs of one set, of about `most` values at most.
     fn add_runs<'a, T: Scalar>(
         &self,
         set: usize,
@@ -74,7 +74,7 @@ impl GradientAccumulator {
         for (slot, gradient) in held {
             runs.extend(zeros(slot.offset - end));
             end = slot.offset + slot.len();
-            gradient.add_runs((set, slot), most, runs)?;
+            gradient.add_runs(set, slot, most, runs)?;
         }
         runs.extend(zeros(self.width - end));
         Ok(())
@@ -82,7 +82,7 @@ impl GradientAccumulator {
 }
 
 impl<'a> SlotGradient<'a> {
-    /// Of a contiguous one.
+    /// Reads a contiguous gradient.
     fn new(grad: &'a PendingGradient) -> Result<Self> {
         let (left, right) = match grad {
             PendingGradient::Whole(grad) => return CpuSlice::new(grad).map(Self::Whole),
@@ -94,7 +94,8 @@ impl<'a> SlotGradient<'a> {
 
     fn add_runs<'b, T: Scalar>(
         &'b self,
-        (set, slot): (usize, &Slot),
+        set: usize,
+        slot: &Slot,
         most: usize,
         runs: &mut Vec<(usize, Run<'b, T>)>,
     ) -> Result<()> {
