@@ -87,7 +87,7 @@ pub trait Parameters {
 ///         ensure(spec.info().problem)?;
 ///         let (dims, init) = (&[spec.size], Init::Const(1.));
 ///         let weight = ParamSpec { name: "weight", dims, kind: ParamKind::Tensor, init };
-///         Ok(Self { weight: source.param(&weight)? })
+///         Ok(Self { weight: source.param(&weight)?.to_tensor()? })
 ///     }
 /// }
 ///
