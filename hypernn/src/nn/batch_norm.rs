@@ -70,7 +70,8 @@ impl BatchNormSpec {
         self
     }
 
-    /// Its tensors without running statistics, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors without running statistics, what it takes for one sample, and what is wrong with its
+    /// sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         let features = self.num_features;
         let info = LayerInfo::new("batch_norm")

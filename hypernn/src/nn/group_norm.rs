@@ -21,7 +21,7 @@ pub struct GroupNormSpec {
 }
 
 impl GroupNormSpec {
-    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors, what it takes for one sample, and what is wrong with its sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         let channels = self.num_channels;
         LayerInfo::new("group_norm")

@@ -49,7 +49,7 @@ impl LayerNormSpec {
         self
     }
 
-    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors, what it takes for one sample, and what is wrong with its sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         let size = self.size;
         let info = LayerInfo::new("layer_norm")

@@ -22,7 +22,7 @@ pub struct LinearSpec {
 }
 
 impl LinearSpec {
-    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors, what it takes for one sample, and what is wrong with its sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         let (inputs, outputs) = (self.in_dim, self.out_dim);
         let info = LayerInfo::new(LAYER)

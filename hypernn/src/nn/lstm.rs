@@ -52,7 +52,7 @@ impl LSTMSpec {
         self
     }
 
-    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors, what it takes for one sample, and what is wrong with its sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         let biases = [self.config.b_ih_init.is_some(), self.config.b_hh_init.is_some()];
         recurrent::info("lstm", GATES, self.in_dim, self.hidden_dim, biases)

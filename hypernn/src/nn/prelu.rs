@@ -21,7 +21,7 @@ pub struct PReLUSpec {
 }
 
 impl PReLUSpec {
-    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors, what it takes for one sample, and what is wrong with its sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         let (channels, takes) = match self.num_channels {
             Some(channels) => (channels, SampleShape::first(&[Some(channels)])),

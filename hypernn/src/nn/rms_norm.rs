@@ -19,7 +19,7 @@ pub struct RmsNormSpec {
 }
 
 impl RmsNormSpec {
-    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors, what it takes for one sample, and what is wrong with its sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         LayerInfo::new("rms_norm")
             .size("size", self.size)

@@ -22,7 +22,7 @@ pub(crate) type Recorded = (Layout, Values);
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ParamInfo {
-    /// Its path, as a `VarBuilder` would name it: `conv.weight`, `blocks.0.fc.bias`.
+    /// The tensor's path, as a `VarBuilder` would name it: `conv.weight`, `blocks.0.fc.bias`.
     pub name: String,
     /// The tensor's shape, row-major in the flat vector.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialize_dims"))]
@@ -42,7 +42,7 @@ impl ParamInfo {
         self.shape.elem_count()
     }
 
-    /// Whether it has no values.
+    /// Whether the tensor has no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
