@@ -83,7 +83,7 @@ impl Embedding {
         Self { embeddings: embeddings.into(), hidden_size }
     }
 
-    /// The table.
+    /// The table, `[in_size, out_size]`, or `[G, in_size, out_size]` for `G` sets.
     pub fn embeddings(&self) -> &Tensor {
         self.embeddings.shown(2)
     }

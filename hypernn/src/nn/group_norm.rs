@@ -39,7 +39,7 @@ impl GroupNormSpec {
         Given::Shape(*input)
     }
 
-    /// Weight 1 and bias 0.
+    /// Asks the source for weight and bias, which start at 1 and 0.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.info().problem)?;
         let Self { num_groups, eps, .. } = self;

@@ -102,7 +102,7 @@ impl Linear {
         self.params.weight.shown(2)
     }
 
-    /// The bias.
+    /// The bias, `[out]`, or `[G, out]` for `G` sets; none in a layer without one.
     pub fn bias(&self) -> Option<&Tensor> {
         self.params.shown_bias()
     }

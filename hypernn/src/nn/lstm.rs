@@ -165,22 +165,22 @@ impl LSTM {
         &self.config
     }
 
-    /// The weight on the input.
+    /// The weight on the input, `[4 × hidden, in]`, or `[G, …]` for `G` sets.
     pub fn w_ih(&self) -> &Tensor {
         self.cell.inputs.weight.shown(2)
     }
 
-    /// The weight on the state.
+    /// The weight on the state, `[4 × hidden, hidden]`, or `[G, …]` for `G` sets.
     pub fn w_hh(&self) -> &Tensor {
         self.cell.state.weight.shown(2)
     }
 
-    /// The bias on the input.
+    /// The bias on the input, `[4 × hidden]`, or `[G, …]` for `G` sets.
     pub fn b_ih(&self) -> Option<&Tensor> {
         self.cell.inputs.shown_bias()
     }
 
-    /// The bias on the state.
+    /// The bias on the state, `[4 × hidden]`, or `[G, …]` for `G` sets.
     pub fn b_hh(&self) -> Option<&Tensor> {
         self.cell.state.shown_bias()
     }

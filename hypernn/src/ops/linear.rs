@@ -129,7 +129,7 @@ impl LinearSizes {
         Shape::from(dims)
     }
 
-    /// `[G, rows, in]`.
+    /// The shape of the input's rows by set, `[G, rows, in]`.
     fn rows_by_set(&self) -> (usize, usize, usize) {
         (self.sets, self.rows, self.inputs)
     }
@@ -266,7 +266,7 @@ impl LinearSizes {
 /// The gradients of a linear layer's parts.
 pub(super) struct LinearBackward {
     sizes: LinearSizes,
-    /// `[G, rows, in]`.
+    /// The shape of the input's rows by set, `[G, rows, in]`.
     xs: Tensor,
     /// `[G, rows, out]`.
     grad: Tensor,
