@@ -27,13 +27,13 @@ pub trait Float:
     + Div<Output = Self>
     + AddAssign
 {
-    /// The nearest value.
+    /// The number of this type that is nearest to `value`.
     fn of(value: f64) -> Self;
 
     /// This number in f64.
     fn as_f64(self) -> f64;
 
-    /// The square root.
+    /// The square root of this number.
     fn sqrt(self) -> Self;
 
     /// The hyperbolic tangent; in f32 by instructions for vectors, to two units in the last place.

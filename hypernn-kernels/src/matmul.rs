@@ -59,7 +59,7 @@ impl<'a, T> Matrix<'a, T> {
         Ok(Self { values, size, strides })
     }
 
-    /// Rows and columns.
+    /// The numbers of rows and columns.
     pub fn size(&self) -> [usize; 2] {
         self.size
     }
@@ -125,7 +125,7 @@ impl<'a, T: Float> Product<'a, T> {
         Ok(Self { left, right })
     }
 
-    /// `[M, K, N]`.
+    /// The sizes of the product, `[M, K, N]`.
     pub fn size(&self) -> [usize; 3] {
         let ([m, k], [_, n]) = (self.left.size, self.right.size);
         [m, k, n]

@@ -71,7 +71,7 @@ impl Problem {
         }
     }
 
-    /// The message.
+    /// The message that was written out.
     pub const fn message(&self) -> &str {
         let (text, _) = self.bytes.split_at(self.len);
         match std::str::from_utf8(text) {

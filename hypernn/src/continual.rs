@@ -106,7 +106,7 @@ impl OutputRegularizer {
         self.tasks.len()
     }
 
-    /// Whether there are none.
+    /// Whether no tasks have been learned.
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }

@@ -35,7 +35,7 @@ pub struct LayerInfo {
     pub num_params: usize,
     /// The number of values in its tensor `weight`, which `tie(weight = …)` takes from elsewhere.
     pub num_weights: usize,
-    /// What it takes for one sample, without the batch; any shape unless it says otherwise.
+    /// What the layer takes for one sample, without the batch; any shape unless it says otherwise.
     pub takes: SampleShape,
     /// What is wrong with its sizes, if anything.
     pub problem: Option<Problem>,
@@ -172,7 +172,7 @@ pub struct AdapterSize {
 }
 
 impl AdapterSize {
-    /// Of a weight `[outputs, inputs]`.
+    /// The size of an adapter of this rank of a weight `[outputs, inputs]`.
     pub const fn of_matrix(rank: usize, outputs: usize, inputs: usize) -> Self {
         Self { rank, num_params: product(&[rank, sum(&[outputs, inputs])]), outputs, inputs }
     }
@@ -212,7 +212,7 @@ pub struct EmbeddingInfo {
     pub embedding_dim: usize,
     /// The number of values in its variables.
     pub num_params: usize,
-    /// What it is conditioned on; nothing unless it says otherwise.
+    /// What the embedding is conditioned on; nothing unless it says otherwise.
     pub condition: Condition,
     /// What is wrong with its sizes, if anything.
     pub problem: Option<Problem>,
@@ -260,7 +260,7 @@ pub struct GeneratorInfo {
     pub plan: ChunkPlan,
     /// The number of values in its variables.
     pub num_params: usize,
-    /// What it is conditioned on, beside the embeddings; nothing unless it says otherwise.
+    /// What the generator is conditioned on, beside the embeddings; nothing unless it says otherwise.
     pub condition: Condition,
     /// What is wrong with its sizes, if anything.
     pub problem: Option<Problem>,

@@ -27,13 +27,13 @@ pub struct ChunkPlan {
 }
 
 impl ChunkPlan {
-    /// One row per embedding, of the smallest width that covers all parameters.
+    /// The plan of one row per embedding, of the smallest width that covers all parameters.
     pub const fn new(num_params: usize, num_embeddings: usize) -> Self {
         let rows = if num_embeddings == 0 { 1 } else { num_embeddings };
         Self { num_params, rows: num_embeddings, chunk: num_params.div_ceil(rows) }
     }
 
-    /// One row that holds exactly the parameters: no chunking.
+    /// The plan of one row that holds exactly the parameters: no chunking.
     pub const fn whole(num_params: usize) -> Self {
         Self { num_params, rows: 1, chunk: num_params }
     }

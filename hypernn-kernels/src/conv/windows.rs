@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 pub struct Axis {
     /// Pixels of the image.
     pub pixels: usize,
-    /// Positions of the window.
+    /// The number of the window's positions.
     pub positions: usize,
     /// Pixels that the window sees at each position.
     pub taps: usize,
@@ -108,12 +108,12 @@ impl Windows {
         self.height.taps * self.width.taps
     }
 
-    /// Pixels of one channel.
+    /// The number of pixels of one channel.
     pub fn pixels(&self) -> usize {
         self.height.pixels * self.width.pixels
     }
 
-    /// Positions of the window.
+    /// The number of the window's positions.
     pub fn positions(&self) -> usize {
         self.height.positions * self.width.positions
     }

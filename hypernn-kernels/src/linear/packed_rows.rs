@@ -14,7 +14,7 @@ use crate::uninit::{UninitWriter, write_columns};
 const BLOCK: usize = 64;
 
 impl<T: Float> Linear<'_, T> {
-    /// `[G, rows, out]`.
+    /// The outputs, `[G, rows, out]`, with the rows packed.
     pub(super) fn by_rows(&self, executor: &dyn Executor) -> Result<Vec<T>> {
         let Sizes { sets, rows, outputs, .. } = self.sizes;
         let executor = for_products(executor, self.sizes.products());

@@ -19,9 +19,9 @@ pub struct Epilogue<T> {
     pub len: usize,
     /// Which vector they are appended to; none, if they are left out.
     pub vector: Option<usize>,
-    /// They are appended as `scale × output + shift`.
+    /// The factor of each output, which is appended as `scale × output + shift`.
     pub scale: T,
-    /// What is added to each.
+    /// What is added to each scaled output.
     pub shift: T,
 }
 

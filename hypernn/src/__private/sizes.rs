@@ -29,7 +29,7 @@ impl Sizes {
         GeneratorShape::new(num_embeddings, embedding_dim, num_target_params)
     }
 
-    /// Of what both parts say of themselves.
+    /// The sizes of a hypernetwork, of what its embedding and its generator say of themselves.
     pub const fn new(
         embedding: EmbeddingInfo,
         shape: GeneratorShape,

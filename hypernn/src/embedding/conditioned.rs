@@ -69,7 +69,7 @@ impl State {
         Ok(Self { tensors: zeros.collect::<Result<_>>()? })
     }
 
-    /// Its tensors, `[G, …]` each: the hidden state, and the cell state of an LSTM.
+    /// The state's tensors, `[G, …]` each: the hidden state, and the cell state of an LSTM.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
@@ -185,15 +185,15 @@ impl<S: EmbeddingSpec> ConditionedEmbeddingSpec for S {
         scheme: InitScheme,
         vb: VarBuilder<'_>,
     ) -> Result<Box<dyn ConditionedEmbedding>> {
-        Ok(Box::new(Unconditioned(EmbeddingSpec::build(self, scheme, vb)?)))
+        Ok(Box::new(UnconditionedEmbedding(EmbeddingSpec::build(self, scheme, vb)?)))
     }
 }
 
 /// An embedding that leaves the condition to the generator.
 #[derive(Debug)]
-struct Unconditioned(Box<dyn Embedding>);
+struct UnconditionedEmbedding(Box<dyn Embedding>);
 
-impl ConditionedEmbedding for Unconditioned {
+impl ConditionedEmbedding for UnconditionedEmbedding {
     fn forward(&self, _condition: &Tensor, state: &State) -> Result<(Embedded, State)> {
         Ok((Embedded::Shared(self.0.forward()?), state.clone()))
     }

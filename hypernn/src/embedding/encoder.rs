@@ -57,7 +57,7 @@ impl<const L: usize> EncoderSpec<L> {
         self
     }
 
-    /// Its sizes, and what is wrong with them, if anything; the condition is a vector.
+    /// The embedding's sizes, and what is wrong with them, if anything; the condition is a vector.
     pub const fn info(&self) -> EmbeddingInfo {
         let (rows, width) = (self.num_embeddings, self.embedding_dim);
         let (inputs, outputs) = (self.encoding.width(self.width), product(&[rows, width]));

@@ -102,7 +102,7 @@ impl RecurrentSpec {
         self
     }
 
-    /// Its sizes, and what is wrong with them, if anything; the condition is a vector. The hidden state has the
+    /// The embedding's sizes, and what is wrong with them, if anything; the condition is a vector. The hidden state has the
     /// width `N`.
     pub const fn info(&self) -> EmbeddingInfo {
         let (name, gates) = (self.cell.name(), self.cell.gates());

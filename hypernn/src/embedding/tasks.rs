@@ -30,7 +30,7 @@ pub const fn tasks(num_tasks: usize, num_embeddings: usize, embedding_dim: usize
 }
 
 impl TasksSpec {
-    /// Its sizes, and what is wrong with them, if anything; the condition is the number of a task.
+    /// The embedding's sizes, and what is wrong with them, if anything; the condition is the number of a task.
     pub const fn info(&self) -> EmbeddingInfo {
         let (rows, width) = (self.num_embeddings, self.embedding_dim);
         let dims = [self.num_tasks, rows, width];

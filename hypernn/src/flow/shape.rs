@@ -195,7 +195,7 @@ impl SampleShape {
         Some(product)
     }
 
-    /// Whether it is known to be this.
+    /// Whether the shape is known to have these sizes.
     pub const fn is(&self, sizes: &[usize]) -> bool {
         if self.open || self.front.len != sizes.len() {
             return false;

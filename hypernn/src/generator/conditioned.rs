@@ -54,15 +54,15 @@ impl<S: GeneratorSpec> ConditionedGeneratorSpec for S {
         scheme: InitScheme,
         vb: VarBuilder<'_>,
     ) -> Result<Box<dyn ConditionedGenerator>> {
-        Ok(Box::new(Unconditioned(GeneratorSpec::build(self, shape, scheme, vb)?)))
+        Ok(Box::new(UnconditionedGenerator(GeneratorSpec::build(self, shape, scheme, vb)?)))
     }
 }
 
 /// A generator that sees the condition through the embedding alone.
 #[derive(Debug)]
-struct Unconditioned(Box<dyn WeightGenerator>);
+struct UnconditionedGenerator(Box<dyn WeightGenerator>);
 
-impl ConditionedGenerator for Unconditioned {
+impl ConditionedGenerator for UnconditionedGenerator {
     fn forward(&self, embedded: &Embedded, condition: &Tensor) -> Result<GeneratorOutput> {
         match embedded {
             Embedded::Scaled { table, gains } => self.0.forward_scaled(table, gains),

@@ -33,7 +33,7 @@ pub struct Declared {
     pub name: &'static str,
     /// Embeddings, their width and the chunks.
     pub shape: GeneratorShape,
-    /// How it starts.
+    /// How the generated tensors start.
     pub scheme: InitScheme,
 }
 

@@ -51,7 +51,7 @@ pub enum Derivative {
 }
 
 impl Derivative {
-    /// Whether it is as it should be: right, or zero where the loss does not change.
+    /// Whether the gradient is as it should be: right, or zero where the loss does not change.
     pub fn is_right(&self) -> bool {
         matches!(self, Self::Right | Self::ZeroHere | Self::Unused)
     }

@@ -64,14 +64,14 @@ impl<T> Core<T> {
     /// changed then.
     pub fn load_hyper_nn(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let found = StateDict { tensors: crate::files::tensors(path)? };
+        let found = HyperNnStateDict { tensors: crate::files::tensors(path)? };
         let pairs =
             self.hyper_nn_pairs(&found).map_err(|err| crate::files::can_not("load", path, &err))?;
         pairs.into_iter().try_for_each(|(var, value)| var.set(&value))
     }
 
     /// Each variable with its new value, after every check has passed.
-    fn hyper_nn_pairs(&self, found: &StateDict) -> Result<Vec<(Var, Tensor)>> {
+    fn hyper_nn_pairs(&self, found: &HyperNnStateDict) -> Result<Vec<(Var, Tensor)>> {
         if self.scheme != InitScheme::HyperNn {
             bail!(
                 declaration,
@@ -93,11 +93,11 @@ impl<T> Core<T> {
 }
 
 /// A `state_dict` of hyper-nn.
-struct StateDict {
+struct HyperNnStateDict {
     tensors: HashMap<String, Tensor>,
 }
 
-impl StateDict {
+impl HyperNnStateDict {
     /// hyper-nn's name for a variable of ours.
     fn name_of(&self, ours: &str) -> Option<String> {
         let (part, rest) = ours.split_once('.')?;

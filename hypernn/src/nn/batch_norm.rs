@@ -70,7 +70,8 @@ impl BatchNormSpec {
         self
     }
 
-    /// Its tensors without running statistics, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors without running statistics, what it takes for one sample, and what is wrong with its
+    /// sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         let features = self.num_features;
         let info = LayerInfo::new("batch_norm")
@@ -276,12 +277,12 @@ impl BatchNorm {
         Self::from_parts(num_features, parts, BatchNormConfig { momentum, ..eps.into() })
     }
 
-    /// The running mean.
+    /// The running mean, `[features]`, or `[G, features]` where each of `G` sets has its own.
     pub fn running_mean(&self) -> &Tensor {
         param::shown(self.running_mean.as_tensor(), 1)
     }
 
-    /// The running variance.
+    /// The running variance, `[features]`, or `[G, features]` where each of `G` sets has its own.
     pub fn running_var(&self) -> &Tensor {
         param::shown(self.running_var.as_tensor(), 1)
     }
@@ -291,7 +292,7 @@ impl BatchNorm {
         self.config.eps
     }
 
-    /// Weight and bias.
+    /// Weight and bias, `[features]` each, or `[G, features]` for `G` sets; none in a layer without them.
     pub fn weight_and_bias(&self) -> Option<(&Tensor, &Tensor)> {
         let params = self.params.as_ref()?;
         Some((params.weight.shown(1), params.shown_bias()?))

@@ -91,7 +91,7 @@ macro_rules! layer {
                 self.params.weight.shown($rank)
             }
 
-            /// The bias.
+            /// The bias, `[out]`, or `[G, out]` for `G` sets; none in a layer without one.
             pub fn bias(&self) -> Option<&Tensor> {
                 self.params.shown_bias()
             }

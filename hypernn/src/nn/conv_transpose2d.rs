@@ -58,7 +58,7 @@ impl ConvTranspose2dSpec {
         self
     }
 
-    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors, what it takes for one sample, and what is wrong with its sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         let channels = [("in_channels", self.in_channels), ("out_channels", self.out_channels)];
         let ConvTranspose2dConfig { stride, dilation, .. } = self.config;
@@ -71,7 +71,7 @@ impl ConvTranspose2dSpec {
         if self.bias { info.tensor("bias", &[self.out_channels]) } else { info }
     }
 
-    /// `out_channels`, then what the kernel makes of height and width.
+    /// The shape of the output of one sample, `[out_channels, height, width]`, as the kernel makes it.
     ///
     /// # Errors
     /// The padding leaves nothing of the output.

@@ -18,7 +18,7 @@ pub struct EmbeddingSpec {
 }
 
 impl EmbeddingSpec {
-    /// Its table, and what is wrong with its sizes, if anything; it takes indices of any shape.
+    /// The layer's table, and what is wrong with its sizes, if anything; it takes indices of any shape.
     pub const fn info(&self) -> LayerInfo {
         LayerInfo::new("embedding")
             .size("in_size", self.in_size)
@@ -26,7 +26,7 @@ impl EmbeddingSpec {
             .tensor("weight", &[self.in_size, self.out_size])
     }
 
-    /// One more dimension, `out_size`.
+    /// The shape of the output of one sample: that of the input with one more dimension, `out_size`.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(input.push(self.out_size))
     }
@@ -83,7 +83,7 @@ impl Embedding {
         Self { embeddings: embeddings.into(), hidden_size }
     }
 
-    /// The table.
+    /// The table, `[in_size, out_size]`, or `[G, in_size, out_size]` for `G` sets.
     pub fn embeddings(&self) -> &Tensor {
         self.embeddings.shown(2)
     }

@@ -21,7 +21,7 @@ pub struct GroupNormSpec {
 }
 
 impl GroupNormSpec {
-    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors, what it takes for one sample, and what is wrong with its sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         let channels = self.num_channels;
         LayerInfo::new("group_norm")
@@ -39,7 +39,7 @@ impl GroupNormSpec {
         Given::Shape(*input)
     }
 
-    /// Weight 1 and bias 0.
+    /// Asks the source for weight and bias, which start at 1 and 0.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.info().problem)?;
         let Self { num_groups, eps, .. } = self;

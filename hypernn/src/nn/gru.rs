@@ -38,7 +38,7 @@ impl GRUSpec {
         self
     }
 
-    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors, what it takes for one sample, and what is wrong with its sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         let biases = [self.config.b_ih_init.is_some(), self.config.b_hh_init.is_some()];
         recurrent::info("gru", GATES, self.in_dim, self.hidden_dim, biases)
@@ -141,22 +141,22 @@ impl GRU {
         &self.config
     }
 
-    /// The weight on the input.
+    /// The weight on the input, `[3 × hidden, in]`, or `[G, …]` for `G` sets.
     pub fn w_ih(&self) -> &Tensor {
         self.cell.inputs.weight.shown(2)
     }
 
-    /// The weight on the state.
+    /// The weight on the state, `[3 × hidden, hidden]`, or `[G, …]` for `G` sets.
     pub fn w_hh(&self) -> &Tensor {
         self.cell.state.weight.shown(2)
     }
 
-    /// The bias on the input.
+    /// The bias on the input, `[3 × hidden]`, or `[G, …]` for `G` sets.
     pub fn b_ih(&self) -> Option<&Tensor> {
         self.cell.inputs.shown_bias()
     }
 
-    /// The bias on the state.
+    /// The bias on the state, `[3 × hidden]`, or `[G, …]` for `G` sets.
     pub fn b_hh(&self) -> Option<&Tensor> {
         self.cell.state.shown_bias()
     }

@@ -49,7 +49,7 @@ impl LayerNormSpec {
         self
     }
 
-    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors, what it takes for one sample, and what is wrong with its sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         let size = self.size;
         let info = LayerInfo::new("layer_norm")
@@ -65,7 +65,7 @@ impl LayerNormSpec {
         Given::Shape(*input)
     }
 
-    /// Weight 1 and bias 0.
+    /// Asks the source for weight and bias, which start at 1 and 0.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.info().problem)?;
         let LayerNormConfig { eps, remove_mean, .. } = self.config;
@@ -133,12 +133,12 @@ impl LayerNorm {
         Self { params: Affine::new(weight, None), remove_mean: false, eps }
     }
 
-    /// The weight.
+    /// The weight, `[size]`, or `[G, size]` for `G` sets.
     pub fn weight(&self) -> &Tensor {
         self.params.weight.shown(1)
     }
 
-    /// The bias.
+    /// The bias, `[size]`, or `[G, size]` for `G` sets; none in a layer without one.
     pub fn bias(&self) -> Option<&Tensor> {
         self.params.shown_bias()
     }

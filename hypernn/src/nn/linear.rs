@@ -22,7 +22,7 @@ pub struct LinearSpec {
 }
 
 impl LinearSpec {
-    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors, what it takes for one sample, and what is wrong with its sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         let (inputs, outputs) = (self.in_dim, self.out_dim);
         let info = LayerInfo::new(LAYER)
@@ -102,7 +102,7 @@ impl Linear {
         self.params.weight.shown(2)
     }
 
-    /// The bias.
+    /// The bias, `[out]`, or `[G, out]` for `G` sets; none in a layer without one.
     pub fn bias(&self) -> Option<&Tensor> {
         self.params.shown_bias()
     }

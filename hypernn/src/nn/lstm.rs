@@ -52,7 +52,7 @@ impl LSTMSpec {
         self
     }
 
-    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors, what it takes for one sample, and what is wrong with its sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         let biases = [self.config.b_ih_init.is_some(), self.config.b_hh_init.is_some()];
         recurrent::info("lstm", GATES, self.in_dim, self.hidden_dim, biases)
@@ -165,22 +165,22 @@ impl LSTM {
         &self.config
     }
 
-    /// The weight on the input.
+    /// The weight on the input, `[4 × hidden, in]`, or `[G, …]` for `G` sets.
     pub fn w_ih(&self) -> &Tensor {
         self.cell.inputs.weight.shown(2)
     }
 
-    /// The weight on the state.
+    /// The weight on the state, `[4 × hidden, hidden]`, or `[G, …]` for `G` sets.
     pub fn w_hh(&self) -> &Tensor {
         self.cell.state.weight.shown(2)
     }
 
-    /// The bias on the input.
+    /// The bias on the input, `[4 × hidden]`, or `[G, …]` for `G` sets.
     pub fn b_ih(&self) -> Option<&Tensor> {
         self.cell.inputs.shown_bias()
     }
 
-    /// The bias on the state.
+    /// The bias on the state, `[4 × hidden]`, or `[G, …]` for `G` sets.
     pub fn b_hh(&self) -> Option<&Tensor> {
         self.cell.state.shown_bias()
     }

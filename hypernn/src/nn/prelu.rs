@@ -21,7 +21,7 @@ pub struct PReLUSpec {
 }
 
 impl PReLUSpec {
-    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors, what it takes for one sample, and what is wrong with its sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         let (channels, takes) = match self.num_channels {
             Some(channels) => (channels, SampleShape::first(&[Some(channels)])),
@@ -38,7 +38,7 @@ impl PReLUSpec {
         Given::Shape(*input)
     }
 
-    /// The slopes, 0.25.
+    /// Asks the source for the slopes, which start at 0.25.
     fn slopes(&self, source: &mut dyn ParamSource) -> Result<Param> {
         crate::check::ensure(self.info().problem)?;
         let spec = ParamSpec {
@@ -89,7 +89,7 @@ impl PReLU {
         Self { weight: weight.into(), is_scalar }
     }
 
-    /// The slopes.
+    /// The slopes, `[channels]` or `[1]`, or `[G, …]` for `G` sets.
     pub fn weight(&self) -> &Tensor {
         self.weight.shown(1)
     }

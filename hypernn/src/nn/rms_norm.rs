@@ -19,7 +19,7 @@ pub struct RmsNormSpec {
 }
 
 impl RmsNormSpec {
-    /// Its tensors, what it takes, and what is wrong with its sizes, if anything.
+    /// The layer's tensors, what it takes for one sample, and what is wrong with its sizes, if anything.
     pub const fn info(&self) -> LayerInfo {
         LayerInfo::new("rms_norm")
             .size("size", self.size)
@@ -33,7 +33,7 @@ impl RmsNormSpec {
         Given::Shape(*input)
     }
 
-    /// Weight 1.
+    /// Asks the source for the weight, which starts at 1.
     fn params(&self, source: &mut dyn ParamSource) -> Result<Affine> {
         crate::check::ensure(self.info().problem)?;
         source.describe(&format_args!("rms_norm, eps {}", self.eps));
@@ -80,7 +80,7 @@ impl RmsNorm {
         self.0
     }
 
-    /// The weight.
+    /// The weight, `[size]`, or `[G, size]` for `G` sets.
     pub fn weight(&self) -> &Tensor {
         self.0.weight()
     }

@@ -160,7 +160,7 @@ impl Flatten {
         LayerInfo::new("flatten")
     }
 
-    /// One dimension.
+    /// The shape of the output of one sample: one dimension of as many values as the input has.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(SampleShape::of(&[input.num_values()]))
     }
@@ -189,9 +189,8 @@ impl<const R: usize> Reshape<R> {
         LayerInfo::new("reshape").checked(too_many("reshape", &self.sizes))
     }
 
-    /// These sizes.
-    ///
-    /// The input has another number of values.
+    /// The shape of the output of one sample, that of the step's sizes; a problem where the input has another
+    /// number of values.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         let shape = SampleShape::new(&self.sizes);
         match (input.num_values(), shape.num_values()) {
@@ -279,7 +278,7 @@ impl GlobalAvgPool2d {
         LayerInfo::new("global_avg_pool2d").takes(SampleShape::of(&[None, None, None]))
     }
 
-    /// The channels.
+    /// The shape of the output of one sample: one dimension, the channels.
     pub const fn gives(&self, input: &SampleShape) -> Given {
         Given::Shape(SampleShape::of(&[input.dim(0)]))
     }
@@ -306,7 +305,7 @@ impl<F> Func<F> {
         LayerInfo::new("func")
     }
 
-    /// Any shape.
+    /// The shape of the output of one sample, which can be any.
     pub const fn gives(&self, _: &SampleShape) -> Given {
         Given::Shape(SampleShape::ANY)
     }

@@ -19,9 +19,9 @@ use super::second_order::operand;
 pub(crate) fn relu(xs: &Tensor) -> Result<Tensor> {
     match xs.dtype() {
         DType::F16 | DType::BF16 | DType::F32 | DType::F64 if xs.device().is_cpu() => {
-            xs.contiguous()?.apply_op1(Activation::Relu)
+            xs.contiguous()?.apply_op1(ActivationNode::Relu)
         }
-        DType::F16 | DType::BF16 | DType::F32 | DType::F64 => xs.apply_op1(Activation::Relu),
+        DType::F16 | DType::BF16 | DType::F32 | DType::F64 => xs.apply_op1(ActivationNode::Relu),
         _ => xs.relu(),
     }
 }
@@ -29,16 +29,16 @@ pub(crate) fn relu(xs: &Tensor) -> Result<Tensor> {
 /// `tanh x`. candle's takes one value after the other; in f32 this one takes as many as a vector holds,
 /// and differs from it by no more than two units in the last place.
 pub(crate) fn tanh(xs: &Tensor) -> Result<Tensor> {
-    if is_direct(xs) { xs.contiguous()?.apply_op1(Activation::Tanh) } else { xs.tanh() }
+    if is_direct(xs) { xs.contiguous()?.apply_op1(ActivationNode::Tanh) } else { xs.tanh() }
 }
 
 #[derive(Clone, Copy)]
-enum Activation {
+enum ActivationNode {
     Relu,
     Tanh,
 }
 
-impl Activation {
+impl ActivationNode {
     fn forward<T: Scalar>(self, xs: &[T]) -> Result<Vec<T>> {
         kernel(match self {
             Self::Relu => elementwise::relu(xs, &CandleThreads),
@@ -90,7 +90,7 @@ impl Activation {
     }
 }
 
-impl CustomOp1 for Activation {
+impl CustomOp1 for ActivationNode {
     fn name(&self) -> &'static str {
         match self {
             Self::Relu => "relu",
@@ -193,7 +193,7 @@ mod tests {
         }
         let xs = Tensor::new(&xs, &Device::Cpu).unwrap();
         let grad = xs.ones_like().unwrap();
-        let composed = Activation::Relu.composed_backward(&xs, &xs, &grad).unwrap();
+        let composed = ActivationNode::Relu.composed_backward(&xs, &xs, &grad).unwrap();
         assert_eq!(composed.to_vec1::<f64>().unwrap(), [0., 1., 1., 1., 1., 1., 0.]);
     }
 

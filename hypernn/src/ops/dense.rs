@@ -8,7 +8,7 @@ use super::kernels::{CandleThreads, kernel};
 use super::linear::LinearSizes;
 use super::scalar::Scalar;
 
-/// Whether a product is computed here.
+/// Whether the kernels compute a product of these sizes.
 pub(super) fn serves(sizes: &LinearSizes) -> bool {
     DIRECT && sizes.of_kernel().are_worth_packing()
 }
@@ -34,7 +34,7 @@ impl<T: Scalar> CpuLinear<'_, T> {
         kernel(Linear::new(self.sizes.of_kernel(), self.xs, self.weight, self.bias))
     }
 
-    /// `[G, rows, out]`.
+    /// The outputs, `[G, rows, out]`.
     pub(super) fn outputs(&self) -> Result<Vec<T>> {
         kernel(self.kernel()?.outputs(&CandleThreads))
     }

@@ -35,14 +35,14 @@ fn node(xs: &Tensor, weight: &Param, bias: Option<&Param>) -> Result<Tensor> {
         let weight = weight.values().detach().contiguous()?;
         let bias = bias.map(|bias| bias.values().detach().contiguous()).transpose()?;
         let edge = routes.edge().clone();
-        return xs.apply_op3(&weight, &edge, Linear { routed: Some(Routed { routes, bias }) });
+        return xs.apply_op3(&weight, &edge, LinearNode { routed: Some(Routed { routes, bias }) });
     }
     let weight = weight.collected()?.contiguous()?;
     match bias {
         Some(bias) => {
-            xs.apply_op3(&weight, &bias.collected()?.contiguous()?, Linear { routed: None })
+            xs.apply_op3(&weight, &bias.collected()?.contiguous()?, LinearNode { routed: None })
         }
-        None => xs.apply_op2(&weight, Linear { routed: None }),
+        None => xs.apply_op2(&weight, LinearNode { routed: None }),
     }
 }
 
@@ -64,7 +64,7 @@ impl Adapter {
 }
 
 /// A node over an input, a weight, and a third tensor: the bias, or the edge of parameters with routes.
-struct Linear {
+struct LinearNode {
     routed: Option<Routed>,
 }
 
@@ -129,7 +129,7 @@ impl LinearSizes {
         Shape::from(dims)
     }
 
-    /// `[G, rows, in]`.
+    /// The shape of the input's rows by set, `[G, rows, in]`.
     fn rows_by_set(&self) -> (usize, usize, usize) {
         (self.sets, self.rows, self.inputs)
     }
@@ -266,7 +266,7 @@ impl LinearSizes {
 /// The gradients of a linear layer's parts.
 pub(super) struct LinearBackward {
     sizes: LinearSizes,
-    /// `[G, rows, in]`.
+    /// The shape of the input's rows by set, `[G, rows, in]`.
     xs: Tensor,
     /// `[G, rows, out]`.
     grad: Tensor,
@@ -364,7 +364,7 @@ pub(super) fn backward_with_bias(
     Ok((backward.of_input(xs, weight)?, backward.asked_of_weight(weight)?, of_bias))
 }
 
-impl Linear {
+impl LinearNode {
     fn routed_bwd(
         &self,
         routed: &Routed,
@@ -405,7 +405,7 @@ macro_rules! forward {
     }};
 }
 
-impl CustomOp2 for Linear {
+impl CustomOp2 for LinearNode {
     fn name(&self) -> &'static str {
         "linear"
     }
@@ -457,7 +457,7 @@ impl CustomOp2 for Linear {
     }
 }
 
-impl CustomOp3 for Linear {
+impl CustomOp3 for LinearNode {
     fn name(&self) -> &'static str {
         "linear"
     }

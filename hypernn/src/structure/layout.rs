@@ -22,7 +22,7 @@ pub(crate) type Recorded = (Layout, Values);
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ParamInfo {
-    /// Its path, as a `VarBuilder` would name it: `conv.weight`, `blocks.0.fc.bias`.
+    /// The tensor's path, as a `VarBuilder` would name it: `conv.weight`, `blocks.0.fc.bias`.
     pub name: String,
     /// The tensor's shape, row-major in the flat vector.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialize_dims"))]
@@ -37,12 +37,12 @@ pub struct ParamInfo {
 }
 
 impl ParamInfo {
-    /// The number of its values.
+    /// The number of the tensor's values.
     pub fn len(&self) -> usize {
         self.shape.elem_count()
     }
 
-    /// Whether it has no values.
+    /// Whether the tensor has no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -345,7 +345,7 @@ fn squeeze(line: &str) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Records what is asked of it and answers with zeros that take no memory.
+/// A source that records what a target asks for, and answers with zeros that take no memory.
 #[derive(Default)]
 struct LayoutRecorder {
     path: Vec<String>,
@@ -475,7 +475,7 @@ impl LayoutRecorder {
         Ok(index)
     }
 
-    /// A frozen base and its factors.
+    /// Asks for a frozen base and the two generated factors of its low-rank adapter.
     fn adapt(
         &mut self,
         name: &str,
@@ -615,7 +615,7 @@ fn check_spec(what: &str, spec: &ParamSpec<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A dropout is one.
+/// Checks that a dropout is from 0 on and below 1.
 fn ensure_dropout(name: &str, dropout: f32) -> Result<()> {
     if !(0. ..1.).contains(&dropout) {
         crate::error::bail!(

@@ -119,24 +119,24 @@ impl Role {
 pub mod spec {
     use super::Role;
 
-    /// [`Role::Generate`].
+    /// The role of a tensor that the generator makes: [`Role::Generate`].
     pub const generate: Role = Role::Generate;
 
-    /// [`Role::Train`].
+    /// The role of a tensor that is trained itself: [`Role::Train`].
     pub const train: Role = Role::Train;
 
-    /// [`Role::Freeze`].
+    /// The role of a tensor that stays as it is: [`Role::Freeze`].
     pub const freeze: Role = Role::Freeze;
 
-    /// [`Role::Shared`].
+    /// The role of tensors that are one generated tensor: [`Role::Shared`].
     pub const shared: Role = Role::Shared;
 
-    /// [`Role::Lora`] without dropout.
+    /// The role of a frozen tensor with a generated low-rank adapter: [`Role::Lora`], without dropout.
     pub const fn lora(rank: usize, alpha: f64) -> Role {
         lora_dropout(rank, alpha, 0.)
     }
 
-    /// [`Role::Lora`].
+    /// The role of a frozen tensor with a generated low-rank adapter: [`Role::Lora`], with dropout.
     pub const fn lora_dropout(rank: usize, alpha: f64, dropout: f32) -> Role {
         Role::Lora { rank, alpha, dropout }
     }

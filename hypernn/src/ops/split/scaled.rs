@@ -30,7 +30,7 @@ impl ScaledRows {
         Ok(Self { shared: part(shared)?, gains: part(gains)?, bias: part(bias)? })
     }
 
-    /// A slot of every set.
+    /// The values of a slot, those of every set one after the other.
     pub(super) fn cut<T: Scalar>(&self, slot: &Slot) -> Result<Vec<T>> {
         let (sets, rows) = self.gains.dims2()?;
         self.with_values(|shared: &[T], gains, bias| {
