@@ -11,7 +11,7 @@ mod run;
 use anyhow::Result;
 use candle_core::Tensor;
 use clap::Parser;
-use hypernn::nn::{Conv2d, Linear, Module, VarMap, loss};
+use hypernn::nn::{Conv2d, Linear, Module, VarMap, loss, relu};
 use hypernn::{HyperTarget, hypernetwork};
 use hypernn_examples::train::accuracy;
 use hypernn_examples::training::{History, Training, Variables};
@@ -30,8 +30,8 @@ pub struct DigitNet {
 
 impl Module for DigitNet {
     fn forward(&self, images: &Tensor) -> candle_core::Result<Tensor> {
-        let features = self.conv.forward(images)?.relu()?.flatten_from(1)?;
-        self.fc2.forward(&self.fc1.forward(&features)?.relu()?)
+        let features = relu(&self.conv.forward(images)?)?.flatten_from(1)?;
+        self.fc2.forward(&relu(&self.fc1.forward(&features)?)?)
     }
 }
 

@@ -14,7 +14,7 @@ use anyhow::Result;
 use candle_core::{D, DType, Tensor, Var};
 use clap::Parser;
 use corpus::{LETTERS, WIDTH};
-use hypernn::nn::{GRU, GRUState, Linear, Module, RNN, VarMap, ops};
+use hypernn::nn::{GRU, GRUState, Linear, Module, RNN, VarMap, ops, relu};
 use hypernn::{HyperTarget, hypernetwork};
 use run::{Args, Run};
 use train::{Entrant, Speller, train};
@@ -33,7 +33,7 @@ impl NextLetter {
     fn step(&self, xs: &Tensor, state: &GRUState) -> candle_core::Result<(Tensor, GRUState)> {
         let state = self.rnn.step(xs, state)?;
         let [first, second, last] = &self.layers;
-        let hidden = second.forward(&first.forward(&state.h)?.relu()?)?.relu()?;
+        let hidden = relu(&second.forward(&relu(&first.forward(&state.h)?)?)?)?;
         Ok((ops::log_softmax(&last.forward(&hidden)?, D::Minus1)?, state))
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use candle_core::Tensor;
 use hypernn::HyperTarget;
-use hypernn::nn::{Linear, Module, VarMap, linear, loss};
+use hypernn::nn::{Linear, Module, VarMap, linear, loss, relu};
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::random::rng_of;
 use hypernn_examples::training::{Length, Training, Variables};
@@ -24,7 +24,7 @@ pub struct Classifier {
 
 impl Classifier {
     fn features(&self, images: &Tensor) -> candle_core::Result<Tensor> {
-        self.second.forward(&self.first.forward(images)?.relu()?)?.relu()
+        relu(&self.second.forward(&relu(&self.first.forward(images)?)?)?)
     }
 }
 
