@@ -151,7 +151,8 @@ impl<T> TargetPlan<T> {
         Ok(Self::of(name, model, recorded))
     }
 
-    fn of(name: &'static str, model: Model<T>, (layout, values): Recorded) -> Self {
+    fn of(name: &'static str, model: Model<T>, recorded: Recorded) -> Self {
+        let (layout, values) = recorded;
         Self {
             name,
             layout,
