@@ -198,7 +198,6 @@ fn targets_without_parameters() -> Result<()> {
     // Without a hypernetwork it is an ordinary network.
     let net = Stack::with_config(&sizes, variables(0, DType::F32).1)?;
     assert_eq!(net.forward(&zeros(&[2, 3])?)?.dims(), [2, 3]);
-    assert_eq!(message(TargetPlan::new(&sizes)?.pack(&net)), expected);
     Ok(())
 }
 

@@ -25,12 +25,12 @@ pub(super) fn methods(checked: &Checked) -> TokenStream {
 
 /// What the documentation of the emitted type says of the methods that it has by deref.
 const STATIC_METHODS: &str = "The network behind the type, with its methods: `generate_params`, `target`, `forward`, \
-    `forward_aux`, `audit_exact` and `bake`, and those of every hypernetwork, such as `trainable`, `save`, `load` and \
+    `forward_aux`, `audit_exact` and `export`, and those of every hypernetwork, such as `trainable`, `save`, `load` and \
     `layout`.";
 
 /// Of a dynamic hypernetwork.
 const DYNAMIC_METHODS: &str = "The network behind the type, with its methods: `generate_params`, `generate_step`, \
-    `zero_state`, `scan`, `grow`, `buffers`, `condition`, `audit_exact` and `bake`, those that take an input which \
+    `zero_state`, `scan`, `add_tasks`, `buffers`, `condition`, `audit_exact` and `export`, those that take an input which \
     conditions its own weights, `forward`, `forward_aux`, `step` and `run`, and those of every hypernetwork, such as \
     `trainable`, `save`, `load` and `layout`.";
 
