@@ -6,7 +6,6 @@
 use candle_core::{DType, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder, VarMap};
 use hypernn::continual::OutputRegularizer;
-use hypernn::generated::TargetPlan;
 use hypernn::nn::{AdamW, Linear, Optimizer, ParamsAdamW};
 use hypernn::target::role::spec::{lora, lora_dropout};
 use hypernn::{HyperTarget, Pretrained, hypernetwork};

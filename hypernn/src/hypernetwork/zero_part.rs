@@ -13,7 +13,6 @@ use std::ops::Range;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
 pub struct ZeroPart {
     /// The dimension of the tensor, without that of the weight sets.
     pub dim: usize,
