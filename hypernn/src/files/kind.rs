@@ -90,7 +90,7 @@ pub(super) fn of(start: &[u8], path: &Path) -> Option<String> {
 /// A pickle of protocol 2 to 5 begins with the protocol, and then an instruction, of which none is zero, as the
 /// length of a safetensors header may be there.
 fn is_pickle(start: &[u8]) -> bool {
-    matches!(start, [0x80, 2..=5, 1.., ..])
+    matches!(start, [0x80, 2..=5, instruction, ..] if *instruction != 0)
 }
 
 /// The version of the format as the first field of a protocol buffer, and then the producer's name, a
