@@ -49,7 +49,7 @@ fn task(number: u32) -> Result<Tensor> {
 fn remembering(beta: f64, hyper: &HyperNet, numbers: &[u32]) -> Result<OutputRegularizer> {
     let mut old = OutputRegularizer::new(beta)?;
     for &number in numbers {
-        old.remember(&hyper, &task(number)?)?;
+        old.remember(hyper, &task(number)?)?;
     }
     Ok(old)
 }

@@ -6,6 +6,7 @@
 use candle_core::{DType, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder, VarMap};
 use hypernn::continual::OutputRegularizer;
+use hypernn::generated::TargetPlan;
 use hypernn::nn::{AdamW, Linear, Optimizer, ParamsAdamW};
 use hypernn::target::role::spec::{lora, lora_dropout};
 use hypernn::{HyperTarget, Pretrained, hypernetwork};
@@ -68,7 +69,6 @@ struct Bare {
 
 #[test]
 fn settings_of_a_target() -> Result<()> {
-    use hypernn::generated::TargetPlan;
     for (alpha, shown) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
         let plan = TargetPlan::<Net>::new(&())?.with_roles(&[("*.weight", lora(1, alpha))]);
         assert_eq!(

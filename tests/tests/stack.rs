@@ -1,5 +1,7 @@
 //! The top-level modules of the library depend only downwards, as `docs/architecture.md` draws them.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
