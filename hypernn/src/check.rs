@@ -93,11 +93,17 @@ impl std::fmt::Debug for Problem {
 }
 
 /// The problem of a size that must be at least one, if it is zero.
+#[inline(always)]
 pub const fn zero(layer: &str, size: &str, value: usize) -> Option<Problem> {
     if value > 0 {
         return None;
     }
-    Some(Problem::new(layer).text(": ").text(size).text(" is 0, expected at least 1"))
+    Some(is_zero(layer, size))
+}
+
+#[cold]
+const fn is_zero(layer: &str, size: &str) -> Problem {
+    Problem::new(layer).text(": ").text(size).text(" is 0, expected at least 1")
 }
 
 /// The most values that a tensor can have: as many `f64` fill the largest allocation there is.
@@ -153,10 +159,16 @@ const fn cut(count: usize) -> usize {
 /// let expected = "linear: 1099511627776 × 1099511627776 values are more than any memory holds";
 /// assert_eq!(problem.as_deref(), Some(expected));
 /// ```
+#[inline(always)]
 pub const fn too_many(layer: &str, sizes: &[usize]) -> Option<Problem> {
     if product(sizes) <= MOST_VALUES {
         return None;
     }
+    Some(more_than_memory(layer, sizes))
+}
+
+#[cold]
+const fn more_than_memory(layer: &str, sizes: &[usize]) -> Problem {
     let (mut problem, mut i) = (Problem::new(layer).text(": "), 0);
     while i < sizes.len() {
         if i > 0 {
@@ -165,7 +177,7 @@ pub const fn too_many(layer: &str, sizes: &[usize]) -> Option<Problem> {
         problem = problem.number(sizes[i]);
         i += 1;
     }
-    Some(problem.text(" values are more than any memory holds"))
+    problem.text(" values are more than any memory holds")
 }
 
 /// The problem of a part whose tensors can each be counted, but not together: `count` is their sum.

@@ -51,8 +51,10 @@ struct Matrix {
     inputs: usize,
 }
 
+// Layers ask for it in each build, so that all is inlined: but for the problem, nothing of it is used there.
 impl LayerInfo {
     /// A layer of this name without tensors, which takes any shape.
+    #[inline(always)]
     pub const fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -69,6 +71,7 @@ impl LayerInfo {
     /// are a problem. A matrix `[out, in]` or a kernel `[out, …]` can have a low-rank
     /// [adapter](crate::target::adapter).
     #[must_use]
+    #[inline(always)]
     pub const fn tensor(mut self, name: &str, dims: &[usize]) -> Self {
         let values = product(dims);
         self.num_params = sum(&[self.num_params, values]);
@@ -82,6 +85,7 @@ impl LayerInfo {
         self.checked(too_many(name, dims))
     }
 
+    #[inline(always)]
     const fn matrix(mut self, outputs: usize, values: usize) -> Self {
         let inputs = match values.checked_div(outputs) {
             Some(inputs) => inputs,
@@ -99,6 +103,7 @@ impl LayerInfo {
 
     /// A size that has to be at least 1.
     #[must_use]
+    #[inline(always)]
     pub const fn size(self, size: &str, value: usize) -> Self {
         let name = self.name;
         self.checked(zero(name, size, value))
@@ -106,8 +111,10 @@ impl LayerInfo {
 
     /// A problem, if there is one; the first of several is kept.
     #[must_use]
+    #[inline(always)]
     pub const fn checked(mut self, problem: Option<Problem>) -> Self {
-        if self.problem.is_none() {
+        // Whether there is one is asked first, since a problem has room for a whole message, which would be copied.
+        if self.problem.is_none() && problem.is_some() {
             self.problem = problem;
         }
         self
@@ -115,6 +122,7 @@ impl LayerInfo {
 
     /// What the layer takes for one sample, without the batch.
     #[must_use]
+    #[inline(always)]
     pub const fn takes(mut self, takes: SampleShape) -> Self {
         self.takes = takes;
         self
