@@ -20,7 +20,7 @@ const SETTINGS: &str = "settings";
 /// remember, such as the number of steps done and its history, in one file.
 ///
 /// Random numbers are no part of it: draw them from seed and step, or skip those already used
-/// ([`Batches::after`](crate::data::Batches::after)).
+/// ([`Batches::of_step`](crate::data::Batches::of_step)).
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     path: PathBuf,
