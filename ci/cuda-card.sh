@@ -6,7 +6,7 @@
 #                                      # unpack it there and call `card/run.sh`
 #
 # `bundle` compiles the kernels with NVIDIA's compiler, which it takes from PyPI with pip, for compute capability
-# 8.0 and newer (CUDA_COMPUTE_CAP=80, unless it is set), and links against empty libraries of the names that are
+# 8.0 and newer (CUDA_CARD_CAP=80, unless it is set), and links against empty libraries of the names that are
 # there on the other machine. CARD_PROFILE=dev builds without optimisation, for a rehearsal.
 set -euo pipefail
 cd "$(dirname "$0")/.."

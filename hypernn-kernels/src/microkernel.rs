@@ -477,7 +477,7 @@ mod tests {
             assert_eq!(seen, left.columns.len() * right.columns.len());
         }
 
-        /// PackedPanel by panel, each row given as it is computed.
+        /// Panel by panel, each row given as it is computed.
         fn check_rows(&self) {
             let [left, right] = self.sides();
             let mut seen = 0;

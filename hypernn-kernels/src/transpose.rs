@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "a look at each bound takes twice the time of the rest")]
 
-use crate::error::{Result, ensure_len};
+use crate::error::{Result, count, ensure_len};
 use crate::float::Float;
 use crate::microkernel::multiples;
 use crate::simd::SimdScalar;
@@ -26,8 +26,9 @@ const BLOCK: usize = 64;
 /// ```
 pub fn transpose<T: Float>(out: &mut [T], values: &[T], size: [usize; 2]) -> Result<()> {
     let [rows, columns] = size;
-    ensure_len("transpose", "the matrix", values.len(), rows * columns)?;
-    ensure_len("transpose", "the output", out.len(), rows * columns)?;
+    let count = count("transpose", &size)?;
+    ensure_len("transpose", "the matrix", values.len(), count)?;
+    ensure_len("transpose", "the output", out.len(), count)?;
     transpose_rows(out, rows, values, &multiples(rows, columns), columns);
     Ok(())
 }
@@ -42,7 +43,8 @@ pub(crate) fn transpose_rows<T: SimdScalar>(
     len: usize,
 ) {
     let Some(last) = starts.iter().max().filter(|_| len > 0) else { return };
-    let (end, places) = (last + len, (len - 1) * step + starts.len());
+    let end = last.saturating_add(len);
+    let places = (len - 1).saturating_mul(step).saturating_add(starts.len());
     assert!(end <= values.len() && places <= out.len(), "{end} of {} values", values.len());
     let (tiles, rest) = starts.as_chunks::<TILE>();
     let in_tiles = len - len % TILE;
@@ -103,6 +105,12 @@ mod tests {
                 assert_eq!(column[rows..], [T::default(); 2]);
             }
         }
+    }
+
+    #[test]
+    fn sizes_that_overflow_are_refused() {
+        let refused = transpose::<f32>(&mut [], &[], [4, 1 << (usize::BITS - 2)]);
+        assert!(matches!(refused, Err(crate::Error::Overflow { .. })), "{refused:?}");
     }
 
     #[test]

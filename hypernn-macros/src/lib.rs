@@ -106,8 +106,9 @@ pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
 ///
 /// - `new(vb)`, and `new_from(vb, pretrained)`, which starts as a `Pretrained` network; `with_target_dtype`;
 /// - `forward_t`, where the target is a `ModuleT`; in a dynamic hypernetwork the input is then its own condition.
-///   Where constants say whether it can be, `forward`, `forward_aux`, `step`, `step_t`, `run` and `run_t`, which
-///   take an input that conditions its own weights, are there too, and an input that can't is a compile error.
+///   In a dynamic hypernetwork whose sizes are all constants, `forward`, `forward_aux`, `step`, `step_t`, `run` and
+///   `run_t`, whose input conditions its own weights, are its own as well: an input that does not fit the condition
+///   is then a compile error.
 ///
 /// By deref it has
 ///

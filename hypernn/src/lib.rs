@@ -66,6 +66,8 @@
 //! gives a set of weights of its own, and the target's tensors are `[G, …]`.
 //!
 //! [`hypernetwork`](mod@hypernetwork) holds the parts together and keeps its variables in files;
+//! [`constructor`] makes a target of any model that is built from a `VarBuilder`; [`param`] is how a layer gets its
+//! tensors;
 //! [`seeded`] draws variables from a seed; [`continual`] keeps old tasks while new ones are learned;
 //! [`derivative`](mod@derivative) has losses with derivatives of a network's outputs;
 //! [`check`] words what is wrong with a declaration, at compile time where sizes are constants, and

@@ -669,3 +669,19 @@ fn layers_of_empty_tensors() -> Result<()> {
     }
     Ok(())
 }
+
+/// A bias is one value for each output channel, and for each set.
+#[test]
+fn a_convolutions_bias_of_another_length() -> Result<()> {
+    let of = |dims: &[usize]| input(dims, 1, DType::F32);
+    for (weight, bias) in [(&[4, 1, 3, 3][..], &[6][..]), (&[2, 4, 1, 3, 3], &[2, 6])] {
+        let conv = Conv2d::new(of(weight)?, Some(of(bias)?), Conv2dConfig::default());
+        assert_eq!(
+            message(conv.forward(&of(&[2, 1, 4, 4])?)),
+            format!(
+                "conv2d: the bias has shape {bias:?}, expected one value for each of 4 output channels"
+            )
+        );
+    }
+    Ok(())
+}

@@ -264,9 +264,9 @@ fn a_file_of_something_else() -> Result<()> {
     Ok(())
 }
 
-/// A exported network has the target's layout in its metadata, but is no checkpoint.
+/// An exported network has the target's layout in its metadata, but is no checkpoint.
 #[test]
-fn a_baked_network() -> Result<()> {
+fn a_exported_network() -> Result<()> {
     let ((_dir, path), (_vars, hyper)) = (place(), trained(1, DType::F32)?);
     hyper.export(&path)?;
     assert_eq!(
@@ -342,7 +342,7 @@ fn a_network_without_variables() -> Result<()> {
 
 /// The exported file is an ordinary checkpoint of the target, running statistics included.
 #[test]
-fn a_baked_network_gives_the_same_output() -> Result<()> {
+fn a_exported_network_gives_the_same_output() -> Result<()> {
     let ((_dir, path), (_vars, hyper)) = (place(), trained(1, DType::F32)?);
     hyper.export(&path)?;
     let xs = input(&[4, 3], 77, DType::F32)?;

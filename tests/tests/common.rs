@@ -122,7 +122,7 @@ fn a_trait_object_serves_hypernetworks_of_one_kind() -> Result<()> {
 }
 
 #[test]
-fn a_condition_of_several_sets_is_not_baked() -> Result<()> {
+fn a_condition_of_several_sets_is_not_exported() -> Result<()> {
     let vars = VarMap::new();
     let hyper = Dynamic::new(VarBuilder::from_varmap(&vars, DType::F32, device()))?;
     let exported = hyper.export(&ones(&[3, 2])?, "never.safetensors");

@@ -119,7 +119,7 @@ fn the_layout_is_what_is_asked_for() -> Result<()> {
 }
 
 #[test]
-fn an_lstm_is_that_of_its_baked_checkpoint() -> Result<()> {
+fn an_lstm_is_that_of_its_exported_checkpoint() -> Result<()> {
     let (_vars, vb) = variables(1, DType::F64);
     let hyper = HyperLetters::new(vb, Letters::new)?;
     let ordinary = exported(|path| hyper.export(path), Letters::new, DType::F64)?;
@@ -173,7 +173,7 @@ hypernetwork! {
 }
 
 #[test]
-fn bert_is_that_of_its_baked_checkpoint() -> Result<()> {
+fn bert_is_that_of_its_exported_checkpoint() -> Result<()> {
     let new = |vb: VarBuilder<'_>| bert::BertModel::load(vb, &bert_config());
     let (_vars, vb) = variables(5, DType::F32);
     let hyper = HyperBert::new(vb, new)?;
@@ -299,7 +299,7 @@ hypernetwork! {
 }
 
 #[test]
-fn a_vision_transformer_is_that_of_its_baked_checkpoint() -> Result<()> {
+fn a_vision_transformer_is_that_of_its_exported_checkpoint() -> Result<()> {
     let (vars, vb) = variables(7, DType::F32);
     let hyper = HyperVit::new(vb, Vit::new)?;
     let xs = input(&[3, 3, 6, 6], 1, DType::F32)?;

@@ -534,7 +534,7 @@ fn saved_and_loaded() -> Result<()> {
 }
 
 #[test]
-fn baked_for_one_condition() -> Result<()> {
+fn exported_for_one_condition() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("exported.safetensors");
     let (_vars, hyper) = policy()?;

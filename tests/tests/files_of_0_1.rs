@@ -307,3 +307,88 @@ fn another_layout_is_refused_as_before() -> Result<()> {
     }
     Ok(())
 }
+
+/// Targets whose tensors have the same names and shapes, and are others.
+mod alike {
+    use candle_core::{Result, Tensor};
+    use candle_nn::VarBuilder;
+    use hypernn::nn::{Embedding, Linear};
+    use hypernn::{HyperTarget, hypernetwork};
+
+    #[derive(HyperTarget)]
+    pub struct Rows {
+        #[hyper(embedding(5, 3))]
+        pub x: Embedding,
+    }
+
+    #[derive(HyperTarget)]
+    pub struct Matrix {
+        #[hyper(linear_no_bias(3, 5))]
+        pub x: Linear,
+    }
+
+    /// It asks for its matrix without saying how it starts.
+    pub struct Plain(pub Tensor);
+
+    impl Plain {
+        pub fn new(vb: VarBuilder<'_>) -> Result<Self> {
+            Ok(Self(vb.pp("x").get((5, 3), "weight")?))
+        }
+    }
+
+    impl candle_core::Module for Plain {
+        fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+            xs.matmul(&self.0.t()?)
+        }
+    }
+
+    hypernetwork! {
+        pub struct HyperRows for Rows { embedding: encoder(2, [4], tanh, 5, 3), generator: linear, mode: dynamic }
+
+        pub struct HyperMatrix for Matrix {
+            embedding: encoder(2, [4], tanh, 5, 3), generator: linear, mode: dynamic,
+        }
+
+        pub struct HyperPlain for Plain {
+            target: constructor, embedding: encoder(2, [4], tanh, 5, 3), generator: linear, mode: dynamic,
+        }
+    }
+
+    pub fn plain(vb: VarBuilder<'_>) -> Result<HyperPlain> {
+        HyperPlain::new(vb, Plain::new)
+    }
+}
+
+/// Tensors of another kind, and tensors that start otherwise, by which what is generated is scaled.
+#[test]
+fn tensors_that_are_others() -> Result<()> {
+    let vb = |seed| variables(seed, DType::F32).1;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("rows.safetensors");
+    alike::HyperRows::new(vb(1))?.save(&path)?;
+    let refused = message(alike::HyperMatrix::new(vb(2))?.load(&path));
+    let expected = "it is a checkpoint for target Rows; the first difference in layout: the file has `0 x.weight [5, 3] table`, Matrix has `0 x.weight [5, 3] weight`";
+    assert!(refused.ends_with(expected), "{refused}");
+
+    let path = folder.path().join("plain.safetensors");
+    alike::plain(vb(1))?.save(&path)?;
+    let refused = message(alike::HyperMatrix::new(vb(2))?.load(&path));
+    let expected = "its tensors start otherwise (mean, deviation): the file has `x.weight: 0 0`, Matrix has `x.weight: 0 0.8164965809277261`";
+    assert!(refused.ends_with(expected), "{refused}");
+    Ok(())
+}
+
+/// Parameters that another network generated, of another layout, are no checkpoint of this target.
+#[test]
+fn parameters_of_another_layout_are_not_exported() -> Result<()> {
+    let path = folder().join("never_written.safetensors");
+    let hyper = derived::HyperNet::new(variables(1, DType::F32).1)?;
+    let (_vars, pretrained) = variables(3, DType::F32);
+    derived::Net::new(pretrained.clone())?;
+    let lora = derived::HyperLora::new_from(variables(2, DType::F32).1, pretrained)?;
+    let params = lora.generate_params(&input(&[2], 1, DType::F32)?)?;
+    let refused = message(hyper.export_params(&params, &path));
+    assert!(refused.starts_with("the parameters are of another layout: they have"), "{refused}");
+    assert!(!path.exists());
+    Ok(())
+}

@@ -348,9 +348,9 @@ hypernetwork! {
     }
 }
 
-/// A exported checkpoint knows nothing of adapters.
+/// An exported checkpoint knows nothing of adapters.
 #[test]
-fn bake_merges() -> Result<()> {
+fn export_merges() -> Result<()> {
     let (_vars, hyper) = dynamic()?;
     let (condition, xs) = (input(&[4], 5, DType::F64)?, pictures(2)?);
     let dir = TempDir::new().unwrap();

@@ -109,7 +109,7 @@ fn shapes(tensors: &Tensors) -> Vec<String> {
 /// What `export` writes has the names, shapes, dtypes and values of PyTorch's own `state_dict`. The count
 /// of batches, which none but PyTorch's training needs, is filled in by `load_state_dict`.
 #[test]
-fn a_baked_checkpoint_is_a_state_dict() -> Result<()> {
+fn a_exported_checkpoint_is_a_state_dict() -> Result<()> {
     let mut expected: Tensors =
         candle_core::pickle::read_all(golden::path("k_layers.pt"))?.into_iter().collect();
     assert!(expected.remove("batch_norm.num_batches_tracked").is_some());
@@ -142,7 +142,7 @@ fn python() -> Option<String> {
 /// PyTorch loads what `export` wrote, strictly, and computes what the hypernetwork does: at the start, and
 /// with weights of its own.
 #[test]
-fn pytorch_loads_a_baked_checkpoint() -> Result<()> {
+fn pytorch_loads_a_exported_checkpoint() -> Result<()> {
     let Some(python) = python() else { return Ok(()) };
     let fresh = HyperLayers::new(variables(1, DType::F32).1)?;
     for hyper in [hyper()?, fresh] {

@@ -224,7 +224,7 @@ fn training_moves_what_it_should() -> Result<()> {
 
 /// The exported checkpoint has every tensor under its own name.
 #[test]
-fn baked_roles() -> Result<()> {
+fn exported_roles() -> Result<()> {
     let (_, tensors) = trained(1, DType::F64)?;
     let ((_dir, path), (_vars, hyper)) = (place(), mixed(2, &tensors)?);
     hyper.export(&path)?;

@@ -313,6 +313,38 @@ hypernetwork! {
     }
 }
 
+/// Its forward asks for the adapted weight, base and adapter in one.
+#[derive(HyperTarget)]
+struct Merged {
+    #[hyper(linear_no_bias(2, 3))]
+    fc: Linear,
+}
+
+impl Module for Merged {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        xs.matmul(&self.fc.weight().t()?)?.tanh()
+    }
+}
+
+hypernetwork! {
+    struct MergedAdapter for Merged {
+        roles: [("*", lora(1, 2.))],
+        embedding: table(3, 3),
+        generator: linear,
+        mode: static,
+    }
+}
+
+keeping_graphs! {
+    fn merged_adapters_are_differentiated_twice() {
+        let (_, vb) = variables(1, DType::F64);
+        Merged::new(vb.clone())?;
+        let (vars, of_hyper) = variables(2, DType::F64);
+        let hyper = MergedAdapter::new_from(of_hyper, vb)?;
+        check("merged", &vars, &|xs| hyper.forward(xs), &xs(&[3, 2])?)
+    }
+}
+
 keeping_graphs! {
     /// Bases below generated tensors, adapters, and one set taken out of several.
     fn starts_adapters_and_single_sets_are_differentiated_twice() {

@@ -45,12 +45,12 @@ fn writers() -> Result<Vec<(&'static str, Write)>> {
     let params = hyper()?.generate_params()?;
     let vars = variables(1, DType::F32).0;
     let optimizer = AdamW::new_lr(vars.all_vars(), 0.1)?;
-    let baked_tasks = TaskNet::new(variables(1, DType::F32).1)?;
+    let exported_tasks = TaskNet::new(variables(1, DType::F32).1)?;
     Ok(vec![
         ("save", Box::new(move |path| saved.save(path))),
         ("export", Box::new(move |path| exported.export(path))),
         ("dynamic save", Box::new(move |path| tasks.save(path))),
-        ("dynamic export", Box::new(move |path| baked_tasks.export(&task, path))),
+        ("dynamic export", Box::new(move |path| exported_tasks.export(&task, path))),
         ("continual", Box::new(move |path| old.save(path))),
         ("parameters", Box::new(move |path| params.save(path))),
         ("optimiser", Box::new(move |path| optimizer.save(&vars, path))),

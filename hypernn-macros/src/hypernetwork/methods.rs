@@ -105,8 +105,8 @@ fn deref(checked: &Checked) -> TokenStream {
 fn with_target_dtype(paths: &Paths) -> TokenStream {
     let Paths { private, result, .. } = paths;
     quote! {
-        /// Goes on with a target of this dtype; the hypernetwork's own variables, and their gradients, keep
-        /// theirs.
+        /// This hypernetwork, with a target that computes in `dtype`: generated tensors, inputs and outputs have it.
+        /// The hypernetwork's own variables, and their gradients, keep theirs.
         ///
         /// # Errors
         /// The dtype is none of f16, bf16, f32 and f64.
@@ -121,7 +121,7 @@ fn with_target_dtype(paths: &Paths) -> TokenStream {
 fn forward_t(paths: &Paths) -> TokenStream {
     let Paths { private, result, tensor, module_t, own, .. } = paths;
     quote! {
-        /// Generates the parameters and applies the target, in training or not.
+        /// Generates the parameters and applies a target that behaves otherwise in training.
         ///
         /// # Errors
         /// The target's own.
@@ -145,7 +145,8 @@ fn of_own_condition(paths: &Paths) -> TokenStream {
 fn forward(paths: &Paths) -> TokenStream {
     let Paths { result, tensor, aux, module, own, .. } = paths;
     quote! {
-        /// The input `[B, …]` conditions its own weights, a set per row.
+        /// Generates a weight set for each row of the input `[B, …]`, from that row and a zero state, and applies
+        /// the target.
         ///
         /// # Errors
         /// The input's width is not the condition's, or the target's own.
@@ -153,7 +154,8 @@ fn forward(paths: &Paths) -> TokenStream {
             (&self.inner).forward(xs)
         }
 
-        /// As `forward`; also returns what was computed on the way.
+        /// Generates a weight set for each row of the input `[B, …]` and applies the target. Returns the output, and
+        /// the embedding, parameters and state that were computed on the way.
         ///
         /// # Errors
         /// The input's width is not the condition's, or the target's own.
@@ -166,8 +168,8 @@ fn forward(paths: &Paths) -> TokenStream {
 fn sequences(paths: &Paths) -> TokenStream {
     let Paths { private, result, tensor, state, module, module_t, own, .. } = paths;
     quote! {
-        /// One step of a sequence: the input conditions its own weights, from a state; also gives
-        /// the next state.
+        /// One step of a sequence: the input `[B, …]` conditions its own weights, from a state. Returns the output
+        /// and the next state.
         ///
         /// # Errors
         /// The input's width is not the condition's, a state of another number of rows, or the
@@ -176,7 +178,8 @@ fn sequences(paths: &Paths) -> TokenStream {
             (&self.inner).step(xs, state)
         }
 
-        /// As `step`, in training or not.
+        /// One step of a sequence, for a target that behaves otherwise in training: the input `[B, …]` conditions
+        /// its own weights, from a state. Returns the output and the next state.
         ///
         /// # Errors
         /// The input's width is not the condition's, a state of another number of rows, or the
@@ -199,7 +202,8 @@ fn sequences(paths: &Paths) -> TokenStream {
             (&self.inner).run(xs, state)
         }
 
-        /// As `run`, in training or not.
+        /// A whole sequence `[B, T, …]`, step by step from a state, for a target that behaves otherwise in training.
+        /// Returns the outputs `[B, T, …]` and the last state.
         ///
         /// # Errors
         /// No steps, the input's width is not the condition's, a state of another number of rows, or the

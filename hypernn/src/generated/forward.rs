@@ -23,7 +23,7 @@ impl<T> GeneratedParams<T> {
             Some((name, found)) => (format!("the value of the field `{name}` is"), found),
             None => return err,
         };
-        Error::msg(format!(
+        crate::error::dtype(format!(
             "{}: {what} {found:?}, but the generated parameters {dtype:?} ({err})",
             self.plan.name
         ))

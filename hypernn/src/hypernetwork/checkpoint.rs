@@ -17,7 +17,8 @@ use super::params::SETS;
 use crate::error::bail;
 use crate::files::{NamedTensors, Snapshot, hex};
 use crate::generated::{GeneratedParams, TargetPlan};
-use crate::structure::layout::{Layout, first_difference};
+use crate::init::{InitScheme, moments};
+use crate::structure::layout::{Layout, ParamInfo, first_difference, meaning};
 use crate::structure::role::Role;
 use crate::structure::value::is_stored_name;
 use crate::{error, files};
@@ -35,6 +36,7 @@ const EMBEDDING: &str = "hypernn.embedding";
 const GENERATOR: &str = "hypernn.generator";
 const MODE: &str = "hypernn.mode";
 const INIT: &str = "hypernn.init";
+const MOMENTS: &str = "hypernn.moments";
 const FINGERPRINT: &str = "pretrained_sha256.";
 
 pub(super) type Metadata = HashMap<String, String>;
@@ -51,6 +53,7 @@ impl<T> Core<T> {
         let mut snapshot = Snapshot::take(self.named_tensors())?;
         let mut metadata = self.metadata();
         metadata.extend(self.declaration().map(|(key, value)| (key.to_owned(), value)));
+        metadata.insert(MOMENTS.to_owned(), moments_of(self.layout()));
         metadata.insert(TENSORS_HASH.to_owned(), snapshot.hash());
         if let Some(pretrained) = self.pretrained_hash()? {
             snapshot.add(&fingerprint(self.kind().0), &text_tensor(&pretrained)?)?;
@@ -80,10 +83,17 @@ impl<T> Core<T> {
     /// its own names, its buffers included, no trace of the hypernetwork but a line of metadata.
     ///
     /// # Errors
-    /// Parameters of several sets, or the file can't be written.
+    /// Parameters of several sets or of another layout, or the file can't be written.
     pub fn export_params(&self, params: &GeneratedParams<T>, path: impl AsRef<Path>) -> Result<()> {
         if let Some(sets) = params.num_sets() {
             bail!(condition, "a checkpoint holds one set of weights, the condition gives {sets}");
+        }
+        if let Some((found, expected)) = params.layout().difference(self.layout()) {
+            let message = format!(
+                "the parameters are of another layout: they have `{found}`, {} has `{expected}`",
+                self.plan.name
+            );
+            return Err(error::difference(message, &found, &expected));
         }
         let named = params.named()?;
         let named = named.iter().map(|(name, tensor)| (name.as_str(), tensor));
@@ -164,6 +174,9 @@ impl<T> Core<T> {
         found.check_layout(self.plan.name, self.layout())?;
         found.check_layers(self.plan.name, self.layout())?;
         found.check_declaration(self.name, self.declaration())?;
+        if self.scheme == InitScheme::Exact {
+            found.check_moments(self.plan.name, self.layout())?;
+        }
         check_pretrained(
             found.metadata.get(PRETRAINED_HASH).map(String::as_str),
             self.pretrained_hash()?.as_deref(),
@@ -244,7 +257,8 @@ impl Checkpoint {
                 layout.hash()
             );
         };
-        if is_own {
+        // The hash does not tell kinds apart.
+        if is_own && meaning(&found) != meaning(&expected) {
             bail!(
                 file,
                 "its metadata were altered: `{LAYOUT_HASH}` is that of {target}, but its layout has `{found}`, expected `{expected}`"
@@ -277,6 +291,19 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+
+    /// Tensors start alike, since what is generated for each is scaled to that. Files of 0.1 do not say how.
+    fn check_moments(&self, target: &str, layout: &Layout) -> Result<()> {
+        let Some(text) = self.metadata.get(MOMENTS) else { return Ok(()) };
+        let own = moments_of(layout);
+        let Some((found, expected)) = text.lines().zip(own.lines()).find(|(a, b)| a != b) else {
+            return Ok(());
+        };
+        let message = format!(
+            "its tensors start otherwise (mean, deviation): the file has `{found}`, {target} has `{expected}`"
+        );
+        Err(error::difference(message, found, expected))
     }
 
     fn check_declaration(&self, own: &str, declared: [(&str, String); 4]) -> Result<()> {
@@ -347,9 +374,17 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Files of 0.1 have no such hash.
+    /// Files of 0.1 have no such hash, all later ones do.
     pub(super) fn check_metadata(&self) -> Result<()> {
-        let Some(expected) = self.metadata.get(METADATA_HASH) else { return Ok(()) };
+        let Some(expected) = self.metadata.get(METADATA_HASH) else {
+            if self.metadata.get(VERSION).and_then(|version| epoch(version)) < Some((0, 2)) {
+                return Ok(());
+            }
+            bail!(
+                file,
+                "its metadata were altered after it was saved: `{METADATA_HASH}` is missing"
+            );
+        };
         let found = hash_of_metadata(&self.metadata);
         if found != *expected {
             bail!(
@@ -394,6 +429,15 @@ fn check_pretrained(found: Option<&str>, expected: Option<&str>) -> Result<()> {
             "it was saved without a pretrained network, but this hypernetwork has one: build it by `new`"
         ),
     }
+}
+
+/// A line for each generated tensor: its name, and the mean and deviation of its init.
+fn moments_of(layout: &Layout) -> String {
+    let line = |param: &ParamInfo| {
+        let (mean, deviation) = moments(param.init, &param.shape);
+        format!("{}: {mean} {deviation}\n", param.name)
+    };
+    layout.params().iter().map(line).collect()
 }
 
 /// The part of a version that must not be later: before 1.0, each minor version may change all.

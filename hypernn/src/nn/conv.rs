@@ -313,7 +313,22 @@ impl Convolution<'_> {
         let kernel = weights.weight().dim(3)?.min(weights.weight().dim(4)?);
         crate::check::ensure(check(layer, named, kernel, stride, dilation, groups))?;
         sets::rows_per_set(layer, xs.dim(0)?, weights.sets)?;
+        self.check_bias(out_channels)?;
         if self.axes < 2 { xs.unsqueeze(2) } else { Ok(xs.clone()) }
+    }
+
+    /// A bias of another length would be read past its end, or only in part.
+    fn check_bias(&self, channels: usize) -> Result<()> {
+        let Some(bias) = self.params.bias() else { return Ok(()) };
+        let shape = bias.dims();
+        if shape.last() != Some(&channels) {
+            crate::error::bail!(
+                shape,
+                "{}: the bias has shape {shape:?}, expected one value for each of {channels} output channels",
+                self.layer
+            );
+        }
+        Ok(())
     }
 
     fn check_input(&self, xs: &Tensor, channels: usize) -> Result<()> {

@@ -7,12 +7,13 @@
 use candle_core::{Result, Shape, Tensor};
 
 use super::product::matmul;
+use super::second_order::keeps_graph;
 use super::with_backward::with_backward;
 
 /// For `base [out, …]`, `up [out, rank]` and `down [rank, in]`, or `[G, out, rank]` and `[G, rank, in]`
 /// for `G` sets: `[out, …]`, or `[G, out, …]`.
 pub(crate) fn low_rank(base: &Tensor, up: &Tensor, down: &Tensor, scale: f64) -> Result<Tensor> {
-    if base.track_op() {
+    if base.track_op() || keeps_graph() {
         return differentiable(base, up, down, scale);
     }
     let product = matmul(&matrices(&(up.detach() * scale)?)?, &matrices(&down.detach())?)?;
@@ -22,11 +23,7 @@ pub(crate) fn low_rank(base: &Tensor, up: &Tensor, down: &Tensor, scale: f64) ->
     }
     let other = down.clone();
     with_backward("low_rank", merged, up, down, move |up, grad| {
-        if grad.track_op() {
-            // A gradient that is to be differentiated again.
-            return gradients(up, &other, grad, scale, |lhs, rhs| lhs.matmul(rhs));
-        }
-        gradients(&up.detach(), &other.detach(), grad, scale, matmul)
+        gradients(&up.detach(), &other.detach(), grad, scale)
     })
 }
 
@@ -41,7 +38,6 @@ fn gradients(
     down: &Tensor,
     grad: &Tensor,
     scale: f64,
-    matmul: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let (ups, downs) = (matrices(up)?, matrices(down)?);
     let grad = grad.contiguous()?.reshape((ups.dim(0)?, ups.dim(1)?, downs.dim(2)?))?;

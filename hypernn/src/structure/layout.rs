@@ -251,10 +251,19 @@ impl Layout {
     /// The first line in which the other differs, with this layout's own, where a flat vector of one does
     /// not mean the same in the other.
     pub(crate) fn difference(&self, other: &Self) -> Option<(String, String)> {
-        if self.hash == other.hash {
+        if self.hash == other.hash && self.has_kinds_of(other) {
             return None;
         }
         first_difference(&self.to_string(), &other.to_string())
+    }
+
+    /// Whether tensor by tensor both have the same kind, where both know it.
+    fn has_kinds_of(&self, other: &Self) -> bool {
+        let kinds = |layout: &Self| -> Vec<ParamKind> {
+            let params = layout.params.iter().map(|param| param.kind);
+            params.chain(layout.kept.iter().map(|kept| kept.kind)).collect()
+        };
+        kinds(self).iter().zip(kinds(other)).all(|(one, other)| alike(one.name(), other.name()))
     }
 
     /// Whether a file of this hash has this layout; `text` is the file's own, by which version 0.1, whose hash has
@@ -316,16 +325,28 @@ pub(crate) fn first_difference(first: &str, second: &str) -> Option<(String, Str
         if one.is_none() && other.is_none() {
             return None;
         }
-        if one.as_deref().map(meaning) != other.as_deref().map(meaning) {
+        if !one.as_deref().zip(other.as_deref()).is_some_and(|(one, other)| is_same(one, other)) {
             let text = |line: Option<String>| line.unwrap_or_else(|| "nothing".to_owned());
             return Some((text(one), text(other)));
         }
     }
 }
 
-/// A line of a layout without what changes nothing in what a flat vector means: the kind of a tensor, which a
-/// target by constructor does not know, and the dropout of an adapter.
-fn meaning(line: &str) -> &str {
+/// Whether two lines of layouts say the same.
+fn is_same(one: &str, other: &str) -> bool {
+    let kinds = kind_in(one).zip(kind_in(other));
+    meaning(one) == meaning(other) && kinds.is_none_or(|(one, other)| alike(one, other))
+}
+
+/// Whether two kinds of tensors can be those of one: a target by constructor knows none but [`ParamKind::Tensor`].
+fn alike(one: &str, other: &str) -> bool {
+    let unknown = ParamKind::Tensor.name();
+    one == other || one == unknown || other == unknown
+}
+
+/// A line of a layout without the kind of its tensor, and without what changes nothing in what a flat vector means, the
+/// dropout of an adapter.
+pub(crate) fn meaning(line: &str) -> &str {
     let rest = match kind_in(line) {
         Some(kind) => line.strip_suffix(kind),
         None if line.starts_with("lora ") => line.rsplit_once(" dropout ").map(|(rest, _)| rest),
