@@ -5,12 +5,12 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use candle_core::{Context, DType, Device, Module, Result, Tensor};
+use candle_core::{Context, DType, Module, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use hypernn::generated::TargetPlan;
 use hypernn::nn::Linear;
 use hypernn::{Error, HyperTarget, Pretrained, Role, hypernetwork, nn};
-use hypernn_tests::{message, variables};
+use hypernn_tests::{device, message, variables};
 use tempfile::TempDir;
 
 #[derive(HyperTarget)]
@@ -44,7 +44,7 @@ fn vb() -> VarBuilder<'static> {
 }
 
 fn zeros(dims: &[usize], dtype: DType) -> Result<Tensor> {
-    Tensor::zeros(dims, dtype, &Device::Cpu)
+    Tensor::zeros(dims, dtype, device())
 }
 
 /// The error of what must have failed, and that it prints as it did before it had a kind.
@@ -96,7 +96,7 @@ fn dtypes() -> Result<()> {
         "linear: the input is F64, but the weight F32"
     );
     assert_kind!(
-        HyperNet::new(VarBuilder::zeros(DType::U32, &Device::Cpu)),
+        HyperNet::new(VarBuilder::zeros(DType::U32, device())),
         Error::Dtype { .. },
         "HyperNet: the builder's dtype is U32, expected f16, bf16, f32 or f64"
     );
@@ -138,7 +138,7 @@ fn layouts_of_checkpoints() -> Result<()> {
             "it was saved with another generator: the file has `linear`, Deep has `mlp([3], tanh)`"
         )
     );
-    let elsewhere = VarBuilder::from_tensors([].into(), DType::F32, &Device::Cpu);
+    let elsewhere = VarBuilder::from_tensors([].into(), DType::F32, device());
     assert_kind!(
         HyperNet::new_from(vb(), elsewhere),
         Error::Layout { .. },
@@ -225,7 +225,7 @@ fn declarations() -> Result<()> {
         Error::Declaration { .. },
         "linear: in_dim is 0, expected at least 1"
     );
-    let file = VarBuilder::zeros(DType::F32, &Device::Cpu);
+    let file = VarBuilder::zeros(DType::F32, device());
     assert_kind!(
         HyperNet::new_from(vb(), Pretrained::from(file).without("head.*")),
         Error::Declaration { .. },
@@ -242,7 +242,7 @@ fn conditions() -> Result<()> {
         "the condition has width 7, expected 2"
     );
     assert_kind!(
-        Tasks::new(vb())?.generate_params(&Tensor::new(7u32, &Device::Cpu)?),
+        Tasks::new(vb())?.generate_params(&Tensor::new(7u32, device())?),
         Error::Condition { .. },
         "there is no task 7, expected one of the 3 from 0 on"
     );
@@ -251,7 +251,7 @@ fn conditions() -> Result<()> {
 
 #[test]
 fn memory() {
-    let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, device());
     assert_kind!(
         nn::linear(1 << 30, 1 << 28, vb),
         Error::Memory { .. },
@@ -262,10 +262,10 @@ fn memory() {
 #[test]
 fn values_that_are_not_finite() -> Result<()> {
     let tensors = [
-        ("fc.weight".to_owned(), Tensor::full(f32::NAN, (2, 4), &Device::Cpu)?),
+        ("fc.weight".to_owned(), Tensor::full(f32::NAN, (2, 4), device())?),
         ("fc.bias".to_owned(), zeros(&[2], DType::F32)?),
     ];
-    let file = VarBuilder::from_tensors(tensors.into(), DType::F32, &Device::Cpu);
+    let file = VarBuilder::from_tensors(tensors.into(), DType::F32, device());
     assert_kind!(
         HyperNet::new_from(vb(), Pretrained::from(file).check_finite()),
         Error::NotFinite { .. },

@@ -7,7 +7,7 @@ use syn::{Expr, Ident, Member};
 
 use super::call;
 use super::field::{Field, FieldKind, member_name, same_member};
-use super::parse::{Call, Layer, Step};
+use super::parse::{Call, Layer, Step, bare};
 use crate::attr::similar;
 use crate::report::Report;
 
@@ -113,6 +113,12 @@ fn link(step: Step, fields: &[Field], report: &mut Report) -> Option<Link> {
             Some(Link::Call(call, name))
         }
         Step::Value(value) => {
+            // A name in parentheses is that name.
+            if let Expr::Path(path) = bare(&value)
+                && let Some(ident) = path.path.get_ident()
+            {
+                return named(Member::Named(ident.clone()), fields, report);
+            }
             let name = last_name(&value);
             Some(Link::Value(value, name))
         }
@@ -211,6 +217,12 @@ mod tests {
             Link::Value(_, name) => format!("value {name}"),
         };
         links.iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_name_in_parentheses_is_that_name() {
+        let plain = steps(quote!(sequential = [a, tanh, b, relu]));
+        assert_eq!(steps(quote!(sequential = [(a), (tanh), (b), relu])), plain);
     }
 
     #[test]
