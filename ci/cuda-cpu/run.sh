@@ -135,7 +135,7 @@ case ${1:-} in
 '') ;;
 --faults)
     # Gradients that are not scaled, and a view that starts one value early.
-    plant hypernn/src/ops/split/whole.rs 's/with_scale(factors.scale)/with_scale(None)/'
+    plant hypernn/src/ops/split/whole.rs 's/with_scale(factors.scale)/with_scale(factors.scale.map(|scale| scale.ones_like()).transpose()?)/'
     plant hypernn/src/ops/split/whole.rs 's/slot.offset, slot.len()/slot.offset.saturating_sub(1), slot.len()/'
     exit
     ;;
