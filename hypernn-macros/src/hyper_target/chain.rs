@@ -7,7 +7,7 @@ use syn::{Expr, Ident, Member};
 
 use super::call;
 use super::field::{Field, FieldKind, member_name, same_member};
-use super::parse::{Call, Layer, Step, bare};
+use super::parse::{Call, Layer, Step};
 use crate::attr::similar;
 use crate::report::Report;
 
@@ -113,12 +113,6 @@ fn link(step: Step, fields: &[Field], report: &mut Report) -> Option<Link> {
             Some(Link::Call(call, name))
         }
         Step::Value(value) => {
-            // A name in parentheses is that name.
-            if let Expr::Path(path) = bare(&value)
-                && let Some(ident) = path.path.get_ident()
-            {
-                return named(Member::Named(ident.clone()), fields, report);
-            }
             let name = last_name(&value);
             Some(Link::Value(value, name))
         }

@@ -211,7 +211,14 @@ impl Parse for Step {
         if ahead.parse::<ExprPath>().is_ok() && ahead.peek(token::Paren) {
             return arguments(input.parse()?, input).map(Self::Call);
         }
-        input.parse().map(Self::Value)
+        let value: Expr = input.parse()?;
+        // A name in parentheses is that name.
+        if let Expr::Path(path) = bare(&value)
+            && let Some(name) = path.path.get_ident()
+        {
+            return Ok(Self::Name(Member::Named(name.clone())));
+        }
+        Ok(Self::Value(value))
     }
 }
 

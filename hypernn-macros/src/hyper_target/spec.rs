@@ -9,7 +9,7 @@ use syn::Expr;
 use syn::spanned::Spanned;
 
 use super::call;
-use super::parse::{Call, Layer, bare};
+use super::parse::{Call, Layer};
 use crate::span::{ends, shown_at};
 
 /// The layer's spec as an expression.
@@ -45,7 +45,7 @@ pub(crate) fn step(call: &Call) -> TokenStream {
 
 /// A chain's step that is not a call: a name that is known, or the user's own path.
 pub(crate) fn step_value(value: &Expr) -> TokenStream {
-    match bare(value) {
+    match value {
         Expr::Path(path) if path.path.get_ident().is_some() => {
             quote_spanned!(ends(value).0=> __p::step::#value)
         }
