@@ -200,6 +200,15 @@ pub const fn first(problems: &[Option<Problem>]) -> Option<Problem> {
     None
 }
 
+/// Keeps a problem where there is none yet.
+#[inline(always)]
+pub(crate) const fn keep_first(kept: &mut Option<Problem>, problem: Option<Problem>) {
+    // Whether there is one is asked first, since a problem has room for a whole message, which would be copied.
+    if kept.is_none() && problem.is_some() {
+        *kept = problem;
+    }
+}
+
 /// Returns the problem as an error, for use at run time.
 ///
 /// # Errors

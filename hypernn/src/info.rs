@@ -3,7 +3,7 @@
 //! Each spec has an inherent `const fn info`. The macros evaluate it: at compile time where all sizes are
 //! constants, so that a wrong size is a compile error, and when a network is built where they are not.
 
-use crate::check::{Problem, product, sum, too_many, zero};
+use crate::check::{Problem, keep_first, product, sum, too_many, zero};
 use crate::condition::Condition;
 use crate::flow::SampleShape;
 use crate::plan::ChunkPlan;
@@ -113,10 +113,7 @@ impl LayerInfo {
     #[must_use]
     #[inline(always)]
     pub const fn checked(mut self, problem: Option<Problem>) -> Self {
-        // Whether there is one is asked first, since a problem has room for a whole message, which would be copied.
-        if self.problem.is_none() && problem.is_some() {
-            self.problem = problem;
-        }
+        keep_first(&mut self.problem, problem);
         self
     }
 
@@ -250,9 +247,7 @@ impl EmbeddingInfo {
     /// A problem, if there is one; the first of several is kept.
     #[must_use]
     pub const fn checked(mut self, problem: Option<Problem>) -> Self {
-        if self.problem.is_none() {
-            self.problem = problem;
-        }
+        keep_first(&mut self.problem, problem);
         self
     }
 }
@@ -298,9 +293,7 @@ impl GeneratorInfo {
     /// A problem, if there is one; the first of several is kept.
     #[must_use]
     pub const fn checked(mut self, problem: Option<Problem>) -> Self {
-        if self.problem.is_none() {
-            self.problem = problem;
-        }
+        keep_first(&mut self.problem, problem);
         self
     }
 }
