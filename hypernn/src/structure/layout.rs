@@ -259,11 +259,13 @@ impl Layout {
 
     /// Whether tensor by tensor both have the same kind, where both know it.
     fn has_kinds_of(&self, other: &Self) -> bool {
-        let kinds = |layout: &Self| -> Vec<ParamKind> {
-            let params = layout.params.iter().map(|param| param.kind);
-            params.chain(layout.kept.iter().map(|kept| kept.kind)).collect()
-        };
-        kinds(self).iter().zip(kinds(other)).all(|(one, other)| alike(one.name(), other.name()))
+        self.kinds().zip(other.kinds()).all(|(one, other)| alike(one, other))
+    }
+
+    /// The name of each tensor's kind, in the order of the layout's lines.
+    fn kinds(&self) -> impl Iterator<Item = &'static str> {
+        let params = self.params.iter().map(|param| param.kind);
+        params.chain(self.kept.iter().map(|kept| kept.kind)).map(ParamKind::name)
     }
 
     /// Whether a file of this hash has this layout; `text` is the file's own, by which version 0.1, whose hash has
