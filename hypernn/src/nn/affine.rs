@@ -49,9 +49,8 @@ impl Affine {
         bias: Option<usize>,
         inits: [Init; 2],
     ) -> Result<Self> {
-        let [weight_init, bias_init] = inits;
-        let weight = source.param(&weight(dims, weight_init))?.into_one_weight()?;
-        Ok(Self { weight, bias: self::bias(source, bias, bias_init)? })
+        let Self { weight, bias } = Self::adapted(source, dims, bias, inits)?;
+        Ok(Self { weight: weight.into_one_weight()?, bias })
     }
 
     /// Asks a source for a weight of these dimensions, whose low-rank adapter the layer applies itself, then for a bias
