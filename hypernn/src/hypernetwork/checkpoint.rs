@@ -24,14 +24,14 @@ use crate::structure::value::is_stored_name;
 use crate::{error, files};
 
 const NETWORK: &str = "hypernn.network";
-pub(super) const TARGET: &str = "hypernn.target";
-pub(super) const VERSION: &str = "hypernn.version";
-pub(super) const LAYOUT: &str = "hypernn.layout";
-pub(super) const LAYOUT_HASH: &str = "hypernn.layout_sha256";
+const TARGET: &str = "hypernn.target";
+const VERSION: &str = "hypernn.version";
+const LAYOUT: &str = "hypernn.layout";
+const LAYOUT_HASH: &str = "hypernn.layout_sha256";
 pub(super) const TENSORS_HASH: &str = "hypernn.tensors_sha256";
 const PRETRAINED_HASH: &str = "hypernn.pretrained_sha256";
 pub(super) const METADATA_HASH: &str = "hypernn.metadata_sha256";
-pub(super) const LAYERS: &str = "hypernn.layers";
+const LAYERS: &str = "hypernn.layers";
 const EMBEDDING: &str = "hypernn.embedding";
 const GENERATOR: &str = "hypernn.generator";
 const MODE: &str = "hypernn.mode";
@@ -101,15 +101,9 @@ impl<T> Core<T> {
     }
 
     fn metadata(&self) -> Metadata {
-        let entries = [
-            (NETWORK, self.name.to_owned()),
-            (TARGET, self.plan.name.to_owned()),
-            (VERSION, env!("CARGO_PKG_VERSION").to_owned()),
-            (LAYOUT, self.layout().to_string()),
-            (LAYOUT_HASH, self.layout().hash().to_owned()),
-            (LAYERS, layers(self.layout())),
-        ];
-        entries.map(|(key, value)| (key.to_owned(), value)).into()
+        let mut metadata = metadata_of(&self.plan);
+        metadata.insert(NETWORK.to_owned(), self.name.to_owned());
+        metadata
     }
 
     /// What was declared beside the target.
@@ -190,15 +184,26 @@ impl<T> Core<T> {
             Ok((Var::from_tensor(var)?, value.to_device(var.device())?))
         });
         let pairs = pairs.collect::<Result<Vec<_>>>()?;
-        found.check_names(self.named_tensors().map(|(name, _)| name))?;
-        found.check_hash(self.named_tensors().map(|(name, _)| name))?;
-        found.check_metadata()?;
+        let names: Vec<_> = self.named_tensors().map(|(name, _)| name).collect();
+        found.check_whole(&names)?;
         Ok(pairs)
     }
 }
 
+/// What every file says of its target, and the version that wrote it.
+pub(super) fn metadata_of<T>(plan: &TargetPlan<T>) -> Metadata {
+    let entries = [
+        (TARGET, plan.name.to_owned()),
+        (VERSION, env!("CARGO_PKG_VERSION").to_owned()),
+        (LAYOUT, plan.layout.to_string()),
+        (LAYOUT_HASH, plan.layout.hash().to_owned()),
+        (LAYERS, layers(&plan.layout)),
+    ];
+    entries.map(|(key, value)| (key.to_owned(), value)).into()
+}
+
 /// The settings of layers that say so, one in a line.
-pub(super) fn layers(layout: &Layout) -> String {
+fn layers(layout: &Layout) -> String {
     let lines = layout.layers().map(|(path, layer)| format!("{path}: {layer}"));
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -345,8 +350,14 @@ impl Checkpoint {
         tensor.to_dtype(var.dtype())
     }
 
-    pub(super) fn check_names<'a>(&self, known: impl Iterator<Item = &'a str>) -> Result<()> {
-        let known: Vec<_> = known.collect();
+    /// The file has the tensors of these names and no others, and nothing in it was altered.
+    pub(super) fn check_whole(&self, known: &[&str]) -> Result<()> {
+        self.check_names(known)?;
+        self.check_hash(known)?;
+        self.check_metadata()
+    }
+
+    fn check_names(&self, known: &[&str]) -> Result<()> {
         let found = self.tensors.keys().chain(self.left_out.keys());
         let found = found.filter(|name| !name.starts_with(FINGERPRINT));
         let unknown = found.filter(|name| !known.contains(&name.as_str())).min();
@@ -360,10 +371,10 @@ impl Checkpoint {
         self.tensors.contains_key(name) || !is_stored_name(name)
     }
 
-    pub(super) fn check_hash<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
-        let names = names.filter(|name| self.tensors.contains_key(*name));
+    fn check_hash(&self, names: &[&str]) -> Result<()> {
+        let names = names.iter().filter(|name| self.tensors.contains_key(**name));
         let tensors: Vec<_> =
-            names.map(|name| (name.to_owned(), self.tensors[name].clone())).collect();
+            names.map(|name| ((*name).to_owned(), self.tensors[*name].clone())).collect();
         let (expected, found) = (self.entry(TENSORS_HASH)?, hash(&tensors)?);
         if found != expected {
             bail!(
@@ -375,7 +386,7 @@ impl Checkpoint {
     }
 
     /// Files of 0.1 have no such hash, all later ones do.
-    pub(super) fn check_metadata(&self) -> Result<()> {
+    fn check_metadata(&self) -> Result<()> {
         let Some(expected) = self.metadata.get(METADATA_HASH) else {
             if self.metadata.get(VERSION).and_then(|version| epoch(version)) < Some((0, 2)) {
                 return Ok(());

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor, Var};
 
 use super::checkpoint::{
-    Checkpoint, LAYERS, LAYOUT, LAYOUT_HASH, METADATA_HASH, Metadata, TARGET, TENSORS_HASH,
-    VERSION, hash, hash_of_metadata, layers,
+    Checkpoint, METADATA_HASH, Metadata, TENSORS_HASH, hash, hash_of_metadata, metadata_of,
 };
 use super::core::Core;
 use crate::error::bail;
@@ -82,16 +81,10 @@ impl<T> GeneratedParams<T> {
 
     fn metadata(&self) -> Result<Metadata> {
         let sets = self.num_sets().map_or(ONE.to_owned(), |sets| sets.to_string());
-        let entries = [
-            (TARGET, self.plan().name.to_owned()),
-            (VERSION, env!("CARGO_PKG_VERSION").to_owned()),
-            (LAYOUT, self.layout().to_string()),
-            (LAYOUT_HASH, self.layout().hash().to_owned()),
-            (LAYERS, layers(self.layout())),
-            (SETS, sets),
-            (KEPT, self.kept().lines(self.plan())?),
-        ];
-        Ok(entries.map(|(key, value)| (key.to_owned(), value)).into())
+        let mut metadata = metadata_of(self.plan());
+        metadata.insert(SETS.to_owned(), sets);
+        metadata.insert(KEPT.to_owned(), self.kept().lines(self.plan())?);
+        Ok(metadata)
     }
 }
 
@@ -168,9 +161,7 @@ impl<T> Core<T> {
         let kept = self.kept.with_buffers_of(found, layout, sets)?;
         let params = layout.params().iter().map(|param| param.name.as_str());
         let names = params.chain(layout.buffers().iter().map(|buffer| buffer.name.as_str()));
-        found.check_names(names.clone())?;
-        found.check_hash(names)?;
-        found.check_metadata()?;
+        found.check_whole(&names.collect::<Vec<_>>())?;
         Ok(GeneratedParams::from_tensors(self.plan.clone(), tensors, sets, kept))
     }
 }
