@@ -423,7 +423,7 @@ fn constants(checked: &Checked) -> TokenStream {
             };
 
             /// The number of the parameters of embedding and generator.
-            pub const NUM_PARAMS: #private::usize = Self::__SIZES.num_params;
+            pub const NUM_PARAMS: #private::usize = (&Self::__SIZES).const_num_params();
 
             /// `NUM_PARAMS / NUM_TARGET_PARAMS`.
             pub const RATIO: #private::f64 =
