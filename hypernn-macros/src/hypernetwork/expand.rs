@@ -407,7 +407,7 @@ fn constants(checked: &Checked) -> TokenStream {
     let (Checked { target, krate, .. }, name) = (checked, name(checked));
     let private = quote!(#krate::__private);
     let rows = Part::embedding(checked).deny(&quote!((&#name::__SIZES).rows()), checked);
-    let generator = Part::generator(checked).deny(&quote!((&#name::__SIZES).generator()), checked);
+    let generator = Part::generator(checked).deny(&quote!((&#name::__SIZES).counted_generator()), checked);
     let own_condition = own_condition_constant(checked);
     let constants = quote_spanned! {Span::mixed_site()=>
         impl #name {
@@ -423,7 +423,7 @@ fn constants(checked: &Checked) -> TokenStream {
             };
 
             /// The number of the parameters of embedding and generator.
-            pub const NUM_PARAMS: #private::usize = (&Self::__SIZES).const_num_params();
+            pub const NUM_PARAMS: #private::usize = Self::__SIZES.num_params;
 
             /// `NUM_PARAMS / NUM_TARGET_PARAMS`.
             pub const RATIO: #private::f64 =

@@ -52,7 +52,7 @@
 //! #[derive(HyperTarget)]
 //! #[hyper(config = usize)]
 //! struct Decoder {
-//!     #[hyper([(); *config])]
+//!     #[hyper([target; *config])]
 //!     layers: Vec<Block>,
 //! }
 //!
@@ -79,7 +79,7 @@
 //! let size = |layers: usize| -> Result<usize> {
 //!     let (pretrained, vars) = (VarMap::new(), VarMap::new());
 //!     let builder = |vars| VarBuilder::from_varmap(vars, DType::F32, &Device::Cpu);
-//!     let decoder = Decoder::new_with(&layers, builder(&pretrained))?;
+//!     let decoder = Decoder::with_config(&layers, builder(&pretrained))?;
 //!     let hyper = HyperDecoder::new_from(&layers, builder(&vars), builder(&pretrained))?;
 //!     // A set for each of two tasks; each starts as the decoder itself.
 //!     let params = hyper.generate_params(&Tensor::new(&[0u32, 1], &Device::Cpu)?)?;
