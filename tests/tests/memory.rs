@@ -239,7 +239,8 @@ fn a_frozen_base_is_held_once() -> Result<()> {
     println!("a step: {:.2} times the base", peak as f64 / values as f64);
     assert!(peak <= values, "{peak} bytes, the base has {values}");
     // A base that is copied would be noticed.
-    let copied = peak_of(|| base.all_vars().iter().map(|var| var.copy()).collect::<Result<Vec<_>>>())?;
+    let copied =
+        peak_of(|| base.all_vars().iter().map(|var| var.copy()).collect::<Result<Vec<_>>>())?;
     assert!(copied >= values);
     Ok(())
 }
