@@ -192,3 +192,55 @@ fn adapted_weights_are_held_once() -> Result<()> {
     assert!(peak >= weights);
     Ok(())
 }
+
+/// Blocks of a decoder, whose matrices are frozen and adapted.
+#[derive(HyperTarget)]
+#[hyper(config = usize)]
+struct Decoder {
+    #[hyper([linear_no_bias(256, 256); *config])]
+    layers: Vec<Linear>,
+}
+
+impl Module for Decoder {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.layers.iter().try_fold(xs.clone(), |xs, layer| layer.forward(&xs)?.tanh())
+    }
+}
+
+hypernetwork! {
+    struct HyperDecoder for Decoder {
+        config: usize,
+        roles: [("*.weight", lora(2, 2.))],
+        embedding: encoder(8, [8], tanh, 1, 8),
+        generator: per_module(8, [16], tanh),
+        mode: dynamic,
+    }
+}
+
+/// The tensors of the pretrained network are those of the hypernetwork: none is copied, neither when it is built nor
+/// in a forward, whatever the number of sets.
+#[test]
+fn a_frozen_base_is_held_once() -> Result<()> {
+    const LAYERS: usize = 8;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let base = VarMap::new();
+    let vb = || VarBuilder::from_varmap(&base, DType::F32, &Device::Cpu);
+    Decoder::with_config(&LAYERS, vb())?;
+    let values = LAYERS * 256 * 256 * size_of::<f32>();
+    let build = || HyperDecoder::new_from(&LAYERS, variables(0, DType::F32).1, vb());
+    let hyper = build()?;
+    let building = peak_of(build)?;
+    println!("building: {:.2} times the base", building as f64 / values as f64);
+    assert!(building <= values / 8, "{building} bytes, the base has {values}");
+    let (conditions, xs) = (input(&[4, 8], 1, DType::F32)?, input(&[8, 256], 1, DType::F32)?);
+    let step = || hyper.generate_params(&conditions)?.forward(&xs)?.sqr()?.mean_all()?.backward();
+    step()?;
+    let peak = peak_of(step)?;
+    println!("a step: {:.2} times the base", peak as f64 / values as f64);
+    assert!(peak <= values, "{peak} bytes, the base has {values}");
+    // A base that is copied would be noticed.
+    let copied =
+        peak_of(|| base.all_vars().iter().map(|var| var.copy()).collect::<Result<Vec<_>>>())?;
+    assert!(copied >= values);
+    Ok(())
+}
