@@ -105,7 +105,7 @@ pub fn attention(
         );
     }
     let mask = ops::attention::Mask { causal: mask.causal, keys: mask.keys.clone() };
-    ops::attention::attention(q, k, v, sizes, &mask, scale)
+    ops::attention::attention(q, k, v, sizes, mask, scale)
 }
 
 impl AttentionMask {
