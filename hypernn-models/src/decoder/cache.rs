@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::kv_cache::ConcatKvCache;
 
 use super::config::DecoderConfig;
-use super::padding;
+use crate::padding;
 
 /// The keys and values of a batch of sequences, so that the next tokens cost no more than themselves.
 ///

@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::layers::{RotaryConfig, RotaryConvention, RotaryScaling};
+use hypernn::nn::{RotaryConfig, RotaryConvention, RotaryScaling};
 
 /// The sizes and settings of a [`Decoder`](super::Decoder).
 ///

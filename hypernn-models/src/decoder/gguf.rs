@@ -4,7 +4,7 @@ use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{Context, Result, bail};
 
 use super::config::{DecoderConfig, head_dim};
-use crate::layers::RotaryScaling;
+use hypernn::nn::RotaryScaling;
 use crate::metadata;
 
 /// The architectures of llama.cpp that are this family; Mistral's files say `llama`.

@@ -3,22 +3,21 @@
 mod cache;
 mod config;
 mod gguf;
-mod padding;
 mod rotary;
+mod window;
 
 use std::ops::Range;
 
 use candle_core::{DType, IndexOp, Module, Result, Tensor, bail};
 use candle_nn::kv_cache::ConcatKvCache;
 use hypernn::HyperTarget;
-use hypernn::nn::{Embedding, Linear, RmsNorm};
+use hypernn::nn::{AttentionMask, Embedding, Linear, RmsNorm, attention};
 
 pub use cache::Cache;
 pub use config::DecoderConfig;
-pub use padding::left_padded;
 use rotary::{Angles, RotaryTables};
 
-use crate::layers::{AttentionMask, attention};
+use crate::padding;
 
 /// A language model of Llama's family: Llama 2 and 3 (Touvron et al. 2023, Grattafiori et al. 2024), SmolLM2,
 /// Mistral (Jiang et al. 2023), Qwen2 (Yang et al. 2024).
@@ -121,7 +120,22 @@ pub struct GatedMlp {
 /// What all blocks of one forward pass share.
 struct Pass {
     angles: Angles,
-    mask: AttentionMask,
+    /// Which keys are there, `u8` of `[B, S]`; all where there is none.
+    keys: Option<Tensor>,
+    window: Option<usize>,
+}
+
+impl Pass {
+    /// The attention of queries `[B, heads, T, head_dim]` to keys and values of `S` tokens, of which theirs are the
+    /// last.
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor> {
+        let keys = self.keys.as_ref();
+        if let Some(window) = self.window {
+            return window::attention(q, k, v, keys, window, scale);
+        }
+        let mask = keys.map_or_else(AttentionMask::causal, |keys| AttentionMask::causal().with_keys(keys));
+        attention(q, k, v, &mask, scale)
+    }
 }
 
 impl Module for GatedMlp {
@@ -141,7 +155,7 @@ impl SelfAttention {
             None => (k, v),
         };
         let scale = (self.head_dim as f64).powf(-0.5);
-        let ys = attention(&q, &k, &v, &pass.mask, scale)?;
+        let ys = pass.attend(&q, &k, &v, scale)?;
         self.o_proj.forward(&ys.transpose(1, 2)?.flatten_from(2)?)
     }
 
@@ -279,16 +293,13 @@ impl Decoder {
             bail!("decoder: a sequence of {total} tokens, expected at most {context}, the model's context");
         }
         let tables = self.rotary.up_to(total, xs.dtype(), xs.device())?;
-        let causal = match self.config.sliding_window {
-            Some(window) if window < total => AttentionMask::causal().with_window(window),
-            _ => AttentionMask::causal(),
-        };
+        let window = self.config.sliding_window.filter(|window| *window < total);
         let Some(mask) = mask else {
-            return Ok(Pass { angles: Angles::from(tables, total - new), mask: causal });
+            return Ok(Pass { angles: Angles::from(tables, total - new), keys: None, window });
         };
         padding::check(mask, (batch, total))?;
         let positions = padding::positions(mask)?.i((.., total - new..))?.contiguous()?;
-        Ok(Pass { angles: Angles::at(tables, positions), mask: causal.with_keys(mask) })
+        Ok(Pass { angles: Angles::at(tables, positions), keys: Some(mask.clone()), window })
     }
 }
 

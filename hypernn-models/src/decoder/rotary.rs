@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::config::DecoderConfig;
-use crate::layers::Rotary;
+use hypernn::nn::Rotary;
 
 /// The fewest positions of a table.
 const FEWEST: usize = 256;

@@ -11,7 +11,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 ///
 /// # fn main() -> candle_core::Result<()> {
 /// let prompts = [vec![5, 6, 7], vec![8]];
-/// let (ids, mask) = hypernn_models::decoder::left_padded(&prompts, 0, &Device::Cpu)?;
+/// let (ids, mask) = hypernn_models::left_padded(&prompts, 0, &Device::Cpu)?;
 /// assert_eq!(ids.to_vec2::<u32>()?, [[5, 6, 7], [0, 0, 8]]);
 /// assert_eq!(mask.map(|mask| mask.to_vec2::<u8>()).transpose()?, Some(vec![vec![1, 1, 1], vec![0, 0, 1]]));
 /// # Ok(())
@@ -57,7 +57,7 @@ pub(crate) fn check(mask: &Tensor, shape: (usize, usize)) -> Result<()> {
 
 /// The position of each token among those of its row that are no padding, `u32` of `[B, T]`. Padding before the
 /// first has that of the first.
-pub(super) fn positions(mask: &Tensor) -> Result<Tensor> {
+pub(crate) fn positions(mask: &Tensor) -> Result<Tensor> {
     let rows = mask.to_vec2::<u8>()?;
     let positions = rows.iter().flat_map(|row| {
         row.iter().scan(0u32, |seen, there| {
