@@ -68,3 +68,9 @@ pub(crate) fn positions(mask: &Tensor) -> Result<Tensor> {
     });
     Tensor::from_iter(positions, mask.device())?.reshape(mask.dims())
 }
+
+/// The most tokens of a row that are no padding.
+pub(crate) fn longest(mask: &Tensor) -> Result<usize> {
+    let rows = mask.to_vec2::<u8>()?;
+    Ok(rows.iter().map(|row| row.iter().filter(|there| **there != 0).count()).max().unwrap_or(0))
+}

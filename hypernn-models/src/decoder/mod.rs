@@ -8,7 +8,7 @@ mod window;
 
 use std::ops::Range;
 
-use candle_core::{DType, IndexOp, Module, Result, Tensor, bail};
+use candle_core::{DType, Device, IndexOp, Module, Result, Tensor, bail};
 use candle_nn::kv_cache::ConcatKvCache;
 use hypernn::HyperTarget;
 use hypernn::nn::{AttentionMask, Embedding, Linear, RmsNorm, attention};
@@ -281,6 +281,11 @@ impl Decoder {
         self.lm_head.as_ref().unwrap_or(&self.tied_head).forward(hidden)
     }
 
+    /// Where its weights are.
+    pub(crate) fn device(&self) -> Device {
+        self.norm.weight().device().clone()
+    }
+
     fn block(&self, block: &Block, xs: &Tensor, pass: &Pass) -> Result<Tensor> {
         block.forward(xs, pass, None)
     }
@@ -288,18 +293,26 @@ impl Decoder {
     /// What the blocks share, for the last tokens of `total`, whose mask, if there is one, is `[B, total]`.
     fn pass(&self, xs: &Tensor, mask: Option<&Tensor>, total: usize) -> Result<Pass> {
         let (batch, new, _) = xs.dims3()?;
-        let context = self.config.max_position_embeddings;
-        if total > context {
-            bail!("decoder: a sequence of {total} tokens, expected at most {context}, the model's context");
-        }
-        let tables = self.rotary.up_to(total, xs.dtype(), xs.device())?;
+        let tables = |positions| self.rotary.up_to(positions, xs.dtype(), xs.device());
         let window = self.config.sliding_window.filter(|window| *window < total);
         let Some(mask) = mask else {
-            return Ok(Pass { angles: Angles::from(tables, total - new), keys: None, window });
+            self.check_length(total)?;
+            let angles = Angles::from(tables(total)?, total - new);
+            return Ok(Pass { angles, keys: None, window });
         };
         padding::check(mask, (batch, total))?;
+        self.check_length(padding::longest(mask)?)?;
         let positions = padding::positions(mask)?.i((.., total - new..))?.contiguous()?;
-        Ok(Pass { angles: Angles::at(tables, positions), keys: Some(mask.clone()), window })
+        let angles = Angles::at(tables(total)?, positions);
+        Ok(Pass { angles, keys: Some(mask.clone()), window })
+    }
+
+    fn check_length(&self, len: usize) -> Result<()> {
+        let context = self.config.max_position_embeddings;
+        if len > context {
+            bail!("decoder: a sequence of {len} tokens, expected at most {context}, the model's context");
+        }
+        Ok(())
     }
 }
 
