@@ -122,6 +122,7 @@ pub use condition::Condition;
 pub use derivative::derivative;
 pub use embedding::State;
 pub use error::Error;
+pub use files::gguf;
 pub use flow::ShapedTarget;
 pub use generated::GeneratedParams;
 pub use hyper_target::{FixedTarget, HyperTarget};

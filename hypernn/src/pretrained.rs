@@ -7,7 +7,7 @@ use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
 use crate::error::{bail, layout};
-use crate::files;
+use crate::files::{self, Network};
 use crate::finite::ensure_finite;
 use crate::structure::layout::Layout;
 use crate::structure::role::matches;
@@ -96,8 +96,19 @@ impl<'a> From<VarBuilder<'a>> for Pretrained<'a> {
 }
 
 impl Pretrained<'static> {
-    /// The tensors of a safetensors file, or of a `state_dict` that PyTorch's `torch.save` wrote, by
-    /// name.
+    /// The tensors of a file by name: safetensors, a `state_dict` that PyTorch's `torch.save` wrote, or GGUF.
+    ///
+    /// A model in several files is opened by its index, `model.safetensors.index.json`, with the shards beside it, or
+    /// by its folder, as Hugging Face lays it out: `model.safetensors`, else its index, else `pytorch_model.bin`, else
+    /// its index.
+    ///
+    /// Of a GGUF file, quantised tensors are dequantised when the target asks for them;
+    /// `keep_quantized` keeps those that are frozen as they are. For the architectures `llama`
+    /// (Llama, Mistral, SmolLM2), `qwen2` and `bert`, tensors go by the names that Hugging Face gives
+    /// (`model.layers.0.self_attn.q_proj.weight`), and the rows of `llama`'s queries and keys, which llama.cpp keeps in
+    /// another order, are put back into Hugging Face's. Other architectures keep the names of the file
+    /// (`blk.0.attn_q.weight`). A head that is tied to the embeddings, `lm_head.weight`, is not in the file. What else a
+    /// program needs of it, its metadata, [`Gguf`](crate::gguf::Gguf) reads.
     ///
     /// A `state_dict` may lie in a dictionary, as in what a training saves: it is found where it is the
     /// only one, the optimiser's left out, or goes by a usual name, such as `state_dict` or `model`. Where
@@ -110,13 +121,21 @@ impl Pretrained<'static> {
     /// by its length.
     ///
     /// # Errors
-    /// There is no such file, or it is neither; then what it is instead.
+    /// There is no such file, or it is none of these; then what it is instead. It is not whole, a shard is missing, or
+    /// lacks a tensor that the index has in it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let found = files::open(path.as_ref())?;
-        let mut names: Vec<_> =
-            found.tensors.keys().chain(found.left_out.keys()).cloned().collect();
+        let (mut names, backend): (Vec<_>, Box<dyn SimpleBackend>) =
+            match files::open_network(path.as_ref())? {
+                Network::Named(found) => {
+                    let names = found.tensors.keys().chain(found.left_out.keys());
+                    (names.cloned().collect(), Box::new(found))
+                }
+                Network::Gguf(found) => {
+                    (found.names().map(str::to_owned).collect(), Box::new(found))
+                }
+            };
         names.sort_unstable();
-        let vb = VarBuilder::from_backend(Box::new(found), DType::F32, Device::Cpu);
+        let vb = VarBuilder::from_backend(backend, DType::F32, Device::Cpu);
         Ok(Self { names: Some(names), ..vb.into() })
     }
 }
