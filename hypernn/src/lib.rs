@@ -126,7 +126,7 @@ pub use files::gguf;
 pub use flow::ShapedTarget;
 pub use generated::GeneratedParams;
 pub use hyper_target::{FixedTarget, HyperTarget};
-pub use hypernetwork::{Aux, DynamicAux, Hypernetwork};
+pub use hypernetwork::{Aux, DynamicAux, Hypernetwork, PeftOptions};
 pub use hypernn_macros::HyperTarget;
 /// Declares hypernetworks, each over a target, as types of your own.
 ///

@@ -5,6 +5,7 @@ pub mod gguf;
 mod hex;
 mod kind;
 mod names;
+pub(crate) mod peft;
 mod pickle;
 mod safetensors;
 mod state_dict;

@@ -5,6 +5,7 @@
 //! beside them, as the sizes of the model and its vocabulary, is in the metadata, which [`Gguf`] has by key.
 
 mod header;
+mod lora;
 mod metadata;
 mod names;
 mod tensors;
@@ -19,6 +20,7 @@ use candle_core::quantized::{QStorage, QTensor};
 use candle_core::{Device, Result, Tensor};
 
 use self::header::{Header, Kind, Place};
+pub(crate) use self::lora::GgufLora;
 pub use self::metadata::{FromMetadata, Value};
 pub(super) use self::tensors::GgufTensors;
 use super::strided::named;

@@ -80,6 +80,16 @@ impl Names {
         let (_, theirs) = self.in_layer.iter().find(|(ours, _)| *ours == module)?;
         Some(format!("{}{number}.{theirs}.{kind}", self.layers))
     }
+
+    /// llama.cpp's name of Hugging Face's module.
+    pub(super) fn llama_cpp(&self, module: &str) -> Option<String> {
+        if let Some((number, module)) = numbered(module, self.layers) {
+            let (ours, _) = self.in_layer.iter().find(|(_, theirs)| *theirs == module)?;
+            return Some(format!("{BLOCK}{number}.{ours}"));
+        }
+        let (ours, _) = self.whole.iter().find(|(_, theirs)| *theirs == module)?;
+        Some((*ours).to_owned())
+    }
 }
 
 /// The number and the rest of a path that begins with `front` and a number.

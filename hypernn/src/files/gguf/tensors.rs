@@ -73,7 +73,7 @@ impl Source {
 
 impl Gguf {
     /// The order of rows of a tensor, where llama.cpp has another than Hugging Face.
-    fn head_rows(&self, name: &str) -> Result<Option<HeadRows>> {
+    pub(super) fn head_rows(&self, name: &str) -> Result<Option<HeadRows>> {
         let heads = match name.rsplit('.').nth(1) {
             Some("attn_q") => self.heads("attention.head_count", name)?,
             Some("attn_k") => self.key_heads(name)?,

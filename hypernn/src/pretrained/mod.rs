@@ -1,12 +1,15 @@
 //! A pretrained network: where a hypernetwork's target starts.
 
-use std::path::Path;
+pub(crate) mod peft;
+
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Error, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
 use crate::error::{bail, layout};
+use crate::files::peft::PeftAdapter;
 use crate::files::{self, Network};
 use crate::finite::ensure_finite;
 use crate::structure::layout::Layout;
@@ -81,6 +84,8 @@ pub struct Pretrained<'a> {
     problem: Option<String>,
     /// Whether values that are not finite are an error.
     finite: bool,
+    /// What adapters start at, and where it was read.
+    adapter: Option<(PathBuf, PeftAdapter)>,
 }
 
 impl std::fmt::Debug for Pretrained<'_> {
@@ -91,7 +96,7 @@ impl std::fmt::Debug for Pretrained<'_> {
 
 impl<'a> From<VarBuilder<'a>> for Pretrained<'a> {
     fn from(vb: VarBuilder<'a>) -> Self {
-        Self { vb, names: None, without: Vec::new(), problem: None, finite: false }
+        Self { vb, names: None, without: Vec::new(), problem: None, finite: false, adapter: None }
     }
 }
 
@@ -191,12 +196,12 @@ impl<'a> Pretrained<'a> {
     }
 
     fn renamed(self, rename: Rename) -> Self {
-        let Self { vb, names, without, problem, finite } = self;
+        let Self { vb, names, without, problem, finite, adapter } = self;
         let problem = problem.or_else(|| rename.problem(names.as_deref()?));
         let names = names.map(|names| names.iter().map(|name| rename.apply(name)).collect());
         let (dtype, device) = (vb.dtype(), vb.device().clone());
         let vb = VarBuilder::from_backend(Box::new(Renamed { vb, rename }), dtype, device);
-        Self { vb, names, without, problem, finite }
+        Self { vb, names, without, problem, finite, adapter }
     }
 }
 
@@ -274,8 +279,13 @@ impl Pretrained<'_> {
             }
             tensor.to_device(device).map(Some)
         };
-        // An adapter is no part of the pretrained network: it adds nothing at the start.
-        let params = layout.params().iter().map(|at| match at.kind {
+        // Without one of its own, an adapter adds nothing at the start.
+        let mut factors = self.factors(layout)?;
+        let params = layout.params().iter().enumerate().map(|(index, at)| match at.kind {
+            ParamKind::Down | ParamKind::Up if factors.contains_key(&index) => {
+                let factor = factors.remove(&index).map(|factor| factor.to_dtype(dtype));
+                factor.map(|factor| factor?.to_device(device)).transpose()
+            }
             ParamKind::Down => Ok(None),
             ParamKind::Up => Tensor::zeros(at.shape.clone(), dtype, device).map(Some),
             _ => start(&at.name, &at.shape, at.init),
