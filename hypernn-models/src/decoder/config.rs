@@ -49,9 +49,6 @@ pub struct DecoderConfig {
     pub eos_token_ids: Vec<u32>,
     /// The token that begins a text.
     pub bos_token_id: Option<u32>,
-    /// Whether the backward pass computes each block anew, so that no block's intermediate values are kept
-    /// (see [`recompute`](hypernn::recompute)). It costs one more forward pass. No file has this setting.
-    pub recompute: bool,
 }
 
 impl DecoderConfig {
@@ -87,7 +84,8 @@ impl DecoderConfig {
     /// The text is no such configuration; another model type, activation or scaling of the rotary embedding; or
     /// those of [`check`](Self::check).
     pub fn from_json(json: &str) -> Result<Self> {
-        let of_json = |err: serde_json::Error| candle_core::Error::msg(format!("config.json: {err}"));
+        let of_json =
+            |err: serde_json::Error| candle_core::Error::msg(format!("config.json: {err}"));
         let Kind { model_type } = serde_json::from_str(json).map_err(of_json)?;
         let family = Family::of(model_type.as_deref())?;
         let config = serde_json::from_str::<Json>(json).map_err(of_json)?.config(family)?;
@@ -116,19 +114,14 @@ impl DecoderConfig {
         }
         let (heads, groups) = (self.num_attention_heads, self.num_key_value_heads);
         if !heads.is_multiple_of(groups) {
-            bail!("num_attention_heads is {heads}, expected a multiple of num_key_value_heads, {groups}");
+            bail!(
+                "num_attention_heads is {heads}, expected a multiple of num_key_value_heads, {groups}"
+            );
         }
         if !self.head_dim.is_multiple_of(2) {
             bail!("head_dim is {}, expected an even number", self.head_dim);
         }
         Ok(())
-    }
-
-    /// This configuration, with a backward pass that computes each block anew.
-    #[must_use]
-    pub fn with_recompute(mut self, recompute: bool) -> Self {
-        self.recompute = recompute;
-        self
     }
 
     /// The rotary embedding of so many positions.
@@ -166,7 +159,9 @@ impl Family {
             Some("mistral") => Ok(Self::Mistral),
             Some("qwen2") => Ok(Self::Qwen2),
             Some(other) => {
-                bail!("config.json: model_type is `{other}`, expected `llama`, `mistral` or `qwen2`")
+                bail!(
+                    "config.json: model_type is `{other}`, expected `llama`, `mistral` or `qwen2`"
+                )
             }
             None => bail!("config.json: there is no model_type"),
         }
@@ -292,7 +287,6 @@ impl Json {
             tie_word_embeddings: self.tie_word_embeddings.unwrap_or(false),
             eos_token_ids: self.eos_token_id.into_vec(),
             bos_token_id: self.bos_token_id,
-            recompute: false,
         })
     }
 
@@ -305,5 +299,125 @@ impl Json {
             }
             _ => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// SmolLM2's, with more or other lines.
+    fn json(model_type: &str, more: &str) -> String {
+        format!(
+            r#"{{"model_type": "{model_type}", "vocab_size": 100, "hidden_size": 36, "intermediate_size": 64,
+                "num_hidden_layers": 2, "num_attention_heads": 9, "num_key_value_heads": 3,
+                "max_position_embeddings": 128, "rms_norm_eps": 1e-5 {more}}}"#
+        )
+    }
+
+    fn read(more: &str) -> DecoderConfig {
+        DecoderConfig::from_json(&json("llama", more)).unwrap()
+    }
+
+    fn failed(json: &str) -> String {
+        let text = DecoderConfig::from_json(json).unwrap_err().to_string();
+        text.lines().next().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn what_a_file_leaves_out() {
+        let config = read("");
+        assert_eq!(
+            (config.head_dim, config.rope_theta, config.rope_scaling),
+            (4, 1e4, RotaryScaling::None)
+        );
+        assert!(!config.tie_word_embeddings && !config.qkv_bias && config.sliding_window.is_none());
+        let alone = json("llama", "").replace(r#""num_key_value_heads": 3,"#, "");
+        assert_eq!(DecoderConfig::from_json(&alone).unwrap().num_key_value_heads, 9);
+    }
+
+    #[test]
+    fn biases_windows_and_ends_of_a_text() {
+        let config = read(
+            r#", "attention_bias": true, "mlp_bias": true, "eos_token_id": [2, 5], "bos_token_id": 1"#,
+        );
+        assert!(config.qkv_bias && config.output_bias && config.mlp_bias);
+        assert_eq!((config.eos_token_ids, config.bos_token_id), (vec![2, 5], Some(1)));
+        assert_eq!(read(r#", "eos_token_id": 7"#).eos_token_ids, [7]);
+        let window = r#", "sliding_window": 16"#;
+        assert_eq!(read(window).sliding_window, None);
+        let read = |kind| DecoderConfig::from_json(&json(kind, window)).unwrap();
+        assert_eq!(
+            (read("mistral").sliding_window, read("qwen2").sliding_window),
+            (Some(16), None)
+        );
+        assert!(read("qwen2").qkv_bias && !read("qwen2").output_bias && !read("mistral").qkv_bias);
+    }
+
+    #[test]
+    fn both_forms_of_a_scaling() {
+        let llama3 = r#""factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192"#;
+        let old = read(&format!(
+            r#", "rope_theta": 5e5, "rope_scaling": {{"rope_type": "llama3", {llama3}}}"#
+        ));
+        let new = read(&format!(
+            r#", "rope_parameters": {{"rope_type": "llama3", "rope_theta": 5e5, {llama3}}}"#
+        ));
+        assert_eq!(old, new);
+        assert_eq!(old.rope_theta, 5e5);
+        assert!(matches!(
+            old.rope_scaling,
+            RotaryScaling::Llama3 { original_max_positions: 8192, .. }
+        ));
+        let linear = read(r#", "rope_scaling": {"type": "linear", "factor": 2.0}"#);
+        assert_eq!(linear.rope_scaling, RotaryScaling::Linear(2.));
+    }
+
+    #[test]
+    fn what_is_not_supported() {
+        let expected = "config.json: model_type is `gpt2`, expected `llama`, `mistral` or `qwen2`";
+        assert_eq!(failed(&json("gpt2", "")), expected);
+        assert_eq!(failed("{}"), "config.json: there is no model_type");
+        assert_eq!(failed("{"), "config.json: EOF while parsing an object at line 1 column 1");
+        let expected = "config.json: missing field `vocab_size` at line 1 column 23";
+        assert_eq!(failed(r#"{"model_type": "llama"}"#), expected);
+        let failed = |more| failed(&json("llama", more));
+        let expected = "config.json: hidden_act is `gelu`, expected `silu`";
+        assert_eq!(failed(r#", "hidden_act": "gelu""#), expected);
+        let expected =
+            "config.json: rope_scaling of type `yarn`, expected `default`, `linear` or `llama3`";
+        assert_eq!(failed(r#", "rope_scaling": {"rope_type": "yarn", "factor": 4.0}"#), expected);
+        let expected = "config.json: rope_scaling has no factor";
+        assert_eq!(failed(r#", "rope_scaling": {"type": "linear"}"#), expected);
+        let qwen = json("qwen2", r#", "use_sliding_window": true"#);
+        let expected = "config.json: use_sliding_window is true, expected false for `qwen2`";
+        assert_eq!(super::tests::failed(&qwen), expected);
+    }
+
+    #[test]
+    fn sizes_that_do_not_go_together() {
+        let with = |key: &str, value: usize| {
+            let text = json("llama", "");
+            let at = text.find(&format!("\"{key}\": ")).unwrap() + key.len() + 4;
+            let end = at + text[at..].find([',', ' ', '}', '\n']).unwrap();
+            failed(&format!("{}{value}{}", &text[..at], &text[end..]))
+        };
+        let expected = "hidden_size is 37, expected a multiple of num_attention_heads, 9";
+        assert_eq!(with("hidden_size", 37), expected);
+        assert_eq!(with("hidden_size", 45), "head_dim is 5, expected an even number");
+        let expected = "num_attention_heads is 9, expected a multiple of num_key_value_heads, 4";
+        assert_eq!(with("num_key_value_heads", 4), expected);
+        assert_eq!(with("num_hidden_layers", 0), "num_hidden_layers is 0, expected at least 1");
+        let expected = "hidden_size is 36, expected a multiple of num_attention_heads, 0";
+        assert_eq!(with("num_attention_heads", 0), expected);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there() {
+        let message = DecoderConfig::open("no/such/config.json").unwrap_err().to_string();
+        assert!(message.contains("no/such/config.json"), "{message}");
     }
 }

@@ -80,7 +80,8 @@ impl EncoderConfig {
     /// The text is no such configuration, or another model type, activation or kind of places; or those of
     /// [`check`](Self::check).
     pub fn from_json(json: &str) -> Result<Self> {
-        let of_json = |err: serde_json::Error| candle_core::Error::msg(format!("config.json: {err}"));
+        let of_json =
+            |err: serde_json::Error| candle_core::Error::msg(format!("config.json: {err}"));
         let kind: Kind = serde_json::from_str(json).map_err(of_json)?;
         match kind.model_type.as_deref() {
             Some("bert") => {}
@@ -163,5 +164,48 @@ impl Json {
             layer_norm_eps: self.layer_norm_eps.unwrap_or(1e-12),
             hidden_act: self.hidden_act,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const MINILM: &str = r#"{"model_type": "bert", "vocab_size": 30522, "hidden_size": 384,
+        "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 12,
+        "max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu",
+        "position_embedding_type": "absolute"}"#;
+
+    fn failed(from: &str, to: &str) -> String {
+        assert!(MINILM.contains(from));
+        let text = EncoderConfig::from_json(&MINILM.replace(from, to)).unwrap_err().to_string();
+        text.lines().next().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn a_sentence_encoder() {
+        let config = EncoderConfig::from_json(MINILM).unwrap();
+        assert_eq!((config.hidden_size, config.hidden_act), (384, Activation::Gelu));
+        let other = EncoderConfig::from_json(&MINILM.replace("\"gelu\"", "\"gelu_new\"")).unwrap();
+        assert_eq!(other.hidden_act, Activation::GeluNew);
+    }
+
+    #[test]
+    fn what_is_not_supported() {
+        let expected = "config.json: model_type is `roberta`, expected `bert`";
+        assert_eq!(failed("\"bert\"", "\"roberta\""), expected);
+        let expected =
+            "config.json: position_embedding_type is `relative_key`, expected `absolute`";
+        assert_eq!(failed("absolute", "relative_key"), expected);
+        let expected = "config.json: unknown variant `mish`, expected one of `gelu`, `gelu_new`, `gelu_pytorch_tanh`, `relu`, `silu`, `swish`";
+        assert!(failed("\"gelu\"", "\"mish\"").starts_with(expected));
+        let expected = "hidden_size is 385, expected a multiple of num_attention_heads, 12";
+        assert_eq!(failed("384", "385"), expected);
+        assert_eq!(
+            failed("\"num_hidden_layers\": 6", "\"num_hidden_layers\": 0"),
+            "num_hidden_layers is 0, expected at least 1"
+        );
     }
 }
