@@ -35,7 +35,7 @@ use crate::ops;
 /// A shape or dtype is another, a target is neither below `V` nor `ignored`, or all targets are ignored, so that there
 /// is no mean.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, ignored: u32) -> Result<Tensor> {
-    ensure_float("cross_entropy", "the logits", logits.dtype())?;
+    ensure_float("cross_entropy", "the logits' dtype", logits.dtype())?;
     let [rows, classes] = *logits.dims() else {
         crate::error::bail!(
             shape,

@@ -88,9 +88,15 @@ pub fn attention(
     scale: f64,
 ) -> Result<Tensor> {
     let sizes = sizes(q, k, v)?;
-    ensure_float("attention", "the queries", q.dtype())?;
-    ensure_same_dtype("attention", "the keys", k.dtype(), "the queries", q.dtype())?;
-    ensure_same_dtype("attention", "the values", v.dtype(), "the queries", q.dtype())?;
+    ensure_float("attention", "the queries' dtype", q.dtype())?;
+    ensure_same_dtype("attention", "the keys' dtype", k.dtype(), "that of the queries", q.dtype())?;
+    ensure_same_dtype(
+        "attention",
+        "the values' dtype",
+        v.dtype(),
+        "that of the queries",
+        q.dtype(),
+    )?;
     mask.check(&sizes)?;
     if !scale.is_finite() {
         crate::error::bail!(
@@ -99,7 +105,7 @@ pub fn attention(
         );
     }
     let mask = ops::attention::Mask { causal: mask.causal, keys: mask.keys.clone() };
-    ops::attention::attention(q, k, v, sizes, &mask, scale)
+    ops::attention::attention(q, k, v, sizes, mask, scale)
 }
 
 impl AttentionMask {

@@ -233,7 +233,7 @@ impl Rotary {
 
     fn rotated(&self, xs: &Tensor, cos: Tensor, sin: Tensor) -> Result<Tensor> {
         let interleaved = self.convention == RotaryConvention::Interleaved;
-        rotate(xs, &Rotation { cos, sin, interleaved })
+        rotate(xs, Rotation { cos, sin, interleaved })
     }
 
     /// The numbers of sequences and positions of an input that fits.

@@ -32,7 +32,7 @@ use crate::ops;
 /// # Errors
 /// The input is a scalar, or of an integer dtype.
 pub fn softmax(xs: &Tensor) -> Result<Tensor> {
-    ensure_float("softmax", "the input", xs.dtype())?;
+    ensure_float("softmax", "the input's dtype", xs.dtype())?;
     if xs.rank() == 0 {
         crate::error::bail!(
             shape,

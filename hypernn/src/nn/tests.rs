@@ -5,6 +5,7 @@
 mod adam_w;
 mod behaviour;
 mod errors;
+mod language;
 mod pooling;
 mod shapes;
 mod specs;
