@@ -345,6 +345,25 @@ keeping_graphs! {
     }
 }
 
+hypernetwork! {
+    struct PerModule for Merged {
+        roles: [("*", generate)],
+        embedding: rnn(3, 2, 2),
+        generator: per_module(3, [4], tanh),
+        mode: dynamic,
+    }
+}
+
+keeping_graphs! {
+    /// Rows that are put together from heads, for one set and for several.
+    fn rows_by_module_are_differentiated_twice() {
+        let (vars, vb) = variables(2, DType::F64);
+        let hyper = PerModule::new(vb)?;
+        let params = || hyper.generate_params(&input(&[3], 5, DType::F64)?);
+        check("rows", &vars, &|xs| params()?.forward(xs), &xs(&[3, 2])?)
+    }
+}
+
 keeping_graphs! {
     /// Bases below generated tensors, adapters, and one set taken out of several.
     fn starts_adapters_and_single_sets_are_differentiated_twice() {
