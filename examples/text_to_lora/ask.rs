@@ -34,7 +34,7 @@ pub fn ask(args: &Args, question: &str) -> Result<()> {
     let vector = Sentences::minilm()?.encode(&[task.trim().to_owned()])?;
     let decoder = hyper.generate_params(&vector)?.detach().unpack()?;
     let prompt = Writing { words: &words, end, prompt: Prompt::Input }.prompt(task, input.trim())?;
-    let options = GenerateOptions::new(24).stop_at(&config.eos_token_ids);
+    let options = GenerateOptions::greedy(&config, 24);
     let generated = generate(&decoder, &[prompt], &options)?;
     println!("{}", words.decode(&generated[0])?.trim());
     Ok(())

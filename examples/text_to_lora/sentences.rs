@@ -5,7 +5,8 @@ use std::iter::repeat_n;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
-use hypernn::Pretrained;
+use hypernn::HyperTarget;
+use hypernn::nn::VarBuilder;
 use hypernn_examples::data::fetched;
 use hypernn_examples::random::rng_of;
 use hypernn_models::tokenizer::{self, Tokenizer};
@@ -35,7 +36,8 @@ impl Sentences {
     pub fn minilm() -> Result<Self> {
         let path = |file| fetched::path("minilm", file);
         let config = EncoderConfig::open(path("config.json")?)?;
-        let vb = Pretrained::open(path("model.safetensors")?)?.var_builder(DType::F32, &Device::Cpu)?;
+        let weights = fetched::read("minilm", "model.safetensors")?;
+        let vb = VarBuilder::from_buffered_safetensors(weights, DType::F32, &Device::Cpu)?;
         let encoder = Encoder::with_config(&config, vb)?;
         Ok(Self::MiniLm(Box::new((encoder, tokenizer::open(path("tokenizer.json")?)?))))
     }

@@ -122,10 +122,11 @@ pub use condition::Condition;
 pub use derivative::derivative;
 pub use embedding::State;
 pub use error::Error;
+pub use files::gguf;
 pub use flow::ShapedTarget;
 pub use generated::GeneratedParams;
 pub use hyper_target::{FixedTarget, HyperTarget};
-pub use hypernetwork::{Aux, DynamicAux, Hypernetwork};
+pub use hypernetwork::{Aux, DynamicAux, Hypernetwork, PeftOptions};
 pub use hypernn_macros::HyperTarget;
 /// Declares hypernetworks, each over a target, as types of your own.
 ///

@@ -10,11 +10,7 @@ const MAGIC: [(usize, &[u8], &str); 26] = [
         b"version https://git-lfs",
         "it is a Git LFS pointer, which stands for a file that was not downloaded: `git lfs pull` fetches the file itself",
     ),
-    (
-        0,
-        b"GGUF",
-        "it is a GGUF file, of quantised tensors: `candle_core::quantized::gguf_file` reads it",
-    ),
+    (0, b"GGUF", "it is a GGUF file, a model as llama.cpp has it: `Pretrained::open` reads it"),
     (0, b"lmgg", GGML),
     (0, b"fmgg", GGML),
     (0, b"tjgg", GGML),
@@ -45,7 +41,8 @@ const MAGIC: [(usize, &[u8], &str); 26] = [
     (0, b"\xef\xbb\xbf<", HTML),
 ];
 
-const GGML: &str = "it is a GGML file, of quantised tensors: convert it to GGUF, which `candle_core::quantized::gguf_file` reads";
+const GGML: &str =
+    "it is a GGML file, of quantised tensors: convert it to GGUF, which `Pretrained::open` reads";
 
 const HTML: &str = "it is an HTML page, as for a login or an error, saved in place of the file: download the file itself";
 
@@ -143,7 +140,7 @@ fn of_json(path: &Path) -> String {
     shards.dedup();
     let first: Vec<_> = shards.iter().take(4).collect();
     format!(
-        "it is the index of a model in several files, {}: open those, for example by `VarBuilder::from_mmaped_safetensors`, which takes several",
+        "it is the index of a model in several files, {}: `Pretrained::open` reads them",
         super::list(&first, shards.len())
     )
 }

@@ -1,8 +1,11 @@
 //! Files of tensors by name.
 
+mod folder;
+pub mod gguf;
 mod hex;
 mod kind;
 mod names;
+pub(crate) mod peft;
 mod pickle;
 mod safetensors;
 mod state_dict;
@@ -18,6 +21,7 @@ use candle_core::{DType, Device, Error, Result, Shape, Tensor};
 use candle_nn::Init;
 use candle_nn::var_builder::SimpleBackend;
 
+use self::gguf::GgufTensors;
 pub(crate) use self::hex::hex;
 pub(crate) use self::names::{list, nearest, prefix};
 pub(crate) use self::safetensors::Snapshot;
@@ -52,6 +56,30 @@ pub(crate) fn read(path: &Path) -> Result<NamedTensors> {
         bail!(file, "{what}");
     }
     safetensors::read(path)
+}
+
+/// A network's tensors, from whatever it is kept in.
+pub(crate) enum Network {
+    Named(NamedTensors),
+    Gguf(GgufTensors),
+}
+
+/// Opens a network: a file of tensors, a GGUF file, the index of several files, or a folder with one of these.
+pub(crate) fn open_network(path: &Path) -> Result<Network> {
+    let file = folder::file_in(path).map_err(|err| can_not("read", path, &err))?;
+    let path = file.as_deref().unwrap_or(path);
+    read_network(path).map_err(|err| can_not("read", path, &err))
+}
+
+fn read_network(path: &Path) -> Result<Network> {
+    let start = start(path)?;
+    if start.starts_with(gguf::MAGIC) {
+        return GgufTensors::new(gguf::Gguf::read(path)?).map(Network::Gguf);
+    }
+    if folder::is_index(&start, path) {
+        return folder::read(path).map(Network::Named);
+    }
+    read(path).map(Network::Named)
 }
 
 /// Reads the tensors of the file at this path, which its errors name.

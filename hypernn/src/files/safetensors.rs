@@ -69,6 +69,7 @@ fn of_error(bytes: &[u8], err: &SafeTensorError) -> String {
 
 /// Tensors as they were at one moment, as bytes: what is hashed is what is written, also where another
 /// thread goes on training. Each tensor is copied at once; a step may come between two of them.
+#[derive(Default)]
 pub(crate) struct Snapshot {
     tensors: Vec<Taken>,
 }
@@ -86,7 +87,7 @@ impl Snapshot {
     /// # Errors
     /// candle's own.
     pub(crate) fn take<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<Self> {
-        let mut snapshot = Self { tensors: Vec::new() };
+        let mut snapshot = Self::default();
         for (name, tensor) in tensors {
             snapshot.add(name, tensor)?;
         }

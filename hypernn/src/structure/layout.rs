@@ -80,6 +80,20 @@ pub(crate) enum Location {
     Adapted { base: usize, down: usize, scale: f64, dropout: f32 },
 }
 
+/// A parameter with a low-rank adapter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdaptedInfo<'a> {
+    /// The parameter's path.
+    pub(crate) name: &'a str,
+    /// Which of the kept tensors is the base.
+    pub(crate) base: usize,
+    /// Which of the generated tensors is the first factor; the next is the second.
+    pub(crate) down: usize,
+    /// `alpha / rank`.
+    pub(crate) scale: f64,
+    pub(crate) dropout: f32,
+}
+
 /// A tensor of the target that is no parameter, such as running statistics.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -206,10 +220,12 @@ impl Layout {
         aliases.map(|(name, index)| (name, self.params[index].name.as_str()))
     }
 
-    /// The name of each parameter with a low-rank adapter, with the adapter's scale and dropout.
-    fn adapted(&self) -> impl Iterator<Item = (&str, f64, f32)> {
+    /// The parameters with a low-rank adapter, in the order of asking.
+    pub(crate) fn adapted(&self) -> impl Iterator<Item = AdaptedInfo<'_>> {
         self.places.iter().filter_map(|(name, place)| match *place {
-            Location::Adapted { scale, dropout, .. } => Some((name.as_str(), scale, dropout)),
+            Location::Adapted { base, down, scale, dropout } => {
+                Some(AdaptedInfo { name, base, down, scale, dropout })
+            }
             _ => None,
         })
     }
@@ -307,7 +323,7 @@ impl std::fmt::Display for Layout {
         for (name, first) in self.aliases() {
             writeln!(f, "{:>10}  {name:width$}  {first}", Role::Shared.name())?;
         }
-        for (name, scale, dropout) in self.adapted() {
+        for AdaptedInfo { name, scale, dropout, .. } in self.adapted() {
             write!(f, "{:>10}  {name:width$}  scale {scale}", "lora")?;
             match dropout {
                 0. => writeln!(f)?,
@@ -667,7 +683,7 @@ fn hash_of(layout: &Layout, mut kind: impl FnMut() -> String) -> String {
         hasher.update(format!("{name} = {first}\n"));
     }
     // Dropout changes nothing in what a flat vector means.
-    for (name, scale, _) in layout.adapted() {
+    for AdaptedInfo { name, scale, .. } in layout.adapted() {
         hasher.update(format!("{name} lora {scale}\n"));
     }
     hex(&hasher.finalize())

@@ -1,13 +1,16 @@
 //! A pretrained network: where a hypernetwork's target starts.
 
-use std::path::Path;
+pub(crate) mod peft;
+
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Error, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
 use crate::error::{bail, layout};
-use crate::files;
+use crate::files::peft::PeftAdapter;
+use crate::files::{self, Network};
 use crate::finite::ensure_finite;
 use crate::structure::layout::Layout;
 use crate::structure::role::matches;
@@ -81,6 +84,8 @@ pub struct Pretrained<'a> {
     problem: Option<String>,
     /// Whether values that are not finite are an error.
     finite: bool,
+    /// What adapters start at, and where it was read.
+    adapter: Option<(PathBuf, PeftAdapter)>,
 }
 
 impl std::fmt::Debug for Pretrained<'_> {
@@ -91,13 +96,24 @@ impl std::fmt::Debug for Pretrained<'_> {
 
 impl<'a> From<VarBuilder<'a>> for Pretrained<'a> {
     fn from(vb: VarBuilder<'a>) -> Self {
-        Self { vb, names: None, without: Vec::new(), problem: None, finite: false }
+        Self { vb, names: None, without: Vec::new(), problem: None, finite: false, adapter: None }
     }
 }
 
 impl Pretrained<'static> {
-    /// The tensors of a safetensors file, or of a `state_dict` that PyTorch's `torch.save` wrote, by
-    /// name.
+    /// The tensors of a file by name: safetensors, a `state_dict` that PyTorch's `torch.save` wrote, or GGUF.
+    ///
+    /// A model in several files is opened by its index, `model.safetensors.index.json`, with the shards beside it, or
+    /// by its folder, as Hugging Face lays it out: `model.safetensors`, else its index, else `pytorch_model.bin`, else
+    /// its index.
+    ///
+    /// Of a GGUF file, quantised tensors are dequantised when the target asks for them;
+    /// `keep_quantized` keeps those that are frozen as they are. For the architectures `llama`
+    /// (Llama, Mistral, SmolLM2), `qwen2` and `bert`, tensors go by the names that Hugging Face gives
+    /// (`model.layers.0.self_attn.q_proj.weight`), and the rows of `llama`'s queries and keys, which llama.cpp keeps in
+    /// another order, are put back into Hugging Face's. Other architectures keep the names of the file
+    /// (`blk.0.attn_q.weight`). A head that is tied to the embeddings, `lm_head.weight`, is not in the file. What else a
+    /// program needs of it, its metadata, [`Gguf`](crate::gguf::Gguf) reads.
     ///
     /// A `state_dict` may lie in a dictionary, as in what a training saves: it is found where it is the
     /// only one, the optimiser's left out, or goes by a usual name, such as `state_dict` or `model`. Where
@@ -110,13 +126,21 @@ impl Pretrained<'static> {
     /// by its length.
     ///
     /// # Errors
-    /// There is no such file, or it is neither; then what it is instead.
+    /// There is no such file, or it is none of these; then what it is instead. It is not whole, a shard is missing, or
+    /// lacks a tensor that the index has in it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let found = files::open(path.as_ref())?;
-        let mut names: Vec<_> =
-            found.tensors.keys().chain(found.left_out.keys()).cloned().collect();
+        let (mut names, backend): (Vec<_>, Box<dyn SimpleBackend>) =
+            match files::open_network(path.as_ref())? {
+                Network::Named(found) => {
+                    let names = found.tensors.keys().chain(found.left_out.keys());
+                    (names.cloned().collect(), Box::new(found))
+                }
+                Network::Gguf(found) => {
+                    (found.names().map(str::to_owned).collect(), Box::new(found))
+                }
+            };
         names.sort_unstable();
-        let vb = VarBuilder::from_backend(Box::new(found), DType::F32, Device::Cpu);
+        let vb = VarBuilder::from_backend(backend, DType::F32, Device::Cpu);
         Ok(Self { names: Some(names), ..vb.into() })
     }
 }
@@ -172,12 +196,12 @@ impl<'a> Pretrained<'a> {
     }
 
     fn renamed(self, rename: Rename) -> Self {
-        let Self { vb, names, without, problem, finite } = self;
+        let Self { vb, names, without, problem, finite, adapter } = self;
         let problem = problem.or_else(|| rename.problem(names.as_deref()?));
         let names = names.map(|names| names.iter().map(|name| rename.apply(name)).collect());
         let (dtype, device) = (vb.dtype(), vb.device().clone());
         let vb = VarBuilder::from_backend(Box::new(Renamed { vb, rename }), dtype, device);
-        Self { vb, names, without, problem, finite }
+        Self { vb, names, without, problem, finite, adapter }
     }
 }
 
@@ -255,8 +279,13 @@ impl Pretrained<'_> {
             }
             tensor.to_device(device).map(Some)
         };
-        // An adapter is no part of the pretrained network: it adds nothing at the start.
-        let params = layout.params().iter().map(|at| match at.kind {
+        // Without one of its own, an adapter adds nothing at the start.
+        let mut factors = self.factors(layout)?;
+        let params = layout.params().iter().enumerate().map(|(index, at)| match at.kind {
+            ParamKind::Down | ParamKind::Up if factors.contains_key(&index) => {
+                let factor = factors.remove(&index).map(|factor| factor.to_dtype(dtype));
+                factor.map(|factor| factor?.to_device(device)).transpose()
+            }
             ParamKind::Down => Ok(None),
             ParamKind::Up => Tensor::zeros(at.shape.clone(), dtype, device).map(Some),
             _ => start(&at.name, &at.shape, at.init),
