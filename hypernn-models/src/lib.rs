@@ -3,7 +3,6 @@
 pub mod decoder;
 pub mod encoder;
 mod generation;
-mod metadata;
 mod padding;
 pub mod tokenizer;
 

@@ -1,11 +1,10 @@
 //! What a decoder is made of, from the metadata of a GGUF file.
 
-use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{Context, Result, bail};
+use hypernn::gguf::Gguf;
+use hypernn::nn::RotaryScaling;
 
 use super::config::{DecoderConfig, head_dim};
-use hypernn::nn::RotaryScaling;
-use crate::metadata;
 
 /// The architectures of llama.cpp that are this family; Mistral's files say `llama`.
 const ARCHITECTURES: [&str; 2] = ["llama", "qwen2"];
@@ -22,8 +21,8 @@ impl DecoderConfig {
     /// # Errors
     /// Another architecture, a key that is missing or of another type, another scaling of the rotary embedding than
     /// a linear one, or those of [`check`](Self::check).
-    pub fn from_gguf(file: &Content) -> Result<Self> {
-        let architecture = metadata::string(&file.metadata, "general.architecture")?;
+    pub fn from_gguf(file: &Gguf) -> Result<Self> {
+        let architecture = file.architecture()?;
         if !ARCHITECTURES.contains(&architecture) {
             bail!("GGUF: general.architecture is `{architecture}`, expected `llama` or `qwen2`");
         }
@@ -35,28 +34,25 @@ impl DecoderConfig {
 
 /// The keys of one architecture.
 struct Keys<'a> {
-    file: &'a Content,
+    file: &'a Gguf,
     architecture: &'a str,
 }
 
-impl<'a> Keys<'a> {
-    fn find(&self, key: &str) -> Option<(String, &'a Value)> {
-        let key = format!("{}.{key}", self.architecture);
-        let value = self.file.metadata.get(&key)?;
-        Some((key, value))
-    }
-
+impl Keys<'_> {
     fn size(&self, key: &str) -> Result<Option<usize>> {
-        self.find(key).map(|(key, value)| metadata::as_size(&key, value)).transpose()
+        self.file.find(&self.key(key))
     }
 
     fn needed_size(&self, key: &str) -> Result<usize> {
-        let missing = || format!("GGUF: there is no `{}.{key}`", self.architecture);
-        self.size(key)?.with_context(missing)
+        self.file.get(&self.key(key))
     }
 
     fn float(&self, key: &str) -> Result<Option<f64>> {
-        self.find(key).map(|(key, value)| metadata::as_float(&key, value)).transpose()
+        self.file.find(&self.key(key))
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture)
     }
 
     fn config(&self) -> Result<DecoderConfig> {
@@ -66,7 +62,6 @@ impl<'a> Keys<'a> {
             Some(head_dim) => head_dim,
             None => head_dim(hidden_size, heads)?,
         };
-        let eps = self.float("attention.layer_norm_rms_epsilon")?;
         Ok(DecoderConfig {
             vocab_size: self.vocab_size()?,
             hidden_size,
@@ -76,7 +71,7 @@ impl<'a> Keys<'a> {
             num_key_value_heads: self.size("attention.head_count_kv")?.unwrap_or(heads),
             head_dim,
             max_position_embeddings: self.needed_size("context_length")?,
-            rms_norm_eps: eps.context("GGUF: there is no epsilon of the norms")?,
+            rms_norm_eps: self.file.get(&self.key("attention.layer_norm_rms_epsilon"))?,
             rope_theta: self.float("rope.freq_base")?.unwrap_or(10_000.),
             rope_scaling: self.scaling()?,
             sliding_window: self.size("attention.sliding_window")?,
@@ -85,19 +80,19 @@ impl<'a> Keys<'a> {
             mlp_bias: self.has("blk.0.ffn_gate.bias"),
             tie_word_embeddings: !self.has(HEAD),
             eos_token_ids: self.ends()?,
-            bos_token_id: self.token("tokenizer.ggml.bos_token_id")?,
+            bos_token_id: self.file.find("tokenizer.ggml.bos_token_id")?,
             recompute: false,
         })
     }
 
     fn has(&self, tensor: &str) -> bool {
-        self.file.tensor_infos.contains_key(tensor)
+        self.file.shape(tensor).is_some()
     }
 
     /// The number of rows of the table.
     fn vocab_size(&self) -> Result<usize> {
-        let table = self.file.tensor_infos.get(TABLE);
-        table.with_context(|| format!("GGUF: there is no tensor `{TABLE}`"))?.shape.dim(0)
+        let shape = self.file.shape(TABLE).and_then(|shape| shape.first().copied());
+        shape.with_context(|| format!("GGUF: there is no tensor `{TABLE}`"))
     }
 
     fn scaling(&self) -> Result<RotaryScaling> {
@@ -106,22 +101,14 @@ impl<'a> Keys<'a> {
                 "GGUF: tensor `{FREQUENCIES}` scales the rotary embedding by numbers of its own, which is not supported: take the config.json of the model"
             );
         }
-        let Some((key, kind)) = self.find("rope.scaling.type") else {
-            return Ok(RotaryScaling::None);
-        };
-        match kind.to_string()?.as_str() {
-            "none" => Ok(RotaryScaling::None),
-            "linear" => {
-                let factor = self.float("rope.scaling.factor")?;
-                let factor = factor.context("GGUF: a linear scaling without its factor")?;
-                Ok(RotaryScaling::Linear(factor))
+        let key = self.key("rope.scaling.type");
+        match self.file.find::<&str>(&key)? {
+            None | Some("none") => Ok(RotaryScaling::None),
+            Some("linear") => {
+                Ok(RotaryScaling::Linear(self.file.get(&self.key("rope.scaling.factor"))?))
             }
-            other => bail!("GGUF: {key} is `{other}`, expected `none` or `linear`"),
+            Some(other) => bail!("GGUF: {key} is `{other}`, expected `none` or `linear`"),
         }
-    }
-
-    fn token(&self, key: &str) -> Result<Option<u32>> {
-        metadata::token(&self.file.metadata, key)
     }
 
     /// The tokens that end a text, and those that end a turn.
@@ -129,7 +116,7 @@ impl<'a> Keys<'a> {
         let keys = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"];
         let mut ends = Vec::new();
         for key in keys {
-            ends.extend(self.token(key)?.filter(|id| !ends.contains(id)));
+            ends.extend(self.file.find::<u32>(key)?.filter(|id| !ends.contains(id)));
         }
         Ok(ends)
     }

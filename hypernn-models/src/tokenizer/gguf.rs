@@ -1,7 +1,7 @@
 //! A tokenizer of a GGUF file's metadata.
 
-use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{Context, Error, Result, bail};
+use hypernn::gguf::Gguf;
 use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::unicode::NFC;
@@ -14,8 +14,6 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{AddedToken, Tokenizer};
 
-use crate::metadata::{self, Metadata};
-
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
@@ -26,23 +24,23 @@ const MERGES: &str = "tokenizer.ggml.merges";
 /// # Errors
 /// A key that is missing or of another type, another kind of tokenizer, a token of an unknown type, tokens of one
 /// name, or a merge of what are no tokens.
-pub fn from_gguf(file: &Content) -> Result<Tokenizer> {
-    let metadata = &file.metadata;
-    let kind = metadata::string(metadata, "tokenizer.ggml.model")?;
+pub fn from_gguf(file: &Gguf) -> Result<Tokenizer> {
+    let kind: &str = file.get("tokenizer.ggml.model")?;
     if kind != "gpt2" {
         bail!("GGUF: tokenizer.ggml.model is `{kind}`, expected `gpt2`: take the tokenizer.json of the model");
     }
-    let split = Splitting::of(metadata::string(metadata, "tokenizer.ggml.pre")?)?;
-    let tokens = texts(metadata, TOKENS)?;
-    let bpe = bpe(&tokens, &texts(metadata, MERGES)?, split.ignore_merges())?;
+    let split = Splitting::of(file.get("tokenizer.ggml.pre")?)?;
+    let tokens: Vec<&str> = file.get(TOKENS)?;
+    let merges: Vec<&str> = file.get(MERGES)?;
+    let bpe = bpe(&tokens, &merges, split.ignore_merges())?;
     let mut tokenizer = Tokenizer::new(bpe);
     if split == Splitting::Qwen2 {
         tokenizer.with_normalizer(Some(NFC)).map_err(Error::msg)?;
     }
     tokenizer.with_pre_tokenizer(Some(split.pre_tokenizer()?));
     tokenizer.with_decoder(Some(ByteLevelDecoder::new(false, true, true)));
-    add_tokens(&mut tokenizer, &tokens, metadata)?;
-    add_begin(&mut tokenizer, &tokens, metadata, split)?;
+    add_tokens(&mut tokenizer, &tokens, &file.get::<Vec<i64>>(TYPES)?)?;
+    add_begin(&mut tokenizer, &tokens, file, split)?;
     Ok(tokenizer)
 }
 
@@ -103,11 +101,6 @@ fn split(pattern: &str) -> Result<PreTokenizerWrapper> {
     Ok(split.into())
 }
 
-fn texts<'a>(metadata: &'a Metadata, key: &str) -> Result<Vec<&'a str>> {
-    let values = metadata::as_array(key, metadata::needed(metadata, key)?)?;
-    values.iter().map(|value| metadata::as_string(key, value)).collect()
-}
-
 fn bpe(tokens: &[&str], merges: &[&str], ignore_merges: bool) -> Result<BPE> {
     let mut seen = std::collections::HashSet::new();
     if let Some(at) = tokens.iter().position(|token| !seen.insert(token)) {
@@ -138,12 +131,7 @@ enum TokenType {
 }
 
 impl TokenType {
-    fn of(at: usize, token: &str, value: &Value) -> Result<Self> {
-        let found = match *value {
-            Value::I32(found) => i64::from(found),
-            Value::U32(found) => i64::from(found),
-            ref other => bail!("GGUF: the type of token {at}, `{token}`, is {other:?}, expected a number"),
-        };
+    fn of(at: usize, token: &str, found: i64) -> Result<Self> {
         match found {
             // Normal, unused, a byte.
             1 | 5 | 6 => Ok(Self::Merged),
@@ -155,13 +143,12 @@ impl TokenType {
     }
 }
 
-fn add_tokens(tokenizer: &mut Tokenizer, tokens: &[&str], metadata: &Metadata) -> Result<()> {
-    let types = metadata::as_array(TYPES, metadata::needed(metadata, TYPES)?)?;
+fn add_tokens(tokenizer: &mut Tokenizer, tokens: &[&str], types: &[i64]) -> Result<()> {
     if types.len() != tokens.len() {
         bail!("GGUF: {TYPES} has {} entries, expected {}, one for each token", types.len(), tokens.len());
     }
-    for (at, (token, value)) in tokens.iter().zip(types).enumerate() {
-        let special = match TokenType::of(at, token, value)? {
+    for (at, (token, found)) in tokens.iter().zip(types).enumerate() {
+        let special = match TokenType::of(at, token, *found)? {
             TokenType::Merged => continue,
             TokenType::Special => true,
             TokenType::User => false,
@@ -177,13 +164,13 @@ fn add_tokens(tokenizer: &mut Tokenizer, tokens: &[&str], metadata: &Metadata) -
 }
 
 /// Puts the token that begins a text in front, where the file says so, or says nothing and the kind does.
-fn add_begin(tokenizer: &mut Tokenizer, tokens: &[&str], metadata: &Metadata, split: Splitting) -> Result<()> {
-    let said = metadata::flag(metadata, "tokenizer.ggml.add_bos_token")?;
+fn add_begin(tokenizer: &mut Tokenizer, tokens: &[&str], file: &Gguf, split: Splitting) -> Result<()> {
+    let said: Option<bool> = file.find("tokenizer.ggml.add_bos_token")?;
     if !said.unwrap_or(split == Splitting::Llama3) {
         return Ok(());
     }
     let key = "tokenizer.ggml.bos_token_id";
-    let id = metadata::token(metadata, key)?.with_context(|| format!("GGUF: there is no `{key}`"))?;
+    let id: u32 = file.get(key)?;
     let Some(token) = tokens.get(id as usize) else {
         bail!("GGUF: `{key}` is {id}, there are {} tokens", tokens.len());
     };
