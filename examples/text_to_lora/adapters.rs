@@ -115,7 +115,11 @@ impl Unadapted<'_> {
     /// # Errors
     /// candle's own.
     pub fn params(&self) -> Result<GeneratedParams<Decoder>> {
-        Ok(self.0.params_from_flat(&Tensor::zeros(self.0.num_target_params(), DType::F32, &Device::Cpu)?)?)
+        Ok(self.0.params_from_flat(&Tensor::zeros(
+            self.0.num_target_params(),
+            DType::F32,
+            &Device::Cpu,
+        )?)?)
     }
 }
 

@@ -9,7 +9,7 @@ use hypernn_examples::report::{percent, table, write_json};
 use hypernn_examples::training::History;
 use serde::Serialize;
 
-use crate::adapters::{Adapters, Loras, Shuffled, Unadapted, mean, scores};
+use crate::adapters::{Loras, Shuffled, Unadapted, mean, scores};
 use crate::model::{TextToLora, hypernetwork};
 use crate::prepared::{Preparation, Prepared};
 use crate::run::Run;
@@ -78,8 +78,16 @@ impl Comparison<'_> {
         Ok(vec![
             self.prompted()?,
             self.shared()?,
-            way("a LoRA from the description", &|| scores(self.hyper, &held_out, true), Some(generated))?,
-            way("a LoRA from another task's description", &|| scores(&shuffled, &held_out, true), None)?,
+            way(
+                "a LoRA from the description",
+                &|| scores(self.hyper, &held_out, true),
+                Some(generated),
+            )?,
+            way(
+                "a LoRA from another task's description",
+                &|| scores(&shuffled, &held_out, true),
+                None,
+            )?,
             self.one_each(&held_out)?,
         ])
     }
@@ -94,7 +102,12 @@ impl Comparison<'_> {
         crate::prepared::compute(&decoder, tasks.into_iter().flatten())
     }
 
-    fn hypernetwork(&self, vars: &VarMap, tasks: &[Prepared], measured: &[Prepared]) -> Result<History> {
+    fn hypernetwork(
+        &self,
+        vars: &VarMap,
+        tasks: &[Prepared],
+        measured: &[Prepared],
+    ) -> Result<History> {
         let args = &self.run.args;
         let what = Trained {
             name: "hypernetwork",
@@ -161,7 +174,11 @@ fn report(run: &Run, hyper: &TextToLora, model: &str, ways: &[Way]) -> Result<()
     let rows = ways.iter().map(|way| [way.name.to_owned(), percent(mean(&way.scores))]);
     let rows: Vec<_> = rows.collect();
     let tasks: Vec<_> = run.tasks.held_out.iter().map(Task::name).collect();
-    println!("Right answers in {} held-out tasks:\n{}", tasks.len(), table(["way", "right"], &rows));
+    println!(
+        "Right answers in {} held-out tasks:\n{}",
+        tasks.len(),
+        table(["way", "right"], &rows)
+    );
     let summary = Summary {
         model,
         tasks,
@@ -179,7 +196,8 @@ fn report(run: &Run, hyper: &TextToLora, model: &str, ways: &[Way]) -> Result<()
 
 fn draw(run: &Run, ways: &[Way]) -> Result<()> {
     let lines = |of: fn(&History) -> &Vec<f64>| {
-        let histories = ways.iter().filter_map(|way| way.history.as_ref().map(|history| (way.name, history)));
+        let histories =
+            ways.iter().filter_map(|way| way.history.as_ref().map(|history| (way.name, history)));
         let line = |(name, history): (&'static str, &'_ History)| {
             let round = history.steps as f64 / history.loss.len().max(1) as f64;
             (name, round, of(history).clone())
@@ -188,8 +206,12 @@ fn draw(run: &Run, ways: &[Way]) -> Result<()> {
     };
     let (loss, right) = (lines(|history| &history.loss), lines(|history| &history.measured));
     let chart = |title, lines: &[(&'static str, f64, Vec<f64>)]| -> Chart<'_> {
-        let lines = lines.iter().map(|(name, round, values)| Line::by_step(name, *round, values)).collect();
+        let lines =
+            lines.iter().map(|(name, round, values)| Line::by_step(name, *round, values)).collect();
         Chart { title, x: "step", logarithmic: false, lines }
     };
-    plot::charts(&run.out.join("learning_curves.png"), &[chart("training loss", &loss), chart("right answers", &right)])
+    plot::charts(
+        &run.out.join("learning_curves.png"),
+        &[chart("training loss", &loss), chart("right answers", &right)],
+    )
 }

@@ -82,7 +82,11 @@ impl Model {
     /// # Errors
     /// The model has none.
     pub fn end(&self) -> Result<u32> {
-        self.config.eos_token_ids.first().copied().context("the model has no token that ends a text")
+        self.config
+            .eos_token_ids
+            .first()
+            .copied()
+            .context("the model has no token that ends a text")
     }
 }
 

@@ -279,12 +279,7 @@ pub const SUBJECTS: [Subject; 32] = [
     ),
     subject(
         "next",
-        [
-            "the next number",
-            "one more than the number",
-            "add one to the number",
-            "count up by one",
-        ],
+        ["the next number", "one more than the number", "add one to the number", "count up by one"],
     ),
     subject(
         "previous",

@@ -12,8 +12,6 @@ use crate::tasks::Task;
 
 /// A task that is ready to be trained or tested.
 pub struct Prepared {
-    /// As tables name it.
-    pub name: String,
     /// Questions to train on.
     train: Vec<Sequence>,
     /// Questions to test with.
@@ -45,10 +43,10 @@ impl Preparation<'_> {
     fn task(&self, task: &Task) -> Result<Prepared> {
         let (trained, tested) = (task.trained_descriptions(), task.tested_description());
         let train = task.train.iter().zip(trained.iter().cycle());
-        let train = train.map(|(question, description)| self.writing.sequence(description, question));
+        let train =
+            train.map(|(question, description)| self.writing.sequence(description, question));
         let test = task.test.iter().map(|question| self.writing.sequence(&tested, question));
         Ok(Prepared {
-            name: task.name(),
             train: train.collect::<Result<_>>()?,
             test: test.collect::<Result<_>>()?,
             trained: self.sentences.encode(&trained)?,
@@ -85,7 +83,12 @@ impl Drawn {
     ///
     /// # Errors
     /// candle's own.
-    pub fn new(tasks: &[Prepared], count: usize, questions: usize, rng: &mut impl Rng) -> Result<Self> {
+    pub fn new(
+        tasks: &[Prepared],
+        count: usize,
+        questions: usize,
+        rng: &mut impl Rng,
+    ) -> Result<Self> {
         let drawn = sample(rng, tasks.len(), count.min(tasks.len())).into_vec();
         let mut sequences = Vec::new();
         let mut vectors = Vec::new();
@@ -94,7 +97,11 @@ impl Drawn {
             let some = (0..questions).map(|_| &task.train[rng.random_range(0..task.train.len())]);
             sequences.extend(some);
         }
-        Ok(Self { tasks: drawn, vectors: Tensor::stack(&vectors, 0)?, batch: Batch::new(&sequences)? })
+        Ok(Self {
+            tasks: drawn,
+            vectors: Tensor::stack(&vectors, 0)?,
+            batch: Batch::new(&sequences)?,
+        })
     }
 }
 

@@ -9,8 +9,8 @@ use hypernn::HyperTarget;
 use hypernn::nn::VarBuilder;
 use hypernn_examples::data::fetched;
 use hypernn_examples::random::rng_of;
-use hypernn_models::tokenizer::{self, Tokenizer};
 use hypernn_models::encoder::Pooling;
+use hypernn_models::tokenizer::{self, Tokenizer};
 use hypernn_models::{Encoder, EncoderConfig};
 use rand::Rng;
 
@@ -70,7 +70,8 @@ impl Sentences {
 fn right_padded(rows: &[Vec<u32>]) -> Result<(Tensor, Tensor)> {
     let longest = rows.iter().map(Vec::len).max().context("there is no sentence")?;
     let padded = |fill: fn(&u32) -> u32| {
-        let row = |row: &Vec<u32>| row.iter().map(fill).chain(repeat_n(0, longest - row.len())).collect();
+        let row =
+            |row: &Vec<u32>| row.iter().map(fill).chain(repeat_n(0, longest - row.len())).collect();
         rows.iter().map(row).collect::<Vec<Vec<_>>>()
     };
     let ids = Tensor::new(padded(|id| *id), &Device::Cpu)?;

@@ -103,7 +103,11 @@ impl Sequence {
 ///
 /// # Errors
 /// candle's own.
-pub fn compute_states(decoder: &Decoder, sequences: &mut [&mut Sequence], done: impl Fn(usize)) -> Result<()> {
+pub fn compute_states(
+    decoder: &Decoder,
+    sequences: &mut [&mut Sequence],
+    done: impl Fn(usize),
+) -> Result<()> {
     // Those of a batch are about as long as each other.
     sequences.sort_by_key(|sequence| sequence.len());
     for batch in sequences.chunks_mut(BATCH) {
@@ -112,7 +116,8 @@ pub fn compute_states(decoder: &Decoder, sequences: &mut [&mut Sequence], done: 
         let ids = Tensor::new(ids.collect::<Vec<_>>(), &Device::Cpu)?;
         let states = below_adapters(decoder, &ids)?.to_dtype(DType::F16)?;
         for (at, sequence) in batch.iter_mut().enumerate() {
-            sequence.states = Some(states.get(at)?.narrow(0, 0, sequence.len())?.force_contiguous()?);
+            sequence.states =
+                Some(states.get(at)?.narrow(0, 0, sequence.len())?.force_contiguous()?);
         }
         done(batch.len());
     }
@@ -139,21 +144,28 @@ impl Batch {
     /// # Errors
     /// There are none.
     pub fn new(sequences: &[&Sequence]) -> Result<Self> {
-        let longest = sequences.iter().map(|sequence| sequence.len()).max().context("an empty batch")?;
+        let longest =
+            sequences.iter().map(|sequence| sequence.len()).max().context("an empty batch")?;
         let answers = sequences.iter().map(|s| s.expected.len()).max().unwrap_or(0);
         let states = sequences.iter().map(|sequence| {
             let states = sequence.states.as_ref().context("a sequence without states")?;
             Ok(states.pad_with_zeros(0, 0, longest - sequence.len())?)
         });
-        let states = Tensor::stack(&states.collect::<Result<Vec<_>>>()?, 0)?.to_dtype(DType::F32)?;
+        let states =
+            Tensor::stack(&states.collect::<Result<Vec<_>>>()?, 0)?.to_dtype(DType::F32)?;
         let places = sequences.iter().map(|sequence| {
             let first = sequence.answer as u32 - 1;
             let places: Vec<_> = (first..first + sequence.expected.len() as u32).collect();
             padded(&places, answers, 0)
         });
-        let expected = sequences.iter().map(|sequence| padded(&sequence.expected, answers, IGNORED));
+        let expected =
+            sequences.iter().map(|sequence| padded(&sequence.expected, answers, IGNORED));
         let tensor = |rows: Vec<Vec<u32>>| Tensor::new(rows, &Device::Cpu);
-        Ok(Self { states, places: tensor(places.collect())?, expected: tensor(expected.collect())? })
+        Ok(Self {
+            states,
+            places: tensor(places.collect())?,
+            expected: tensor(expected.collect())?,
+        })
     }
 
     /// The logits of the answers' tokens, `[B, A, V]`, with adapters of which each has its run of sequences.

@@ -54,7 +54,11 @@ impl Task {
     /// In all wordings to train on.
     pub fn trained_descriptions(&self) -> Vec<String> {
         let wordings = 0..TRAINED_WORDINGS;
-        wordings.clone().flat_map(|s| wordings.clone().map(move |f| (s, f))).map(|(s, f)| self.described(s, f)).collect()
+        wordings
+            .clone()
+            .flat_map(|s| wordings.clone().map(move |f| (s, f)))
+            .map(|(s, f)| self.described(s, f))
+            .collect()
     }
 
     /// In wordings that no training has seen.
@@ -90,7 +94,7 @@ pub struct Counts {
 
 impl Counts {
     /// Those of a run whose figures are reported.
-    pub const FULL: Self = Self { forms: 4, validation: 8, held_out: 24, train: 100, test: 32 };
+    pub const FULL: Self = Self { forms: 4, validation: 8, held_out: 24, train: 60, test: 20 };
 
     /// Those of a run of seconds.
     pub const QUICK: Self = Self { forms: 2, validation: 2, held_out: 3, train: 6, test: 2 };
@@ -108,12 +112,21 @@ impl Tasks {
         let mut forms: Vec<_> = subjects.iter().map(|_| shuffled(&FORMS, &mut rng)).collect();
         // The subjects that tasks are held out of, each in its first form; then those to choose settings with.
         let order = shuffled(&subjects, &mut rng);
-        let (held, validation) = (counts.held_out.min(order.len()), counts.validation.min(order.len()));
+        let (held, validation) =
+            (counts.held_out.min(order.len()), counts.validation.min(order.len()));
         let task = |subject: &'static Subject, form| Task::new(subject, form, pairs, counts);
-        let place = |subject: &Subject| subjects.iter().position(|other| other.name == subject.name).unwrap_or(0);
+        let place = |subject: &Subject| {
+            subjects.iter().position(|other| other.name == subject.name).unwrap_or(0)
+        };
         let mut next = |subject: &'static Subject| task(subject, forms[place(subject)].remove(0));
-        let held_out = order.iter().take(held).map(|subject| next(subject)).collect::<Result<_>>()?;
-        let validation = order.iter().rev().take(validation).map(|subject| next(subject)).collect::<Result<_>>()?;
+        let held_out =
+            order.iter().take(held).map(|subject| next(subject)).collect::<Result<_>>()?;
+        let validation = order
+            .iter()
+            .rev()
+            .take(validation)
+            .map(|subject| next(subject))
+            .collect::<Result<_>>()?;
         let each = (0..counts.forms).flat_map(|_| subjects.iter());
         let train = each.map(|subject| next(subject)).collect::<Result<_>>()?;
         Ok(Self { train, validation, held_out })
@@ -127,17 +140,22 @@ impl Task {
         pairs: &HashMap<String, Vec<Pair>>,
         counts: Counts,
     ) -> Result<Self> {
-        let pairs = pairs.get(subject.name).with_context(|| format!("no questions about {}", subject.name))?;
+        let pairs = pairs
+            .get(subject.name)
+            .with_context(|| format!("no questions about {}", subject.name))?;
         // The same inputs in all forms, so that no task's tests are another's training.
         let seed = subject.name.bytes().map(u64::from).sum();
         let pairs = shuffled(pairs, &mut rng_of([18, seed, 0, 0]));
-        let question = |(input, answer): &Pair| Question { input: input.clone(), answer: (form.apply)(answer) };
+        let question = |(input, answer): &Pair| Question {
+            input: input.clone(),
+            answer: (form.apply)(answer),
+        };
         let (test, train) = pairs.split_at(counts.test.min(pairs.len() / 4));
         Ok(Self {
             subject,
             form,
-            train: train.iter().take(counts.train).map(question).collect(),
-            test: test.iter().map(question).collect(),
+            train: train.iter().take(counts.train).map(|pair| question(pair)).collect(),
+            test: test.iter().map(|pair| question(pair)).collect(),
         })
     }
 }
@@ -188,12 +206,15 @@ mod tests {
     fn nothing_that_is_tested_is_trained() -> Result<()> {
         let tasks = Tasks::new(&number_pairs(), Counts::QUICK)?;
         assert_eq!([tasks.train.len(), tasks.validation.len(), tasks.held_out.len()], [8, 2, 3]);
-        let all: Vec<_> = [&tasks.train, &tasks.validation, &tasks.held_out].into_iter().flatten().collect();
+        let all: Vec<_> =
+            [&tasks.train, &tasks.validation, &tasks.held_out].into_iter().flatten().collect();
         assert_eq!(all.iter().map(|task| task.name()).collect::<HashSet<_>>().len(), all.len());
         for task in &tasks.held_out {
             assert!(tasks.train.iter().any(|other| other.subject.name == task.subject.name));
         }
-        let inputs = |questions: &[Question]| questions.iter().map(|q| q.input.clone()).collect::<HashSet<_>>();
+        let inputs = |questions: &[Question]| {
+            questions.iter().map(|q| q.input.clone()).collect::<HashSet<_>>()
+        };
         for subject in ["next", "parity"] {
             let of = || all.iter().filter(|task| task.subject.name == subject);
             let trained: HashSet<_> = of().flat_map(|task| inputs(&task.train)).collect();

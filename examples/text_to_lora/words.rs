@@ -31,7 +31,8 @@ impl Words {
         match self {
             Self::Tokens(tokenizer) => Ok(tokenizer::decode(tokenizer, tokens)?),
             Self::Bytes => {
-                let bytes: Vec<_> = tokens.iter().filter_map(|token| u8::try_from(*token).ok()).collect();
+                let bytes: Vec<_> =
+                    tokens.iter().filter_map(|token| u8::try_from(*token).ok()).collect();
                 Ok(String::from_utf8_lossy(&bytes).into_owned())
             }
         }

@@ -20,7 +20,11 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 ///
 /// # Errors
 /// There is no prompt, or an empty one.
-pub fn left_padded(prompts: &[Vec<u32>], pad: u32, device: &Device) -> Result<(Tensor, Option<Tensor>)> {
+pub fn left_padded(
+    prompts: &[Vec<u32>],
+    pad: u32,
+    device: &Device,
+) -> Result<(Tensor, Option<Tensor>)> {
     let Some(longest) = prompts.iter().map(Vec::len).max() else {
         bail!("no prompt is given");
     };
@@ -28,9 +32,9 @@ pub fn left_padded(prompts: &[Vec<u32>], pad: u32, device: &Device) -> Result<(T
         bail!("prompt {at} is empty, expected at least one token");
     }
     let padding = |prompt: &Vec<u32>| longest - prompt.len();
-    let ids = prompts.iter().flat_map(|prompt| {
-        std::iter::repeat_n(pad, padding(prompt)).chain(prompt.iter().copied())
-    });
+    let ids = prompts
+        .iter()
+        .flat_map(|prompt| std::iter::repeat_n(pad, padding(prompt)).chain(prompt.iter().copied()));
     let shape = (prompts.len(), longest);
     let ids = Tensor::from_iter(ids, device)?.reshape(shape)?;
     if prompts.iter().all(|prompt| prompt.len() == longest) {

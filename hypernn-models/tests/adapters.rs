@@ -41,7 +41,8 @@ fn factors(dims: &[usize]) -> Var {
 }
 
 fn ids() -> Tensor {
-    Tensor::new(&[[3u32, 1, 4, 1, 5], [9, 2, 6, 5, 3], [8, 9, 7, 9, 3], [2, 3, 8, 4, 6]], &DEVICE).unwrap()
+    Tensor::new(&[[3u32, 1, 4, 1, 5], [9, 2, 6, 5, 3], [8, 9, 7, 9, 3], [2, 3, 8, 4, 6]], &DEVICE)
+        .unwrap()
 }
 
 /// Of the next token at each place.
@@ -101,7 +102,9 @@ fn gradients_are_those_of_differences() {
 fn the_exact_audit_finds_no_fault() {
     let hyper = adapters();
     let audit = hyper
-        .audit_exact(&condition(2), |params: &GeneratedParams<Decoder>| loss(&params.unpack()?, &ids()))
+        .audit_exact(&condition(2), |params: &GeneratedParams<Decoder>| {
+            loss(&params.unpack()?, &ids())
+        })
         .unwrap();
     assert!(audit.is_right(), "{audit}");
 }
@@ -148,7 +151,8 @@ fn the_upper_blocks_go_on_from_what_the_lower_ones_gave() {
     let places = Tensor::new(&[[4u32, 0], [1, 1], [2, 3], [0, 4]], &DEVICE).unwrap();
     let picked = decoder.head(&hypernn_models::decoder::pick(&whole, &places).unwrap()).unwrap();
     let logits = decoder.head(&whole).unwrap();
-    let index = places.unsqueeze(2).unwrap().broadcast_as((4, 2, 29)).unwrap().contiguous().unwrap();
+    let index =
+        places.unsqueeze(2).unwrap().broadcast_as((4, 2, 29)).unwrap().contiguous().unwrap();
     assert!(distance(&picked, &logits.gather(&index, 1).unwrap()) < 1e-12);
 }
 
@@ -158,7 +162,8 @@ fn names_are_those_of_hugging_face() {
     let vars = VarMap::new();
     Decoder::with_config(&config, seeded::var_builder(&vars, 1, DType::F32, &DEVICE)).unwrap();
     let vars = vars.data().lock().unwrap();
-    let mut names: Vec<_> = vars.keys().filter(|name| !name.contains("layers.1")).cloned().collect();
+    let mut names: Vec<_> =
+        vars.keys().filter(|name| !name.contains("layers.1")).cloned().collect();
     names.sort_unstable();
     let expected = [
         "lm_head.weight",

@@ -31,10 +31,16 @@ fn tensors(config: &DecoderConfig, dtype: DType) -> VarBuilder<'static> {
 }
 
 fn shaken(vars: &VarMap, dtype: DType) -> VarBuilder<'static> {
-    let tensors = vars.data().lock().unwrap().iter().map(|(name, var)| {
-        let noise = Tensor::randn(0f32, 0.2, var.shape(), &DEVICE).unwrap();
-        (name.clone(), (var.as_tensor() + noise).unwrap().to_dtype(dtype).unwrap())
-    }).collect();
+    let tensors = vars
+        .data()
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(name, var)| {
+            let noise = Tensor::randn(0f32, 0.2, var.shape(), &DEVICE).unwrap();
+            (name.clone(), (var.as_tensor() + noise).unwrap().to_dtype(dtype).unwrap())
+        })
+        .collect();
     VarBuilder::from_tensors(tensors, dtype, &DEVICE)
 }
 
@@ -165,7 +171,9 @@ fn mistral_with_a_window_that_is_not_reached() {
     let json = config("mistral", r#""sliding_window": 32, "head_dim": 6"#);
     check(&json, DType::F32, 1e-4, |vb| {
         let config: mistral::Config = serde_json::from_str(&json).unwrap();
-        of_prefixes(&tokens(), |prefix| mistral::Model::new(&config, vb.clone())?.forward(prefix, 0))
+        of_prefixes(&tokens(), |prefix| {
+            mistral::Model::new(&config, vb.clone())?.forward(prefix, 0)
+        })
     });
 }
 
@@ -175,7 +183,9 @@ fn mistral_with_a_window() {
     let json = |window| config("mistral", &format!(r#""sliding_window": {window}"#));
     check(&json(3), DType::F32, 1e-4, |vb| {
         let config: mistral::Config = serde_json::from_str(&json(2)).unwrap();
-        of_prefixes(&tokens(), |prefix| mistral::Model::new(&config, vb.clone())?.forward(prefix, 0))
+        of_prefixes(&tokens(), |prefix| {
+            mistral::Model::new(&config, vb.clone())?.forward(prefix, 0)
+        })
     });
 }
 

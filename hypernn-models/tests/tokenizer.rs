@@ -31,12 +31,17 @@ fn bytes(text: &str) -> Vec<String> {
 }
 
 fn vocabulary() -> Vocabulary {
-    let mut tokens = vec![("<|endoftext|>".to_owned(), 3), ("<|im_start|>".to_owned(), 3), ("<tool>".to_owned(), 4)];
+    let mut tokens = vec![
+        ("<|endoftext|>".to_owned(), 3),
+        ("<|im_start|>".to_owned(), 3),
+        ("<tool>".to_owned(), 4),
+    ];
     let mut letters = bytes("aehlowrdHW'sN1234567890 \n\t.,!éß🙂二");
     letters.sort_unstable();
     letters.dedup();
     tokens.extend(letters.into_iter().map(|letter| (letter, 1)));
-    let merges = vec!["h e", "l l", "he ll", "hell o", "Ġ w", "Ġw o", "1 2", "12 3", "' s", "Ġ Ġ", "Ã ©"];
+    let merges =
+        vec!["h e", "l l", "he ll", "hell o", "Ġ w", "Ġw o", "1 2", "12 3", "' s", "Ġ Ġ", "Ã ©"];
     tokens.extend(merges.iter().map(|merge| (merge.replace(' ', ""), 1)));
     Vocabulary { tokens, merges }
 }
@@ -66,7 +71,12 @@ fn file(pre: &str, vocabulary: &Vocabulary, more: &[(&str, Value)]) -> Gguf {
     let metadata: Vec<_> = metadata.iter().map(|(key, value)| (*key, value)).collect();
     let ones = Tensor::ones(4, DType::F32, &DEVICE).unwrap();
     let ones = QTensor::quantize(&ones, GgmlDType::F32).unwrap();
-    gguf_file::write(&mut File::create(&path).unwrap(), &metadata, &[("output_norm.weight", &ones)]).unwrap();
+    gguf_file::write(
+        &mut File::create(&path).unwrap(),
+        &metadata,
+        &[("output_norm.weight", &ones)],
+    )
+    .unwrap();
     Gguf::open(&path).unwrap()
 }
 
@@ -84,7 +94,10 @@ fn parts(tokenizer: &Tokenizer, text: &str) -> Vec<String> {
 fn smollm_takes_digits_one_by_one_and_puts_no_space_in_front() {
     let tokenizer = tokenizer("smollm");
     assert_eq!(parts(&tokenizer, "hello"), ["hello"]);
-    assert_eq!(parts(&tokenizer, "hello world 123"), ["hello", "Ġwo", "r", "l", "d", "Ġ", "1", "2", "3"]);
+    assert_eq!(
+        parts(&tokenizer, "hello world 123"),
+        ["hello", "Ġwo", "r", "l", "d", "Ġ", "1", "2", "3"]
+    );
     assert_eq!(parts(&tokenizer, "  hello's"), ["Ġ", "Ġ", "hello", "'s"]);
     assert_eq!(parts(&tokenizer, "é"), ["Ã©"]);
     // What is no token in any text is one where it stands for itself.
@@ -134,7 +147,9 @@ fn a_text_begins_as_the_file_says() {
 
 #[test]
 fn files_with_other_tokenizers() {
-    let failed = |pre: &str, vocabulary: &Vocabulary, more: &[_]| message(from_gguf(&file(pre, vocabulary, more)));
+    let failed = |pre: &str, vocabulary: &Vocabulary, more: &[_]| {
+        message(from_gguf(&file(pre, vocabulary, more)))
+    };
     let advice = "take the tokenizer.json of the model";
     let expected = format!("GGUF: tokenizer.ggml.model is `llama`, expected `gpt2`: {advice}");
     let model = [("tokenizer.ggml.model", text("llama"))];
@@ -156,8 +171,9 @@ fn files_with_other_tokenizers() {
     assert_eq!(failed("smollm", &merges, &[]), "GGUF: merge 1 is `ll`, expected two tokens");
     let types = [("tokenizer.ggml.token_type", Value::Array(vec![Value::I32(1)]))];
     let count = vocabulary().tokens.len();
-    let expected =
-        format!("GGUF: tokenizer.ggml.token_type has 1 entries, expected {count}, one for each token");
+    let expected = format!(
+        "GGUF: tokenizer.ggml.token_type has 1 entries, expected {count}, one for each token"
+    );
     assert_eq!(failed("smollm", &vocabulary(), &types), expected);
     let begin = [
         ("tokenizer.ggml.add_bos_token", Value::Bool(true)),

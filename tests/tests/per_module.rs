@@ -129,7 +129,12 @@ impl Variables {
     }
 
     /// One row of a factor, from the numbers of its embeddings.
-    fn row(&self, condition: &Tensor, [layer, kind, row]: [usize; 3], head: &str) -> Result<Tensor> {
+    fn row(
+        &self,
+        condition: &Tensor,
+        [layer, kind, row]: [usize; 3],
+        head: &str,
+    ) -> Result<Tensor> {
         let embedding = |table: &str, at: usize| self.get(&format!("{table}.weight")).get(at);
         let place = [embedding("layer", layer)?, embedding("kind", kind)?, embedding("row", row)?];
         let place = Tensor::cat(&place, 0)?.unsqueeze(0)?;
@@ -201,8 +206,7 @@ fn adapters_start_at_zero() -> Result<()> {
 }
 
 fn step(vars: &VarMap, loss: &dyn Fn() -> Result<Tensor>) -> Result<()> {
-    let mut optimizer =
-        AdamW::new(vars.all_vars(), ParamsAdamW { lr: 0.1, ..Default::default() })?;
+    let mut optimizer = AdamW::new(vars.all_vars(), ParamsAdamW { lr: 0.1, ..Default::default() })?;
     for _ in 0..2 {
         optimizer.backward_step(&loss()?)?;
     }

@@ -47,10 +47,18 @@ impl Cache {
     }
 
     /// Counts tokens in that come next, of hidden states `[B, T, H]`.
-    pub(super) fn extend(&mut self, xs: &Tensor, mask: Option<&Tensor>, layers: usize) -> Result<()> {
+    pub(super) fn extend(
+        &mut self,
+        xs: &Tensor,
+        mask: Option<&Tensor>,
+        layers: usize,
+    ) -> Result<()> {
         let (batch, new, _) = xs.dims3()?;
         if self.layers.len() != layers {
-            bail!("cache: it is that of a decoder of {} blocks, this one has {layers}", self.layers.len());
+            bail!(
+                "cache: it is that of a decoder of {} blocks, this one has {layers}",
+                self.layers.len()
+            );
         }
         if self.len > 0 && self.batch != batch {
             bail!("cache: it has {} sequences, the tokens are {batch}", self.batch);

@@ -87,7 +87,8 @@ impl DecoderConfig {
     /// The text is no such configuration; another model type, activation or scaling of the rotary embedding; or
     /// those of [`check`](Self::check).
     pub fn from_json(json: &str) -> Result<Self> {
-        let of_json = |err: serde_json::Error| candle_core::Error::msg(format!("config.json: {err}"));
+        let of_json =
+            |err: serde_json::Error| candle_core::Error::msg(format!("config.json: {err}"));
         let Kind { model_type } = serde_json::from_str(json).map_err(of_json)?;
         let family = Family::of(model_type.as_deref())?;
         let config = serde_json::from_str::<Json>(json).map_err(of_json)?.config(family)?;
@@ -116,7 +117,9 @@ impl DecoderConfig {
         }
         let (heads, groups) = (self.num_attention_heads, self.num_key_value_heads);
         if !heads.is_multiple_of(groups) {
-            bail!("num_attention_heads is {heads}, expected a multiple of num_key_value_heads, {groups}");
+            bail!(
+                "num_attention_heads is {heads}, expected a multiple of num_key_value_heads, {groups}"
+            );
         }
         if !self.head_dim.is_multiple_of(2) {
             bail!("head_dim is {}, expected an even number", self.head_dim);
@@ -166,7 +169,9 @@ impl Family {
             Some("mistral") => Ok(Self::Mistral),
             Some("qwen2") => Ok(Self::Qwen2),
             Some(other) => {
-                bail!("config.json: model_type is `{other}`, expected `llama`, `mistral` or `qwen2`")
+                bail!(
+                    "config.json: model_type is `{other}`, expected `llama`, `mistral` or `qwen2`"
+                )
             }
             None => bail!("config.json: there is no model_type"),
         }

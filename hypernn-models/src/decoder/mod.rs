@@ -133,7 +133,8 @@ impl Pass {
         if let Some(window) = self.window {
             return window::attention(q, k, v, keys, window, scale);
         }
-        let mask = keys.map_or_else(AttentionMask::causal, |keys| AttentionMask::causal().with_keys(keys));
+        let mask =
+            keys.map_or_else(AttentionMask::causal, |keys| AttentionMask::causal().with_keys(keys));
         attention(q, k, v, &mask, scale)
     }
 }
@@ -146,7 +147,12 @@ impl Module for GatedMlp {
 }
 
 impl SelfAttention {
-    fn forward(&self, xs: &Tensor, pass: &Pass, cache: Option<&mut ConcatKvCache>) -> Result<Tensor> {
+    fn forward(
+        &self,
+        xs: &Tensor,
+        pass: &Pass,
+        cache: Option<&mut ConcatKvCache>,
+    ) -> Result<Tensor> {
         let q = pass.angles.rotate(&self.heads(&self.q_proj, xs)?)?;
         let k = pass.angles.rotate(&self.heads(&self.k_proj, xs)?)?;
         let v = self.heads(&self.v_proj, xs)?;
@@ -168,7 +174,12 @@ impl SelfAttention {
 }
 
 impl Block {
-    fn forward(&self, xs: &Tensor, pass: &Pass, cache: Option<&mut ConcatKvCache>) -> Result<Tensor> {
+    fn forward(
+        &self,
+        xs: &Tensor,
+        pass: &Pass,
+        cache: Option<&mut ConcatKvCache>,
+    ) -> Result<Tensor> {
         let xs = (xs + self.self_attn.forward(&self.input_layernorm.forward(xs)?, pass, cache)?)?;
         &xs + self.mlp.forward(&self.post_attention_layernorm.forward(&xs)?)?
     }
@@ -229,7 +240,12 @@ impl Decoder {
     ///
     /// # Errors
     /// Those of [`hidden`](Self::hidden), or a cache of another batch or another decoder.
-    pub fn hidden_cached(&self, ids: &Tensor, mask: Option<&Tensor>, cache: &mut Cache) -> Result<Tensor> {
+    pub fn hidden_cached(
+        &self,
+        ids: &Tensor,
+        mask: Option<&Tensor>,
+        cache: &mut Cache,
+    ) -> Result<Tensor> {
         let mut xs = self.embed(ids)?;
         cache.extend(&xs, mask, self.layers.len())?;
         let pass = self.pass(&xs, cache.mask(), cache.len())?;
@@ -255,7 +271,12 @@ impl Decoder {
     ///
     /// # Errors
     /// Blocks that are not there, or those of [`hidden`](Self::hidden).
-    pub fn blocks(&self, range: Range<usize>, xs: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    pub fn blocks(
+        &self,
+        range: Range<usize>,
+        xs: &Tensor,
+        mask: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let count = self.layers.len();
         let Some(blocks) = self.layers.get(range.clone()) else {
             bail!("decoder: blocks {range:?} of {count} are asked for");
@@ -310,7 +331,9 @@ impl Decoder {
     fn check_length(&self, len: usize) -> Result<()> {
         let context = self.config.max_position_embeddings;
         if len > context {
-            bail!("decoder: a sequence of {len} tokens, expected at most {context}, the model's context");
+            bail!(
+                "decoder: a sequence of {len} tokens, expected at most {context}, the model's context"
+            );
         }
         Ok(())
     }
@@ -352,7 +375,9 @@ pub fn pick(hidden: &Tensor, positions: &Tensor) -> Result<Tensor> {
         bail!("pick: positions for {rows} rows, hidden states of {batch}");
     }
     let positions = positions.to_dtype(DType::U32)?;
-    if let Some(at) = positions.flatten_all()?.to_vec1::<u32>()?.iter().find(|at| **at as usize >= len) {
+    if let Some(at) =
+        positions.flatten_all()?.to_vec1::<u32>()?.iter().find(|at| **at as usize >= len)
+    {
         bail!("pick: position {at} is out of range, the sequence has {len} tokens");
     }
     let starts = Tensor::arange_step(0u32, (batch * len) as u32, len as u32, hidden.device())?;

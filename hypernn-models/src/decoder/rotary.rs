@@ -32,7 +32,12 @@ impl RotaryTables {
     }
 
     /// A table of so many positions or more.
-    pub(super) fn up_to(&self, positions: usize, dtype: DType, device: &Device) -> Result<Arc<Rotary>> {
+    pub(super) fn up_to(
+        &self,
+        positions: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Arc<Rotary>> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |table: &&Table| table.dtype == dtype && table.device.same_device(device);
         if let Some(table) = made.iter().filter(fits).find(|table| table.positions >= positions) {

@@ -50,12 +50,20 @@ fn attention_of_last(
 }
 
 /// 0 for what is seen, `[1, 1, T, S]`, or `[B, 1, T, S]`.
-fn unseen(len: usize, total: usize, window: usize, keys: Option<&Tensor>, like: &Tensor) -> Result<Tensor> {
+fn unseen(
+    len: usize,
+    total: usize,
+    window: usize,
+    keys: Option<&Tensor>,
+    like: &Tensor,
+) -> Result<Tensor> {
     let at = (0..len).flat_map(|i| {
         let i = i + total - len;
         (0..total).map(move |j| if j <= i && i - j < window { 0. } else { UNSEEN })
     });
-    let at = Tensor::from_iter(at, like.device())?.reshape((1, 1, len, total))?.to_dtype(like.dtype())?;
+    let at = Tensor::from_iter(at, like.device())?
+        .reshape((1, 1, len, total))?
+        .to_dtype(like.dtype())?;
     let Some(keys) = keys else { return Ok(at) };
     let there = keys.ne(0u8)?.to_dtype(like.dtype())?.unsqueeze(1)?.unsqueeze(1)?;
     at.broadcast_add(&there.affine(-UNSEEN, UNSEEN)?)

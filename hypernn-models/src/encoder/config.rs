@@ -80,7 +80,8 @@ impl EncoderConfig {
     /// The text is no such configuration, or another model type, activation or kind of places; or those of
     /// [`check`](Self::check).
     pub fn from_json(json: &str) -> Result<Self> {
-        let of_json = |err: serde_json::Error| candle_core::Error::msg(format!("config.json: {err}"));
+        let of_json =
+            |err: serde_json::Error| candle_core::Error::msg(format!("config.json: {err}"));
         let kind: Kind = serde_json::from_str(json).map_err(of_json)?;
         match kind.model_type.as_deref() {
             Some("bert") => {}

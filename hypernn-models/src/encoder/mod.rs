@@ -6,8 +6,8 @@ use candle_core::{D, DType, Module, Result, Tensor, bail};
 use hypernn::HyperTarget;
 use hypernn::nn::{AttentionMask, Embedding, LayerNorm, Linear, attention};
 
-pub use config::{Activation, EncoderConfig};
 use config::OutputConfig;
+pub use config::{Activation, EncoderConfig};
 
 use crate::padding;
 
@@ -170,7 +170,9 @@ impl Encoder {
         };
         let context = self.config.max_position_embeddings;
         if len > context {
-            bail!("encoder: a sequence of {len} tokens, expected at most {context}, the model's context");
+            bail!(
+                "encoder: a sequence of {len} tokens, expected at most {context}, the model's context"
+            );
         }
         let keys = match mask {
             Some(mask) => {
@@ -218,7 +220,9 @@ impl Pooling {
             (Self::Mean, None) => hidden.mean(1),
             (Self::Mean, Some(mask)) => {
                 padding::check(mask, (batch, len))?;
-                if let Some(row) = mask.to_vec2::<u8>()?.iter().position(|row| row.iter().all(|at| *at == 0)) {
+                if let Some(row) =
+                    mask.to_vec2::<u8>()?.iter().position(|row| row.iter().all(|at| *at == 0))
+                {
                     bail!("pooling: row {row} has no token, all are padding");
                 }
                 let mask = mask.ne(0u8)?.to_dtype(hidden.dtype())?.unsqueeze(2)?;

@@ -6,8 +6,8 @@ use candle_core::{DType, Device, IndexOp, Result, Tensor, bail};
 
 use crate::decoder::{Cache, Decoder, DecoderConfig};
 use crate::padding::left_padded;
-pub use sampling::Sampling;
 use sampling::Sampler;
+pub use sampling::Sampling;
 
 /// How a text is gone on with.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +63,11 @@ impl GenerateOptions {
 ///
 /// # Errors
 /// Those of [`Generation::new`], or the decoder's own.
-pub fn generate(decoder: &Decoder, prompts: &[Vec<u32>], options: &GenerateOptions) -> Result<Vec<Vec<u32>>> {
+pub fn generate(
+    decoder: &Decoder,
+    prompts: &[Vec<u32>],
+    options: &GenerateOptions,
+) -> Result<Vec<Vec<u32>>> {
     let mut texts = vec![Vec::new(); prompts.len()];
     for tokens in Generation::new(decoder, prompts, options)? {
         for (text, token) in texts.iter_mut().zip(tokens?) {
@@ -109,10 +113,16 @@ impl<'a> Generation<'a> {
     ///
     /// # Errors
     /// There is no prompt, one is empty or longer than the model's context, or a setting is out of range.
-    pub fn new(decoder: &'a Decoder, prompts: &[Vec<u32>], options: &GenerateOptions) -> Result<Self> {
+    pub fn new(
+        decoder: &'a Decoder,
+        prompts: &[Vec<u32>],
+        options: &GenerateOptions,
+    ) -> Result<Self> {
         options.sampling.check()?;
         let context = decoder.config().max_position_embeddings;
-        if let Some((at, prompt)) = prompts.iter().enumerate().find(|(_, prompt)| prompt.len() > context) {
+        if let Some((at, prompt)) =
+            prompts.iter().enumerate().find(|(_, prompt)| prompt.len() > context)
+        {
             let len = prompt.len();
             bail!("prompt {at} has {len} tokens, expected at most {context}, the model's context");
         }
@@ -132,7 +142,8 @@ impl<'a> Generation<'a> {
         let (ids, mask) = &self.next;
         let hidden = self.decoder.hidden_cached(ids, mask.as_ref(), &mut self.cache)?;
         let last = hidden.i((.., hidden.dim(1)? - 1..))?.contiguous()?;
-        let logits = self.decoder.head(&last)?.squeeze(1)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let logits =
+            self.decoder.head(&last)?.squeeze(1)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         let tokens = self.tokens(&logits)?;
         self.generated += 1;
         self.next = self.inputs(&tokens)?;

@@ -48,7 +48,9 @@ pub(super) struct Sampler {
 impl Sampler {
     /// Texts of one seed have numbers of their own.
     pub(super) fn new(seed: u64, row: u64) -> Self {
-        Self { rng: StdRng::seed_from_u64(seed.wrapping_add(row.wrapping_mul(0x9e37_79b9_7f4a_7c15))) }
+        Self {
+            rng: StdRng::seed_from_u64(seed.wrapping_add(row.wrapping_mul(0x9e37_79b9_7f4a_7c15))),
+        }
     }
 
     pub(super) fn sample(&mut self, logits: &[f32], sampling: &Sampling) -> Result<u32> {
@@ -83,7 +85,12 @@ fn largest(logits: &[f32]) -> u32 {
 }
 
 /// Tokens with what is proportional to their probabilities, the most probable first.
-fn most_probable(logits: &[f32], temperature: f64, top_k: Option<usize>, top_p: Option<f64>) -> Vec<(u32, f64)> {
+fn most_probable(
+    logits: &[f32],
+    temperature: f64,
+    top_k: Option<usize>,
+    top_p: Option<f64>,
+) -> Vec<(u32, f64)> {
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
     order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]));
     order.truncate(top_k.unwrap_or(order.len()));
@@ -157,7 +164,9 @@ mod tests {
         };
         let expected = "sampling: temperature is 0, expected a finite number above 0";
         assert!(message(0., None, None).starts_with(expected));
-        assert!(message(1., Some(0), None).starts_with("sampling: top_k is 0, expected at least 1"));
+        assert!(
+            message(1., Some(0), None).starts_with("sampling: top_k is 0, expected at least 1")
+        );
         let expected = "sampling: top_p is 1.5, expected a number above 0 and at most 1";
         assert!(message(1., None, Some(1.5)).starts_with(expected));
         let nan = Sampler::new(0, 0).sample(&[0., f32::NAN], &Sampling::Greedy).unwrap_err();

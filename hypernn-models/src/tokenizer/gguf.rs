@@ -27,7 +27,9 @@ const MERGES: &str = "tokenizer.ggml.merges";
 pub fn from_gguf(file: &Gguf) -> Result<Tokenizer> {
     let kind: &str = file.get("tokenizer.ggml.model")?;
     if kind != "gpt2" {
-        bail!("GGUF: tokenizer.ggml.model is `{kind}`, expected `gpt2`: take the tokenizer.json of the model");
+        bail!(
+            "GGUF: tokenizer.ggml.model is `{kind}`, expected `gpt2`: take the tokenizer.json of the model"
+        );
     }
     let split = Splitting::of(file.get("tokenizer.ggml.pre")?)?;
     let tokens: Vec<&str> = file.get(TOKENS)?;
@@ -145,7 +147,11 @@ impl TokenType {
 
 fn add_tokens(tokenizer: &mut Tokenizer, tokens: &[&str], types: &[i64]) -> Result<()> {
     if types.len() != tokens.len() {
-        bail!("GGUF: {TYPES} has {} entries, expected {}, one for each token", types.len(), tokens.len());
+        bail!(
+            "GGUF: {TYPES} has {} entries, expected {}, one for each token",
+            types.len(),
+            tokens.len()
+        );
     }
     for (at, (token, found)) in tokens.iter().zip(types).enumerate() {
         let special = match TokenType::of(at, token, *found)? {
@@ -164,7 +170,12 @@ fn add_tokens(tokenizer: &mut Tokenizer, tokens: &[&str], types: &[i64]) -> Resu
 }
 
 /// Puts the token that begins a text in front, where the file says so, or says nothing and the kind does.
-fn add_begin(tokenizer: &mut Tokenizer, tokens: &[&str], file: &Gguf, split: Splitting) -> Result<()> {
+fn add_begin(
+    tokenizer: &mut Tokenizer,
+    tokens: &[&str],
+    file: &Gguf,
+    split: Splitting,
+) -> Result<()> {
     let said: Option<bool> = file.find("tokenizer.ggml.add_bos_token")?;
     if !said.unwrap_or(split == Splitting::Llama3) {
         return Ok(());

@@ -78,7 +78,8 @@ impl<T> DynamicHyperNetwork<T> {
         let building = Building::new(plan, declared, parts, vb)?;
         let Declared { shape, scheme, .. } = *declared;
         let embedding = embedding.build(scheme, building.part("embedding"))?;
-        let generator = generator.build_for(building.layout(), shape, scheme, building.part("generator"))?;
+        let generator =
+            generator.build_for(building.layout(), shape, scheme, building.part("generator"))?;
         let condition = conditions.0.join(conditions.1);
         let is_zero = |param: &ParamInfo| generator.starts_at_zero(param);
         let core = building.finish(FirstOutput { all: None, is_zero: &is_zero })?;

@@ -65,7 +65,8 @@ impl<T> StaticHyperNetwork<T> {
         let building = Building::new(plan, declared, parts, vb)?;
         let Declared { shape, scheme, .. } = *declared;
         let embedding = embedding.build(scheme, building.part("embedding"))?;
-        let generator = generator.build_for(building.layout(), shape, scheme, building.part("generator"))?;
+        let generator =
+            generator.build_for(building.layout(), shape, scheme, building.part("generator"))?;
         let embedded = embedding.forward()?;
         let first = generator.forward(&embedded)?;
         building.check(&embedded, &first)?;

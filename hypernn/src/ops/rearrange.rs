@@ -118,15 +118,9 @@ impl Rearrangement {
         let end = start + end;
         let (blocks, len) = (&self.forth.blocks, self.len);
         Ok(match xs {
-            CpuStorage::F32(xs) => {
-                CpuStorage::F32(Order::rearranged(blocks, &xs[start..end], len))
-            }
-            CpuStorage::F64(xs) => {
-                CpuStorage::F64(Order::rearranged(blocks, &xs[start..end], len))
-            }
-            CpuStorage::F16(xs) => {
-                CpuStorage::F16(Order::rearranged(blocks, &xs[start..end], len))
-            }
+            CpuStorage::F32(xs) => CpuStorage::F32(Order::rearranged(blocks, &xs[start..end], len)),
+            CpuStorage::F64(xs) => CpuStorage::F64(Order::rearranged(blocks, &xs[start..end], len)),
+            CpuStorage::F16(xs) => CpuStorage::F16(Order::rearranged(blocks, &xs[start..end], len)),
             CpuStorage::BF16(xs) => {
                 CpuStorage::BF16(Order::rearranged(blocks, &xs[start..end], len))
             }
@@ -197,13 +191,8 @@ mod tests {
 
     /// `[2, 3]` to the end, transposed; a row of two; and `[3, 1]` to the start.
     fn blocks() -> Vec<Block> {
-        let block = |from, to, rows, columns, transposed| Block {
-            from,
-            to,
-            rows,
-            columns,
-            transposed,
-        };
+        let block =
+            |from, to, rows, columns, transposed| Block { from, to, rows, columns, transposed };
         vec![block(0, 5, 2, 3, true), block(6, 3, 1, 2, false), block(8, 0, 3, 1, false)]
     }
 

@@ -267,7 +267,10 @@ impl<'a> Pretrained<'a> {
             bail!(declaration, "{problem}");
         }
         if let Some(pattern) = self.without.first() {
-            bail!(declaration, "`{pattern}` is to start afresh, but a builder has what is in the file");
+            bail!(
+                declaration,
+                "`{pattern}` is to start afresh, but a builder has what is in the file"
+            );
         }
         Ok(self.vb.clone().set_dtype(dtype).set_device(device.clone()))
     }

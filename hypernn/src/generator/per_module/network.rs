@@ -88,12 +88,7 @@ struct Tables {
 }
 
 impl Tables {
-    fn new(
-        width: usize,
-        places: &Places,
-        scheme: InitScheme,
-        vb: &VarBuilder<'_>,
-    ) -> Result<Self> {
+    fn new(width: usize, places: &Places, scheme: InitScheme, vb: &VarBuilder<'_>) -> Result<Self> {
         let table = |name: &str, rows| {
             ensure(too_many("per_module", &[rows, width]))?;
             init::table(scheme, rows, width, &vb.pp(name))
@@ -129,8 +124,7 @@ impl Trunk {
         let &NetworkSizes { hidden, activation, inputs, appended, .. } = sizes;
         let (&first, others) = hidden.split_first().unwrap_or((&1, &[]));
         let of_condition = LayerInit { second_moment: PARTS, appended, ..LayerInit::PLAIN };
-        let condition =
-            of_condition.weight(inputs, first, scheme, &vb.pp("condition"))?;
+        let condition = of_condition.weight(inputs, first, scheme, &vb.pp("condition"))?;
         let of_place = LayerInit { second_moment: PARTS / (PARTS - 1.), ..LayerInit::PLAIN };
         let place = Dense::new(3 * sizes.width, first, of_place, scheme, &vb.pp("place"))?;
         let mut width = first;

@@ -106,10 +106,9 @@ impl Places {
         for at in 1..starts.len() {
             starts[at] = starts[at - 1] + places.heads[at - 1].len();
         }
-        let blocks = placed.into_iter().map(|(head, block)| Block {
-            from: starts[head] + block.from,
-            ..block
-        });
+        let blocks = placed
+            .into_iter()
+            .map(|(head, block)| Block { from: starts[head] + block.from, ..block });
         places.blocks = blocks.collect();
         places
     }
