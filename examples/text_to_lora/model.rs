@@ -55,7 +55,7 @@ impl Model {
         Ok(Self {
             config: DecoderConfig::from_gguf(&file)?,
             pretrained: Pretrained::open(&path)?,
-            words: Words::Tokens(tokenizer::from_gguf(&file)?),
+            words: Words::Tokens(Box::new(tokenizer::from_gguf(&file)?)),
             name: "SmolLM2-135M-Instruct",
         })
     }

@@ -6,7 +6,7 @@ use hypernn_models::tokenizer::{self, Tokenizer};
 /// What turns text into tokens.
 pub enum Words {
     /// The model's own tokenizer.
-    Tokens(Tokenizer),
+    Tokens(Box<Tokenizer>),
     /// Each byte is a token.
     Bytes,
 }
