@@ -109,9 +109,11 @@ impl Targets {
     fn composed_gradient(&self, logits: &Tensor, grad: &Tensor) -> Result<Tensor> {
         let (rows, targets) = self.kept(logits.device())?;
         let probabilities = softmax(&self.selected(logits, &rows)?)?;
-        let hot = Tensor::full(-1f32, targets.shape(), logits.device())?;
-        let hot = hot.to_dtype(probabilities.dtype())?;
-        let of_rows = probabilities.scatter_add(&targets, &hot, 1)?;
+        let minus = Tensor::full(-1f32, targets.shape(), logits.device())?;
+        let minus = minus.to_dtype(probabilities.dtype())?;
+        // candle's own gradient of what values are scattered into is wrong: zeros have none.
+        let hot = probabilities.zeros_like()?.scatter_add(&targets, &minus, 1)?;
+        let of_rows = (probabilities + hot)?;
         let of_rows = of_rows.broadcast_mul(&(grad / self.count() as f64)?)?;
         if rows.elem_count() == self.0.len() {
             return of_rows.to_dtype(logits.dtype());

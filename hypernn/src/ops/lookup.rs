@@ -7,8 +7,8 @@ use crate::param::Param;
 
 /// The rows of `table [rows, width]` at `indices [n]`, as candle's `index_select`.
 pub(crate) fn lookup(table: &Param, indices: &Tensor) -> Result<Tensor> {
-    let Some(route) = table.route().cloned() else {
-        return table.values().index_select(indices, 0);
+    let Some(route) = table.route() else {
+        return table.collected()?.index_select(indices, 0);
     };
     let (table, edge) = (table.values().detach(), route.edge().clone());
     let (rows, shape) = (table.index_select(indices, 0)?, table.shape().clone());

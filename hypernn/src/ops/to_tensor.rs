@@ -53,9 +53,9 @@ impl Param {
     /// # Errors
     /// candle's own.
     pub(crate) fn collected(&self) -> Result<Tensor> {
-        match self.route() {
-            Some(route) if route.is_of_view() => route.collected(self.values()),
-            _ => Ok(self.values().clone()),
+        match self.resolved() {
+            (tensor, Some(route)) if route.is_of_view() => route.collected(&tensor),
+            (tensor, _) => Ok(tensor),
         }
     }
 
@@ -71,7 +71,8 @@ impl Param {
         }
         // Base and factors fit together: the layout made them so. Where there is no memory for a copy, the view has
         // the same gradient, past the accumulator.
-        self.shown_cell().get_or_init(|| self.merged().unwrap_or_else(|_| self.values().clone()))
+        let merged = || param::scope::outside(|| self.merged());
+        self.shown_cell().get_or_init(|| merged().unwrap_or_else(|_| self.values().clone()))
     }
 }
 
