@@ -4,6 +4,7 @@ pub mod dynamic;
 pub mod files;
 pub mod golden;
 pub mod launches;
+pub mod llama;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

@@ -21,6 +21,7 @@ pub(crate) mod outer;
 pub(crate) mod prelu;
 pub(crate) mod probe;
 pub(crate) mod product;
+mod quantized;
 pub(crate) mod scalar;
 pub(crate) mod second_order;
 pub(crate) mod split;
