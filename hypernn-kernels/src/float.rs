@@ -36,8 +36,24 @@ pub trait Float:
     /// The square root of this number.
     fn sqrt(self) -> Self;
 
+    /// The exponential; in f32 by instructions for vectors, to two units in the last place, and 0 below -87.3 and
+    /// infinite above 88.3. What is no number stays so.
+    fn exp(self) -> Self;
+
     /// The hyperbolic tangent; in f32 by instructions for vectors, to two units in the last place.
     fn tanh(self) -> Self;
+
+    /// The largest value; without values, minus infinity. Where some are no numbers, it is any of the others, or none.
+    #[inline(always)]
+    fn largest(values: &[Self]) -> Self {
+        let larger = |left: Self, right: Self| if left > right { left } else { right };
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let mut lanes = [Self::of(f64::NEG_INFINITY); LANES];
+        for chunk in chunks {
+            lanes.iter_mut().zip(chunk).for_each(|(lane, &value)| *lane = larger(*lane, value));
+        }
+        lanes.iter().chain(rest).fold(Self::of(f64::NEG_INFINITY), |a, &b| larger(a, b))
+    }
 
     /// The sum, in sixteen running sums: one alone waits for each addition.
     fn sum(values: &[Self]) -> Self {
@@ -72,6 +88,15 @@ impl Float for f32 {
     }
 
     #[inline(always)]
+    fn exp(self) -> Self {
+        let within = if self < LOWEST { LOWEST } else { self };
+        let within = if within > HIGHEST { HIGHEST } else { within };
+        let power = exp(within);
+        let power = if self < LOWEST { 0. } else { power };
+        if self > HIGHEST { Self::INFINITY } else { power }
+    }
+
+    #[inline(always)]
     fn tanh(self) -> Self {
         tanh(self)
     }
@@ -94,10 +119,19 @@ impl Float for f64 {
     }
 
     #[inline(always)]
+    fn exp(self) -> Self {
+        self.exp()
+    }
+
+    #[inline(always)]
     fn tanh(self) -> Self {
         self.tanh()
     }
 }
+
+/// Between these the exponential of an f32 is a normal number, and `exp` computes it.
+const LOWEST: f32 = -87.3;
+const HIGHEST: f32 = 88.3;
 
 /// Without branches or calls, so that it is compiled to vector instructions: by a polynomial near zero, by
 /// `1 - 2 / (e²ˣ + 1)` elsewhere. The polynomials are those of Moshier's Cephes library (`tanhf`, `expf`).
@@ -118,7 +152,7 @@ fn tanh(x: f32) -> f32 {
     (if size < 0.625 { near } else { far }).copysign(x)
 }
 
-/// `eˣ` for an `x` between 0 and 80.
+/// `eˣ` for an `x` between [`LOWEST`] and [`HIGHEST`].
 #[allow(clippy::excessive_precision, reason = "coefficients as they were published")]
 #[inline(always)]
 fn exp(x: f32) -> f32 {
@@ -179,6 +213,25 @@ mod tests {
                 "{x}: {y}"
             );
             assert_eq!(y.is_sign_negative(), x.is_sign_negative(), "{x}: {y}");
+        }
+    }
+
+    #[test]
+    fn exp_is_exact_to_two_units_in_the_last_place() {
+        let steps = (-8730..=8830).map(|i| i as f32 / 100.);
+        for x in steps.chain([0., -0., 1e-30, -1e-30, f32::NAN]) {
+            let (y, expected) = (Float::exp(x), f64::from(x).exp());
+            let unit = f64::from(f32::EPSILON) * expected;
+            assert!(
+                (f64::from(y) - expected).abs() <= 2. * unit || y.is_nan() && x.is_nan(),
+                "{x}: {y}"
+            );
+        }
+        for x in [-87.4, -1e30, f32::NEG_INFINITY] {
+            assert_eq!(Float::exp(x), 0.);
+        }
+        for x in [88.4, 1e30, f32::INFINITY] {
+            assert_eq!(Float::exp(x), f32::INFINITY);
         }
     }
 

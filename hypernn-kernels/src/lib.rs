@@ -5,6 +5,9 @@
 //! | [`linear`] | `x wᵀ + b` for one or several sets of weights, whose outputs go to vectors of the caller's choice, scaled and shifted |
 //! | [`conv`] | Convolutions in two dimensions, and the gradients of images and weights, without unfolded columns |
 //! | [`matmul`](mod@matmul) | Products of matrices with any strides, by the crate `gemm` |
+//! | [`attention`] | Scaled dot-product attention and its gradients, some rows of weights at a time |
+//! | [`softmax`], [`cross_entropy`] | Probabilities and the loss over them, and their gradients |
+//! | [`rotary`] | Rotary position embeddings |
 //! | [`elementwise`] | Activations and their gradients |
 //! | [`adam_w`] | A step of AdamW in one pass |
 //! | [`transpose`](fn@transpose) | Matrices, transposed |
@@ -33,20 +36,26 @@
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 pub mod adam_w;
+pub mod attention;
 pub mod conv;
+pub mod cross_entropy;
 pub mod elementwise;
 mod error;
 pub mod executor;
 mod float;
+mod heads;
 pub mod heap;
 pub mod linear;
 pub mod matmul;
 mod microkernel;
+pub mod rotary;
 pub mod simd;
+pub mod softmax;
 mod transpose;
 pub mod uninit;
 
 pub use error::{Error, Result};
 pub use float::Float;
+pub use heads::Heads;
 pub use matmul::Matrix;
 pub use transpose::transpose;

@@ -72,7 +72,7 @@ impl<'a, T> Matrix<'a, T> {
     }
 
     /// These rows of the matrix, which it has.
-    fn rows(self, rows: &Range<usize>) -> Self {
+    pub(crate) fn rows(self, rows: &Range<usize>) -> Self {
         assert!(rows.start <= rows.end && rows.end <= self.size[0], "{rows:?} of {:?}", self.size);
         let values = &self.values[(rows.start * self.strides[0]).min(self.values.len())..];
         Self { values, size: [rows.len(), self.size[1]], ..self }
@@ -165,6 +165,34 @@ impl<'a, T: Float> Product<'a, T> {
     }
 }
 
+impl<T: Float> Product<'_, T> {
+    /// Writes `scale` times the product to `out`, row-major, or adds it to what is there; by the calling thread.
+    ///
+    /// # Panics
+    /// `out` has another number of values than the product.
+    ///
+    /// ```
+    /// use hypernn_kernels::Matrix;
+    /// use hypernn_kernels::matmul::Product;
+    ///
+    /// let values = [1f32, 2., 3., 4.];
+    /// let matrix = Matrix::row_major(&values, [2, 2])?;
+    /// let (product, mut out) = (Product::new(matrix, matrix)?, [10.; 4]);
+    /// product.write_to(&mut out, 1., true);
+    /// assert_eq!(out, [17., 20., 25., 32.]);
+    /// product.write_to(&mut out, 2., false);
+    /// assert_eq!(out, [14., 20., 30., 44.]);
+    /// # Ok::<_, hypernn_kernels::Error>(())
+    /// ```
+    pub fn write_to(&self, out: &mut [T], scale: T, add: bool) {
+        let [m, _, n] = self.size();
+        assert!(m.checked_mul(n) == Some(out.len()), "{} places for {m} × {n} values", out.len());
+        let place = OutputPointer { first: out.as_mut_ptr(), row: n };
+        // SAFETY: the places are as many as the product has values, and borrowed for it alone.
+        unsafe { multiply_onto(place, self.left, self.right, scale, add) };
+    }
+}
+
 /// Where a product goes: the first value, and the step from one row to the next.
 #[derive(Clone, Copy)]
 struct OutputPointer<T> {
@@ -198,6 +226,21 @@ unsafe fn multiply<T: Float>(
     right: Matrix<'_, T>,
     scale: T,
 ) {
+    // SAFETY: the caller's word.
+    unsafe { multiply_onto(place, left, right, scale, false) }
+}
+
+/// `scale × left · right`, which is added to what is there where `add` says so.
+///
+/// # Safety
+/// That of [`multiply`]; where `add` is set, all places hold values.
+unsafe fn multiply_onto<T: Float>(
+    place: OutputPointer<T>,
+    left: Matrix<'_, T>,
+    right: Matrix<'_, T>,
+    scale: T,
+    add: bool,
+) {
     let ([m, k], [inner, n]) = (left.size, right.size);
     assert!(k == inner, "a product of {m} × {k} and {inner} × {n} values");
     let fits = |side: Matrix<'_, T>| {
@@ -214,7 +257,7 @@ unsafe fn multiply<T: Float>(
             place.first,
             1,
             step(place.row),
-            false,
+            add,
             left.values.as_ptr(),
             step(left.strides[1]),
             step(left.strides[0]),
@@ -387,6 +430,32 @@ mod tests {
                 });
             assert_close(&found.unwrap(), &expected);
         }
+    }
+
+    /// Written and added, with strides, with nothing to sum and without rows.
+    #[test]
+    fn products_are_written_and_added_to_slices() {
+        for [m, k, n] in
+            [[1, 1, 1], [3, 5, 2], [1, 7, 40], [40, 7, 1], [0, 3, 4], [3, 0, 4], [65, 33, 17]]
+        {
+            let (left, right) = (values(k * m, 1), values(n * k, 2));
+            let (left, right) = (row_major(&left, [k, m]).t(), row_major(&right, [n, k]).t());
+            let product = Product::new(left, right).unwrap();
+            let expected = by_hand(left, right);
+            let mut out = vec![f64::NAN; m * n];
+            product.write_to(&mut out, 1., false);
+            assert_close(&out, &expected);
+            product.write_to(&mut out, 2., true);
+            assert_close(&out, &expected.iter().map(|value| 3. * value).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "3 places for 2 × 2 values")]
+    fn places_of_another_number_are_refused() {
+        let values = values(4, 1);
+        let side = row_major(&values, [2, 2]);
+        Product::new(side, side).unwrap().write_to(&mut [0.; 3], 1., false);
     }
 
     #[test]

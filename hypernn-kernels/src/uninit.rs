@@ -118,6 +118,25 @@ pub fn write_values<T: Send + Sync>(
     write_parts(parts, executor, write)
 }
 
+/// Rows of `width` values, of which `write` appends those of a range of rows: all at once, or, where they have
+/// [`PARALLEL_VALUES`](crate::executor::PARALLEL_VALUES) or more, a range for each thread.
+///
+/// # Errors
+/// `write` wrote fewer values than the rows have, or the executor left out a range.
+pub(crate) fn write_rows<T: Send + Sync>(
+    rows: usize,
+    width: usize,
+    executor: &dyn Executor,
+    write: impl Fn(Range<usize>, &mut UninitWriter<'_, T>) + Sync,
+) -> Result<Vec<T>> {
+    let len = crate::error::count("write_rows", &[rows, width])?;
+    let executor = for_values(executor, len);
+    let per_part = rows.div_ceil(executor.threads().max(1)).max(1);
+    let parts = (0..rows).step_by(per_part).map(|start| start..rows.min(start + per_part));
+    let parts = parts.map(|range| (range.len() * width, range)).collect();
+    write_parts(parts, executor, write)
+}
+
 /// A matrix `[rows, columns]`, row-major, of which `write` is given a range of columns and a writer for the part
 /// of each row in it: a range for each thread at most, which starts at a multiple of `step`.
 ///

@@ -76,7 +76,8 @@ pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
 ///
 /// - `embedding`: `table(num_embeddings, embedding_dim)`, or a value of a type of your own that
 ///   implements `hypernn::embedding::EmbeddingSpec`;
-/// - `generator`: `linear`, `mlp([widths…], activation)`, `low_rank(rank)`, `heads`, or a value of a type of your own
+/// - `generator`: `linear`, `mlp([widths…], activation)`, `low_rank(rank)`, `heads`,
+///   `per_module(width, [widths…], activation)`, or a value of a type of your own
 ///   that implements `hypernn::generator::GeneratorSpec`;
 /// - `mode: static`: the weights come from the embeddings alone; `mode: dynamic`: they depend on a
 ///   condition. Then `embedding` may also be `rnn(width, num_embeddings, embedding_dim)`, `gru(…)`,

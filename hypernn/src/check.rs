@@ -250,6 +250,17 @@ pub(crate) fn ensure_same_dtype(
     crate::error::bail!(dtype, "{layer}: {thing} is {found:?}, but {other} {expected:?}")
 }
 
+/// Whether something of a layer has a dtype that gradients can have.
+///
+/// # Errors
+/// It has not.
+pub(crate) fn ensure_float(layer: &str, thing: &str, found: DType) -> candle_core::Result<()> {
+    if matches!(found, DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
+        return Ok(());
+    }
+    crate::error::bail!(dtype, "{layer}: {thing} is {found:?}, expected f16, bf16, f32 or f64")
+}
+
 /// Whether parameters can have this dtype, of a builder of variables.
 ///
 /// # Errors

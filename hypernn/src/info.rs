@@ -261,8 +261,11 @@ impl EmbeddingInfo {
 pub struct GeneratorInfo {
     /// How the rows that it generates cover the target's flat vector.
     pub plan: ChunkPlan,
-    /// The number of values in its variables.
+    /// The number of values in its variables; 0 where that depends on the layout.
     pub num_params: usize,
+    /// Whether the number of values in its variables depends on the names and shapes of the target's tensors, which
+    /// are known when the hypernetwork is built.
+    pub depends_on_layout: bool,
     /// What the generator is conditioned on, beside the embeddings; nothing unless it says otherwise.
     pub condition: Condition,
     /// What is wrong with its sizes, if anything.
@@ -273,7 +276,15 @@ impl GeneratorInfo {
     /// A generator of these rows, without variables and without a condition. `plan` is that of the shape for a
     /// generator of one row for each embedding.
     pub const fn new(plan: ChunkPlan) -> Self {
-        Self { plan, num_params: 0, condition: Condition::None, problem: None }
+        let condition = Condition::None;
+        Self { plan, num_params: 0, depends_on_layout: false, condition, problem: None }
+    }
+
+    /// How many values its variables have is known when it is built: it depends on the target's layout.
+    #[must_use]
+    pub const fn params_by_layout(mut self) -> Self {
+        self.depends_on_layout = true;
+        self
     }
 
     /// The number of values in its variables.

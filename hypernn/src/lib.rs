@@ -69,6 +69,7 @@
 //! [`constructor`] makes a target of any model that is built from a `VarBuilder`; [`param`] is how a layer gets its
 //! tensors;
 //! [`seeded`] draws variables from a seed; [`continual`] keeps old tasks while new ones are learned;
+//! [`recompute`](mod@recompute) computes a block once more in the backward, in place of keeping what it computed;
 //! [`derivative`](mod@derivative) has losses with derivatives of a network's outputs;
 //! [`check`] words what is wrong with a declaration, at compile time where sizes are constants, and
 //! [`flow`] follows shapes from layer to layer.
@@ -110,6 +111,7 @@ mod ops;
 pub mod param;
 mod plan;
 mod pretrained;
+pub mod recompute;
 pub mod seeded;
 mod structure;
 mod trace;
@@ -177,6 +179,7 @@ pub use hypernn_macros::hypernetwork;
 pub use info::LayerInfo;
 pub use plan::ChunkPlan;
 pub use pretrained::Pretrained;
+pub use recompute::recompute;
 pub use structure::layer::{HyperLayer, Parameters};
 pub use structure::layout::Layout;
 pub use structure::role::Role;

@@ -48,7 +48,7 @@ pub const silu: Activation = Activation::Silu;
 pub const gelu: Activation = Activation::Gelu;
 
 impl Activation {
-    fn forward(self, xs: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(self, xs: &Tensor) -> Result<Tensor> {
         match self {
             Self::Identity => Ok(xs.clone()),
             Self::Relu => activation::relu(xs),
@@ -145,7 +145,13 @@ impl LayerInit {
     pub(crate) const PLAIN: Self =
         Self { second_moment: 1., bias_share: 0., appended: Appended::NOTHING };
 
-    fn weight(
+    /// The init for what this activation gives of standard normal values, without a bias.
+    pub(crate) fn behind(activation: Activation) -> Self {
+        Self { second_moment: activation.second_moment(), ..Self::PLAIN }
+    }
+
+    /// The variable `weight`, `[out, in]`.
+    pub(crate) fn weight(
         &self,
         in_dim: usize,
         out_dim: usize,

@@ -1,13 +1,17 @@
 //! What a wrong declaration says: one file per mistake, the message beside it.
 //!
-//! The messages are those of the pinned toolchain. `TRYBUILD=overwrite` rewrites them, and
-//! `HYPERNN_BLESS=1` the page of documentation that lists them.
+//! The messages are those of the pinned toolchain. `HYPERNN_BLESS=1` rewrites them, and the page of documentation
+//! that lists them.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hypernn_tests::rustc::Crates;
+use hypernn_tests::rustc::message::of_file;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/compile-errors.md");
 
@@ -42,13 +46,18 @@ struct Case {
     message: String,
 }
 
-fn cases(topic: &str) -> Vec<Case> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compile_errors").join(topic);
+/// The sources of a topic, from this package's folder, in which cargo runs its tests.
+fn files(topic: &str) -> Vec<PathBuf> {
+    let folder = Path::new("tests/compile_errors").join(topic);
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> =
         files.filter(|file| file.extension().is_some_and(|e| e == "rs")).collect();
     files.sort();
-    files.into_iter().map(|file| case(topic, &file)).collect()
+    files
+}
+
+fn cases(topic: &str) -> Vec<Case> {
+    files(topic).into_iter().map(|file| case(topic, &file)).collect()
 }
 
 fn case(topic: &str, file: &PathBuf) -> Case {
@@ -108,9 +117,41 @@ fn page() -> String {
     page
 }
 
+/// What is wrong with a source's message; None where it is the one beside it.
+fn complaint(file: &Path, crates: &Crates) -> Option<String> {
+    let Some(found) = of_file(file, crates).unwrap() else {
+        return Some(format!("{} compiles", file.display()));
+    };
+    let beside = file.with_extension("stderr");
+    if std::env::var_os("HYPERNN_BLESS").is_some() {
+        fs::write(&beside, &found).unwrap();
+    }
+    let expected = fs::read_to_string(beside).unwrap_or_default();
+    let same = expected == found;
+    (!same).then(|| format!("{} says:\n{found}\nexpected:\n{expected}", file.display()))
+}
+
+/// All complaints, the sources shared out among threads.
+fn complaints(files: &[PathBuf]) -> Vec<String> {
+    let crates = Crates::of_this_test(&["candle_core", "candle_nn"]).unwrap();
+    let next = AtomicUsize::new(0);
+    let work = || -> Vec<String> {
+        let mine = std::iter::from_fn(|| files.get(next.fetch_add(1, Ordering::Relaxed)));
+        mine.filter_map(|file| complaint(file, &crates)).collect()
+    };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
 #[test]
 fn messages_and_their_page() {
-    trybuild::TestCases::new().compile_fail("tests/compile_errors/*/*.rs");
+    let files: Vec<_> = TOPICS.iter().flat_map(|(topic, _)| files(topic)).collect();
+    let complaints = complaints(&files);
+    let all = files.len();
+    assert!(complaints.is_empty(), "{} of {all}:\n{}", complaints.len(), complaints.join("\n"));
     let page = page();
     if std::env::var_os("HYPERNN_BLESS").is_some() {
         fs::create_dir_all(Path::new(PAGE).parent().unwrap()).unwrap();

@@ -142,6 +142,8 @@ fn parts(s: &[usize; 8]) -> std::result::Result<(), TestCaseError> {
         generator::heads,
         generator::low_rank(hidden),
         generator::mlp([hidden, tasks], tanh),
+        generator::per_module(width, [hidden, tasks], tanh),
+        generator::per_module(width, [hidden], tanh).conditioned(width),
         generator::linear.conditioned(width),
         generator::heads.conditioned(width).encoding(cos_sin),
         generator::low_rank(hidden).conditioned(width),

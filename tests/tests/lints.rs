@@ -6,81 +6,30 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::SystemTime;
+use std::process::Output;
+
+use hypernn_tests::rustc::{Compiler, Crates, text};
 
 const BODY: &str = include_str!("lints/body.rs");
 
 /// What has to do with the crate as a whole, or with how rustc is called.
 const ELSEWHERE: [&str; 2] = ["unused-crate-dependencies", "linker-messages"];
 
-/// The folder of the built crates.
-fn deps() -> PathBuf {
-    std::env::current_exe().unwrap().parent().unwrap().to_owned()
-}
-
-fn modified(path: &Path) -> SystemTime {
-    fs::metadata(path).unwrap().modified().unwrap()
-}
-
-/// The library that this test was linked with: the last one that was built before it.
-fn library() -> PathBuf {
-    let built = modified(&std::env::current_exe().unwrap());
-    let files = fs::read_dir(deps()).unwrap().map(|entry| entry.unwrap().path());
-    let is_library = |path: &PathBuf| {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        name.starts_with("libhypernn-") && name.ends_with(".rlib") && modified(path) <= built
-    };
-    files.filter(is_library).max_by_key(|path| modified(path)).unwrap()
-}
-
-/// Which compiler, by its name in the toolchain.
-#[derive(Clone, Copy, PartialEq)]
-enum Compiler {
-    Rustc,
-    Clippy,
-}
-
-impl Compiler {
-    /// None where it is not installed.
-    fn command(self) -> Option<Command> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut rustc = Command::new("rustc");
-        rustc.current_dir(root);
-        if self == Self::Rustc {
-            return Some(rustc);
-        }
-        let sysroot = text(&rustc.args(["--print", "sysroot"]).output().unwrap().stdout);
-        let driver = Path::new(sysroot.trim()).join("bin/clippy-driver");
-        let mut clippy = Command::new(&driver);
-        clippy.current_dir(root).env("SYSROOT", sysroot.trim());
-        driver.exists().then_some(clippy)
-    }
-
-    fn compile(self, source: &str, edition: &str) -> Option<Output> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("body.rs");
-        fs::write(&file, source).unwrap();
-        let mut command = self.command()?;
-        command.args(["--crate-type=lib", "--emit=metadata", "--edition", edition, "--out-dir"]);
-        command.arg(folder.path()).arg("-L").arg(dependencies()).arg("--extern");
-        command.arg(format!("hypernn={}", library().display())).arg(&file);
-        Some(command.output().unwrap())
-    }
-}
-
-fn dependencies() -> String {
-    format!("dependency={}", deps().display())
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// What a compiler says of a library in one file; None where it is not installed.
+fn compile(compiler: Compiler, source: &str, edition: &str) -> Option<Output> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("body.rs");
+    fs::write(&file, source).unwrap();
+    let mut command = compiler.command().unwrap()?;
+    command.args(["--crate-type=lib", "--emit=metadata", "--edition", edition, "--out-dir"]);
+    command.arg(folder.path()).args(Crates::of_this_test(&[]).unwrap().arguments()).arg(&file);
+    Some(command.output().unwrap())
 }
 
 /// The lints that are allowed by default, or the groups, as `-W help` lists them.
 fn listed(compiler: Compiler) -> (Vec<String>, Vec<String>) {
-    let help = text(&compiler.command().unwrap().args(["-W", "help"]).output().unwrap().stdout);
+    let help =
+        text(&compiler.command().unwrap().unwrap().args(["-W", "help"]).output().unwrap().stdout);
     let (lints, groups) = help.split_once("Lint groups provided by rustc").unwrap();
     let allowed = lints.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
@@ -96,7 +45,7 @@ fn listed(compiler: Compiler) -> (Vec<String>, Vec<String>) {
 /// Those that this compiler has without a feature of its own.
 fn stable(lints: Vec<String>) -> Vec<String> {
     let source = lints.iter().map(|lint| format!("#![forbid({lint})]\n")).collect::<String>();
-    let output = Compiler::Rustc.compile(&source, "2024").unwrap();
+    let output = compile(Compiler::Rustc, &source, "2024").unwrap();
     let said = text(&output.stderr);
     let unknown = |lint: &String| said.contains(&format!("unknown lint: `{lint}`"));
     lints.into_iter().filter(|lint| !unknown(lint)).collect()
@@ -110,7 +59,7 @@ fn forbid(compiler: Compiler, lints: &[&str], edition: &str) {
         Compiler::Rustc => BODY.to_owned(),
         Compiler::Clippy => BODY.replace("pub(crate)", "pub").replace("pub(super)", "pub"),
     };
-    let Some(output) = compiler.compile(&(header + &body), edition) else { return };
+    let Some(output) = compile(compiler, &(header + &body), edition) else { return };
     let said = text(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{lints:?}, edition {edition}:\n{said}");
 }

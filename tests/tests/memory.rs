@@ -2,12 +2,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use hypernn::nn::{Conv2d, Conv2dConfig, Linear};
-use hypernn::{HyperTarget, hypernetwork};
+use hypernn::{HyperTarget, hypernetwork, recompute};
 use hypernn_tests::{input, variables};
 use peak_alloc::PeakAlloc;
 
@@ -190,5 +191,156 @@ fn adapted_weights_are_held_once() -> Result<()> {
     println!("{:.2} times the weights", peak as f64 / weights as f64);
     assert!(peak <= 2 * weights, "{peak} bytes, allowed {}", 2 * weights);
     assert!(peak >= weights);
+    Ok(())
+}
+
+/// Blocks of a decoder, whose matrices are frozen and adapted.
+#[derive(HyperTarget)]
+#[hyper(config = usize)]
+struct Decoder {
+    #[hyper([linear_no_bias(256, 256); *config])]
+    layers: Vec<Linear>,
+}
+
+impl Module for Decoder {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.layers.iter().try_fold(xs.clone(), |xs, layer| layer.forward(&xs)?.tanh())
+    }
+}
+
+hypernetwork! {
+    struct HyperDecoder for Decoder {
+        config: usize,
+        roles: [("*.weight", lora(2, 2.))],
+        embedding: encoder(8, [8], tanh, 1, 8),
+        generator: per_module(8, [16], tanh),
+        mode: dynamic,
+    }
+}
+
+/// The tensors of the pretrained network are those of the hypernetwork: none is copied, neither when it is built nor
+/// in a forward, whatever the number of sets.
+#[test]
+fn a_frozen_base_is_held_once() -> Result<()> {
+    const LAYERS: usize = 8;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let base = VarMap::new();
+    let vb = || VarBuilder::from_varmap(&base, DType::F32, &Device::Cpu);
+    Decoder::with_config(&LAYERS, vb())?;
+    let values = LAYERS * 256 * 256 * size_of::<f32>();
+    let build = || HyperDecoder::new_from(&LAYERS, variables(0, DType::F32).1, vb());
+    let hyper = build()?;
+    let building = peak_of(build)?;
+    println!("building: {:.2} times the base", building as f64 / values as f64);
+    assert!(building <= values / 8, "{building} bytes, the base has {values}");
+    let (conditions, xs) = (input(&[4, 8], 1, DType::F32)?, input(&[8, 256], 1, DType::F32)?);
+    let step = || hyper.generate_params(&conditions)?.forward(&xs)?.sqr()?.mean_all()?.backward();
+    step()?;
+    let peak = peak_of(step)?;
+    println!("a step: {:.2} times the base", peak as f64 / values as f64);
+    assert!(peak <= values, "{peak} bytes, the base has {values}");
+    // A base that is copied would be noticed.
+    let copied =
+        peak_of(|| base.all_vars().iter().map(|var| var.copy()).collect::<Result<Vec<_>>>())?;
+    assert!(copied >= values);
+    Ok(())
+}
+
+thread_local! {
+    /// Whether blocks are computed again in the backward.
+    static RECOMPUTES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Widens and narrows, beside what it is given.
+#[derive(Clone, HyperTarget)]
+struct Block {
+    #[hyper(linear(64, 256))]
+    up: Linear,
+    #[hyper(linear(256, 64))]
+    down: Linear,
+}
+
+impl Module for Block {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        xs + self.down.forward(&self.up.forward(xs)?.silu()?)?
+    }
+}
+
+macro_rules! deep {
+    ($($block:ident)+) => {
+        #[derive(HyperTarget)]
+        struct Deep {
+            $($block: Block,)+
+        }
+
+        impl Module for Deep {
+            fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+                let mut xs = xs.clone();
+                for block in [$(&self.$block),+] {
+                    let block = block.clone();
+                    let of_block = move |xs: &[Tensor]| block.forward(&xs[0]);
+                    xs = if RECOMPUTES.get() { recompute(&[xs], of_block)? } else { of_block(&[xs])? };
+                }
+                Ok(xs)
+            }
+        }
+    };
+}
+
+deep!(a b c d e f g h i j k l m n o p);
+
+hypernetwork! {
+    struct HyperDeep for Deep { embedding: table(64, 4), generator: linear, mode: static }
+}
+
+/// Of sixteen blocks, with weights of their own and generated: without the values inside of blocks less than half is
+/// held at a time.
+#[test]
+fn blocks_that_are_computed_again_hold_their_inputs_alone() -> Result<()> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_vars, vb) = variables(0, DType::F32);
+    let own = Deep::new(vb.pp("own"))?;
+    let hyper = HyperDeep::new(vb.pp("hyper"))?;
+    let xs = input(&[1024, 64], 1, DType::F32)?;
+    let forwards: [(&str, &dyn Fn() -> Result<Tensor>); 2] =
+        [("its own weights", &|| own.forward(&xs)), ("generated weights", &|| hyper.forward(&xs))];
+    for (name, forward) in forwards {
+        let step = || forward()?.sqr()?.mean_all()?.backward();
+        // Threads and buffers that stay.
+        step()?;
+        let peak = |recomputes: bool| {
+            RECOMPUTES.set(recomputes);
+            peak_of(step)
+        };
+        let (kept, again) = (peak(false)?, peak(true)?);
+        RECOMPUTES.set(false);
+        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+        println!(
+            "16 blocks with {name}: {:.1} MiB, computed again {:.1} MiB",
+            mib(kept),
+            mib(again)
+        );
+        assert!(2 * again < kept, "{name}: {again} bytes, without {kept}");
+    }
+    Ok(())
+}
+
+/// All weights of attention at once would be many times what it is given.
+#[test]
+fn attention_holds_some_rows_of_weights() -> Result<()> {
+    use hypernn::nn::{AttentionMask, attention};
+
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let side = |seed| input(&[2, 4, 512, 16], seed, DType::F32);
+    let vars = [side(1)?, side(2)?, side(3)?].map(|side| candle_core::Var::from_tensor(&side));
+    let [q, k, v] = vars;
+    let (q, k, v) = (q?, k?, v?);
+    let step = || attention(&q, &k, &v, &AttentionMask::causal(), 0.25)?.sum_all()?.backward();
+    step()?;
+    let (peak, weights) = (peak_of(step)?, 2 * 4 * 512 * 512 * size_of::<f32>());
+    println!("{:.2} times the weights of attention", peak as f64 / weights as f64);
+    assert!(2 * peak < weights, "{peak} bytes, the weights have {weights}");
+    // The allocator does count.
+    assert!(peak > 4 * q.elem_count() * size_of::<f32>());
     Ok(())
 }

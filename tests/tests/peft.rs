@@ -233,49 +233,47 @@ fn what_is_no_adapter_is_not_exported() -> Result<()> {
     Parts::new(vb)?;
     let base = || VarBuilder::from_varmap(&vars, DType::F32, device());
     let dir = TempDir::new()?;
-    macro_rules! says {
+    macro_rules! params {
         ($roles:tt) => {{
             hypernetwork! {
                 struct Hyper for Parts { roles: $roles, embedding: table(1, 3), generator: linear, mode: static }
             }
-            let hyper = Hyper::new_from(variables(2, DType::F32).1, base())?;
-            let params = hyper.generate_params()?;
-            let gguf = Gguf::open(golden::path("p_llama.gguf"))?;
-            let said = |refused| message(refused).replace(&dir.path().display().to_string(), "DIR");
-            (said(params.save_peft(dir.path())), said(params.save_gguf_lora(dir.path(), &gguf)))
+            Hyper::new_from(variables(2, DType::F32).1, base())?.generate_params()?
         }};
     }
-    let (peft, gguf) =
-        says!([("first.weight", lora(2, 2.)), ("second.bias", generate), ("*", freeze)]);
+    let said = |refused| message::<()>(refused).replace(&dir.path().display().to_string(), "DIR");
+    let peft = |params: &GeneratedParams<Parts>| said(params.save_peft(dir.path()));
+    let model = Gguf::open(golden::path("p_llama.gguf"))?;
+    let gguf = |params: &GeneratedParams<Parts>| said(params.save_gguf_lora(dir.path(), &model));
+    let params = params!([("first.weight", lora(2, 2.)), ("second.bias", generate), ("*", freeze)]);
     assert_eq!(
-        peft,
+        peft(&params),
         "can't write DIR: `second.bias` is generated as a whole, and a folder of PEFT holds low-rank adapters alone: give it the role `lora` or `freeze`, or `export` the network"
     );
     assert_eq!(
-        gguf,
+        gguf(&params),
         "can't write DIR: `second.bias` is generated as a whole, and a GGUF file of adapters holds low-rank adapters alone: give it the role `lora` or `freeze`, or `export` the network"
     );
-    let (peft, _) = says!([("first.weight", lora(2, 2.)), ("first.bias", train), ("*", freeze)]);
+    let params = params!([("first.weight", lora(2, 2.)), ("first.bias", train), ("*", freeze)]);
     assert!(
-        peft.starts_with("can't write DIR: `first.bias` is trained, and a folder of PEFT"),
-        "{peft}"
+        peft(&params).starts_with("can't write DIR: `first.bias` is trained, and a folder of PEFT")
     );
-    let (peft, _) = says!([("conv.weight", lora(2, 2.)), ("*", freeze)]);
+    let params = params!([("conv.weight", lora(2, 2.)), ("*", freeze)]);
     assert_eq!(
-        peft,
+        peft(&params),
         "can't write DIR: `conv.weight`, a kernel of shape [6, 1, 3, 3], has an adapter, and a folder of PEFT holds those of linear layers, whose name ends in `.weight`"
     );
-    let (peft, _) = says!([("table.weight", lora(2, 2.)), ("*", freeze)]);
-    assert!(peft.contains("`table.weight`, a table of shape [7, 6], has an adapter"), "{peft}");
-    let (peft, _) =
-        says!([("first.weight", lora(2, 2.)), ("second.weight", lora(3, 2.)), ("*", freeze)]);
+    let params = params!([("table.weight", lora(2, 2.)), ("*", freeze)]);
+    assert!(peft(&params).contains("`table.weight`, a table of shape [7, 6], has an adapter"));
+    let params =
+        params!([("first.weight", lora(2, 2.)), ("second.weight", lora(3, 2.)), ("*", freeze)]);
     assert_eq!(
-        peft,
+        peft(&params),
         "can't write DIR: `first.weight` has an adapter of rank 2, `second.weight` of rank 3: a folder of PEFT has one rank"
     );
-    let (_, gguf) = says!([("first.weight", lora(2, 2.)), ("*", freeze)]);
+    let params = params!([("first.weight", lora(2, 2.)), ("*", freeze)]);
     assert_eq!(
-        gguf,
+        gguf(&params),
         "can't write DIR: `first` is no module of the model, whose architecture is `llama`: its names are those of Hugging Face"
     );
     assert_eq!(std::fs::read_dir(dir.path())?.count(), 0);

@@ -11,10 +11,11 @@ use std::process::Command;
 use candle_core::{DType, Module, ModuleT, Result, Tensor, Var, bail};
 use candle_nn::VarMap;
 use hypernn::nn::{
-    AdamW, BatchNorm, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, Embedding, GRU, GroupNorm,
-    LSTM, LayerNorm, Linear, Optimizer, PReLU, RNN, RmsNorm, avg_pool2d, max_pool2d,
+    AdamW, AttentionMask, BatchNorm, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, Embedding,
+    GRU, GroupNorm, LSTM, LayerNorm, Linear, Optimizer, PReLU, RNN, RmsNorm, Rotary, RotaryConfig,
+    RotaryConvention, RotaryScaling, attention, avg_pool2d, cross_entropy, max_pool2d,
 };
-use hypernn::{GeneratedParams, HyperTarget, derivative, hypernetwork};
+use hypernn::{GeneratedParams, HyperTarget, derivative, hypernetwork, recompute};
 use hypernn_tests::dynamic::{Generator, Sizes, conditions, kinds, network};
 use hypernn_tests::{
     device, gradient_error, gradients, input, message, relative_error, values, variables,
@@ -210,6 +211,71 @@ keeping_graphs! {
     }
 }
 
+/// Turned queries and keys, attention under both masks, and the loss of tokens, of which one is ignored.
+fn language_model(xs: &Tensor, convention: RotaryConvention) -> Result<Tensor> {
+    let config = RotaryConfig {
+        head_dim: 4,
+        max_positions: 5,
+        theta: 100.,
+        scaling: RotaryScaling::None,
+        convention,
+    };
+    let rotary = Rotary::new(&config, xs.dtype(), xs.device())?;
+    let keys = Tensor::new(&[[0u8, 1, 1], [1, 1, 0]], xs.device())?;
+    let (q, k) = (rotary.apply(xs, 1)?, rotary.apply(&xs.narrow(1, 0, 1)?.sin()?, 1)?);
+    let mask = AttentionMask::causal().with_keys(&keys);
+    attention(&q, &k, &xs.narrow(1, 1, 1)?, &mask, 0.5)
+}
+
+keeping_graphs! {
+    fn attention_and_rotary_embeddings_are_differentiated_twice() {
+        for convention in [RotaryConvention::Halves, RotaryConvention::Interleaved] {
+            let net = |xs: &Tensor| language_model(xs, convention);
+            check(&format!("{convention:?}"), &VarMap::new(), &net, &xs(&[2, 2, 3, 4])?)?;
+        }
+        Ok(())
+    }
+}
+
+keeping_graphs! {
+    fn softmax_and_cross_entropy_are_differentiated_twice() {
+        let net = |xs: &Tensor| hypernn::nn::softmax(&xs.sin()?);
+        check("softmax", &VarMap::new(), &net, &xs(&[2, 3, 4])?)?;
+        for targets in [[1u32, 3, 0], [2, 9, 1]] {
+            let targets = Tensor::new(&targets, device())?;
+            let net = |xs: &Tensor| cross_entropy(&xs.sin()?, &targets, 9);
+            check("cross_entropy", &VarMap::new(), &net, &xs(&[3, 4])?)?;
+        }
+        Ok(())
+    }
+}
+
+keeping_graphs! {
+    /// What is computed again in the backward otherwise.
+    fn blocks_are_differentiated_twice() {
+        let (vars, vb) = variables(3, DType::F64);
+        let hyper = std::sync::Arc::new(Smooth::new(vb)?);
+        let net = |xs: &Tensor| {
+            let target = hyper.clone();
+            recompute(&[xs.clone()], move |xs| target.forward(&xs[0]))
+        };
+        check("block", &vars, &net, &xs(&[3, 2])?)
+    }
+}
+
+keeping_graphs! {
+    /// With weights that have no gradient.
+    fn frozen_layers_are_differentiated_twice() {
+        let tensor = |dims: &[usize], seed| input(dims, seed, DType::F64);
+        let norm = LayerNorm::new(tensor(&[4], 1)?, tensor(&[4], 2)?, 1e-2);
+        let net = |xs: &Tensor| norm.forward(&xs.sin()?);
+        check("layer_norm", &VarMap::new(), &net, &xs(&[3, 4])?)?;
+        let prelu = PReLU::new(tensor(&[4], 1)?, false);
+        let net = |xs: &Tensor| prelu.forward(&xs.sin()?);
+        check("prelu", &VarMap::new(), &net, &xs(&[3, 4])?)
+    }
+}
+
 /// candle's own derivative of `gelu_erf` is right to six digits, and is differentiated.
 mod gelu {
     use super::*;
@@ -342,6 +408,25 @@ keeping_graphs! {
         let (vars, of_hyper) = variables(2, DType::F64);
         let hyper = MergedAdapter::new_from(of_hyper, vb)?;
         check("merged", &vars, &|xs| hyper.forward(xs), &xs(&[3, 2])?)
+    }
+}
+
+hypernetwork! {
+    struct PerModule for Merged {
+        roles: [("*", generate)],
+        embedding: rnn(3, 2, 2),
+        generator: per_module(3, [4], tanh),
+        mode: dynamic,
+    }
+}
+
+keeping_graphs! {
+    /// Rows that are put together from heads, for one set and for several.
+    fn rows_by_module_are_differentiated_twice() {
+        let (vars, vb) = variables(2, DType::F64);
+        let hyper = PerModule::new(vb)?;
+        let params = || hyper.generate_params(&input(&[3], 5, DType::F64)?);
+        check("rows", &vars, &|xs| params()?.forward(xs), &xs(&[3, 2])?)
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use candle_core::{Result, Tensor};
 use hypernn::embedding::spec::{encoder, gru, table, tasks};
 use hypernn::generated::TargetPlan;
-use hypernn::generator::spec::{cos_sin, heads, linear, low_rank, mlp, relu, tanh};
+use hypernn::generator::spec::{cos_sin, heads, linear, low_rank, mlp, per_module, relu, tanh};
 use hypernn::init::InitScheme;
 use hypernn::nn::{Linear, Module};
 use hypernn::target::role::spec::{freeze, generate, lora, lora_dropout, shared, train};
@@ -55,6 +55,10 @@ fn what_is_declared() {
     there_and_back(heads, json!(null));
     there_and_back(mlp([6, 7], relu), json!({"widths": [6, 7], "activation": "relu"}));
     there_and_back(low_rank(4), to_value(low_rank(4)).unwrap());
+    there_and_back(
+        per_module(8, [6], tanh),
+        json!({"width": 8, "widths": [6], "activation": "tanh"}),
+    );
     there_and_back(
         mlp([6], relu).conditioned(5),
         json!({"spec": {"widths": [6], "activation": "relu"}, "width": 5, "encoding": "raw"}),

@@ -12,8 +12,10 @@ use crate::info::{EmbeddingInfo, GeneratorInfo};
 pub struct Sizes {
     /// Embeddings, their width and the chunks.
     pub shape: GeneratorShape,
-    /// The number of the hypernetwork's own parameters.
+    /// The number of the hypernetwork's own parameters, unless it depends on the target's layout.
     pub num_params: usize,
+    /// Whether the generator's number of parameters depends on the target's layout.
+    depends_on_layout: bool,
     /// What is wrong with the embedding, if anything.
     pub embedding: Option<Problem>,
     /// What is wrong with the generator, if anything.
@@ -40,6 +42,7 @@ impl Sizes {
         Self {
             shape: GeneratorShape { plan: generator.plan, ..shape },
             num_params: sum(&[embedding.num_params, generator.num_params]),
+            depends_on_layout: generator.depends_on_layout,
             embedding: embedding.problem,
             generator: generator.problem,
             conditions: if is_dynamic { Some(conditions) } else { None },
@@ -60,6 +63,18 @@ impl Sizes {
         match (self.generator, self.conditions) {
             (None, Some((embedding, generator))) => Condition::check(embedding, generator),
             (problem, _) => problem,
+        }
+    }
+
+    /// What is wrong with the generator where its number of parameters is to be a constant.
+    pub const fn counted_generator(&self) -> Option<Problem> {
+        match self.generator() {
+            None if self.depends_on_layout => Some(Problem::new(
+                "how many parameters this generator has depends on the names of the target's tensors, \
+                 and is no constant: say by name what is generated, as in `roles: [(\"*\", generate)]`, \
+                 and the method `num_params` counts them",
+            )),
+            problem => problem,
         }
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Scales {
 pub(crate) enum Base {
     /// What was generated first is taken off, and a start put in its place.
     First(Tensor, StartValue),
+    /// What is generated, zero at first, is added to a tensor.
+    Start(Tensor),
     /// What is generated is multiplied by one of the gains, zero at first, and added to a tensor.
     Gain { gains: Tensor, at: usize, start: Tensor },
 }
@@ -35,6 +37,7 @@ impl Base {
         let cast = |kept: &Tensor| kept.to_dtype(tensor.dtype());
         match self {
             Self::First(first, start) => start.put(&tensor.broadcast_sub(&cast(first)?)?),
+            Self::Start(start) => tensor.broadcast_add(&cast(start)?),
             Self::Gain { gains, at, start } => {
                 tensor.broadcast_mul(&cast(&gains.get(*at)?)?)?.broadcast_add(&cast(start)?)
             }
@@ -45,6 +48,7 @@ impl Base {
     fn keeps_gradient(&self) -> bool {
         match self {
             Self::First(first, start) => !first.track_op() && !start.track_op(),
+            Self::Start(start) => !start.track_op(),
             Self::Gain { .. } => false,
         }
     }

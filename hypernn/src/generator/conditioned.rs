@@ -6,12 +6,15 @@ use candle_nn::VarBuilder;
 use super::heads::HeadsSpec;
 use super::linear::LinearSpec;
 use super::mlp::{LowRankSpec, MlpSpec};
+use super::per_module::PerModuleSpec;
 use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
 use crate::check::{sum, zero};
 use crate::condition::{Condition, Encoding};
 use crate::embedding::Embedded;
+use crate::error::bail;
 use crate::info::GeneratorInfo;
 use crate::init::InitScheme;
+use crate::structure::layout::{Layout, ParamInfo};
 
 /// A weight generator of a dynamic hypernetwork.
 pub trait ConditionedGenerator: std::fmt::Debug + Send + Sync {
@@ -20,6 +23,12 @@ pub trait ConditionedGenerator: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// candle's own.
     fn forward(&self, embedded: &Embedded, condition: &Tensor) -> Result<GeneratorOutput>;
+
+    /// Whether what it first generates for this tensor is zero, for whatever embeddings and condition; see
+    /// [`WeightGenerator::starts_at_zero`].
+    fn starts_at_zero(&self, _param: &ParamInfo) -> bool {
+        false
+    }
 }
 
 /// What is written after `generator:` where `mode: dynamic`; every [`GeneratorSpec`] is one too.
@@ -31,7 +40,7 @@ pub trait ConditionedGenerator: std::fmt::Debug + Send + Sync {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the generator of a hypernetwork",
     label = "not a generator",
-    note = "write `linear`, `mlp([32], tanh)`, `low_rank(8)` or `heads`, each also `.conditioned(width)`, or a value whose type implements `hypernn::generator::GeneratorSpec`"
+    note = "write `linear`, `mlp([32], tanh)`, `low_rank(8)`, `heads` or `per_module(8, [32], gelu)`, each also `.conditioned(width)`, or a value whose type implements `hypernn::generator::GeneratorSpec`"
 )]
 pub trait ConditionedGeneratorSpec: std::fmt::Display {
     /// Builds the generator, with its variables below `vb`.
@@ -44,6 +53,20 @@ pub trait ConditionedGeneratorSpec: std::fmt::Display {
         scheme: InitScheme,
         vb: VarBuilder<'_>,
     ) -> Result<Box<dyn ConditionedGenerator>>;
+
+    /// Builds the generator for the tensors of this layout; see [`GeneratorSpec::build_for`].
+    ///
+    /// # Errors
+    /// Those of [`build`](Self::build).
+    fn build_for(
+        &self,
+        _layout: &Layout,
+        shape: GeneratorShape,
+        scheme: InitScheme,
+        vb: VarBuilder<'_>,
+    ) -> Result<Box<dyn ConditionedGenerator>> {
+        self.build(shape, scheme, vb)
+    }
 }
 
 #[diagnostic::do_not_recommend]
@@ -55,6 +78,17 @@ impl<S: GeneratorSpec> ConditionedGeneratorSpec for S {
         vb: VarBuilder<'_>,
     ) -> Result<Box<dyn ConditionedGenerator>> {
         Ok(Box::new(UnconditionedGenerator(GeneratorSpec::build(self, shape, scheme, vb)?)))
+    }
+
+    fn build_for(
+        &self,
+        layout: &Layout,
+        shape: GeneratorShape,
+        scheme: InitScheme,
+        vb: VarBuilder<'_>,
+    ) -> Result<Box<dyn ConditionedGenerator>> {
+        let inner = GeneratorSpec::build_for(self, layout, shape, scheme, vb)?;
+        Ok(Box::new(UnconditionedGenerator(inner)))
     }
 }
 
@@ -68,6 +102,10 @@ impl ConditionedGenerator for UnconditionedGenerator {
             Embedded::Scaled { table, gains } => self.0.forward_scaled(table, gains),
             embedded => self.0.forward_sets(&embedded.per_set(condition.dim(0)?)?),
         }
+    }
+
+    fn starts_at_zero(&self, param: &ParamInfo) -> bool {
+        self.0.starts_at_zero(param)
     }
 }
 
@@ -125,14 +163,18 @@ macro_rules! conditioned {
             /// The condition is a vector.
             pub const fn info(&self, shape: GeneratorShape) -> GeneratorInfo {
                 let inner = self.spec.info(self.widened(shape));
-                GeneratorInfo::new(inner.plan)
-                    .params(inner.num_params)
+                GeneratorInfo { problem: None, ..inner }
                     .condition(Condition::Vector(self.width))
                     .checked(zero("conditioned", "width", self.width))
                     .checked(inner.problem)
             }
         }
+    )*};
+}
 
+/// The generators that treat all values alike.
+macro_rules! built {
+    ($(($($generics:tt)*) $spec:ty),*) => {$(
         #[diagnostic::do_not_recommend]
         impl $($generics)* ConditionedGeneratorSpec for Conditioned<$spec> {
             fn build(
@@ -149,7 +191,38 @@ macro_rules! conditioned {
     )*};
 }
 
-conditioned!(() LinearSpec, () HeadsSpec, () LowRankSpec, (<const L: usize>) MlpSpec<L>);
+conditioned!(
+    () LinearSpec,
+    () HeadsSpec,
+    () LowRankSpec,
+    (<const L: usize>) MlpSpec<L>,
+    (<const L: usize>) PerModuleSpec<L>
+);
+built!(() LinearSpec, () HeadsSpec, () LowRankSpec, (<const L: usize>) MlpSpec<L>);
+
+#[diagnostic::do_not_recommend]
+impl<const L: usize> ConditionedGeneratorSpec for Conditioned<PerModuleSpec<L>> {
+    fn build(
+        &self,
+        _: GeneratorShape,
+        _: InitScheme,
+        _: VarBuilder<'_>,
+    ) -> Result<Box<dyn ConditionedGenerator>> {
+        bail!(declaration, "`{self}` is built for the tensors of a layout: call `build_for`")
+    }
+
+    fn build_for(
+        &self,
+        layout: &Layout,
+        shape: GeneratorShape,
+        scheme: InitScheme,
+        vb: VarBuilder<'_>,
+    ) -> Result<Box<dyn ConditionedGenerator>> {
+        let (shape, width) = (self.widened(shape), self.of_unknown_size());
+        let inner = self.spec.build_appended(layout, shape, width, scheme, &vb)?;
+        Ok(Box::new(AppendedCondition { inner, encoding: self.encoding }))
+    }
+}
 
 impl<S: std::fmt::Display> std::fmt::Display for Conditioned<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -171,5 +244,8 @@ impl ConditionedGenerator for AppendedCondition {
         let condition = self.encoding.encode(condition)?.unsqueeze(1)?;
         let condition = condition.broadcast_as((sets, rows, condition.dim(2)?))?;
         self.inner.forward_sets(&Tensor::cat(&[embeddings, condition], D::Minus1)?)
+    }
+    fn starts_at_zero(&self, param: &ParamInfo) -> bool {
+        self.inner.starts_at_zero(param)
     }
 }

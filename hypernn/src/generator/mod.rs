@@ -80,6 +80,7 @@ mod heads;
 mod linear;
 mod mlp;
 mod output;
+pub mod per_module;
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
@@ -89,17 +90,20 @@ pub use crate::info::GeneratorInfo;
 use crate::init::InitScheme;
 pub use crate::mlp::Activation;
 use crate::plan::ChunkPlan;
+use crate::structure::layout::{Layout, ParamInfo};
 pub use conditioned::{Conditioned, ConditionedGenerator, ConditionedGeneratorSpec};
 pub use heads::HeadsSpec;
 pub use linear::LinearSpec;
 pub use mlp::{LowRankSpec, MlpSpec};
 pub use output::GeneratorOutput;
+pub use per_module::PerModuleSpec;
 
 /// The generators and their activations as they are written after `generator:`.
 pub mod spec {
     pub use super::heads::heads;
     pub use super::linear::linear;
     pub use super::mlp::{low_rank, mlp};
+    pub use super::per_module::per_module;
     pub use crate::condition::{cos_sin, raw};
     pub use crate::mlp::{gelu, identity, relu, sigmoid, silu, tanh};
 }
@@ -156,6 +160,12 @@ pub trait WeightGenerator: std::fmt::Debug + Send + Sync {
     fn forward_scaled(&self, table: &Tensor, gains: &Tensor) -> Result<GeneratorOutput> {
         self.forward_sets(&table.unsqueeze(0)?.broadcast_mul(&gains.unsqueeze(2)?)?)
     }
+
+    /// Whether what it first generates for this tensor is zero, for whatever embeddings. The tensor then starts where
+    /// it should by itself: nothing that was generated first is kept for it, and it has no gain.
+    fn starts_at_zero(&self, _param: &ParamInfo) -> bool {
+        false
+    }
 }
 
 /// What is written after `generator:`, a plain value that builds a [`WeightGenerator`].
@@ -170,7 +180,7 @@ pub trait WeightGenerator: std::fmt::Debug + Send + Sync {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the generator of a static hypernetwork",
     label = "not a generator without a condition",
-    note = "write `linear`, `mlp([32], tanh)`, `low_rank(8)` or `heads`, or a value whose type implements `hypernn::generator::GeneratorSpec`",
+    note = "write `linear`, `mlp([32], tanh)`, `low_rank(8)`, `heads` or `per_module(8, [32], gelu)`, or a value whose type implements `hypernn::generator::GeneratorSpec`",
     note = "a generator that takes the input needs `mode: dynamic`"
 )]
 pub trait GeneratorSpec: std::fmt::Display {
@@ -185,4 +195,20 @@ pub trait GeneratorSpec: std::fmt::Display {
         scheme: InitScheme,
         vb: VarBuilder<'_>,
     ) -> Result<Box<dyn WeightGenerator>>;
+
+    /// Builds the generator for the tensors of this layout: what hypernetworks call. A generator that treats all
+    /// values alike need not write this one; one whose variables depend on names and shapes also says so in `info`, by
+    /// [`params_by_layout`](GeneratorInfo::params_by_layout).
+    ///
+    /// # Errors
+    /// Those of [`build`](Self::build).
+    fn build_for(
+        &self,
+        _layout: &Layout,
+        shape: GeneratorShape,
+        scheme: InitScheme,
+        vb: VarBuilder<'_>,
+    ) -> Result<Box<dyn WeightGenerator>> {
+        self.build(shape, scheme, vb)
+    }
 }

@@ -9,6 +9,7 @@ use candle_nn::{Init, VarBuilder};
 use hypernn_kernels::heap::keep_large_buffers;
 
 use super::expected_outputs::ExpectedOutputs;
+use super::scales::FirstOutput;
 use super::vars::TakenVariables;
 use crate::check::{ensure, ensure_floating, ensure_same_device};
 use crate::error::bail;
@@ -121,8 +122,12 @@ impl<'a, T> Building<'a, T> {
         expected.check_output(output, None)
     }
 
-    /// `first` is the first output of a generator that gives the same whatever the condition.
-    pub(super) fn finish(self, first: Option<&GeneratorOutput>) -> Result<Core<T>> {
+    /// Which tensors are generated.
+    pub(super) fn layout(&self) -> &Layout {
+        self.core.layout()
+    }
+
+    pub(super) fn finish(self, first: FirstOutput<'_>) -> Result<Core<T>> {
         let Self { mut core, recorded, vb } = self;
         let (layout, initial_values) = (&core.plan.layout, &core.plan.initial_values);
         core.scales = Scales::new(core.scheme, layout, initial_values, first, &vb)?;

@@ -8,6 +8,7 @@ use candle_nn::VarBuilder;
 
 use super::core::{Building, Core, Declared, PartNames};
 use super::exact_audit::ExactAudit;
+use super::scales::FirstOutput;
 use crate::check::ensure;
 use crate::condition::Condition;
 use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
@@ -15,6 +16,7 @@ use crate::error::bail;
 use crate::generated::{Buffers, GeneratedParams, TargetPlan};
 use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
 use crate::ops::split::steps;
+use crate::structure::layout::ParamInfo;
 use crate::structure::{ForwardTarget, ForwardTargetT};
 use crate::trace::span;
 
@@ -76,9 +78,12 @@ impl<T> DynamicHyperNetwork<T> {
         let building = Building::new(plan, declared, parts, vb)?;
         let Declared { shape, scheme, .. } = *declared;
         let embedding = embedding.build(scheme, building.part("embedding"))?;
-        let generator = generator.build(shape, scheme, building.part("generator"))?;
+        let generator =
+            generator.build_for(building.layout(), shape, scheme, building.part("generator"))?;
         let condition = conditions.0.join(conditions.1);
-        Ok(Self { core: building.finish(None)?, condition, embedding, generator })
+        let is_zero = |param: &ParamInfo| generator.starts_at_zero(param);
+        let core = building.finish(FirstOutput { all: None, is_zero: &is_zero })?;
+        Ok(Self { core, condition, embedding, generator })
     }
 
     /// This hypernetwork, with a target that computes in `dtype`: generated tensors, inputs and outputs have

@@ -10,9 +10,10 @@
 //!
 //! A tensor that starts from a pretrained one has that in the constant's place. Where the generator
 //! gives nothing first, for it depends on a condition, the tensor is `gain × generated + pretrained`,
-//! with a gain that starts at zero.
+//! with a gain that starts at zero. A generator whose output for a tensor starts at zero needs neither a base nor a
+//! gain for it.
 
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 use crate::generated::scale::{Base, Scales, StartValue, slot};
@@ -26,33 +27,46 @@ use crate::structure::layout::{Layout, ParamInfo};
 /// The scale of what is generated for a tensor that starts at a constant.
 const CONSTANT_SCALE: f64 = 0.1;
 
+/// What is known of the first output of a generator.
+#[derive(Clone, Copy)]
+pub(super) struct FirstOutput<'a> {
+    /// All of it, where it is the same whatever the condition.
+    pub(super) all: Option<&'a GeneratorOutput>,
+    /// Whether it is zero for a tensor, whatever the condition.
+    pub(super) is_zero: &'a dyn Fn(&ParamInfo) -> bool,
+}
+
 impl Scales {
     /// Each tensor starts with the statistics of candle's own init, or as its pretrained one.
     ///
-    /// `first` is the first output of a static generator; bases are kept below `vb`. Where there is
-    /// none, a tensor that candle starts at a constant starts near it.
-    pub(crate) fn new(
+    /// Bases of what a static generator gives first are kept below `vb`. Where there is none, a tensor that candle
+    /// starts at a constant starts near it.
+    pub(super) fn new(
         scheme: InitScheme,
         layout: &Layout,
         initial_values: &InitialValues,
-        first: Option<&GeneratorOutput>,
+        first: FirstOutput<'_>,
         vb: &VarBuilder<'_>,
     ) -> Result<Self> {
         let slot = |(index, param): (usize, &ParamInfo)| {
-            let replaced = first.is_some() || initial_values.param(index).is_some();
+            let is_kept = first.all.is_some() && !(first.is_zero)(param);
+            let replaced = is_kept || initial_values.param(index).is_some();
             match scheme {
                 InitScheme::Exact => exact_slot(param, replaced),
                 InitScheme::HyperNn => slot(param, 0., 1.),
             }
         };
         let plan = SplitPlan::new(layout.params().iter().enumerate().map(slot));
-        let bases = match first {
-            Some(first) => {
-                let first = split(&first.rows.detach(), None, &plan)?.params;
-                firsts(scheme, layout, initial_values, &first, &vb.pp("base"))?
+        let mut bases = starts(layout, initial_values, first)?;
+        bases.extend(match first.all {
+            Some(all) => {
+                let values = split(&all.rows.detach(), None, &plan)?.params;
+                let shown = values.iter().zip(layout.params()).enumerate();
+                let shown = shown.filter(|(_, (_, param))| !(first.is_zero)(param));
+                firsts(scheme, initial_values, shown, &vb.pp("base"))?
             }
-            None => gains(layout, initial_values, vb)?,
-        };
+            None => gains(layout, initial_values, first, vb)?,
+        });
         Ok(Self { plan, bases })
     }
 }
@@ -66,16 +80,37 @@ fn exact_slot(param: &ParamInfo, replaced: bool) -> Slot {
     }
 }
 
-/// What makes each tensor start where it should, and not at what is generated first.
-fn firsts(
-    scheme: InitScheme,
+/// The starts of tensors to which nothing is added at first.
+fn starts(
     layout: &Layout,
     initial_values: &InitialValues,
-    first: &[Param],
+    first: FirstOutput<'_>,
+) -> Result<Vec<(usize, Base)>> {
+    let mut bases = Vec::new();
+    for (index, _) in layout.params().iter().enumerate().filter(|(_, at)| (first.is_zero)(at)) {
+        let Some(start) = initial_values.param(index) else { continue };
+        if !is_zero(start)? {
+            bases.push((index, Base::Start(start.clone())));
+        }
+    }
+    Ok(bases)
+}
+
+/// Whether all values are zero, as those of an adapter that adds nothing.
+fn is_zero(tensor: &Tensor) -> Result<bool> {
+    let others = tensor.ne(0f64)?.flatten_all()?.max(0)?;
+    Ok(others.to_scalar::<u8>()? == 0)
+}
+
+/// What makes each of these tensors start where it should, and not at what is generated first.
+fn firsts<'a>(
+    scheme: InitScheme,
+    initial_values: &InitialValues,
+    tensors: impl Iterator<Item = (usize, (&'a Param, &'a ParamInfo))>,
     vb: &VarBuilder<'_>,
 ) -> Result<Vec<(usize, Base)>> {
     let mut bases = Vec::new();
-    for (index, param) in layout.params().iter().enumerate() {
+    for (index, (first, param)) in tensors {
         let constant = (scheme == InitScheme::Exact).then(|| constant(param)).flatten();
         let start = match initial_values.param(index) {
             Some(start) => StartValue::Tensor(start.clone()),
@@ -85,7 +120,7 @@ fn firsts(
             },
         };
         let (dims, init) = (param.shape.dims(), Init::Const(constant.unwrap_or(0.)));
-        let first = computed(vb, dims, &param.name, init, |_| Ok(first[index].values().clone()))?;
+        let first = computed(vb, dims, &param.name, init, |_| Ok(first.values().clone()))?;
         // A variable is kept as it is; one that another hypernetwork generated is not.
         let first = if first.is_variable() { first.detach() } else { first };
         bases.push((index, Base::First(first, start)));
@@ -93,15 +128,17 @@ fn firsts(
     Ok(bases)
 }
 
-/// One gain per tensor that has a pretrained start, the values of the variable `gains`.
+/// One gain per tensor that has a pretrained start and does not start at zero by itself, the values of the variable
+/// `gains`.
 fn gains(
     layout: &Layout,
     initial_values: &InitialValues,
+    first: FirstOutput<'_>,
     vb: &VarBuilder<'_>,
 ) -> Result<Vec<(usize, Base)>> {
-    let indices = 0..layout.params().len();
+    let params = layout.params().iter().enumerate().filter(|(_, param)| !(first.is_zero)(param));
     let starts: Vec<_> =
-        indices.filter_map(|i| Some((i, initial_values.param(i)?.clone()))).collect();
+        params.filter_map(|(i, _)| Some((i, initial_values.param(i)?.clone()))).collect();
     if starts.is_empty() {
         return Ok(Vec::new());
     }

@@ -8,9 +8,11 @@ use candle_nn::VarBuilder;
 
 use super::core::{Building, Core, Declared, PartNames};
 use super::exact_audit::ExactAudit;
+use super::scales::FirstOutput;
 use crate::embedding::{Embedding, EmbeddingSpec};
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{GeneratorSpec, WeightGenerator};
+use crate::structure::layout::ParamInfo;
 use crate::structure::{ForwardTarget, ForwardTargetT};
 use crate::trace::span;
 
@@ -63,11 +65,14 @@ impl<T> StaticHyperNetwork<T> {
         let building = Building::new(plan, declared, parts, vb)?;
         let Declared { shape, scheme, .. } = *declared;
         let embedding = embedding.build(scheme, building.part("embedding"))?;
-        let generator = generator.build(shape, scheme, building.part("generator"))?;
+        let generator =
+            generator.build_for(building.layout(), shape, scheme, building.part("generator"))?;
         let embedded = embedding.forward()?;
         let first = generator.forward(&embedded)?;
         building.check(&embedded, &first)?;
-        Ok(Self { core: building.finish(Some(&first))?, embedding, generator })
+        let is_zero = |param: &ParamInfo| generator.starts_at_zero(param);
+        let first = FirstOutput { all: Some(&first), is_zero: &is_zero };
+        Ok(Self { core: building.finish(first)?, embedding, generator })
     }
 
     /// This hypernetwork, with a target that computes in `dtype`: generated tensors, inputs and outputs have

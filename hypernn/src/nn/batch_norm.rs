@@ -13,9 +13,10 @@ use crate::check::{Problem, too_many};
 use crate::flow::{Given, SampleShape};
 use crate::info::LayerInfo;
 use crate::memory::ensure_room;
+use crate::ops::gain::of_constants;
 use crate::ops::internal;
 use crate::param;
-use crate::param::{Param, sets};
+use crate::param::{Param, scope, sets};
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
 use crate::structure::source::{BufferDtype, ParamKind, ParamSource, ParamSpec, VarBuilderSource};
 
@@ -346,7 +347,13 @@ impl BatchNorm {
             sets::spread(&running, 1, sets)?.reshape((sets * self.num_features, 1))
         };
         let std = (by_line(&self.running_var)? + self.config.eps)?.sqrt()?;
-        let lines = lines.broadcast_sub(&by_line(&self.running_mean)?)?.broadcast_div(&std)?;
+        let (mean, divisor) = (by_line(&self.running_mean)?, std.clone());
+        let lines = of_constants(
+            "batch_norm",
+            &lines,
+            |lines| lines.broadcast_sub(&mean)?.broadcast_div(&std),
+            move |grad| grad.broadcast_div(&divisor),
+        )?;
         self.finish(xs, &lines, sets)
     }
 
@@ -401,6 +408,10 @@ impl BatchNorm {
 
     /// Moves a running statistic towards `scale` times that of the batch, `[sets × features, 1]`.
     fn follow(&self, running: &Var, batch: &Tensor, scale: f64) -> Result<()> {
+        // A block that is computed once more for the backward has moved them already.
+        if scope::is_again() {
+            return Ok(());
+        }
         let momentum = self.config.momentum;
         let batch = batch.detach().reshape(((), self.num_features))?;
         let batch = if running.rank() == 1 { batch.mean(0)? } else { batch };

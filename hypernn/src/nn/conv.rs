@@ -14,6 +14,7 @@ use super::sliding_window::SlidingWindow;
 use crate::check::{self, Problem, ensure_same_dtype, first, sum, zero};
 use crate::memory::ensure_room;
 use crate::ops::convolved::{ConvolutionKind, convolved};
+use crate::ops::gain::plus;
 use crate::ops::product::{product, product_transposed};
 use crate::ops::scalar::is_direct;
 use crate::ops::unfold::{Axis, Windows, fold, unfold};
@@ -401,7 +402,7 @@ fn composed(images: &Tensor, weights: &Weights, kind: ConvolutionKind) -> Result
     let (matrices, lines, _) = ys.dims3()?;
     let ys = match bias {
         None => ys,
-        Some(bias) => ys.broadcast_add(&bias.reshape((matrices, lines, 1))?)?,
+        Some(bias) => plus("convolution", &ys, &bias.reshape((matrices, lines, 1))?)?,
     };
     let Windows { sets, height, width, .. } = windows;
     let channels = matrices / sets * lines;
@@ -415,13 +416,11 @@ fn add_to_channels(images: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let Some(bias) = bias else { return Ok(images.clone()) };
     let (batch, channels, height, width) = images.dims4()?;
     if !images.device().is_cpu() && bias.dim(0)? == 1 {
-        return images.broadcast_add(&bias.reshape((1, channels, 1, 1))?);
+        return plus("convolution", images, &bias.reshape((1, channels, 1, 1))?);
     }
     let by_line = norm::per_channel(bias, batch)?;
-    images
-        .reshape((batch * channels, height * width))?
-        .broadcast_add(&by_line)?
-        .reshape((batch, channels, height, width))
+    let lines = images.reshape((batch * channels, height * width))?;
+    plus("convolution", &lines, &by_line)?.reshape((batch, channels, height, width))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::check::too_many;
 use crate::flow::{Given, SampleShape};
 use crate::info::LayerInfo;
 use crate::ops;
+use crate::ops::gain::plus;
 use crate::param::{Adapter, Param, sets};
 use crate::structure::layer::{HyperLayer, Parameters, Visitor};
 use crate::structure::source::{ParamSource, VarBuilderSource};
@@ -152,7 +153,7 @@ impl Module for Linear {
             Some(bias) if apart => {
                 let (bias, shape) = (bias.collected()?, ys.shape());
                 let by_set = ys.reshape((sets, (), bias.dim(1)?))?;
-                by_set.broadcast_add(&bias.unsqueeze(1)?)?.reshape(shape)
+                plus(LAYER, &by_set, &bias.unsqueeze(1)?)?.reshape(shape)
             }
             _ => match broadcast {
                 Some(bias) => add_broadcast(&ys, &bias.collected()?),
@@ -170,7 +171,7 @@ fn is_row(dims: &[usize], outputs: usize) -> bool {
 /// Adds a bias of another shape as candle does.
 fn add_broadcast(ys: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let outputs = ys.dim(D::Minus1)?;
-    ys.broadcast_add(bias).map_err(|err| match err {
+    plus(LAYER, ys, bias).map_err(|err| match err {
         err if bias.dtype() != ys.dtype() => err,
         _ => crate::error::shape(format!(
             "linear: the bias has shape {:?}, expected [{outputs}], or the number of sets in front, or what broadcasts to the output's {:?}",

@@ -12,11 +12,16 @@
 //! `Tensor::maximum`, `Tensor::minimum` and `Tensor::clamp`. [`SGD`] is candle's as well, and takes a learning rate
 //! of NaN, which [`AdamW`] refuses.
 //!
+//! For language models there are functions without parameters, each with a backward, on every device and in every
+//! floating dtype: [`softmax`], [`attention`](attention()) with its [`AttentionMask`], [`Rotary`] position embeddings
+//! and [`cross_entropy`].
+//!
 //! What candle_nn offers beside layers with parameters is re-exported under its own paths, modules
-//! included, so that `use hypernn::nn::…` replaces `use candle_nn::…`. It is candle's: in
-//! [`rotary_emb`], `rope`, `rope_i` and `rope_thd` have no backward (`rope_slow` and `rope_i_slow` have
-//! one), and neither have the fused attention of [`attention`] and [`cpu_flash_attention`] and the
-//! kernels of [`moe`], which are for inference.
+//! included, so that `use hypernn::nn::…` replaces `use candle_nn::…`. It is candle's, and some of it is for
+//! inference alone, without a backward: `rope`, `rope_i` and `rope_thd` of [`rotary_emb`], for which there is
+//! [`Rotary`]; the fused attention of the module [`attention`](mod@attention) and of [`cpu_flash_attention`], for
+//! which there is the function [`attention`](attention()); `softmax_last_dim` of [`ops`], for which there is
+//! [`softmax`]; and the kernels of [`moe`].
 
 pub mod activation;
 mod affine;
@@ -28,6 +33,8 @@ mod conv1d;
 mod conv2d;
 mod conv_transpose1d;
 mod conv_transpose2d;
+mod cross_entropy;
+mod dot_product_attention;
 #[doc(hidden)]
 pub mod embedding;
 mod fixed_tensors;
@@ -58,7 +65,9 @@ pub mod rnn {
 pub mod sequential {
     pub use candle_nn::sequential::{Sequential, seq};
 }
+mod rotary;
 mod sliding_window;
+mod softmax;
 pub mod step;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -85,6 +94,8 @@ pub use conv_transpose2d::{
 };
 pub use conv1d::{Conv1d, Conv1dSpec, conv1d, conv1d_no_bias};
 pub use conv2d::{Conv2d, Conv2dSpec, conv2d, conv2d_no_bias};
+pub use cross_entropy::cross_entropy;
+pub use dot_product_attention::{AttentionMask, attention};
 pub use embedding::{Embedding, EmbeddingSpec, embedding};
 pub use func::{Func, FuncT, func, func_t};
 pub use group_norm::{GroupNorm, GroupNormSpec, group_norm};
@@ -98,7 +109,9 @@ pub use optim::{AdamW, Optimizer, ParamsAdamW, SGD};
 pub use pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use prelu::{PReLU, PReLUSpec, prelu};
 pub use rms_norm::{RmsNorm, RmsNormSpec, rms_norm};
+pub use rotary::{Rotary, RotaryConfig, RotaryConvention, RotaryScaling};
 pub use sequential::{Sequential, seq};
+pub use softmax::softmax;
 
 /// The constructors as they are written in `#[hyper(…)]`: the candle constructor without `vb`.
 pub mod spec {

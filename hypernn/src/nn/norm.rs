@@ -6,7 +6,7 @@ use candle_nn::{BatchNormConfig, LayerNormConfig};
 use super::affine::Affine;
 use super::{BatchNormSpec, LayerNormSpec};
 use crate::check::{Problem, ensure_same_dtype};
-use crate::ops::gain::gain;
+use crate::ops::gain::{gain, plus};
 use crate::ops::internal;
 use crate::ops::product::repeat_rows;
 use crate::ops::scalar::is_direct;
@@ -112,15 +112,18 @@ fn check_dtype(layer: &str, xs: &Tensor, params: &Affine) -> Result<()> {
 pub(super) fn scale_rows(layer: &'static str, xs: &Tensor, params: &Affine) -> Result<Tensor> {
     check_dtype(layer, xs, params)?;
     let (sets, rows, size) = xs.dims3()?;
-    if !is_direct(xs) || params.weight.is_view() {
+    let (weight, bias) = (&params.weight, params.bias.as_ref());
+    // By a product the gradient of what is repeated is fast on the CPU. Without one there is nothing to repeat.
+    let repeats = is_direct(xs) && !weight.is_view() && weight.collected()?.track_op();
+    if !repeats {
         return scale(layer, xs, params, (sets, 1, size));
     }
-    let (weight, bias) = params.to_tensors()?;
-    let ys = (xs * repeat_rows(&weight, rows)?)?;
-    match bias {
-        None => Ok(ys),
-        Some(bias) => ys + repeat_rows(&bias, rows)?,
+    let ys = (xs * repeat_rows(&weight.collected()?, rows)?)?;
+    let Some(bias) = bias.map(Param::collected).transpose()? else { return Ok(ys) };
+    if bias.track_op() {
+        return ys + repeat_rows(&bias, rows)?;
     }
+    plus(layer, &ys, &bias.reshape((sets, 1, size))?)
 }
 
 /// The values of a batch `[B, channels, …]`, in the shape of that batch or any other, times a weight

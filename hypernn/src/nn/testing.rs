@@ -9,6 +9,9 @@ use crate::param::watch_weights;
 /// A layer under test: from its weights and an input to its output.
 pub(crate) type Forward = dyn Fn(&[Tensor], &Tensor) -> Result<Tensor>;
 
+/// One that may borrow what it needs.
+pub(crate) type AnyForward<'a> = dyn Fn(&[Tensor], &Tensor) -> Result<Tensor> + 'a;
+
 /// One configuration of a layer.
 pub(crate) struct Case {
     pub(crate) name: String,
@@ -77,7 +80,7 @@ fn tensors(variables: &[Var]) -> Vec<Tensor> {
     variables.iter().map(|variable| variable.as_tensor().clone()).collect()
 }
 
-fn run(forward: &Forward, inputs: &[Tensor]) -> Result<Tensor> {
+fn run(forward: &AnyForward<'_>, inputs: &[Tensor]) -> Result<Tensor> {
     forward(&inputs[..inputs.len() - 1], &inputs[inputs.len() - 1])
 }
 
@@ -116,7 +119,7 @@ fn largest(a: f64, b: f64) -> f64 {
 }
 
 /// The largest relative difference between each input's gradient and finite differences.
-pub(crate) fn gradient_errors(forward: &Forward, variables: &[Var]) -> Result<Vec<f64>> {
+pub(crate) fn gradient_errors(forward: &AnyForward<'_>, variables: &[Var]) -> Result<Vec<f64>> {
     let inputs = tensors(variables);
     let grads = gradients(&loss(&run(forward, &inputs)?)?, variables)?;
     let detached: Vec<_> = inputs.iter().map(|input| input.copy()).collect::<Result<_>>()?;
@@ -135,7 +138,7 @@ pub(crate) fn gradient_errors(forward: &Forward, variables: &[Var]) -> Result<Ve
 }
 
 /// The central difference in one value of one input.
-fn slope(forward: &Forward, inputs: &[Tensor], input: usize, at: usize) -> Result<f64> {
+fn slope(forward: &AnyForward<'_>, inputs: &[Tensor], input: usize, at: usize) -> Result<f64> {
     const STEP: f64 = 1e-5;
     let moved = |by: f64| {
         let mut inputs = inputs.to_vec();

@@ -5,6 +5,8 @@
 mod adam_w;
 mod behaviour;
 mod errors;
+mod frozen;
+mod language;
 mod pooling;
 mod shapes;
 mod specs;

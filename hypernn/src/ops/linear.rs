@@ -55,7 +55,8 @@ impl Adapter {
     /// products, and the weight's difference itself is never computed.
     fn apply(&self, xs: &Tensor) -> Result<Tensor> {
         let hidden = linear(&self.dropped(xs)?, &self.down, None)?;
-        linear(&hidden, &self.up, None)? * self.scale
+        // The narrow side is scaled, which has as many values as ranks.
+        linear(&(hidden * self.scale)?, &self.up, None)
     }
 
     /// The input, with a part dropped and the rest made up for it.

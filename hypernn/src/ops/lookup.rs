@@ -11,8 +11,8 @@ pub(crate) fn lookup(table: &Param, indices: &Tensor) -> Result<Tensor> {
     if let Some(quantized) = table.blocks() {
         return quantized_rows(quantized, indices);
     }
-    let Some(route) = table.route().cloned() else {
-        return table.values().index_select(indices, 0);
+    let Some(route) = table.route() else {
+        return table.collected()?.index_select(indices, 0);
     };
     let (table, edge) = (table.values().detach(), route.edge().clone());
     let (rows, shape) = (table.index_select(indices, 0)?, table.shape().clone());

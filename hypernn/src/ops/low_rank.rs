@@ -21,9 +21,9 @@ pub(crate) fn low_rank(base: &Tensor, up: &Tensor, down: &Tensor, scale: f64) ->
     if !up.track_op() && !down.track_op() {
         return Ok(merged);
     }
-    let other = down.clone();
+    let (other, asked) = (down.clone(), [up.track_op(), down.track_op()]);
     with_backward("low_rank", merged, up, down, move |up, grad| {
-        gradients(&up.detach(), &other.detach(), grad, scale)
+        gradients(&up.detach(), &other.detach(), grad, scale, asked)
     })
 }
 
@@ -32,18 +32,22 @@ fn differentiable(base: &Tensor, up: &Tensor, down: &Tensor, scale: f64) -> Resu
     (up.matmul(down)?.reshape(shape(base, up))? * scale)?.broadcast_add(base)
 }
 
-/// The gradients of both factors.
+/// The gradients of both factors, each where it is asked for.
 fn gradients(
     up: &Tensor,
     down: &Tensor,
     grad: &Tensor,
     scale: f64,
+    asked: [bool; 2],
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let (ups, downs) = (matrices(up)?, matrices(down)?);
     let grad = grad.contiguous()?.reshape((ups.dim(0)?, ups.dim(1)?, downs.dim(2)?))?;
-    let of_up = (matmul(&grad, &downs.t()?.contiguous()?)? * scale)?;
-    let of_down = (matmul(&ups.t()?.contiguous()?, &grad)? * scale)?;
-    Ok((Some(of_up.reshape(up.shape())?), Some(of_down.reshape(down.shape())?)))
+    let [of_up, of_down] = asked;
+    let of_up =
+        of_up.then(|| (matmul(&grad, &downs.t()?.contiguous()?)? * scale)?.reshape(up.shape()));
+    let of_down =
+        of_down.then(|| (matmul(&ups.t()?.contiguous()?, &grad)? * scale)?.reshape(down.shape()));
+    Ok((of_up.transpose()?, of_down.transpose()?))
 }
 
 /// `[G, rows, columns]`, with one set where there are none.

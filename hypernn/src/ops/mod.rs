@@ -6,8 +6,10 @@
 
 pub(crate) mod activation;
 pub(crate) mod adam_w;
+pub(crate) mod attention;
 pub(crate) mod convolution;
 pub(crate) mod convolved;
+pub(crate) mod cross_entropy;
 mod dense;
 mod dtype;
 pub(crate) mod gain;
@@ -22,8 +24,11 @@ pub(crate) mod prelu;
 pub(crate) mod probe;
 pub(crate) mod product;
 mod quantized;
+pub(crate) mod rearrange;
+pub(crate) mod rotary;
 pub(crate) mod scalar;
 pub(crate) mod second_order;
+pub(crate) mod softmax;
 pub(crate) mod split;
 mod to_tensor;
 pub(crate) mod unfold;

@@ -3,12 +3,15 @@
 use candle_core::{Result, Tensor};
 
 use super::gain::sum_as;
-use super::with_backward::with_backward;
+use super::with_backward::{node, with_backward};
 use crate::param::Param;
 
 /// `xs` where it is positive, elsewhere times slopes whose shape broadcasts to that of `xs`.
 pub(crate) fn prelu(xs: &Tensor, slopes: &Param) -> Result<Tensor> {
-    let Some(route) = slopes.route().cloned() else { return values(xs, slopes.values()) };
+    let Some(route) = slopes.route() else {
+        let slopes = slopes.collected()?;
+        return if slopes.track_op() { values(xs, &slopes) } else { frozen(xs, slopes) };
+    };
     let (slopes, edge) = (slopes.values().detach(), route.edge().clone());
     let ys = values(&xs.detach(), &slopes)?;
     with_backward("prelu", ys, xs, &edge, move |xs, grad| {
@@ -17,6 +20,18 @@ pub(crate) fn prelu(xs: &Tensor, slopes: &Param) -> Result<Tensor> {
         let of_edge = route.deliver(sum_as(&of_slopes, &slopes)?)?;
         let of_input = || positive.where_cond(grad, &grad.broadcast_mul(&slopes)?);
         Ok((xs.track_op().then(of_input).transpose()?, of_edge))
+    })
+}
+
+/// With slopes that have no gradient, so that none is computed.
+fn frozen(xs: &Tensor, slopes: Tensor) -> Result<Tensor> {
+    let ys = values(&xs.detach(), &slopes)?;
+    if !xs.track_op() {
+        return Ok(ys);
+    }
+    node("prelu", ys, [xs], move |[xs], _, grad| {
+        let scaled = grad.broadcast_mul(&slopes)?;
+        Ok([Some(positive(&xs.detach())?.where_cond(grad, &scaled)?)])
     })
 }
 

@@ -34,6 +34,8 @@ pub(crate) fn repeat_rows(values: &Tensor, rows: usize) -> Result<Tensor> {
 
 /// `lhs [B, M, K]` times `rhs [B, K, N]`, for gradients: no node of the graph where neither is tracked.
 pub(super) fn matmul(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
+    #[cfg(test)]
+    PRODUCTS.set(PRODUCTS.get() + 1);
     if !is_direct(lhs) {
         return lhs.matmul(rhs);
     }
@@ -42,6 +44,19 @@ pub(super) fn matmul(lhs: &Tensor, rhs: &Tensor) -> Result<Tensor> {
         return lhs.apply_op2(rhs, product);
     }
     lhs.apply_op2_no_bwd(rhs, &product)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The products that gradients took on this thread, but for outer ones.
+    static PRODUCTS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Runs a backward, and counts the products that its gradients take.
+#[cfg(test)]
+pub(crate) fn count_products<R>(run: impl FnOnce() -> R) -> (R, usize) {
+    let before = PRODUCTS.get();
+    (run(), PRODUCTS.get() - before)
 }
 
 /// `leftᵀ · right` of each set, `left [G, rows, m]` and `right [G, rows, n]` to `[G, m, n]`.

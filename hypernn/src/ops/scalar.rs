@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Result, Storage, StorageRef, Tensor, WithDType, bail};
-use hypernn_kernels::Float;
+use candle_core::{DType, Layout, Result, Storage, StorageRef, Tensor, WithDType, bail};
+use hypernn_kernels::{Float, Heads};
+
+use super::kernels::kernel;
 
 /// A number with passes of its own: a dtype of candle's for which there are kernels.
 pub(super) trait Scalar: WithDType + Float {}
@@ -37,6 +39,44 @@ impl<'a> CpuSlice<'a> {
         };
         Ok(&storage.as_slice::<T>()?[self.range.clone()])
     }
+
+    /// The values of a mask.
+    pub(super) fn bytes(&self) -> Result<&[u8]> {
+        let Storage::Cpu(storage) = &*self.storage else {
+            bail!("the values moved to another device");
+        };
+        Ok(&storage.as_slice::<u8>()?[self.range.clone()])
+    }
+}
+
+/// The rows of heads `[B, H, T, D]` on the CPU, locked so that they can be looked at.
+pub(super) struct CpuHeads<'a> {
+    storage: StorageRef<'a>,
+    layout: &'a Layout,
+}
+
+impl<'a> CpuHeads<'a> {
+    /// Of a tensor whose rows lie together, as [`rows_together`] gives it.
+    pub(super) fn new(tensor: &'a Tensor) -> Self {
+        let (storage, layout) = tensor.storage_and_layout();
+        Self { storage, layout }
+    }
+
+    pub(super) fn heads<T: Scalar>(&self) -> Result<Heads<'_, T>> {
+        let Storage::Cpu(storage) = &*self.storage else {
+            bail!("the values moved to another device");
+        };
+        let (size, strides) = (self.layout.shape().dims4()?, self.layout.stride());
+        let values = storage.as_slice::<T>()?;
+        let values = &values[self.layout.start_offset().min(values.len())..];
+        kernel(Heads::strided(values, size.into(), [strides[0], strides[1], strides[2]]))
+    }
+}
+
+/// A tensor whose last dimension lies side by side: the tensor itself, where that is so.
+pub(super) fn rows_together(tensor: &Tensor) -> Result<Tensor> {
+    let together = tensor.stride().last() == Some(&1) || tensor.dims().last() == Some(&1);
+    if together { Ok(tensor.clone()) } else { tensor.contiguous() }
 }
 
 /// Whether these passes serve a tensor; elsewhere candle's own operations do.

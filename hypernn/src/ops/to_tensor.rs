@@ -56,9 +56,9 @@ impl Param {
         if let Some(quantized) = self.blocks() {
             return quantized.dequantize();
         }
-        match self.route() {
-            Some(route) if route.is_of_view() => route.collected(self.values()),
-            _ => Ok(self.values().clone()),
+        match self.resolved() {
+            (tensor, Some(route)) if route.is_of_view() => route.collected(&tensor),
+            (tensor, _) => Ok(tensor),
         }
     }
 
@@ -74,7 +74,8 @@ impl Param {
         }
         // Base and factors fit together: the layout made them so. Where there is no memory for a copy, the view has
         // the same gradient, past the accumulator.
-        self.shown_cell().get_or_init(|| self.merged().unwrap_or_else(|_| self.values().clone()))
+        let merged = || param::scope::outside(|| self.merged());
+        self.shown_cell().get_or_init(|| merged().unwrap_or_else(|_| self.values().clone()))
     }
 }
 

@@ -5,19 +5,18 @@
 //! detached tensors, as by hand; the backward delivers the gradients of the views.
 
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp2, Error, Layout, MetalStorage, Result, Shape, Storage,
-    StorageRef, Tensor, bail,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Error, Layout, MetalStorage, Result,
+    Shape, Storage, StorageRef, Tensor, bail,
 };
 
 use super::second_order::ensure_detached;
 
-/// From the input and the gradient of the outputs: the gradient of the input, where it is asked for,
-/// and that of the edge, as [`Routes::deliver`](crate::param::Routes::deliver) gives it.
-type BackwardFn =
-    dyn Fn(&Tensor, &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> + Send + Sync;
+/// From the inputs, the outputs and the gradient of the outputs: the gradient of each input, where it is asked for.
+type BackwardFn = dyn Fn(&[&Tensor], &Tensor, &Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync;
 
 /// The node `layer` of these outputs, which no other tensor may share, over an input and the edge of generated
-/// parameters.
+/// parameters. The backward gets the input and the gradient of the outputs; it gives the gradient of the input, where
+/// it is asked for, and that of the edge, as [`Routes::deliver`](crate::param::Routes::deliver) gives it.
 pub(crate) fn with_backward(
     layer: &'static str,
     outputs: Tensor,
@@ -28,13 +27,40 @@ pub(crate) fn with_backward(
     + Sync
     + 'static,
 ) -> Result<Tensor> {
+    node(layer, outputs, [input, edge], move |[input, _], _, grad| {
+        ensure_detached(layer)?;
+        backward(input, grad).map(Into::into)
+    })
+}
+
+/// The node `layer` of these outputs, which no other tensor may share, over one to three inputs. The backward gets the
+/// inputs, the outputs and their gradient.
+pub(crate) fn node<const N: usize>(
+    layer: &'static str,
+    outputs: Tensor,
+    inputs: [&Tensor; N],
+    backward: impl Fn([&Tensor; N], &Tensor, &Tensor) -> Result<[Option<Tensor>; N]>
+    + Send
+    + Sync
+    + 'static,
+) -> Result<Tensor> {
     let layout = outputs.layout();
     let outputs = if layout.is_contiguous() && layout.start_offset() == 0 {
         outputs
     } else {
         outputs.force_contiguous()?
     };
-    input.apply_op2(edge, WithBackward { layer, outputs, backward: Box::new(backward) })
+    let backward = move |inputs: &[&Tensor], outputs: &Tensor, grad: &Tensor| {
+        let Ok(inputs) = inputs.try_into() else { bail!("{layer}: inputs of another node") };
+        backward(inputs, outputs, grad).map(Vec::from)
+    };
+    let op = WithBackward { layer, outputs, backward: Box::new(backward) };
+    match inputs[..] {
+        [input] => input.apply_op1(op),
+        [first, second] => first.apply_op2(second, op),
+        [first, second, third] => first.apply_op3(second, third, op),
+        _ => bail!("{layer}: a node over {N} inputs"),
+    }
 }
 
 struct WithBackward {
@@ -59,11 +85,50 @@ impl WithBackward {
         self.outputs.shape().clone()
     }
 
+    fn gradients<const N: usize>(
+        &self,
+        inputs: [&Tensor; N],
+        outputs: &Tensor,
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; N]> {
+        let grads = (self.backward)(&inputs, outputs, grad)?;
+        let Ok(grads) = grads.try_into() else {
+            bail!("{}: gradients of another node", self.layer)
+        };
+        Ok(grads)
+    }
+
     fn elsewhere(&self) -> Error {
         let (layer, device) = (self.layer, self.outputs.device().location());
         crate::error::device(format!(
             "{layer}: the outputs are on {device:?}, the input is elsewhere"
         ))
+    }
+}
+
+impl CustomOp1 for WithBackward {
+    fn name(&self) -> &'static str {
+        self.layer
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let Storage::Cpu(outputs) = self.take()? else { return Err(self.elsewhere()) };
+        Ok((outputs, self.shape()))
+    }
+
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        let Storage::Cuda(outputs) = self.take()? else { return Err(self.elsewhere()) };
+        Ok((outputs, self.shape()))
+    }
+
+    fn metal_fwd(&self, _: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
+        let Storage::Metal(outputs) = self.take()? else { return Err(self.elsewhere()) };
+        Ok((outputs, self.shape()))
+    }
+
+    fn bwd(&self, first: &Tensor, outputs: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let [first] = self.gradients([first], outputs, grad)?;
+        Ok(first)
     }
 }
 
@@ -107,13 +172,68 @@ impl CustomOp2 for WithBackward {
 
     fn bwd(
         &self,
-        input: &Tensor,
-        _edge: &Tensor,
-        _outputs: &Tensor,
+        first: &Tensor,
+        second: &Tensor,
+        outputs: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        ensure_detached(self.layer)?;
-        (self.backward)(input, grad)
+        self.gradients([first, second], outputs, grad).map(Into::into)
+    }
+}
+
+impl CustomOp3 for WithBackward {
+    fn name(&self) -> &'static str {
+        self.layer
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let Storage::Cpu(outputs) = self.take()? else { return Err(self.elsewhere()) };
+        Ok((outputs, self.shape()))
+    }
+
+    fn cuda_fwd(
+        &self,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let Storage::Cuda(outputs) = self.take()? else { return Err(self.elsewhere()) };
+        Ok((outputs, self.shape()))
+    }
+
+    fn metal_fwd(
+        &self,
+        _: &MetalStorage,
+        _: &Layout,
+        _: &MetalStorage,
+        _: &Layout,
+        _: &MetalStorage,
+        _: &Layout,
+    ) -> Result<(MetalStorage, Shape)> {
+        let Storage::Metal(outputs) = self.take()? else { return Err(self.elsewhere()) };
+        Ok((outputs, self.shape()))
+    }
+
+    fn bwd(
+        &self,
+        first: &Tensor,
+        second: &Tensor,
+        third: &Tensor,
+        outputs: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        self.gradients([first, second, third], outputs, grad).map(Into::into)
     }
 }
 

@@ -4,6 +4,7 @@ mod adapter;
 mod kept;
 mod quantized;
 mod route;
+pub(crate) mod scope;
 pub(crate) mod sets;
 mod watch;
 
@@ -113,6 +114,9 @@ impl Param {
 
     /// The tensor as it lies there, without what adapts it. Where this is a view, its own gradient costs as much as
     /// that of the whole vector. Of a quantised parameter a copy, which is made when it is first asked for.
+    ///
+    /// Within a block that is computed twice its graph is not that of the block: see [`route`](Self::route) and
+    /// [`reshaped`](Self::reshaped).
     pub(crate) fn values(&self) -> &Tensor {
         match &self.quantized {
             None => &self.tensor,
@@ -146,8 +150,13 @@ impl Param {
         }
     }
 
-    pub(crate) fn route(&self) -> Option<&Route> {
-        self.route.as_ref()
+    /// The tensor and its route as operations take them: others within a block that is computed twice.
+    pub(crate) fn resolved(&self) -> (Tensor, Option<Route>) {
+        scope::resolve(self.values(), self.route.as_ref())
+    }
+
+    pub(crate) fn route(&self) -> Option<Route> {
+        self.resolved().1
     }
 
     pub(crate) fn adapter(&self) -> Option<&Adapter> {
@@ -175,7 +184,8 @@ impl Param {
     /// # Errors
     /// Those of `shape`.
     pub(crate) fn reshaped(&self, shape: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        Ok(Self::routed(shape(self.values())?, self.route.clone()))
+        let (tensor, route) = self.resolved();
+        Ok(Self::routed(shape(&tensor)?, route))
     }
 
     /// This parameter with contiguous values.

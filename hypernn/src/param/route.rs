@@ -62,6 +62,11 @@ impl Route {
         &self.edge
     }
 
+    /// This route for a parameter's values by themselves, with another node to depend on.
+    pub(crate) fn of_copy(&self, edge: &Tensor) -> Self {
+        Self { edge: edge.clone(), of_view: true, ..self.clone() }
+    }
+
     /// Whether the parameter's tensor is a view of the flat vector.
     pub(crate) fn is_of_view(&self) -> bool {
         self.of_view
@@ -95,8 +100,8 @@ impl Routes {
         let weight = weight.route()?;
         let bias = bias.map(|bias| bias.route().filter(|bias| bias.edge.id() == weight.edge.id()));
         match bias {
-            None => Some(Self { weight: weight.clone(), bias: None }),
-            Some(bias) => Some(Self { weight: weight.clone(), bias: Some(bias?.clone()) }),
+            None => Some(Self { weight, bias: None }),
+            Some(bias) => Some(Self { weight, bias: Some(bias?) }),
         }
     }
 

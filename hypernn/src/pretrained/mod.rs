@@ -224,7 +224,7 @@ impl<'a> Pretrained<'a> {
     }
 }
 
-impl Pretrained<'_> {
+impl<'a> Pretrained<'a> {
     /// Tensors whose names match start as they do without a pretrained network; `*` stands for any
     /// characters.
     ///
@@ -273,6 +273,25 @@ impl Pretrained<'_> {
     pub fn check_finite(mut self) -> Self {
         self.finite = true;
         self
+    }
+
+    /// A builder of its tensors, for an ordinary network: `Net::new(pretrained.var_builder(dtype, &device)?)`. Tensors
+    /// are read when they are asked for.
+    ///
+    /// # Errors
+    /// A prefix that no name has, or tensors that are to start [afresh](Self::without): an ordinary network needs
+    /// all of them.
+    pub fn var_builder(&self, dtype: DType, device: &Device) -> Result<VarBuilder<'a>> {
+        if let Some(problem) = &self.problem {
+            bail!(declaration, "{problem}");
+        }
+        if let Some(pattern) = self.without.first() {
+            bail!(
+                declaration,
+                "`{pattern}` is to start afresh, but a builder has what is in the file"
+            );
+        }
+        Ok(self.vb.clone().set_dtype(dtype).set_device(device.clone()))
     }
 
     /// The values that the tensors of a target start with, in this dtype, on this device.
