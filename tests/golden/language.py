@@ -4,6 +4,8 @@
     python language.py logits BASE ADAPTER IDS OUT
                                         what transformers and PEFT compute of an adapter in the folder ADAPTER
                                         over the model in the folder BASE, for the ids in the file IDS
+    python language.py llama BASE ADAPTER IDS OUT
+                                        what llama.cpp computes of an adapter over a model, both in GGUF
 
 Written with torch 2.15.0, transformers 5.24.0, peft 0.21.2, gguf 0.19.0.
 """
@@ -110,8 +112,18 @@ def adapted_logits(folder, adapter, ids, out):
     save_file({"logits": logits(model, load_file(ids)["ids"])}, out)
 
 
+def llama_logits(base, adapter, ids, out):
+    import llama_cpp
+
+    # Keys and values in f32, which is type 0.
+    model = llama_cpp.Llama(base, lora_path=adapter, n_ctx=64, logits_all=True, type_k=0, type_v=0, verbose=False)
+    found = []
+    for row in load_file(ids)["ids"].tolist():
+        model.reset()
+        model.eval(row)
+        found.append(torch.tensor(model.scores[: len(row)]).float())
+    save_file({"logits": torch.stack(found)}, out)
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "write":
-        write()
-    else:
-        adapted_logits(*sys.argv[2:])
+    {"write": write, "logits": adapted_logits, "llama": llama_logits}[sys.argv[1]](*sys.argv[2:])

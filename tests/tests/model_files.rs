@@ -182,8 +182,8 @@ fn hostile_gguf_files_are_errors() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("model.gguf");
     let header = bytes.len().min(2200);
-    for at in (0..header).step_by(3) {
-        for value in [0, 1, 0x7f, 0xff] {
+    for at in (0..header).step_by(5) {
+        for value in [0, 0xff] {
             let mut bytes = bytes.clone();
             bytes[at] = value;
             fs::write(&path, bytes).unwrap();

@@ -171,41 +171,71 @@ fn one_alpha_holds_all_scales_and_names_are_as_short_as_they_can_be() -> Result<
     Ok(())
 }
 
+/// The logits that `golden/language.py` computes by a command for a model and an adapter, where Python has the modules.
+fn by_python(modules: &str, command: &str, base: &Path, adapter: &Path) -> Result<Option<Tensor>> {
+    let python = std::env::var("HYPERNN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
+    if !has.is_ok_and(|has| has.status.success()) {
+        eprintln!("skipped: `{python}` lacks one of {modules}; HYPERNN_PYTHON names another");
+        return Ok(None);
+    }
+    let dir = TempDir::new()?;
+    let (given, made) = (dir.path().join("ids.safetensors"), dir.path().join("out.safetensors"));
+    candle_core::safetensors::save(&[("ids", reference("ids"))].into(), &given)?;
+    let script = golden::path("language.py");
+    let mut python = Command::new(&python);
+    let out = python.arg(script).arg(command).args([base, adapter, &given, &made]).output()?;
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    Ok(candle_core::safetensors::load(made, device())?.remove("logits"))
+}
+
 /// transformers and PEFT compute the same logits with what is written here.
 #[test]
 fn peft_loads_what_is_written() -> Result<()> {
-    let python = std::env::var("HYPERNN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let has = Command::new(&python).args(["-c", "import peft, transformers, gguf"]).output();
-    if !has.is_ok_and(|has| has.status.success()) {
-        eprintln!(
-            "skipped: `{python}` has no transformers, peft and gguf; HYPERNN_PYTHON names another"
-        );
-        return Ok(());
-    }
-    let (dir, hyper) = (TempDir::new()?, adapters());
-    let params = trained(&hyper, 2)?;
-    params.save_peft(dir.path().join("adapter"))?;
-    let ids = [("ids".to_owned(), reference("ids"))];
-    candle_core::safetensors::save(&ids.into(), dir.path().join("ids.safetensors"))?;
-    let place = |name: &str| dir.path().join(name);
-    let out = Command::new(&python)
-        .arg(golden::path("language.py"))
-        .arg("logits")
-        .args([
-            golden::path("p_llama"),
-            place("adapter"),
-            place("ids.safetensors"),
-            place("out.safetensors"),
-        ])
-        .output()?;
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let expected = candle_core::safetensors::load(place("out.safetensors"), device())?;
-    let found = params.forward(&self::ids())?;
-    let error = distance(&found, &expected["logits"])?;
+    let (dir, params) = (TempDir::new()?, trained(&adapters(), 2)?);
+    params.save_peft(dir.path())?;
+    let modules = "peft, transformers, gguf";
+    let base = golden::path("p_llama");
+    let Some(expected) = by_python(modules, "logits", &base, dir.path())? else { return Ok(()) };
+    let found = params.forward(&ids())?;
+    let error = distance(&found, &expected)?;
     eprintln!("largest difference to transformers and PEFT: {error:e}");
     assert!(error < 1e-4, "{error}");
     assert!(distance(&found, &reference("base"))? > 0.1);
     Ok(())
+}
+
+/// llama.cpp computes the same logits, of the model in f32: with quantised weights it rounds what they are multiplied by.
+#[test]
+fn llama_cpp_loads_what_is_written() -> Result<()> {
+    let (dir, model) = (TempDir::new()?, Gguf::open(golden::path("p_llama.gguf"))?);
+    let tensors = model
+        .tensor_names()
+        .into_iter()
+        .map(|name| Ok((name, QTensor::quantize(&model.tensor(name)?, GgmlDType::F32)?)));
+    let tensors = tensors.collect::<Result<Vec<_>>>()?;
+    let (base, path) = (dir.path().join("base.gguf"), dir.path().join("adapter.gguf"));
+    write_gguf(&base, &model, &tensors)?;
+    let own = Pretrained::open(golden::path("p_llama.gguf"))?;
+    let own = Adapters::new_from(variables(3, DType::F32).1, own)?;
+    let params = trained(&own, 2)?;
+    params.save_gguf_lora(&path, &Gguf::open(&base)?)?;
+    let modules = "llama_cpp, peft, transformers, gguf";
+    let Some(expected) = by_python(modules, "llama", &base, &path)? else { return Ok(()) };
+    let found = params.forward(&ids())?;
+    let error = distance(&found, &expected)?;
+    eprintln!("largest difference to llama.cpp: {error:e}");
+    assert!(error < 1e-3, "{error}");
+    assert!(distance(&found, &reference("gguf"))? > 0.1);
+    Ok(())
+}
+
+/// A model's metadata with other tensors.
+fn write_gguf(path: &Path, model: &Gguf, tensors: &[(&str, QTensor)]) -> Result<()> {
+    let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (*name, tensor)).collect();
+    let metadata: Vec<(&str, &Value)> =
+        model.metadata().iter().map(|(key, value)| (key.as_str(), value)).collect();
+    gguf_file::write(&mut std::fs::File::create(path)?, &metadata, &tensors)
 }
 
 #[derive(HyperTarget)]
@@ -476,11 +506,8 @@ fn an_adapter_for_llama_cpp_is_in_its_order() -> Result<()> {
         Ok((name, QTensor::quantize(&tensor, GgmlDType::F32)?))
     });
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
-    let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (*name, tensor)).collect();
-    let metadata: Vec<(&str, &Value)> =
-        base.metadata().iter().map(|(key, value)| (key.as_str(), value)).collect();
     let merged = dir.path().join("merged.gguf");
-    gguf_file::write(&mut std::fs::File::create(&merged)?, &metadata, &tensors)?;
+    write_gguf(&merged, &base, &tensors)?;
     let logits = |hyper: &OneAdapter| hyper.forward(&ids());
     let merged = OneAdapter::new_from(variables(3, DType::F32).1, Pretrained::open(merged)?)?;
     let own = Pretrained::open(golden::path("p_llama.gguf"))?;
