@@ -121,8 +121,8 @@ pub fn derive_hyper_target(input: TokenStream) -> TokenStream {
 ///   `condition`, `buffers`, and `add_tasks` for more tasks;
 /// - `export` and `audit_exact`;
 /// - what hypernetworks of every kind have, `hypernn::hypernetwork::Core`: `layout`, `chunks`, `num_params`,
-///   `num_target_params`, `named_tensors`, `trainable`, `params_from_flat`, `load_params`, `export_params`, `save`,
-///   `load`, `load_hyper_nn`, `audit` and `check_finite`.
+///   `num_target_params`, `named_tensors`, `trainable`, `params_from_flat`, `load_params`, `load_peft`, `export_params`,
+///   `save`, `load`, `load_hyper_nn`, `audit` and `check_finite`.
 ///
 /// Beside them are
 ///

@@ -4,6 +4,7 @@ pub mod dynamic;
 pub mod files;
 pub mod golden;
 pub mod launches;
+pub mod llama;
 pub mod rustc;
 
 use std::collections::BTreeMap;

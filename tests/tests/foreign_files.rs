@@ -330,9 +330,7 @@ fn files_of_other_kinds() {
     let mut tar = vec![b'a'; 512];
     tar[257..262].copy_from_slice(b"ustar");
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 132\n";
-    let index =
-        br#"{"metadata": {}, "weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}"#;
-    let cases: [(&[u8], &str); 18] = [
+    let cases: [(&[u8], &str); 16] = [
         (b"", "it is empty, as after an interrupted download"),
         // The length of a header of 1408 bytes, cut off.
         (b"\x80\x05\0\0\0\0\0", "it is of no kind that is known"),
@@ -340,16 +338,11 @@ fn files_of_other_kinds() {
         (b"\n  <HTML><head>", "it is an HTML page"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied", "it is a page in XML"),
         (pointer, "it is a Git LFS pointer"),
-        (b"GGUF\x03\0\0\0", "it is a GGUF file"),
         (b"\x93NUMPY\x01\0v\0{'descr'", "it is an array of NumPy"),
         (b"\x1f\x8b\x08\0\0\0\0\0", "it is a gzip archive"),
         (&tar, "it is a tar archive"),
         (b"\x08\x07\x12\x07pytorch\x1a\x052.1.0", "it is a model in ONNX"),
         (b"\x89HDF\r\n\x1a\n\0\0\0\0", "it is an HDF5 file"),
-        (
-            index,
-            "it is the index of a model in several files, `m-1.safetensors` and `m-2.safetensors`: open those",
-        ),
         (b"{\"hidden_size\": 768}", "it is a text in JSON"),
         (b"Repository not found", "it is a text that begins with `Repository not found`"),
         (b"\x80\x02}q\x00.", "it is a pickle of Python, but not one that `torch.save` wrote"),
@@ -370,6 +363,36 @@ fn files_of_other_kinds() {
     assert_eq!(
         message(Pretrained::open(dir.path())).replace(dir.path().to_str().unwrap(), "DIR"),
         "can't read DIR: it is a directory, expected a file; in it are `net.bin`"
+    );
+}
+
+/// Models that `Pretrained::open` reads, and that are no checkpoints.
+#[test]
+fn models_are_not_loaded_as_checkpoints() {
+    let (_dir, path) = place("net.bin");
+    let says = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        message(HyperNet::new(variables(0, DType::F32).1).unwrap().load(&path))
+            .replace(&path.display().to_string(), "FILE")
+    };
+    let expected = "expected safetensors, or what `torch.save(net.state_dict(), path)` writes";
+    assert_eq!(
+        says(b"GGUF\x03\0\0\0"),
+        format!(
+            "can't load FILE: it is a GGUF file, a model as llama.cpp has it: `Pretrained::open` reads it; {expected}"
+        )
+    );
+    let index =
+        br#"{"metadata": {}, "weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}"#;
+    assert_eq!(
+        says(index),
+        format!(
+            "can't load FILE: it is the index of a model in several files, `m-1.safetensors` and `m-2.safetensors`: `Pretrained::open` reads them; {expected}"
+        )
+    );
+    assert_eq!(
+        opening(&path),
+        "can't read FILE: the shard `m-1.safetensors` of `a` is not beside the index: download it too"
     );
 }
 

@@ -170,7 +170,8 @@ fn modules(
     rank: usize,
 ) -> Result<BTreeMap<String, [Tensor; 2]>> {
     let mut halves: BTreeMap<String, [Option<Tensor>; 2]> = BTreeMap::new();
-    for (name, tensor) in tensors {
+    // In order, so that of several mistakes always the same is found.
+    for (name, tensor) in BTreeMap::from_iter(tensors) {
         let factor = name.strip_prefix(FRONT).and_then(|name| {
             let ends = FACTORS.iter().enumerate();
             ends.into_iter().find_map(|(at, end)| Some((name.strip_suffix(end)?.to_owned(), at)))

@@ -28,7 +28,7 @@ use source::GeneratedSource;
 use crate::finite::ensure_finite;
 use crate::generator::GeneratorOutput;
 use crate::ops::split::{SplitTensors, Unstack, Watch, split};
-use crate::param::Param;
+use crate::param::{KeptTensor, Param};
 use crate::structure::layout::{Layout, ParamInfo};
 use crate::structure::{ForwardTarget, ForwardTargetT};
 
@@ -93,7 +93,7 @@ pub struct GeneratedParams<T> {
 #[derive(Clone, Default)]
 pub(crate) struct Kept {
     /// Parameters that are trained or frozen.
-    pub(crate) params: Arc<[Tensor]>,
+    pub(crate) params: Arc<[KeptTensor]>,
     /// Running statistics.
     pub(crate) buffers: Arc<[Tensor]>,
     /// How many sets of running statistics there are; none where all weight sets share one.
@@ -342,7 +342,7 @@ impl<T> GeneratedParams<T> {
     #[must_use]
     pub fn detach(&self) -> Self {
         let tensors = self.params.iter().map(|param| param.values().detach()).collect();
-        let params = self.kept.params.iter().map(Tensor::detach).collect();
+        let params = self.kept.params.iter().map(KeptTensor::detach).collect();
         let kept = Kept { params, ..self.kept.clone() };
         Self::from_tensors(self.plan.clone(), tensors, self.sets, kept)
     }

@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor, Var};
 
 use super::scale::Scales;
 use super::{GeneratedParams, Kept};
-use crate::param::Param;
+use crate::param::{KeptTensor, Param};
 
 impl<T> GeneratedParams<T> {
     /// The dtype of the generated tensors, in which the target computes.
@@ -32,7 +32,7 @@ impl<T> GeneratedParams<T> {
     /// Parameters of the same target, whose generated tensors are cut from `flat`, `[P]` or `[G, P]`, in its
     /// dtype; no gradient flows to anything but `flat`.
     pub(crate) fn over(&self, flat: &Tensor) -> Result<Self> {
-        let params = self.kept.params.iter().map(Tensor::detach).collect();
+        let params = self.kept.params.iter().map(KeptTensor::detach).collect();
         let buffers = self.copied_buffers(Some(flat.dtype()))?.into();
         let kept = Kept { params, buffers, ..self.kept.clone() };
         let scales = Scales::identity(&self.plan.layout);

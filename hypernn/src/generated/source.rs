@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 
 use super::GeneratedParams;
 use crate::ops::internal;
-use crate::param::{Adapter, Param};
+use crate::param::{Adapter, KeptTensor, Param};
 use crate::structure::layout::Location;
 use crate::structure::source::{BufferDtype, ParamSource, ParamSpec};
 use crate::structure::value::Made;
@@ -15,7 +15,7 @@ use crate::structure::value::Made;
 pub(super) struct GeneratedSource<'a> {
     places: std::slice::Iter<'a, (String, Location)>,
     generated: &'a [Param],
-    kept: &'a [Tensor],
+    kept: &'a [KeptTensor],
     buffers: std::slice::Iter<'a, Tensor>,
     values: std::slice::Iter<'a, Tensor>,
     made: std::slice::Iter<'a, Made>,
@@ -43,19 +43,19 @@ impl<'a> GeneratedSource<'a> {
     pub(super) fn find(&self, name: &str, place: Location) -> Result<Param> {
         match place {
             Location::Generated(index) => Ok(self.generated[index].clone()),
-            Location::Kept(base) => Ok(self.kept(name, base)?.into()),
+            Location::Kept(base) => self.kept(name, base)?.param(),
             Location::Adapted { base, down, scale, dropout } => {
                 let dropout = if self.train { dropout } else { 0. };
                 let factor = |index: usize| self.generated[index].clone();
                 let adapter = Adapter { down: factor(down), up: factor(down + 1), scale, dropout };
-                let param = Param::from(self.kept(name, base)?).with_adapter(adapter);
+                let param = self.kept(name, base)?.param()?.with_adapter(adapter);
                 Ok(if dropout > 0. { param.with_dropout(name) } else { param })
             }
         }
     }
 
     /// A tensor that the hypernetwork keeps, in the dtype of those that it generates.
-    fn kept(&self, name: &str, index: usize) -> Result<Tensor> {
+    fn kept(&self, name: &str, index: usize) -> Result<KeptTensor> {
         let Some(tensor) = self.kept.get(index) else {
             crate::error::bail!(
                 declaration,

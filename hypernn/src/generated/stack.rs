@@ -9,7 +9,7 @@ use super::select_sets::variable;
 use super::{GeneratedParams, Kept, TargetPlan};
 use crate::check::ensure_same_device;
 use crate::ops::split::Watch;
-use crate::param::Param;
+use crate::param::{KeptTensor, Param};
 
 impl<T> GeneratedParams<T> {
     /// The sets of all of these, one after the other, as copies: parameters that serve every row count
@@ -131,13 +131,15 @@ impl Kept {
         }
         let params = self.params.iter().zip(&*other.params);
         let params = plan.layout.kept().iter().map(|kept| &kept.name).zip(params);
+        for (name, (first, second)) in params {
+            if !same_kept(first, second)? {
+                return Err(other_values(name));
+            }
+        }
         let values = plan.values.names.iter().zip(self.values.iter().zip(&*other.values));
-        for (name, (first, second)) in params.chain(values) {
+        for (name, (first, second)) in values {
             if !same(first, second)? {
-                crate::error::bail!(
-                    layout,
-                    "they lie over other values of `{name}`, which is not generated"
-                );
+                return Err(other_values(name));
             }
         }
         Ok(())
@@ -204,6 +206,20 @@ pub(crate) fn same(first: &Tensor, second: &Tensor) -> Result<bool> {
     }
     let different = first.detach().ne(&second.detach())?.to_dtype(DType::U32)?.sum_all()?;
     Ok(different.to_scalar::<u32>()? == 0)
+}
+
+fn other_values(name: &str) -> candle_core::Error {
+    let what = format!("they lie over other values of `{name}`, which is not generated");
+    crate::error::layout(what)
+}
+
+fn same_kept(first: &KeptTensor, second: &KeptTensor) -> Result<bool> {
+    match (first, second) {
+        (KeptTensor::Quantized(first), KeptTensor::Quantized(second)) if first.is(second) => {
+            Ok(first.dtype() == second.dtype())
+        }
+        _ => same(&first.dense()?, &second.dense()?),
+    }
 }
 
 /// Whether both tensors are the same view of one storage.

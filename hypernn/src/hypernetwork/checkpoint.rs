@@ -19,6 +19,7 @@ use crate::error::bail;
 use crate::files::{NamedTensors, Snapshot, hex};
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::init::{InitScheme, moments};
+use crate::param::KeptTensor;
 use crate::structure::layout::{Layout, ParamInfo, first_difference, meaning};
 use crate::structure::role::Role;
 use crate::structure::value::is_stored_name;
@@ -127,17 +128,17 @@ impl<T> Core<T> {
     }
 
     /// What is taken from a pretrained network and is in no checkpoint.
-    fn pretrained_tensors(&self) -> Vec<(String, Tensor)> {
+    fn pretrained_tensors(&self) -> Vec<(String, KeptTensor)> {
         let TargetPlan { layout, initial_values, .. } = &*self.plan;
         let params = layout.params().iter().enumerate();
-        let params =
-            params.filter_map(|(i, at)| Some((at.name.clone(), initial_values.param(i)?.clone())));
+        let params = params
+            .filter_map(|(i, at)| Some((at.name.clone(), initial_values.param(i)?.clone().into())));
         let frozen = layout.kept().iter().enumerate();
         let frozen = frozen.filter(|(_, kept)| kept.role == Role::Freeze);
         let frozen =
             frozen.filter_map(|(i, at)| Some((at.name.clone(), initial_values.kept(i)?.clone())));
         let constants = self.plan.constants().filter(|(_, tensor)| tensor.elem_count() > 0);
-        let constants = constants.map(|(name, tensor)| (name.to_owned(), tensor.clone()));
+        let constants = constants.map(|(name, tensor)| (name.to_owned(), tensor.clone().into()));
         params.chain(frozen).chain(constants).collect()
     }
 
@@ -420,7 +421,7 @@ impl Checkpoint {
     fn check_hash(&self, names: &[&str]) -> Result<()> {
         let names = names.iter().filter(|name| self.tensors.contains_key(**name));
         let tensors: Vec<_> =
-            names.map(|name| ((*name).to_owned(), self.tensors[*name].clone())).collect();
+            names.map(|name| ((*name).to_owned(), self.tensors[*name].clone().into())).collect();
         let (expected, found) = (self.entry(TENSORS_HASH)?, hash(&tensors)?);
         if found != expected {
             bail!(
@@ -515,12 +516,14 @@ fn text_tensor(text: &str) -> Result<Tensor> {
     Tensor::new(text.as_bytes(), &Device::Cpu)
 }
 
-/// SHA-256 over names, dtypes, shapes and values, as of a [`Snapshot`].
-pub(super) fn hash(tensors: &[(String, Tensor)]) -> Result<String> {
+/// SHA-256 over names, dtypes, shapes and values, as of a [`Snapshot`]; of what is quantised over the values that it stands
+/// for, so that a network has the same hash either way.
+pub(super) fn hash(tensors: &[(String, KeptTensor)]) -> Result<String> {
     let mut sorted: Vec<_> = tensors.iter().collect();
     sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut hasher = Sha256::new();
     for (name, tensor) in sorted {
+        let tensor = tensor.dense()?;
         hasher.update(format!("{name} {:?} {:?}\n", tensor.dtype(), tensor.dims()));
         let mut bytes = Vec::new();
         tensor.write_bytes(&mut bytes)?;

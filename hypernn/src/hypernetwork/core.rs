@@ -20,6 +20,7 @@ use crate::generator::{GeneratorOutput, GeneratorShape};
 use crate::init::{InitScheme, computed};
 use crate::memory::ensure_room;
 use crate::ops::internal;
+use crate::param::KeptTensor;
 use crate::plan::ChunkPlan;
 use crate::pretrained::InitialValues;
 use crate::structure::layout::{KeptInfo, Layout};
@@ -419,7 +420,7 @@ fn kept(
     layout: &Layout,
     initial_values: &InitialValues,
     vb: &VarBuilder<'_>,
-) -> Result<Arc<[Tensor]>> {
+) -> Result<Arc<[KeptTensor]>> {
     let kept = |(index, kept): (usize, &KeptInfo)| match (kept.role, initial_values.kept(index)) {
         (Role::Freeze, Some(start)) => Ok(start.clone()),
         (Role::Freeze, None) => bail!(
@@ -427,7 +428,11 @@ fn kept(
             "`{}` has the role `freeze`, but no pretrained network to come from: `new_from` takes one",
             kept.name
         ),
-        (_, start) => started(vb, &kept.name, kept.shape.dims(), kept.init, start),
+        (_, start) => {
+            let start = start.map(KeptTensor::dense).transpose()?;
+            let started = started(vb, &kept.name, kept.shape.dims(), kept.init, start.as_ref());
+            started.map(KeptTensor::from)
+        }
     };
     layout.kept().iter().enumerate().map(kept).collect()
 }

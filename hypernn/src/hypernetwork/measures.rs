@@ -6,6 +6,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use crate::param::KeptTensor;
+
 /// The tensor of a checkpoint that has them: `[tensors, 2]` in f64, in the order of the tensors' names.
 pub(super) const MEASURES: &str = "pretrained_measures";
 
@@ -13,8 +15,8 @@ pub(super) const MEASURES: &str = "pretrained_measures";
 const DEVIATIONS: f64 = 8.;
 
 /// Norm and signed sum of each tensor.
-pub(super) fn measures(tensors: &[(String, Tensor)]) -> Result<Tensor> {
-    let measured = sorted(tensors).into_iter().map(|(_, tensor)| measure(tensor));
+pub(super) fn measures(tensors: &[(String, KeptTensor)]) -> Result<Tensor> {
+    let measured = sorted(tensors).into_iter().map(|(_, tensor)| measure(&tensor.dense()?));
     let measured = measured.collect::<Result<Vec<_>>>()?;
     Tensor::from_slice(measured.as_flattened(), (measured.len(), 2), &Device::Cpu)
 }
@@ -22,7 +24,7 @@ pub(super) fn measures(tensors: &[(String, Tensor)]) -> Result<Tensor> {
 /// The name of the first tensor whose measures are others than those of a network that was of the dtype `saved`.
 pub(super) fn first_other(
     found: &Tensor,
-    own: &[(String, Tensor)],
+    own: &[(String, KeptTensor)],
     saved: DType,
 ) -> Result<Option<String>> {
     let found = found.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
@@ -32,8 +34,9 @@ pub(super) fn first_other(
         return Ok(own.first().map(|(name, _)| name.clone()));
     }
     for ((name, tensor), found) in own.into_iter().zip(found.to_vec2::<f64>()?) {
-        let tolerance = tolerance(tensor, saved, found[0]);
-        let measured = measure(tensor)?;
+        let tensor = tensor.dense()?;
+        let tolerance = tolerance(&tensor, saved, found[0]);
+        let measured = measure(&tensor)?;
         let other = |at: usize| (found[at] - measured[at]).abs() > tolerance;
         // NaN is no other: it says nothing.
         if other(0) || other(1) {
@@ -43,7 +46,7 @@ pub(super) fn first_other(
     Ok(None)
 }
 
-fn sorted(tensors: &[(String, Tensor)]) -> Vec<&(String, Tensor)> {
+fn sorted(tensors: &[(String, KeptTensor)]) -> Vec<&(String, KeptTensor)> {
     let mut sorted: Vec<_> = tensors.iter().collect();
     sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
     sorted
@@ -89,13 +92,13 @@ mod tests {
 
     const FLOATS: [DType; 4] = [DType::F64, DType::F32, DType::F16, DType::BF16];
 
-    fn network(seed: u64, dtype: DType) -> Result<Vec<(String, Tensor)>> {
+    fn network(seed: u64, dtype: DType) -> Result<Vec<(String, KeptTensor)>> {
         let values =
             |len: u64, seed: u64| (0..len).map(move |i| sign(i + seed) * (i % 17) as f64 / 16.3);
         let tensor = |name: &str, seed, dims: &[usize]| {
             let values: Vec<_> = values(dims.iter().product::<usize>() as u64, seed).collect();
             let tensor = Tensor::from_slice(&values, dims, &Device::Cpu)?.to_dtype(dtype)?;
-            Ok::<_, candle_core::Error>((name.to_owned(), tensor))
+            Ok::<_, candle_core::Error>((name.to_owned(), tensor.into()))
         };
         Ok(vec![tensor("b.weight", seed, &[40, 30])?, tensor("a.bias", 5, &[7])?])
     }

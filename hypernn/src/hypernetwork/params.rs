@@ -17,6 +17,7 @@ use crate::error::bail;
 use crate::files::{Snapshot, can_not};
 use crate::generated::stack::same;
 use crate::generated::{GeneratedParams, Kept, TargetPlan};
+use crate::param::KeptTensor;
 use crate::structure::layout::{BufferInfo, Layout};
 use crate::structure::role::Role;
 
@@ -97,18 +98,18 @@ impl Kept {
         for (info, tensor) in layout.kept().iter().zip(&*self.params) {
             let hash = match frozen.next().filter(|_| info.role == Role::Freeze) {
                 Some(hash) if !hash.is_empty() => hash.clone(),
-                _ => hash_of(tensor)?,
+                _ => hash_of(tensor.clone())?,
             };
             lines += &format!("{} {hash}\n", info.name);
         }
         for (name, tensor) in plan.values.names.iter().zip(&*self.values) {
-            lines += &format!("{name} {}\n", hash_of(tensor)?);
+            lines += &format!("{name} {}\n", hash_of(tensor.clone())?);
         }
         // Parts of the model that a constructor took from its pretrained network as they are.
         let mut constants: Vec<_> = plan.constants().collect();
         constants.sort_by_key(|(name, _)| *name);
         for (name, tensor) in constants {
-            lines += &format!("{name} {}\n", hash_of(tensor)?);
+            lines += &format!("{name} {}\n", hash_of(tensor.clone())?);
         }
         Ok(lines)
     }
@@ -120,7 +121,7 @@ impl Kept {
         }
         let kept = layout.kept().iter().zip(&*self.params);
         let hashes = kept.map(|(info, tensor)| match info.role {
-            Role::Freeze => hash_of(tensor),
+            Role::Freeze => hash_of(tensor.clone()),
             _ => Ok(String::new()),
         });
         let hashes = hashes.collect::<Result<Vec<_>>>()?;
@@ -128,8 +129,8 @@ impl Kept {
     }
 }
 
-fn hash_of(tensor: &Tensor) -> Result<String> {
-    hash(&[(String::new(), tensor.detach())])
+fn hash_of(tensor: impl Into<KeptTensor>) -> Result<String> {
+    hash(&[(String::new(), tensor.into().detach())])
 }
 
 impl<T> Core<T> {

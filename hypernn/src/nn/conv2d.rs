@@ -104,7 +104,8 @@ impl Conv2dSpec {
         }
         let (dims, bias, inits) = self.shapes()?;
         self.describe(source);
-        Affine::adapted(source, &dims, bias, inits)
+        let params = Affine::adapted(source, &dims, bias, inits)?;
+        Ok(Affine { weight: params.weight.dense()?, ..params })
     }
 
     fn describe(&self, source: &mut dyn ParamSource) {

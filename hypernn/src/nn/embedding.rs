@@ -40,7 +40,9 @@ impl EmbeddingSpec {
             kind: ParamKind::Table,
             init: Init::Randn { mean: 0., stdev: 1. },
         };
-        source.param(&spec)?.into_one_weight()
+        let table = source.param(&spec)?;
+        table.ensure_one_weight()?;
+        table.into_merged()
     }
 }
 
@@ -112,16 +114,19 @@ impl Module for Embedding {
         let mut dims = indexes.dims().to_vec();
         dims.push(self.hidden_size);
         // On CUDA, candle looks up in contiguous tables alone.
-        let table = self.embeddings.contiguous()?;
-        let (table, indexes) = match sets::count("embedding", "table", table.values(), 2)? {
+        let table = match self.embeddings.blocks() {
+            Some(_) => self.embeddings.clone(),
+            None => self.embeddings.contiguous()?,
+        };
+        let (table, indexes) = match sets::count("embedding", "table", table.outline(), 2)? {
             None => (table, countable(&indexes.flatten_all()?)?),
             Some(sets) => {
-                let (_, rows, _) = table.values().dims3()?;
+                let (_, rows, _) = table.outline().dims3()?;
                 (table.reshaped(|table| table.flatten_to(1))?, in_one_table(indexes, sets, rows)?)
             }
         };
         let rows = lookup(&table, &indexes);
-        rows.or_else(|err| Err(named(err, &indexes, table.values().dim(0)?)))?.reshape(dims)
+        rows.or_else(|err| Err(named(err, &indexes, table.outline().dim(0)?)))?.reshape(dims)
     }
 }
 

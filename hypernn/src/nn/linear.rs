@@ -117,7 +117,7 @@ impl Linear {
     }
 
     fn check_input(&self, xs: &Tensor, sets: usize) -> Result<()> {
-        let in_dim = self.params.weight().dim(D::Minus1)?;
+        let in_dim = self.params.weight.outline().dim(D::Minus1)?;
         let found = xs.dims().last().copied().unwrap_or(0);
         if found != in_dim {
             crate::error::bail!(
@@ -138,9 +138,9 @@ impl Module for Linear {
     /// has another shape.
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let weight = &self.params.weight;
-        let of_weight = ("weight", weight.values(), 2);
+        let of_weight = ("weight", weight.outline(), 2);
         sets::count(LAYER, of_weight.0, of_weight.1, of_weight.2)?;
-        let (bias, broadcast) = self.biases(weight.values().dim(D::Minus2)?);
+        let (bias, broadcast) = self.biases(weight.outline().dim(D::Minus2)?);
         let of_bias = bias.map(|bias| ("bias", bias.values(), 1));
         let sets = sets::among(LAYER, std::iter::once(of_weight).chain(of_bias))?;
         self.check_input(xs, sets.max(weight.adapter().map_or(1, Adapter::sets)))?;

@@ -10,6 +10,7 @@ use hypernn_kernels::simd::dispatch;
 use super::dense::{self, CpuLinear};
 use super::gemm;
 use super::product::{matmul, product_over_rows};
+use super::quantized::quantized_linear;
 use super::scalar::{Scalar, is_direct, values};
 use super::second_order::{ensure_detached, operand};
 use crate::check::ensure_same_dtype;
@@ -30,6 +31,9 @@ pub(crate) fn linear(xs: &Tensor, weight: &Param, bias: Option<&Param>) -> Resul
 /// One node, without what adapts the weight.
 fn node(xs: &Tensor, weight: &Param, bias: Option<&Param>) -> Result<Tensor> {
     ensure_same_dtype("linear", "the input", xs.dtype(), "the weight", weight.dtype())?;
+    if let Some(quantized) = weight.blocks() {
+        return quantized_linear(xs, quantized, bias);
+    }
     let xs = xs.contiguous()?;
     if let Some(routes) = Routes::of(weight, bias) {
         let weight = weight.values().detach().contiguous()?;

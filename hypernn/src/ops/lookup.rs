@@ -2,11 +2,15 @@
 
 use candle_core::{Result, Tensor};
 
+use super::quantized::quantized_rows;
 use super::with_backward::with_backward;
 use crate::param::Param;
 
 /// The rows of `table [rows, width]` at `indices [n]`, as candle's `index_select`.
 pub(crate) fn lookup(table: &Param, indices: &Tensor) -> Result<Tensor> {
+    if let Some(quantized) = table.blocks() {
+        return quantized_rows(quantized, indices);
+    }
     let Some(route) = table.route() else {
         return table.collected()?.index_select(indices, 0);
     };

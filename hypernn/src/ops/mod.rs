@@ -23,6 +23,7 @@ pub(crate) mod outer;
 pub(crate) mod prelu;
 pub(crate) mod probe;
 pub(crate) mod product;
+mod quantized;
 pub(crate) mod rearrange;
 pub(crate) mod rotary;
 pub(crate) mod scalar;

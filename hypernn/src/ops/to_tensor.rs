@@ -25,7 +25,7 @@ impl Param {
     /// The parameter's adapter has a dropout.
     pub(crate) fn into_one_weight(self) -> Result<Self> {
         self.ensure_one_weight()?;
-        self.into_merged()
+        self.into_merged()?.dense()
     }
 
     /// The parameter with its adapter as a part of the values, and nothing of the adapter's dropout.
@@ -53,6 +53,9 @@ impl Param {
     /// # Errors
     /// candle's own.
     pub(crate) fn collected(&self) -> Result<Tensor> {
+        if let Some(quantized) = self.blocks() {
+            return quantized.dequantize();
+        }
         match self.resolved() {
             (tensor, Some(route)) if route.is_of_view() => route.collected(&tensor),
             (tensor, _) => Ok(tensor),

@@ -1,6 +1,8 @@
 //! A parameter on its way to a layer: its values, where its gradient goes, and what adapts it.
 
 mod adapter;
+mod kept;
+mod quantized;
 mod route;
 pub(crate) mod scope;
 pub(crate) mod sets;
@@ -11,6 +13,8 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{DType, Device, Result, Tensor};
 
 pub(crate) use adapter::Adapter;
+pub(crate) use kept::KeptTensor;
+pub(crate) use quantized::Quantized;
 pub(crate) use route::{Accumulator, PendingGradient, Route, Routes};
 pub(crate) use watch::{shown, watch_weights};
 
@@ -34,8 +38,12 @@ pub(crate) use watch::{shown, watch_weights};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Param {
-    /// The values, without what adapts them; perhaps a view of the flat vector.
+    /// The values, without what adapts them; perhaps a view of the flat vector. Of a quantised parameter no values, but
+    /// all else: dimensions, dtype and device.
     tensor: Tensor,
+    quantized: Option<Quantized>,
+    /// The values of a quantised parameter, for whoever asks for them.
+    dequantized: OnceLock<Tensor>,
     /// Where the gradient is collected; without one it takes the tensor's own edge of the graph.
     route: Option<Route>,
     adapter: Option<Box<Adapter>>,
@@ -54,7 +62,24 @@ impl From<Tensor> for Param {
 impl Param {
     /// A tensor whose gradient goes this way.
     pub(crate) fn routed(tensor: Tensor, route: Option<Route>) -> Self {
-        Self { tensor, route, adapter: None, inseparable: None, shown: OnceLock::new() }
+        Self {
+            tensor,
+            quantized: None,
+            dequantized: OnceLock::new(),
+            route,
+            adapter: None,
+            inseparable: None,
+            shown: OnceLock::new(),
+        }
+    }
+
+    /// A frozen tensor that stays quantised.
+    ///
+    /// # Errors
+    /// candle's own.
+    pub(crate) fn quantized(quantized: Quantized) -> Result<Self> {
+        let outline = Self::routed(quantized.outline()?, None);
+        Ok(Self { quantized: Some(quantized), ..outline })
     }
 
     /// This parameter with what adapts it.
@@ -88,17 +113,46 @@ impl Param {
     }
 
     /// The tensor as it lies there, without what adapts it. Where this is a view, its own gradient costs as much as
-    /// that of the whole vector.
+    /// that of the whole vector. Of a quantised parameter a copy, which is made when it is first asked for.
     ///
     /// Within a block that is computed twice its graph is not that of the block: see [`route`](Self::route) and
     /// [`reshaped`](Self::reshaped).
     pub(crate) fn values(&self) -> &Tensor {
+        match &self.quantized {
+            None => &self.tensor,
+            // What can't be dequantised shows itself as no numbers.
+            Some(quantized) => self
+                .dequantized
+                .get_or_init(|| quantized.dequantize().unwrap_or_else(|_| self.tensor.clone())),
+        }
+    }
+
+    /// A tensor of its dimensions, dtype and device; of a quantised parameter without its values.
+    pub(crate) fn outline(&self) -> &Tensor {
         &self.tensor
+    }
+
+    /// The blocks of a parameter that is quantised.
+    pub(crate) fn blocks(&self) -> Option<&Quantized> {
+        self.quantized.as_ref()
+    }
+
+    /// This parameter with its values, where it is quantised.
+    ///
+    /// # Errors
+    /// candle's own.
+    pub(crate) fn dense(self) -> Result<Self> {
+        match &self.quantized {
+            None => Ok(self),
+            Some(quantized) => {
+                Ok(Self { tensor: quantized.dequantize()?, quantized: None, ..self })
+            }
+        }
     }
 
     /// The tensor and its route as operations take them: others within a block that is computed twice.
     pub(crate) fn resolved(&self) -> (Tensor, Option<Route>) {
-        scope::resolve(&self.tensor, self.route.as_ref())
+        scope::resolve(self.values(), self.route.as_ref())
     }
 
     pub(crate) fn route(&self) -> Option<Route> {

@@ -1,6 +1,7 @@
 //! A pretrained network: where a hypernetwork's target starts.
 
 pub(crate) mod peft;
+mod quantized;
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +9,12 @@ use candle_core::{DType, Device, Error, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
+use self::quantized::Blocks;
 use crate::error::{bail, layout, plain};
 use crate::files::peft::PeftAdapter;
 use crate::files::{self, Network};
 use crate::finite::ensure_finite;
+use crate::param::KeptTensor;
 use crate::structure::layout::Layout;
 use crate::structure::role::matches;
 use crate::structure::source::ParamKind;
@@ -86,6 +89,10 @@ pub struct Pretrained<'a> {
     finite: bool,
     /// What adapters start at, and where it was read.
     adapter: Option<(PathBuf, PeftAdapter)>,
+    /// What may be quantised, by the names of today.
+    blocks: Option<Blocks>,
+    /// Whether frozen tensors stay quantised.
+    keeps_quantized: bool,
 }
 
 impl std::fmt::Debug for Pretrained<'_> {
@@ -96,7 +103,16 @@ impl std::fmt::Debug for Pretrained<'_> {
 
 impl<'a> From<VarBuilder<'a>> for Pretrained<'a> {
     fn from(vb: VarBuilder<'a>) -> Self {
-        Self { vb, names: None, without: Vec::new(), problem: None, finite: false, adapter: None }
+        Self {
+            vb,
+            names: None,
+            without: Vec::new(),
+            problem: None,
+            finite: false,
+            adapter: None,
+            blocks: None,
+            keeps_quantized: false,
+        }
     }
 }
 
@@ -108,7 +124,7 @@ impl Pretrained<'static> {
     /// its index.
     ///
     /// Of a GGUF file, quantised tensors are dequantised when the target asks for them;
-    /// `keep_quantized` keeps those that are frozen as they are. For the architectures `llama`
+    /// [`keep_quantized`](Self::keep_quantized) keeps those that are frozen as they are. For the architectures `llama`
     /// (Llama, Mistral, SmolLM2), `qwen2` and `bert`, tensors go by the names that Hugging Face gives
     /// (`model.layers.0.self_attn.q_proj.weight`), and the rows of `llama`'s queries and keys, which llama.cpp keeps in
     /// another order, are put back into Hugging Face's. Other architectures keep the names of the file
@@ -129,6 +145,7 @@ impl Pretrained<'static> {
     /// There is no such file, or it is none of these; then what it is instead. It is not whole, a shard is missing, or
     /// lacks a tensor that the index has in it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let mut blocks = None;
         let (mut names, backend): (Vec<_>, Box<dyn SimpleBackend>) =
             match files::open_network(path.as_ref())? {
                 Network::Named(found) => {
@@ -136,12 +153,13 @@ impl Pretrained<'static> {
                     (names.cloned().collect(), Box::new(found))
                 }
                 Network::Gguf(found) => {
+                    blocks = Some(Blocks::new(found.clone()));
                     (found.names().map(str::to_owned).collect(), Box::new(found))
                 }
             };
         names.sort_unstable();
         let vb = VarBuilder::from_backend(backend, DType::F32, Device::Cpu);
-        Ok(Self { names: Some(names), ..vb.into() })
+        Ok(Self { names: Some(names), blocks, ..vb.into() })
     }
 }
 
@@ -196,12 +214,13 @@ impl<'a> Pretrained<'a> {
     }
 
     fn renamed(self, rename: Rename) -> Self {
-        let Self { vb, names, without, problem, finite, adapter } = self;
-        let problem = problem.or_else(|| rename.problem(names.as_deref()?));
-        let names = names.map(|names| names.iter().map(|name| rename.apply(name)).collect());
-        let (dtype, device) = (vb.dtype(), vb.device().clone());
-        let vb = VarBuilder::from_backend(Box::new(Renamed { vb, rename }), dtype, device);
-        Self { vb, names, without, problem, finite, adapter }
+        let problem = self.problem.or_else(|| rename.problem(self.names.as_deref()?));
+        let names = self.names.map(|names| names.iter().map(|name| rename.apply(name)).collect());
+        let blocks = self.blocks.map(|blocks| blocks.renamed(&rename));
+        let (dtype, device) = (self.vb.dtype(), self.vb.device().clone());
+        let renamed = Renamed { vb: self.vb, rename };
+        let vb = VarBuilder::from_backend(Box::new(renamed), dtype, device);
+        Self { vb, names, problem, blocks, ..self }
     }
 }
 
@@ -309,7 +328,12 @@ impl<'a> Pretrained<'a> {
             ParamKind::Up => Tensor::zeros(at.shape.clone(), dtype, device).map(Some),
             _ => start(&at.name, &at.shape, at.init),
         });
-        let kept = layout.kept().iter().map(|at| start(&at.name, &at.shape, at.init));
+        let kept = layout.kept().iter().map(|at| {
+            if let Some(quantized) = self.quantized(at, dtype, device)? {
+                return Ok(Some(KeptTensor::Quantized(quantized)));
+            }
+            Ok(start(&at.name, &at.shape, at.init)?.map(KeptTensor::from))
+        });
         let buffers = layout.buffers().iter().map(|at| start(&at.name, &at.shape, at.init));
         Ok(InitialValues {
             params: params.collect::<Result<_>>()?,
@@ -573,11 +597,11 @@ pub(crate) fn unlike(name: &str, shape: &Shape, reason: &str) -> Error {
 #[derive(Clone, Default)]
 pub(crate) struct InitialValues {
     params: Vec<Option<Tensor>>,
-    kept: Vec<Option<Tensor>>,
+    kept: Vec<Option<KeptTensor>>,
     buffers: Vec<Option<Tensor>>,
 }
 
-fn at(values: &[Option<Tensor>], index: usize) -> Option<&Tensor> {
+fn at<T>(values: &[Option<T>], index: usize) -> Option<&T> {
     values.get(index)?.as_ref()
 }
 
@@ -586,7 +610,7 @@ impl InitialValues {
         at(&self.params, index)
     }
 
-    pub(crate) fn kept(&self, index: usize) -> Option<&Tensor> {
+    pub(crate) fn kept(&self, index: usize) -> Option<&KeptTensor> {
         at(&self.kept, index)
     }
 

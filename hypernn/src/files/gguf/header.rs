@@ -50,6 +50,13 @@ pub(super) enum Kind {
     Other(u32),
 }
 
+impl Kind {
+    /// Whether candle has this type, and it takes less than f32.
+    pub(super) fn is_quantized(self) -> bool {
+        matches!(self, Self::Known(dtype) if dtype != GgmlDType::F32)
+    }
+}
+
 /// Types of ggml that candle has.
 const KNOWN: [(u32, GgmlDType); 15] = [
     (0, GgmlDType::F32),

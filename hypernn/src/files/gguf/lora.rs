@@ -79,7 +79,8 @@ impl<'a> GgufLora<'a> {
     }
 
     fn push(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
+        // candle quantises all that lies behind a view.
+        let tensor = tensor.to_dtype(DType::F32)?.force_contiguous()?;
         self.tensors.push((name.to_owned(), QTensor::quantize(&tensor, GgmlDType::F32)?));
         Ok(())
     }

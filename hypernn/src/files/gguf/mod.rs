@@ -22,7 +22,7 @@ use candle_core::{Device, Result, Tensor};
 use self::header::{Header, Kind, Place};
 pub(crate) use self::lora::GgufLora;
 pub use self::metadata::{FromMetadata, Value};
-pub(super) use self::tensors::GgufTensors;
+pub(crate) use self::tensors::GgufTensors;
 use super::strided::named;
 use super::{can_not, start};
 use crate::error::{self, bail};
@@ -177,13 +177,13 @@ impl Gguf {
     /// # Errors
     /// There is no such tensor, or it is of a type that candle does not dequantise.
     pub fn quantized(&self, name: &str) -> Result<QTensor> {
-        self.rows(name, |row| row)
+        self.rows(name, &Device::Cpu, |row| row)
     }
 
     /// Reads a tensor whose row number `row` is row number `source(row)` of the file.
-    fn rows(&self, name: &str, source: impl Fn(usize) -> usize) -> Result<QTensor> {
+    fn rows(&self, name: &str, to: &Device, source: impl Fn(usize) -> usize) -> Result<QTensor> {
         let read = match self.tensors.get(name) {
-            Some(place) => self.read_rows(place, source).map_err(|err| named(name, &err)),
+            Some(place) => self.read_rows(place, to, source).map_err(|err| named(name, &err)),
             None => {
                 let near = super::nearest(name, self.tensors.keys().map(String::as_str));
                 Err(error::file(format!("it has no tensor `{name}`; the nearest names are {near}")))
@@ -192,7 +192,12 @@ impl Gguf {
         read.map_err(|err| can_not("read", &self.path, &err))
     }
 
-    fn read_rows(&self, place: &Place, source: impl Fn(usize) -> usize) -> Result<QTensor> {
+    fn read_rows(
+        &self,
+        place: &Place,
+        to: &Device,
+        source: impl Fn(usize) -> usize,
+    ) -> Result<QTensor> {
         let dtype = match place.kind {
             Kind::Known(dtype) => dtype,
             Kind::Other(number) => bail!(file, "{}", header::refusal(number)),
@@ -204,8 +209,8 @@ impl Gguf {
             let len = bytes.len() / rows;
             aligned[start + row * len..][..len].copy_from_slice(&bytes[source(row) * len..][..len]);
         }
-        let values = dtype.from_data((&aligned[start..][..bytes.len()]).into());
-        QTensor::new(QStorage::Cpu(values), &place.dims[..])
+        let blocks = (&aligned[start..][..bytes.len()]).into();
+        QTensor::new(QStorage::from_data(blocks, to, dtype)?, &place.dims[..])
     }
 
     fn bytes(&self, place: &Place) -> Result<Vec<u8>> {

@@ -10,7 +10,7 @@ use candle_nn::var_builder::SimpleBackend;
 
 use super::names::{HeadRows, Names};
 use super::{FromMetadata, Gguf};
-use crate::error::file;
+use crate::error::{bail, file};
 
 /// A builder over a file's tensors, which are read when they are asked for.
 #[derive(Clone)]
@@ -41,7 +41,10 @@ impl GgufTensors {
             let rows = if known.permuted { file.head_rows(name)? } else { None };
             Ok((theirs, Source { name: name.clone(), rows }))
         });
-        let tensors = sources.collect::<Result<_>>()?;
+        let tensors = sources.collect::<Result<HashMap<_, _>>>()?;
+        if tensors.len() < file.tensors.len() {
+            bail!(file, "two of its tensors have one name by Hugging Face's");
+        }
         Ok(Self { file: Arc::new(file), tensors: Arc::new(tensors) })
     }
 
@@ -50,17 +53,23 @@ impl GgufTensors {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// Whether a tensor takes less than one in f32.
+    pub(crate) fn is_quantized(&self, name: &str) -> bool {
+        let place = self.tensors.get(name).and_then(|source| self.file.tensors.get(&source.name));
+        place.is_some_and(|place| place.kind.is_quantized())
+    }
+
     /// A tensor as it is in the file, with its rows in Hugging Face's order.
     ///
     /// # Errors
     /// candle's own where there is none; it is of a type that candle has not.
-    pub(crate) fn quantized(&self, name: &str) -> Result<QTensor> {
+    pub(crate) fn quantized(&self, name: &str, to: &Device) -> Result<QTensor> {
         let Some(source) = self.tensors.get(name) else {
             return Err(Error::CannotFindTensor { path: name.to_owned() }.bt());
         };
         match source.rows {
-            None => self.file.quantized(&source.name),
-            Some(rows) => self.file.rows(&source.name, |row| rows.in_gguf(row)),
+            None => self.file.rows(&source.name, to, |row| row),
+            Some(rows) => self.file.rows(&source.name, to, |row| rows.in_gguf(row)),
         }
     }
 }
@@ -122,7 +131,8 @@ impl SimpleBackend for GgufTensors {
     }
 
     fn get_unchecked(&self, name: &str, dtype: DType, to: &Device) -> Result<Tensor> {
-        self.quantized(name)?.dequantize(&Device::Cpu)?.to_dtype(dtype)?.to_device(to)
+        let tensor = self.quantized(name, &Device::Cpu)?.dequantize(&Device::Cpu)?;
+        tensor.to_dtype(dtype)?.to_device(to)
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
