@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 PROMPTS = [
@@ -64,6 +65,9 @@ def main():
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     names = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     tokenizer = AutoTokenizer.from_pretrained(**names)
+    # As in the model's tokenizer.json and in llama.cpp; of a GGUF file, transformers leaves the digits out.
+    split = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(split)
     model = AutoModelForCausalLM.from_pretrained(**names, dtype=torch.float32).eval()
     logits, records = {}, []
     for at, prompt in enumerate(PROMPTS):
