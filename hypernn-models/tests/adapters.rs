@@ -94,6 +94,28 @@ fn gradients_are_those_of_differences() {
     assert!(grad.iter().all(|value| value.abs() > 1e-9));
 }
 
+/// Gradients of what a block computes anew are the same.
+#[test]
+fn blocks_are_computed_anew() {
+    let (factors, hyper) = (factors(&[2, FACTORS]), adapters());
+    let again = {
+        let config = small().with_recompute(true);
+        let vb = seeded::var_builder(&VarMap::new(), 1, DType::F64, &DEVICE);
+        Adapters::new_from(&config, vb, builder(&config, 5, DType::F64)).unwrap()
+    };
+    let grad = |hyper: &Adapters| {
+        let decoder = hyper.params_from_flat(&factors).unwrap().unpack().unwrap();
+        let grads = loss(&decoder, &ids()).unwrap().backward().unwrap();
+        grads.get(&factors).unwrap().clone()
+    };
+    assert!(distance(&grad(&hyper), &grad(&again)) < 1e-12);
+    let params = again.generate_params(&condition(2)).unwrap();
+    let decoder = params.unpack().unwrap();
+    assert!(decoder.config().recompute);
+    let audit = again.audit(&params, &loss(&decoder, &ids()).unwrap()).unwrap();
+    assert!(audit.is_complete(), "{audit}");
+}
+
 #[test]
 fn the_exact_audit_finds_no_fault() {
     let hyper = adapters();
