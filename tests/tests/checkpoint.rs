@@ -842,3 +842,68 @@ fn adapters_of_another_alpha() -> Result<()> {
     assert!(found.ends_with(says), "{found}");
     Ok(())
 }
+
+/// Targets that differ in nothing but whose weight a layer takes.
+mod ties {
+    use hypernn::nn::Linear;
+    use hypernn::{HyperTarget, hypernetwork};
+
+    macro_rules! target {
+        ($Target:ident, $Hyper:ident, $source:ident) => {
+            #[derive(HyperTarget)]
+            #[hyper(sequential)]
+            pub struct $Target {
+                #[hyper(linear(3, 3))]
+                first: Linear,
+                #[hyper(linear(3, 3))]
+                second: Linear,
+                #[hyper(linear_no_bias(3, 3), tie(weight = first.weight))]
+                third: Linear,
+                #[hyper(linear(3, 3), tie(weight = $source.weight))]
+                fourth: Linear,
+            }
+
+            hypernetwork! {
+                pub struct $Hyper for $Target { embedding: table(9, 3), generator: linear, mode: static }
+            }
+        };
+    }
+
+    target!(OfFirst, HyperOfFirst, first);
+    target!(OfSecond, HyperOfSecond, second);
+    // Which is the first as well.
+    target!(OfThird, HyperOfThird, third);
+}
+
+#[test]
+fn ties_of_other_tensors() -> Result<()> {
+    let (_dir, path) = place();
+    let vb = |seed| variables(seed, DType::F32).1;
+    let (saved, other) = (ties::HyperOfFirst::new(vb(1))?, ties::HyperOfSecond::new(vb(2))?);
+    assert_eq!(saved.layout().hash(), other.layout().hash());
+    let expected = "can't load FILE: its `fourth.weight` is tied otherwise: to `first.weight` in the file, to `second.weight` in OfSecond";
+    let says = |said: String| assert_eq!(without_particulars(&said, &path), expected);
+
+    saved.generate_params()?.save(&path)?;
+    says(message(other.load_params(&path)));
+    saved.save(&path)?;
+    says(message(other.load(&path)));
+    let same = ties::HyperOfThird::new(vb(3))?;
+    same.load(&path)?;
+    let xs = input(&[2, 3], 4, DType::F32)?;
+    assert_eq!(values(&same.forward(&xs)?)?, values(&saved.forward(&xs)?)?);
+
+    // As version 0.1 wrote it, which said nothing of ties.
+    let mut bytes = std::fs::read(&path)?;
+    let own = format!("\"hypernn.version\":\"{}\"", env!("CARGO_PKG_VERSION"));
+    for (before, after) in [
+        (own.as_str(), "\"hypernn.version\":\"0.1.0\""),
+        ("\"hypernn.ties\"", "\"hypernn_ties\""),
+        ("\"hypernn.metadata_sha256\"", "\"hypernn_metadata_sha256\""),
+    ] {
+        bytes = exchanged(&bytes, before, after);
+    }
+    std::fs::write(&path, bytes)?;
+    saved.load(&path)?;
+    other.load(&path)
+}

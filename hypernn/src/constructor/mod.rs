@@ -338,13 +338,23 @@ struct Refusal {
 
 /// The errors of candle's builders, so that a constructor that looks at them finds them again.
 enum Reason {
-    Missing { path: String },
-    Shape { msg: String, got: Shape },
+    Missing {
+        path: String,
+    },
+    Shape {
+        msg: String,
+        got: Shape,
+    },
+    /// This crate's own.
+    Ours(crate::Error),
     Other,
 }
 
 impl Reason {
     fn of(err: &Error) -> Self {
+        if let Some(ours) = crate::Error::of(err) {
+            return Self::Ours(ours.clone());
+        }
         match err {
             Error::CannotFindTensor { path } => Self::Missing { path: path.clone() },
             Error::UnexpectedShape { msg, got, .. } => {
@@ -376,6 +386,7 @@ impl Refusal {
                 expected: expected.clone(),
                 got: got.clone(),
             },
+            (Reason::Ours(err), _) => return err.clone().into(),
             _ => Error::Msg(self.text.clone()),
         };
         err.bt()

@@ -70,7 +70,8 @@ pub const fn rnn(width: usize, num_embeddings: usize, embedding_dim: usize) -> R
 /// `embedding: gru(width, num_embeddings, embedding_dim)`: as [`rnn`], with a gated recurrent unit.
 ///
 /// Where a condition is so large that gates are closed, from some hundreds on, a row whose gate is closed is zero,
-/// half of them on average, and learns nothing; with few embeddings all may be. Give conditions of ordinary size.
+/// half of them on average, and learns nothing; with few embeddings all may be. Give conditions of ordinary size:
+/// what would keep a gate open there is another cell, with other numbers for every condition and every checkpoint.
 pub const fn gru(width: usize, num_embeddings: usize, embedding_dim: usize) -> RecurrentSpec {
     RecurrentSpec::new(CellKind::Gru, width, num_embeddings, embedding_dim)
 }
@@ -80,7 +81,8 @@ pub const fn gru(width: usize, num_embeddings: usize, embedding_dim: usize) -> R
 ///
 /// Where a condition is so large that gates are closed, from some hundreds on, a row one of whose two gates is closed
 /// is zero, three of four on average, and learns nothing; with few embeddings all may be, with probability
-/// 0.75 to the power of their number. Give conditions of ordinary size.
+/// 0.75 to the power of their number. Give conditions of ordinary size: what would keep a gate open there is another
+/// cell, with other numbers for every condition and every checkpoint.
 pub const fn lstm(width: usize, num_embeddings: usize, embedding_dim: usize) -> RecurrentSpec {
     RecurrentSpec::new(CellKind::Lstm, width, num_embeddings, embedding_dim)
 }

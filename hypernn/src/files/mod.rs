@@ -100,7 +100,8 @@ pub(crate) fn tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
 }
 
 pub(crate) fn can_not(what: &str, path: &Path, err: &candle_core::Error) -> candle_core::Error {
-    let words = format!("can't {what} {}: {}", path.display(), names::printable(&err.to_string()));
+    let words =
+        format!("can't {what} {}: {}", path.display(), names::printable(&error::plain(err)));
     match kind_of(err) {
         Some(kind) => kind.reworded(|_| words).at(path).into(),
         None => Error::Msg(words).bt(),

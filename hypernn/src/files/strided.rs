@@ -155,5 +155,5 @@ pub(super) fn element_count(dims: &[usize]) -> Result<usize> {
 }
 
 pub(super) fn named(name: &str, err: &candle_core::Error) -> candle_core::Error {
-    error::file(format!("tensor `{name}`: {err}"))
+    error::file(format!("tensor `{name}`: {}", error::plain(err)))
 }

@@ -24,8 +24,9 @@ impl<T> GeneratedParams<T> {
             None => return err,
         };
         crate::error::dtype(format!(
-            "{}: {what} {found:?}, but the generated parameters {dtype:?} ({err})",
-            self.plan.name
+            "{}: {what} {found:?}, but the generated parameters {dtype:?} ({})",
+            self.plan.name,
+            crate::error::plain(&err)
         ))
     }
 

@@ -13,6 +13,7 @@ use candle_nn::VarBuilder;
 use sha2::{Digest, Sha256};
 
 use super::core::{Core, PartNames};
+use super::measures::{MEASURES, first_other, measures};
 use super::params::SETS;
 use crate::error::bail;
 use crate::files::{NamedTensors, Snapshot, hex};
@@ -32,6 +33,7 @@ pub(super) const TENSORS_HASH: &str = "hypernn.tensors_sha256";
 const PRETRAINED_HASH: &str = "hypernn.pretrained_sha256";
 pub(super) const METADATA_HASH: &str = "hypernn.metadata_sha256";
 const LAYERS: &str = "hypernn.layers";
+const TIES: &str = "hypernn.ties";
 const EMBEDDING: &str = "hypernn.embedding";
 const GENERATOR: &str = "hypernn.generator";
 const MODE: &str = "hypernn.mode";
@@ -57,6 +59,7 @@ impl<T> Core<T> {
         metadata.insert(TENSORS_HASH.to_owned(), snapshot.hash());
         if let Some(pretrained) = self.pretrained_hash()? {
             snapshot.add(&fingerprint(self.kind().0), &text_tensor(&pretrained)?)?;
+            snapshot.add(MEASURES, &measures(&self.pretrained_tensors())?)?;
             metadata.insert(PRETRAINED_HASH.to_owned(), pretrained);
         }
         metadata.insert(METADATA_HASH.to_owned(), hash_of_metadata(&metadata));
@@ -119,6 +122,12 @@ impl<T> Core<T> {
 
     /// SHA-256 over what is taken from a pretrained network and is in no checkpoint.
     fn pretrained_hash(&self) -> Result<Option<String>> {
+        let tensors = self.pretrained_tensors();
+        if tensors.is_empty() { Ok(None) } else { hash(&tensors).map(Some) }
+    }
+
+    /// What is taken from a pretrained network and is in no checkpoint.
+    fn pretrained_tensors(&self) -> Vec<(String, Tensor)> {
         let TargetPlan { layout, initial_values, .. } = &*self.plan;
         let params = layout.params().iter().enumerate();
         let params =
@@ -129,31 +138,46 @@ impl<T> Core<T> {
             frozen.filter_map(|(i, at)| Some((at.name.clone(), initial_values.kept(i)?.clone())));
         let constants = self.plan.constants().filter(|(_, tensor)| tensor.elem_count() > 0);
         let constants = constants.map(|(name, tensor)| (name.to_owned(), tensor.clone()));
-        let tensors: Vec<_> = params.chain(frozen).chain(constants).collect();
-        if tensors.is_empty() { Ok(None) } else { hash(&tensors).map(Some) }
+        params.chain(frozen).chain(constants).collect()
     }
 
     /// A builder over the tensors of a checkpoint has those of one that was saved over this pretrained
-    /// network. Where it has variables of its own it says nothing of one, nor where its checkpoint is of
-    /// another dtype, whose hash is another.
+    /// network. Where it has variables of its own it says nothing of one. Where its checkpoint is of another dtype,
+    /// whose hash is another, measures of the tensors are compared.
     pub(super) fn check_builder(&self, vb: &VarBuilder<'_>) -> Result<()> {
         let floats = [DType::F32, DType::F64, DType::F16, DType::BF16];
         let saved_over = floats.into_iter().find(|dtype| vb.contains_tensor(&fingerprint(*dtype)));
         let Some(saved_over) = saved_over else { return Ok(()) };
         let expected = self.pretrained_hash()?;
         if expected.is_some() && saved_over != vb.dtype() {
-            return Ok(());
+            let same = self.check_measures(vb, saved_over);
+            return same.map_err(|err| self.of_a_checkpoint(&err));
         }
         // A builder may say that it has every name, as `VarBuilder::zeros` does.
         let Ok(found) = vb.get_unchecked_dtype(&fingerprint(saved_over), DType::U8) else {
             return Ok(());
         };
         let found = String::from_utf8_lossy(&found.to_vec1::<u8>()?).into_owned();
-        check_pretrained(Some(&found), expected.as_deref()).map_err(|err| {
-            error::reworded(&err, |err| {
-                format!("the builder has the tensors of a checkpoint of {}: {err}", self.name)
-            })
+        let same = check_pretrained(Some(&found), expected.as_deref());
+        same.map_err(|err| self.of_a_checkpoint(&err))
+    }
+
+    fn of_a_checkpoint(&self, err: &candle_core::Error) -> candle_core::Error {
+        error::reworded(err, |err| {
+            format!("the builder has the tensors of a checkpoint of {}: {err}", self.name)
         })
+    }
+
+    /// The pretrained network is about that of a checkpoint of another dtype, `saved`. Files of before have no measures.
+    fn check_measures(&self, vb: &VarBuilder<'_>, saved: DType) -> Result<()> {
+        let Ok(found) = vb.get_unchecked_dtype(MEASURES, DType::F64) else { return Ok(()) };
+        let Some(name) = first_other(&found, &self.pretrained_tensors(), saved)? else {
+            return Ok(());
+        };
+        bail!(
+            layout,
+            "it was saved over another pretrained network: `{name}` has other values there, by more than rounding"
+        );
     }
 
     /// Each variable with its new value, after every check has passed.
@@ -165,8 +189,7 @@ impl<T> Core<T> {
                 "it holds generated parameters, which `load_params` reads, and no hypernetwork"
             );
         }
-        found.check_layout(self.plan.name, self.layout())?;
-        found.check_layers(self.plan.name, self.layout())?;
+        found.check_target(self.plan.name, self.layout())?;
         found.check_declaration(self.name, self.declaration())?;
         if self.scheme == InitScheme::Exact {
             found.check_moments(self.plan.name, self.layout())?;
@@ -197,15 +220,26 @@ pub(super) fn metadata_of<T>(plan: &TargetPlan<T>) -> Metadata {
         (VERSION, env!("CARGO_PKG_VERSION").to_owned()),
         (LAYOUT, plan.layout.to_string()),
         (LAYOUT_HASH, plan.layout.hash().to_owned()),
-        (LAYERS, layers(&plan.layout)),
+        (LAYERS, lines(plan.layout.layers())),
     ];
-    entries.map(|(key, value)| (key.to_owned(), value)).into()
+    let ties = plan.layout.ties().next().map(|_| (TIES, lines(plan.layout.ties())));
+    entries.into_iter().chain(ties).map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// The settings of layers that say so, one in a line.
-fn layers(layout: &Layout) -> String {
-    let lines = layout.layers().map(|(path, layer)| format!("{path}: {layer}"));
+/// What is said of a path, such as a layer's settings, one in a line.
+fn lines<'a>(said: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let lines = said.map(|(path, what)| format!("{path}: {what}"));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The first of which a text says something else than is expected; what only one of both knows is not compared.
+fn other_line<'a>(
+    text: &'a str,
+    expected: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Option<(&'a str, &'a str, &'a str)> {
+    let found: HashMap<_, _> = text.lines().filter_map(|line| line.split_once(": ")).collect();
+    let mut both = expected.filter_map(|(path, own)| Some((path, *found.get(path)?, own)));
+    both.find(|(_, found, own)| found != own)
 }
 
 /// A checkpoint in memory.
@@ -249,7 +283,7 @@ impl Checkpoint {
         }
     }
 
-    pub(super) fn check_layout(&self, target: &str, layout: &Layout) -> Result<()> {
+    fn check_layout(&self, target: &str, layout: &Layout) -> Result<()> {
         let (text, hash) = (self.entry(LAYOUT)?, self.entry(LAYOUT_HASH)?);
         let is_own = layout.has_hash(hash, text);
         let Some((found, expected)) = first_difference(text, &layout.to_string()) else {
@@ -276,26 +310,38 @@ impl Checkpoint {
         Err(error::difference(message, &found, &expected))
     }
 
+    /// The file is of this target: its layout, what its layers compute with, and which tensors are tied.
+    pub(super) fn check_target(&self, target: &str, layout: &Layout) -> Result<()> {
+        self.check_layout(target, layout)?;
+        self.check_layers(target, layout)?;
+        self.check_ties(target, layout)
+    }
+
     /// Layers that are in both compute alike.
-    pub(super) fn check_layers(&self, target: &str, layout: &Layout) -> Result<()> {
-        let Some(text) = self.metadata.get(LAYERS) else { return Ok(()) };
-        let theirs: HashMap<_, _> = text.lines().filter_map(|line| line.split_once(": ")).collect();
-        for (path, expected) in layout.layers() {
-            match theirs.get(path) {
-                Some(found) if *found != expected => {
-                    let layer = match path {
-                        "" => "target".to_owned(),
-                        path => format!("layer `{path}`"),
-                    };
-                    let message = format!(
-                        "its {layer} has other settings: the file has `{found}`, {target} has `{expected}`"
-                    );
-                    return Err(error::difference(message, found, expected));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+    fn check_layers(&self, target: &str, layout: &Layout) -> Result<()> {
+        let text = self.metadata.get(LAYERS).map_or("", String::as_str);
+        let Some((path, found, expected)) = other_line(text, layout.layers()) else {
+            return Ok(());
+        };
+        let layer = match path {
+            "" => "target".to_owned(),
+            path => format!("layer `{path}`"),
+        };
+        let message = format!(
+            "its {layer} has other settings: the file has `{found}`, {target} has `{expected}`"
+        );
+        Err(error::difference(message, found, expected))
+    }
+
+    /// Parameters that are tied in both are the same tensor's. Files of 0.1 say nothing of ties, nor does a target by
+    /// constructor.
+    fn check_ties(&self, target: &str, layout: &Layout) -> Result<()> {
+        let text = self.metadata.get(TIES).map_or("", String::as_str);
+        let Some((path, found, expected)) = other_line(text, layout.ties()) else { return Ok(()) };
+        let message = format!(
+            "its `{path}` is tied otherwise: to `{found}` in the file, to `{expected}` in {target}"
+        );
+        Err(error::difference(message, found, expected))
     }
 
     /// Tensors start alike, since what is generated for each is scaled to that. Files of 0.1 do not say how.
@@ -359,7 +405,7 @@ impl Checkpoint {
 
     fn check_names(&self, known: &[&str]) -> Result<()> {
         let found = self.tensors.keys().chain(self.left_out.keys());
-        let found = found.filter(|name| !name.starts_with(FINGERPRINT));
+        let found = found.filter(|name| !name.starts_with(FINGERPRINT) && *name != MEASURES);
         let unknown = found.filter(|name| !known.contains(&name.as_str())).min();
         unknown
             .map_or(Ok(()), |name| bail!(layout, "tensor `{name}` is none of this hypernetwork's"))

@@ -11,6 +11,7 @@ mod finite_differences;
 mod hyper_nn;
 mod known_faults;
 mod loss_function;
+mod measures;
 mod params;
 mod peft;
 mod scales;

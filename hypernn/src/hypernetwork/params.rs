@@ -149,8 +149,7 @@ impl<T> Core<T> {
     fn params_of(&self, found: &Checkpoint) -> Result<GeneratedParams<T>> {
         let (layout, sets) = (self.layout(), found.sets()?);
         found.check_version()?;
-        found.check_layout(self.plan.name, layout)?;
-        found.check_layers(self.plan.name, layout)?;
+        found.check_target(self.plan.name, layout)?;
         found.check_kept(&self.kept.lines(&self.plan)?)?;
         let (_, device) = self.kind();
         let tensors = layout.params().iter().map(|param| {

@@ -84,10 +84,9 @@ pub const tanh: ShapePreserving = ShapePreserving::new("tanh", Tensor::tanh);
 /// `1 / (1 + e⁻ˣ)`.
 #[allow(non_upper_case_globals)]
 pub const sigmoid: ShapePreserving = ShapePreserving::new("sigmoid", candle_nn::ops::sigmoid);
-/// `eˣ`, divided by its sum over the last dimension.
+/// `eˣ`, divided by its sum over the last dimension, see [`nn::softmax`](super::softmax()).
 #[allow(non_upper_case_globals)]
-pub const softmax: ShapePreserving =
-    ShapePreserving::new("softmax", |xs| candle_nn::ops::softmax(xs, D::Minus1));
+pub const softmax: ShapePreserving = ShapePreserving::new("softmax", super::softmax);
 /// The logarithm of `softmax`.
 #[allow(non_upper_case_globals)]
 pub const log_softmax: ShapePreserving =

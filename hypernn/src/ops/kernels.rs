@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
+use candle_core::Result;
 use candle_core::utils::barrier_pool;
-use candle_core::{Error, Result};
+use hypernn_kernels::Error as KernelError;
 use hypernn_kernels::executor::{self, Executor};
 use hypernn_kernels::uninit::{self, UninitWriter};
+
+use crate::error;
 
 /// The threads of candle's pool, which its element-wise operations use.
 ///
@@ -23,9 +26,12 @@ impl Executor for CandleThreads {
     }
 }
 
-/// A kernel's result as one of candle's.
+/// A kernel's result as one of candle's: what it refuses are numbers of values, one with another.
 pub(super) fn kernel<T>(result: hypernn_kernels::Result<T>) -> Result<T> {
-    result.map_err(Error::wrap)
+    result.map_err(|err| match err {
+        KernelError::Overflow { .. } => error::memory(err.to_string()),
+        err => error::shape(err.to_string()),
+    })
 }
 
 /// candle's threads, where a pass over so many values is worth them.
@@ -90,10 +96,15 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_s_error_keeps_its_words() {
-        let error = kernel(hypernn_kernels::Matrix::row_major(&[1f32], [1, 2])).unwrap_err();
-        let error = error.to_string();
-        let line = error.lines().next();
-        assert_eq!(line, Some("matmul: the matrix has 1 values, expected 2"));
+    fn a_kernel_s_error_keeps_its_words_and_has_a_kind() {
+        let found = |sizes| {
+            let refused = kernel(hypernn_kernels::Matrix::row_major(&[1f32], sizes)).unwrap_err();
+            crate::Error::of(&refused).cloned().unwrap()
+        };
+        let shape = found([1, 2]);
+        assert!(matches!(shape, crate::Error::Shape { .. }), "{shape:?}");
+        assert_eq!(shape.to_string(), "matmul: the matrix has 1 values, expected 2");
+        let memory = found([usize::MAX, 2]);
+        assert!(matches!(memory, crate::Error::Memory { .. }), "{memory:?}");
     }
 }

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Error, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
-use crate::error::{bail, layout};
+use crate::error::{bail, layout, plain};
 use crate::files::peft::PeftAdapter;
 use crate::files::{self, Network};
 use crate::finite::ensure_finite;
@@ -401,7 +401,7 @@ impl<'a> Pretrained<'a> {
             return Err(self.missing(&wanted, name, shape));
         }
         let tensor = self.vb.get_with_hints_dtype(shape.clone(), name, init, dtype);
-        let tensor = tensor.map_err(|err| unlike(name, shape, &err.to_string()))?;
+        let tensor = tensor.map_err(|err| unlike(name, shape, &plain(&err)))?;
         // A `VarMap` gives its variables in the dtype that they have.
         tensor.detach().to_dtype(dtype)?.contiguous()
     }

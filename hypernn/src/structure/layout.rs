@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_core::{DType, Device, Result, Shape, Tensor, TensorId};
 use candle_nn::Init;
 use sha2::{Digest, Sha256};
 
@@ -133,6 +133,9 @@ pub struct Layout {
     /// The path of each layer that says what else it computes with, and that.
     #[cfg_attr(feature = "serde", serde(skip))]
     layers: Vec<(String, String)>,
+    /// The name that each tied parameter would have, and whose tensor it is.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    ties: Vec<(String, String)>,
     #[cfg_attr(feature = "serde", serde(skip))]
     absent: Vec<String>,
 }
@@ -241,7 +244,8 @@ impl Layout {
     }
 
     /// SHA-256 over names, shapes and roles in order, in hexadecimal: equal exactly where a flat vector of one
-    /// target means the same in the other. A target by constructor has the hash of the same target by the derive.
+    /// target means the same in the other, but for ties of fields. A target by constructor, of whose ties nobody
+    /// knows, has the hash of the same target by the derive.
     pub fn hash(&self) -> &str {
         &self.hash
     }
@@ -264,13 +268,26 @@ impl Layout {
         self.layers.iter().map(|(path, layer)| (path.as_str(), layer.as_str()))
     }
 
+    /// The name that each tied parameter would have, and the name of the tensor that it is.
+    pub(crate) fn ties(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.ties.iter().map(|(name, first)| (name.as_str(), first.as_str()))
+    }
+
     /// The first line in which the other differs, with this layout's own, where a flat vector of one does
     /// not mean the same in the other.
     pub(crate) fn difference(&self, other: &Self) -> Option<(String, String)> {
         if self.hash == other.hash && self.has_kinds_of(other) {
-            return None;
+            return self.other_tie(other);
         }
         first_difference(&self.to_string(), &other.to_string())
+    }
+
+    /// The first tie that is another in the other layout, where both have one of that name.
+    fn other_tie(&self, other: &Self) -> Option<(String, String)> {
+        let others: HashMap<_, _> = other.ties().collect();
+        let pairs = self.ties().filter_map(|(name, own)| Some((name, own, *others.get(name)?)));
+        let (name, own, other) = pairs.into_iter().find(|(_, own, other)| own != other)?;
+        Some((format!("{name} = {own}"), format!("{name} = {other}")))
     }
 
     /// Whether tensor by tensor both have the same kind, where both know it.
@@ -401,6 +418,9 @@ struct LayoutRecorder {
     one_set_layer: Option<String>,
     values: Values,
     layers: Vec<(String, String)>,
+    ties: Vec<(String, String)>,
+    /// The name of each parameter that was given, by its tensor.
+    given: HashMap<TensorId, String>,
 }
 
 impl LayoutRecorder {
@@ -447,6 +467,7 @@ impl LayoutRecorder {
             }
         };
         let param = Param::from(zeros(spec.dims)?);
+        self.given.insert(param.values().id(), name.clone());
         let param = match place {
             Location::Adapted { dropout, .. } if dropout > 0. => param.with_dropout(&name),
             _ => param,
@@ -464,18 +485,17 @@ impl LayoutRecorder {
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             crate::error::bail!(declaration, "two tensors of the target are named `{}`", pair[0]);
         }
-        let Self { params, kept, buffers, places, num_params, one_set_layer, layers, .. } = self;
-        let (hash, absent) = (String::new(), Vec::new());
         let mut layout = Layout {
-            params,
-            kept,
-            buffers,
-            places,
-            num_params,
-            hash,
-            one_set_layer,
-            layers,
-            absent,
+            params: self.params,
+            kept: self.kept,
+            buffers: self.buffers,
+            places: self.places,
+            num_params: self.num_params,
+            hash: String::new(),
+            one_set_layer: self.one_set_layer,
+            layers: self.layers,
+            ties: self.ties,
+            absent: Vec::new(),
         };
         layout.hash = hash_of(&layout, String::new);
         Ok(layout)
@@ -632,6 +652,13 @@ impl ParamSource for LayoutRecorder {
 
     fn describe(&mut self, layer: &dyn std::fmt::Display) {
         self.layers.push((self.name(""), layer.to_string()));
+    }
+
+    fn tied(&mut self, name: &str, to: &Param) {
+        // What a layer made of its parameter is not known again, and says nothing.
+        if let Some(first) = self.given.get(&to.values().id()) {
+            self.ties.push((self.name(name), first.clone()));
+        }
     }
 }
 

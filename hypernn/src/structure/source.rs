@@ -204,6 +204,11 @@ pub trait ParamSource {
     /// one line. A checkpoint holds it, and is refused where a layer has other settings than the file
     /// says. A layer that says nothing is not compared; only the layout looks at it.
     fn describe(&mut self, _layer: &dyn std::fmt::Display) {}
+
+    /// The parameter `name` of the layer at this path is one that another layer was given; only the layout looks at
+    /// it.
+    #[doc(hidden)]
+    fn tied(&mut self, _name: &str, _to: &Param) {}
 }
 
 /// Builds what lies below one path component.
@@ -328,6 +333,7 @@ impl ParamSource for TiedSource<'_> {
                 spec.dims
             );
         }
+        self.source.tied(self.name, &self.param);
         Ok(self.param.clone())
     }
 
@@ -369,5 +375,9 @@ impl ParamSource for TiedSource<'_> {
 
     fn describe(&mut self, layer: &dyn std::fmt::Display) {
         self.source.describe(layer);
+    }
+
+    fn tied(&mut self, name: &str, to: &Param) {
+        self.source.tied(name, to);
     }
 }
