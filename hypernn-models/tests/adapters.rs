@@ -153,7 +153,8 @@ fn each_prompt_goes_on_with_its_own_adapter() {
     let together = generate(&params.unpack().unwrap(), &prompts, &options).unwrap();
     for (set, prompt) in prompts.iter().enumerate() {
         let alone = params.set(set).unwrap().unpack().unwrap();
-        assert_eq!(generate(&alone, &[prompt.clone()], &options).unwrap(), [together[set].clone()]);
+        let alone = generate(&alone, std::slice::from_ref(prompt), &options).unwrap();
+        assert_eq!(alone[0], together[set]);
     }
     // One prompt, two adapters, two texts.
     assert_ne!(together[0], together[1]);

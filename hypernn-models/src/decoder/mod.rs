@@ -313,7 +313,7 @@ impl Decoder {
             return block.forward(xs, pass, None);
         }
         let (block, pass) = (block.clone(), pass.clone());
-        recompute(&[xs.clone()], move |inputs| block.forward(&inputs[0], &pass, None))
+        recompute(std::slice::from_ref(xs), move |inputs| block.forward(&inputs[0], &pass, None))
     }
 
     /// What the blocks share, for the last tokens of `total`, whose mask, if there is one, is `[B, total]`.
