@@ -108,8 +108,8 @@ fn smollm2_is_as_transformers_and_candle_have_it() {
     println!("{}", tokens(&path, &reference));
     println!("{}", logits(&model, &reference, &theirs));
     println!("{}", beside_candle(&model, &reference));
-    println!("{}", speed(&model, &reference));
     println!("{}", continuations(&model, &reference));
+    println!("{}", speed(&model, &reference));
 }
 
 fn tokens(path: &Path, reference: &Reference) -> String {
