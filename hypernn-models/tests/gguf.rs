@@ -50,11 +50,13 @@ fn renamed(
     (renamed, rows.reshape(dims).unwrap())
 }
 
+type Metadata = Vec<(String, Value)>;
+
 fn text(text: &str) -> Value {
     Value::String(text.to_owned())
 }
 
-fn metadata(architecture: &str, config: &DecoderConfig) -> Vec<(String, Value)> {
+fn metadata(architecture: &str, config: &DecoderConfig) -> Metadata {
     let size = |size: usize| Value::U32(size as u32);
     let of = |key: &str, value: Value| (format!("{architecture}.{key}"), value);
     vec![
@@ -121,26 +123,24 @@ fn settings_that_are_not_there_or_not_supported() {
     let path = dir.path().join("settings.gguf");
     let table =
         ("token_embd.weight".to_owned(), Tensor::zeros((29, 16), DType::F32, &DEVICE).unwrap());
-    let read = |change: &dyn Fn(&mut Vec<(String, Value)>), tensors: &[(String, Tensor)]| {
+    let read = |change: &dyn Fn(&mut Metadata), tensors: &[(String, Tensor)]| {
         let mut metadata = metadata("llama", &small());
         change(&mut metadata);
         write(&path, &metadata, tensors);
         DecoderConfig::from_gguf(&Gguf::open(&path).unwrap())
     };
     let set = |key: &'static str, value: Value| {
-        move |metadata: &mut Vec<(String, Value)>| {
+        move |metadata: &mut Metadata| {
             metadata.retain(|(known, _)| known != key);
             metadata.push((key.to_owned(), value.clone()));
         }
     };
     let table = [table];
-    let failed = |change: &dyn Fn(&mut Vec<(String, Value)>)| message(read(change, &table));
+    let failed = |change: &dyn Fn(&mut Metadata)| message(read(change, &table));
 
     let expected = "GGUF: general.architecture is `mamba`, expected `llama` or `qwen2`";
     assert_eq!(failed(&set("general.architecture", text("mamba"))), expected);
-    let without = |metadata: &mut Vec<(String, Value)>| {
-        metadata.retain(|(key, _)| key != "llama.block_count")
-    };
+    let without = |metadata: &mut Metadata| metadata.retain(|(key, _)| key != "llama.block_count");
     assert!(
         failed(&without).contains("no `llama.block_count` in its metadata"),
         "{}",
@@ -153,7 +153,7 @@ fn settings_that_are_not_there_or_not_supported() {
     let expected = "hidden_size is 18, expected a multiple of num_attention_heads, 4";
     assert_eq!(failed(&set("llama.embedding_length", Value::U32(18))), expected);
 
-    let linear = |metadata: &mut Vec<(String, Value)>| {
+    let linear = |metadata: &mut Metadata| {
         set("llama.rope.scaling.type", text("linear"))(metadata);
         set("llama.rope.scaling.factor", Value::F32(4.))(metadata);
     };

@@ -49,6 +49,10 @@ pub struct DecoderConfig {
     pub eos_token_ids: Vec<u32>,
     /// The token that begins a text.
     pub bos_token_id: Option<u32>,
+    /// Whether the backward pass computes each block anew, so that no block's intermediate values are kept (see
+    /// [`recompute`](hypernn::recompute())), which costs one more forward pass. A setting of the program: files have
+    /// none.
+    pub recompute: bool,
 }
 
 impl DecoderConfig {
@@ -122,6 +126,12 @@ impl DecoderConfig {
             bail!("head_dim is {}, expected an even number", self.head_dim);
         }
         Ok(())
+    }
+
+    /// This configuration, with a backward pass that computes each block anew, or not.
+    #[must_use]
+    pub fn with_recompute(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
     }
 
     /// The rotary embedding of so many positions.
@@ -287,6 +297,7 @@ impl Json {
             tie_word_embeddings: self.tie_word_embeddings.unwrap_or(false),
             eos_token_ids: self.eos_token_id.into_vec(),
             bos_token_id: self.bos_token_id,
+            recompute: false,
         })
     }
 

@@ -81,6 +81,7 @@ impl Keys<'_> {
             tie_word_embeddings: !self.has(HEAD),
             eos_token_ids: self.ends()?,
             bos_token_id: self.file.find("tokenizer.ggml.bos_token_id")?,
+            recompute: false,
         })
     }
 

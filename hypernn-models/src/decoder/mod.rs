@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, IndexOp, Module, Result, Tensor, bail};
 use candle_nn::kv_cache::ConcatKvCache;
-use hypernn::HyperTarget;
 use hypernn::nn::{AttentionMask, Embedding, Linear, RmsNorm, attention};
+use hypernn::{HyperTarget, recompute};
 
 pub use cache::Cache;
 pub use config::DecoderConfig;
@@ -76,7 +76,7 @@ pub struct Decoder {
 }
 
 /// One block: attention and feed-forward, each behind a norm and added to what came in.
-#[derive(HyperTarget)]
+#[derive(Clone, HyperTarget)]
 #[hyper(config = DecoderConfig)]
 pub struct Block {
     #[hyper(rms_norm(config.hidden_size, config.rms_norm_eps))]
@@ -90,7 +90,7 @@ pub struct Block {
 }
 
 /// Attention with rotary embeddings, whose heads of keys and values each serve a group of queries.
-#[derive(HyperTarget)]
+#[derive(Clone, HyperTarget)]
 #[hyper(config = DecoderConfig)]
 pub struct SelfAttention {
     #[hyper(linear_b(config.hidden_size, config.num_attention_heads * config.head_dim, config.qkv_bias))]
@@ -106,7 +106,7 @@ pub struct SelfAttention {
 }
 
 /// The feed-forward layers: `down(silu(gate(x)) * up(x))` (SwiGLU, Shazeer 2020).
-#[derive(HyperTarget)]
+#[derive(Clone, HyperTarget)]
 #[hyper(config = DecoderConfig)]
 pub struct GatedMlp {
     #[hyper(linear_b(config.hidden_size, config.intermediate_size, config.mlp_bias))]
@@ -118,6 +118,7 @@ pub struct GatedMlp {
 }
 
 /// What all blocks of one forward pass share.
+#[derive(Clone)]
 struct Pass {
     angles: Angles,
     /// Which keys are there, `u8` of `[B, S]`; all where there is none.
@@ -308,7 +309,11 @@ impl Decoder {
     }
 
     fn block(&self, block: &Block, xs: &Tensor, pass: &Pass) -> Result<Tensor> {
-        block.forward(xs, pass, None)
+        if !self.config.recompute {
+            return block.forward(xs, pass, None);
+        }
+        let (block, pass) = (block.clone(), pass.clone());
+        recompute(std::slice::from_ref(xs), move |inputs| block.forward(&inputs[0], &pass, None))
     }
 
     /// What the blocks share, for the last tokens of `total`, whose mask, if there is one, is `[B, total]`.

@@ -53,11 +53,13 @@ impl RotaryTables {
 }
 
 /// By which angles the queries and keys of a forward pass are turned.
+#[derive(Clone)]
 pub(super) struct Angles {
     tables: Arc<Rotary>,
     places: Places,
 }
 
+#[derive(Clone)]
 enum Places {
     /// One after the other, from this one on.
     From(usize),
