@@ -17,7 +17,7 @@ pub enum Agent {
     /// Weights from each observation.
     Dynamic(DynamicPolicy),
     /// Weights of its own.
-    Plain(Policy),
+    Plain(Box<Policy>),
 }
 
 impl Agent {
@@ -26,7 +26,7 @@ impl Agent {
         Ok(match mode {
             Mode::Static => Self::Static(HyperPolicy::new(vb)?),
             Mode::Dynamic => Self::Dynamic(DynamicPolicy::new(vb)?),
-            Mode::Plain => Self::Plain(Policy::new(vb)?),
+            Mode::Plain => Self::Plain(Box::new(Policy::new(vb)?)),
         })
     }
 

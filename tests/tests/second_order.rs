@@ -257,7 +257,7 @@ keeping_graphs! {
         let hyper = std::sync::Arc::new(Smooth::new(vb)?);
         let net = |xs: &Tensor| {
             let target = hyper.clone();
-            recompute(&[xs.clone()], move |xs| target.forward(&xs[0]))
+            recompute(std::slice::from_ref(xs), move |xs| target.forward(&xs[0]))
         };
         check("block", &vars, &net, &xs(&[3, 2])?)
     }

@@ -41,9 +41,7 @@ pub struct Param {
     /// The values, without what adapts them; perhaps a view of the flat vector. Of a quantised parameter no values, but
     /// all else: dimensions, dtype and device.
     tensor: Tensor,
-    quantized: Option<Quantized>,
-    /// The values of a quantised parameter, for whoever asks for them.
-    dequantized: OnceLock<Tensor>,
+    quantized: Option<Box<QuantizedParam>>,
     /// Where the gradient is collected; without one it takes the tensor's own edge of the graph.
     route: Option<Route>,
     adapter: Option<Box<Adapter>>,
@@ -51,6 +49,14 @@ pub struct Param {
     inseparable: Option<Arc<str>>,
     /// What was given to whoever asked the layer for it.
     shown: OnceLock<Tensor>,
+}
+
+/// What a quantised parameter has beside its outline; in a box, for parameters are moved often and few are quantised.
+#[derive(Clone, Debug)]
+struct QuantizedParam {
+    blocks: Quantized,
+    /// The values, for whoever asks for them.
+    values: OnceLock<Tensor>,
 }
 
 impl From<Tensor> for Param {
@@ -65,7 +71,6 @@ impl Param {
         Self {
             tensor,
             quantized: None,
-            dequantized: OnceLock::new(),
             route,
             adapter: None,
             inseparable: None,
@@ -79,7 +84,8 @@ impl Param {
     /// candle's own.
     pub(crate) fn quantized(quantized: Quantized) -> Result<Self> {
         let outline = Self::routed(quantized.outline()?, None);
-        Ok(Self { quantized: Some(quantized), ..outline })
+        let quantized = QuantizedParam { blocks: quantized, values: OnceLock::new() };
+        Ok(Self { quantized: Some(Box::new(quantized)), ..outline })
     }
 
     /// This parameter with what adapts it.
@@ -121,9 +127,10 @@ impl Param {
         match &self.quantized {
             None => &self.tensor,
             // What can't be dequantised shows itself as no numbers.
-            Some(quantized) => self
-                .dequantized
-                .get_or_init(|| quantized.dequantize().unwrap_or_else(|_| self.tensor.clone())),
+            Some(quantized) => {
+                let values = || quantized.blocks.dequantize();
+                quantized.values.get_or_init(|| values().unwrap_or_else(|_| self.tensor.clone()))
+            }
         }
     }
 
@@ -134,7 +141,7 @@ impl Param {
 
     /// The blocks of a parameter that is quantised.
     pub(crate) fn blocks(&self) -> Option<&Quantized> {
-        self.quantized.as_ref()
+        self.quantized.as_ref().map(|quantized| &quantized.blocks)
     }
 
     /// This parameter with its values, where it is quantised.
@@ -145,7 +152,7 @@ impl Param {
         match &self.quantized {
             None => Ok(self),
             Some(quantized) => {
-                Ok(Self { tensor: quantized.dequantize()?, quantized: None, ..self })
+                Ok(Self { tensor: quantized.blocks.dequantize()?, quantized: None, ..self })
             }
         }
     }

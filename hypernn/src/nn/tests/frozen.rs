@@ -21,7 +21,9 @@ fn kept_gradients(what: &str, xs: &Var, loss: &Tensor) -> usize {
 type Layer = Box<dyn Fn(&[Tensor], &Tensor) -> Result<Tensor>>;
 
 /// A name, the shapes of weights and input, and the forward.
-fn layers() -> Vec<(&'static str, Vec<Vec<usize>>, Vec<usize>, Layer)> {
+type Case = (&'static str, Vec<Vec<usize>>, Vec<usize>, Layer);
+
+fn layers() -> Vec<Case> {
     let conv2d = Conv2dConfig { padding: 1, ..Default::default() };
     let conv1d = Conv1dConfig { padding: 1, ..Default::default() };
     vec![

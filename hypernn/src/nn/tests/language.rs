@@ -652,7 +652,9 @@ mod of_cross_entropy {
     const IGNORED: u32 = u32::MAX;
 
     /// Rows, classes, and which rows are ignored.
-    const CASES: [(usize, usize, fn(usize) -> bool); 5] = [
+    type Case = (usize, usize, fn(usize) -> bool);
+
+    const CASES: [Case; 5] = [
         (1, 1, |_| false),
         (1, 7, |_| false),
         (5, 3, |row| row == 2),
