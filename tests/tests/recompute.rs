@@ -231,7 +231,7 @@ fn other_layers() -> Result<()> {
     impl Module for Layers {
         fn forward(&self, xs: &Tensor) -> Result<Tensor> {
             let (conv, gru) = (self.conv.clone(), self.gru.clone());
-            let xs = block(&[xs.clone()], move |xs| conv.forward(&xs[0])?.tanh())?;
+            let xs = block(std::slice::from_ref(xs), move |xs| conv.forward(&xs[0])?.tanh())?;
             block(&[xs], move |xs| {
                 let steps = xs[0].flatten_from(2)?.transpose(1, 2)?.contiguous()?;
                 Tensor::stack(
@@ -286,7 +286,7 @@ fn inputs_of_all_kinds() -> Result<()> {
     }
     assert!(values(found.get(&unused).unwrap())?.iter().all(|grad| *grad == 0.));
     // Given back as it is, and shared with whoever has it.
-    let same = recompute(&[hidden.clone()], |xs| Ok(xs[0].clone()))?;
+    let same = recompute(std::slice::from_ref(&hidden), |xs| Ok(xs[0].clone()))?;
     assert_eq!(values(&same)?, values(&hidden)?);
     assert_eq!(values(same.sum_all()?.backward()?.get(&a).unwrap())?, [2.; 12]);
     Ok(())
@@ -296,7 +296,7 @@ fn inputs_of_all_kinds() -> Result<()> {
 #[test]
 fn without_gradients_it_is_the_block() -> Result<()> {
     let xs = input(&[2, 2], 1, DType::F64)?;
-    let ys = recompute(&[xs.clone()], |xs| xs[0].sqr())?;
+    let ys = recompute(std::slice::from_ref(&xs), |xs| xs[0].sqr())?;
     assert!(!ys.track_op());
     assert_eq!(values(&ys)?, values(&xs.sqr()?)?);
     Ok(())
@@ -310,15 +310,18 @@ fn gradients_that_the_closure_owns_are_refused() -> Result<()> {
     let expected = "recompute: the block's output has a gradient that is neither of an input nor of a parameter of a layer of hypernn::nn: the block uses a tensor with a gradient that it owns, weights that a layer's accessor gives, or a layer of candle's own, expected such among the inputs";
     let owned = by_name(&vars)["norm.weight"].as_tensor().clone();
     let by_owned = owned.clone();
-    let found = recompute(&[xs.clone()], move |xs| xs[0].broadcast_mul(&by_owned));
+    let found = recompute(std::slice::from_ref(&xs), move |xs| xs[0].broadcast_mul(&by_owned));
     assert_eq!(message(found), expected);
     let up = net.up.clone();
     assert_eq!(
-        message(recompute(&[xs.clone()], move |xs| xs[0].matmul(&up.weight().t()?))),
+        message(recompute(std::slice::from_ref(&xs), move |xs| xs[0].matmul(&up.weight().t()?))),
         expected
     );
     let candle_s = candle_nn::Linear::new(net.up.weight().clone(), None);
-    assert_eq!(message(recompute(&[xs.clone()], move |xs| candle_s.forward(&xs[0]))), expected);
+    assert_eq!(
+        message(recompute(std::slice::from_ref(&xs), move |xs| candle_s.forward(&xs[0]))),
+        expected
+    );
     // What it says to do.
     let ys = recompute(&[xs, owned], |xs| xs[0].broadcast_mul(&xs[1]))?;
     assert!(ys.sum_all()?.backward()?.get(&by_name(&vars)["norm.weight"]).is_some());
@@ -388,6 +391,6 @@ fn errors_leave_nothing_behind() -> Result<()> {
     assert!(direct.track_op());
     check("after an error", &vars, &|| {
         let net = net.clone();
-        block(&[xs.clone()], move |xs| net.forward(&xs[0]))
+        block(std::slice::from_ref(&xs), move |xs| net.forward(&xs[0]))
     })
 }
