@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
 /// Cargo builds the examples before it runs this test, in the folder beside it.
@@ -44,11 +44,13 @@ fn forget_times(value: &mut Value) {
     }
 }
 
-/// The hypernetwork's variables at the end; the hash of a pretrained network is no variable.
-fn variables(out: &Path) -> Vec<(String, Vec<f32>)> {
+/// The hypernetwork's variables at the end; the hash of a pretrained network is no variable, and its measures are `f64`.
+fn variables(out: &Path) -> Vec<(String, Vec<f64>)> {
     let path = out.join("hypernetwork.safetensors");
     let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
-    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1().unwrap();
+    let values = |tensor: &Tensor| {
+        tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+    };
     let variables = tensors.iter().filter(|(_, tensor)| tensor.dtype().is_float());
     let mut named: Vec<_> = variables.map(|(name, t)| (name.clone(), values(t))).collect();
     named.sort_by(|(a, _), (b, _)| a.cmp(b));
