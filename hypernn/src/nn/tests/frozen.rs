@@ -124,7 +124,7 @@ fn layers() -> Vec<Case> {
         (
             "gru",
             vec![vec![6, 3], vec![6, 2], vec![6], vec![6]],
-            vec![2, 4, 3],
+            vec![5, 4, 3],
             Box::new(|w, x| {
                 let gru = GRU::from_weights(
                     w[0].clone(),
@@ -139,7 +139,7 @@ fn layers() -> Vec<Case> {
         (
             "lstm",
             vec![vec![8, 3], vec![8, 2], vec![8], vec![8]],
-            vec![2, 4, 3],
+            vec![5, 4, 3],
             Box::new(|w, x| {
                 let lstm = LSTM::from_weights(
                     w[0].clone(),
