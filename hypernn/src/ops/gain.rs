@@ -59,9 +59,6 @@ pub(crate) fn of_constants(
     backward: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
 ) -> Result<Tensor> {
     let ys = forward(&xs.detach())?;
-    if !xs.track_op() {
-        return Ok(ys);
-    }
     node(layer, ys, [xs], move |_, _, grad| Ok([Some(backward(grad)?)]))
 }
 

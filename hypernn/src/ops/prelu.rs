@@ -26,9 +26,6 @@ pub(crate) fn prelu(xs: &Tensor, slopes: &Param) -> Result<Tensor> {
 /// With slopes that have no gradient, so that none is computed.
 fn frozen(xs: &Tensor, slopes: Tensor) -> Result<Tensor> {
     let ys = values(&xs.detach(), &slopes)?;
-    if !xs.track_op() {
-        return Ok(ys);
-    }
     node("prelu", ys, [xs], move |[xs], _, grad| {
         let scaled = grad.broadcast_mul(&slopes)?;
         Ok([Some(positive(&xs.detach())?.where_cond(grad, &scaled)?)])

@@ -14,8 +14,8 @@ use hypernn_kernels::executor::map_parts;
 use super::kernels::{CandleThreads, kernel};
 use super::linear::linear;
 use super::product::matmul;
-use super::second_order::keeps_graph;
-use super::with_backward::with_backward;
+use super::second_order::{ensure_detached, keeps_graph};
+use super::with_backward::node;
 use crate::error::bail;
 use crate::param::{Param, Quantized};
 
@@ -48,15 +48,13 @@ pub(super) fn quantized_linear(
         );
     }
     let dims = [&xs.dims()[..xs.rank() - 1], &[outputs]].concat();
-    let mut ys = product(&xs.detach().contiguous()?, weight)?.reshape(dims)?;
-    if xs.track_op() {
-        let weight = weight.clone();
-        let edge = Tensor::zeros((), xs.dtype(), xs.device())?;
-        ys = with_backward("linear", ys, xs, &edge, move |xs, grad| {
-            let of_input = product_transposed(&grad.contiguous()?, &weight)?;
-            Ok((Some(of_input.reshape(xs.shape())?), None))
-        })?;
-    }
+    let ys = product(&xs.detach().contiguous()?, weight)?.reshape(dims)?;
+    let weight = weight.clone();
+    let ys = node("linear", ys, [xs], move |[xs], _, grad| {
+        ensure_detached("linear")?;
+        let of_input = product_transposed(&grad.contiguous()?, &weight)?;
+        Ok([Some(of_input.reshape(xs.shape())?)])
+    })?;
     bias.map_or(Ok(ys.clone()), |bias| ys.broadcast_add(&bias.collected()?.reshape(outputs)?))
 }
 
@@ -95,10 +93,15 @@ fn sizes(weight: &Quantized) -> Result<(usize, usize)> {
     }
 }
 
+/// How many rows `[n…, width]` has.
+fn row_count(xs: &Tensor) -> usize {
+    xs.dims()[..xs.rank() - 1].iter().product()
+}
+
 /// `xs [n…, in]` times the transposed weight `[out, in]`: `[n, out]`.
 fn product(xs: &Tensor, weight: &Quantized) -> Result<Tensor> {
     let (_, inputs) = sizes(weight)?;
-    let xs = xs.reshape((1, xs.elem_count() / inputs, inputs))?;
+    let xs = xs.reshape((1, row_count(xs), inputs))?;
     let blocks = blocks(weight)?.map(|rows| {
         let block = dequantized(weight, rows)?.unsqueeze(0)?;
         matmul(&xs, &block.t()?)?.squeeze(0)
@@ -113,7 +116,7 @@ fn product(xs: &Tensor, weight: &Quantized) -> Result<Tensor> {
 /// `grad [n…, out]` times the weight `[out, in]`: `[n, in]`.
 fn product_transposed(grad: &Tensor, weight: &Quantized) -> Result<Tensor> {
     let (outputs, inputs) = sizes(weight)?;
-    let grad = grad.reshape((1, grad.elem_count() / outputs, outputs))?;
+    let grad = grad.reshape((1, row_count(grad), outputs))?;
     let mut sum: Option<Tensor> = None;
     for rows in blocks(weight)? {
         let part = grad.narrow(2, rows.start, rows.len())?.contiguous()?;

@@ -30,9 +30,6 @@ fn turn(xs: &Tensor, rotation: Rotation, back: bool) -> Result<Tensor> {
         return Ok(xs.clone());
     }
     let ys = forward(&xs.detach(), &rotation, back)?;
-    if !xs.track_op() {
-        return Ok(ys);
-    }
     node("rotary", ys, [xs], move |_, _, grad| Ok([Some(turn(grad, rotation.clone(), !back)?)]))
 }
 

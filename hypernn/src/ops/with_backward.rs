@@ -34,7 +34,7 @@ pub(crate) fn with_backward(
 }
 
 /// The node `layer` of these outputs, which no other tensor may share, over one to three inputs. The backward gets the
-/// inputs, the outputs and their gradient.
+/// inputs, the outputs and their gradient. Where no input has a gradient the outputs are no node.
 pub(crate) fn node<const N: usize>(
     layer: &'static str,
     outputs: Tensor,
@@ -44,6 +44,9 @@ pub(crate) fn node<const N: usize>(
     + Sync
     + 'static,
 ) -> Result<Tensor> {
+    if inputs.iter().all(|input| !input.track_op()) {
+        return Ok(outputs);
+    }
     let layout = outputs.layout();
     let outputs = if layout.is_contiguous() && layout.start_offset() == 0 {
         outputs
@@ -81,8 +84,19 @@ impl WithBackward {
         Ok(std::mem::replace(&mut *values, Storage::Cpu(CpuStorage::U8(Vec::new()))))
     }
 
-    fn shape(&self) -> Shape {
-        self.outputs.shape().clone()
+    fn on_cpu(&self) -> Result<(CpuStorage, Shape)> {
+        let Storage::Cpu(outputs) = self.take()? else { return Err(self.elsewhere()) };
+        Ok((outputs, self.outputs.shape().clone()))
+    }
+
+    fn on_cuda(&self) -> Result<(CudaStorage, Shape)> {
+        let Storage::Cuda(outputs) = self.take()? else { return Err(self.elsewhere()) };
+        Ok((outputs, self.outputs.shape().clone()))
+    }
+
+    fn on_metal(&self) -> Result<(MetalStorage, Shape)> {
+        let Storage::Metal(outputs) = self.take()? else { return Err(self.elsewhere()) };
+        Ok((outputs, self.outputs.shape().clone()))
     }
 
     fn gradients<const N: usize>(
@@ -112,18 +126,15 @@ impl CustomOp1 for WithBackward {
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Storage::Cpu(outputs) = self.take()? else { return Err(self.elsewhere()) };
-        Ok((outputs, self.shape()))
+        self.on_cpu()
     }
 
     fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        let Storage::Cuda(outputs) = self.take()? else { return Err(self.elsewhere()) };
-        Ok((outputs, self.shape()))
+        self.on_cuda()
     }
 
     fn metal_fwd(&self, _: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
-        let Storage::Metal(outputs) = self.take()? else { return Err(self.elsewhere()) };
-        Ok((outputs, self.shape()))
+        self.on_metal()
     }
 
     fn bwd(&self, first: &Tensor, outputs: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -144,8 +155,7 @@ impl CustomOp2 for WithBackward {
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let Storage::Cpu(outputs) = self.take()? else { return Err(self.elsewhere()) };
-        Ok((outputs, self.shape()))
+        self.on_cpu()
     }
 
     fn cuda_fwd(
@@ -155,8 +165,7 @@ impl CustomOp2 for WithBackward {
         _: &CudaStorage,
         _: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        let Storage::Cuda(outputs) = self.take()? else { return Err(self.elsewhere()) };
-        Ok((outputs, self.shape()))
+        self.on_cuda()
     }
 
     fn metal_fwd(
@@ -166,8 +175,7 @@ impl CustomOp2 for WithBackward {
         _: &MetalStorage,
         _: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
-        let Storage::Metal(outputs) = self.take()? else { return Err(self.elsewhere()) };
-        Ok((outputs, self.shape()))
+        self.on_metal()
     }
 
     fn bwd(
@@ -195,8 +203,7 @@ impl CustomOp3 for WithBackward {
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let Storage::Cpu(outputs) = self.take()? else { return Err(self.elsewhere()) };
-        Ok((outputs, self.shape()))
+        self.on_cpu()
     }
 
     fn cuda_fwd(
@@ -208,8 +215,7 @@ impl CustomOp3 for WithBackward {
         _: &CudaStorage,
         _: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        let Storage::Cuda(outputs) = self.take()? else { return Err(self.elsewhere()) };
-        Ok((outputs, self.shape()))
+        self.on_cuda()
     }
 
     fn metal_fwd(
@@ -221,8 +227,7 @@ impl CustomOp3 for WithBackward {
         _: &MetalStorage,
         _: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
-        let Storage::Metal(outputs) = self.take()? else { return Err(self.elsewhere()) };
-        Ok((outputs, self.shape()))
+        self.on_metal()
     }
 
     fn bwd(
