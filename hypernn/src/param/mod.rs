@@ -163,7 +163,8 @@ impl Param {
     }
 
     pub(crate) fn route(&self) -> Option<Route> {
-        self.resolved().1
+        let route = self.route.as_ref()?;
+        scope::resolve(&self.tensor, Some(route)).1
     }
 
     pub(crate) fn adapter(&self) -> Option<&Adapter> {
