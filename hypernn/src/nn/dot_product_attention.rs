@@ -4,27 +4,8 @@ use candle_core::{DType, Result, Tensor};
 
 use crate::check::{ensure_float, ensure_same_dtype};
 use crate::ops;
+pub use crate::ops::attention::AttentionMask;
 use crate::ops::attention::AttentionSizes;
-
-/// Which keys a query may attend to.
-///
-/// ```
-/// use candle_core::{Device, Tensor};
-/// use hypernn::nn::AttentionMask;
-///
-/// # fn main() -> candle_core::Result<()> {
-/// // Two sequences of at most three tokens, padded in front.
-/// let keys = Tensor::new(&[[0u8, 1, 1], [1, 1, 1]], &Device::Cpu)?;
-/// let mask = AttentionMask::causal().with_keys(&keys);
-/// # let _ = mask;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct AttentionMask {
-    causal: bool,
-    keys: Option<Tensor>,
-}
 
 impl AttentionMask {
     /// All keys.
@@ -104,8 +85,7 @@ pub fn attention(
             "attention: the scale is {scale}, expected a finite number"
         );
     }
-    let mask = ops::attention::Mask { causal: mask.causal, keys: mask.keys.clone() };
-    ops::attention::attention(q, k, v, sizes, mask, scale)
+    ops::attention::attention(q, k, v, sizes, mask.clone(), scale)
 }
 
 impl AttentionMask {

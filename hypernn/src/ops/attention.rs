@@ -40,11 +40,22 @@ impl AttentionSizes {
 }
 
 /// Which keys a query may attend to.
-#[derive(Clone)]
-pub(crate) struct Mask {
-    /// Those up to its own position.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use hypernn::nn::AttentionMask;
+///
+/// # fn main() -> candle_core::Result<()> {
+/// // Two sequences of at most three tokens, padded in front.
+/// let keys = Tensor::new(&[[0u8, 1, 1], [1, 1, 1]], &Device::Cpu)?;
+/// let mask = AttentionMask::causal().with_keys(&keys);
+/// # let _ = mask;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct AttentionMask {
     pub(crate) causal: bool,
-    /// Those that this has a 1 for, u8 `[batch, keys]`.
     pub(crate) keys: Option<Tensor>,
 }
 
@@ -54,7 +65,7 @@ pub(crate) fn attention(
     k: &Tensor,
     v: &Tensor,
     sizes: AttentionSizes,
-    mask: Mask,
+    mask: AttentionMask,
     scale: f64,
 ) -> Result<Tensor> {
     let shape = sizes.output();
@@ -65,14 +76,10 @@ pub(crate) fn attention(
     if keeps_graph() {
         return Operands { q, k, v, sizes, mask: &mask, scale }.outputs();
     }
-    let tracked = [q, k, v].map(Tensor::track_op);
     let [detached_q, detached_k, detached_v] = [q, k, v].map(Tensor::detach);
     let operands =
         Operands { q: &detached_q, k: &detached_k, v: &detached_v, sizes, mask: &mask, scale };
     let ys = operands.forward()?;
-    if tracked == [false; 3] {
-        return Ok(ys);
-    }
     node("attention", ys, [q, k, v], move |[q, k, v], ys, grad| {
         ensure_detached("attention")?;
         let asked = Asked { q: q.track_op(), k: k.track_op(), v: v.track_op() };
@@ -88,7 +95,7 @@ struct Operands<'a> {
     k: &'a Tensor,
     v: &'a Tensor,
     sizes: AttentionSizes,
-    mask: &'a Mask,
+    mask: &'a AttentionMask,
     scale: f64,
 }
 
@@ -144,7 +151,7 @@ impl Operands<'_> {
         let (q, k, v) = (CpuHeads::new(&q), CpuHeads::new(&k), CpuHeads::new(&v));
         let keys = self.mask.keys.as_ref().map(Tensor::contiguous).transpose()?;
         let keys = keys.as_ref().map(CpuSlice::new).transpose()?;
-        let keys = keys.as_ref().map(CpuSlice::bytes).transpose()?;
+        let keys = keys.as_ref().map(CpuSlice::values::<u8>).transpose()?;
         let mask = attention::Mask { causal: self.mask.causal, keys };
         compute(kernel(Attention::new(q.heads()?, k.heads()?, v.heads()?, mask, self.scale))?)
     }
@@ -208,7 +215,7 @@ fn masked_softmax(scores: &Tensor, allowed: Option<Tensor>) -> Result<Tensor> {
     allowed.where_cond(&softmax(&masked)?, &scores.zeros_like()?)
 }
 
-impl Mask {
+impl AttentionMask {
     /// 1 where a query may attend to a key: u8 `[B, 1, 1, T, S]`, of which dimensions may be 1.
     fn allowed(&self, sizes: &AttentionSizes, device: &Device) -> Result<Option<Tensor>> {
         let AttentionSizes { batch, queries, keys, .. } = *sizes;

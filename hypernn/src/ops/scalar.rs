@@ -33,19 +33,8 @@ impl<'a> CpuSlice<'a> {
         Ok(Self { storage, range: start..end })
     }
 
-    pub(super) fn values<T: Scalar>(&self) -> Result<&[T]> {
-        let Storage::Cpu(storage) = &*self.storage else {
-            bail!("the values moved to another device");
-        };
-        Ok(&storage.as_slice::<T>()?[self.range.clone()])
-    }
-
-    /// The values of a mask.
-    pub(super) fn bytes(&self) -> Result<&[u8]> {
-        let Storage::Cpu(storage) = &*self.storage else {
-            bail!("the values moved to another device");
-        };
-        Ok(&storage.as_slice::<u8>()?[self.range.clone()])
+    pub(super) fn values<T: WithDType>(&self) -> Result<&[T]> {
+        Ok(&all_values::<T>(&self.storage)?[self.range.clone()])
     }
 }
 
@@ -63,13 +52,17 @@ impl<'a> CpuHeads<'a> {
     }
 
     pub(super) fn heads<T: Scalar>(&self) -> Result<Heads<'_, T>> {
-        let Storage::Cpu(storage) = &*self.storage else {
-            bail!("the values moved to another device");
-        };
         let (size, strides) = (self.layout.shape().dims4()?, self.layout.stride());
-        let values = storage.as_slice::<T>()?;
+        let values = all_values::<T>(&self.storage)?;
         let values = &values[self.layout.start_offset().min(values.len())..];
         kernel(Heads::strided(values, size.into(), [strides[0], strides[1], strides[2]]))
+    }
+}
+
+fn all_values<T: WithDType>(storage: &Storage) -> Result<&[T]> {
+    match storage {
+        Storage::Cpu(storage) => storage.as_slice(),
+        _ => bail!("the values moved to another device"),
     }
 }
 
