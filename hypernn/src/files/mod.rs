@@ -143,15 +143,19 @@ fn refusal(name: &str, kind: &str) -> String {
     )
 }
 
+/// A tensor that is asked for in this shape; another is candle's own error.
+fn of_shape(tensor: Tensor, name: &str, expected: Shape) -> Result<Tensor> {
+    if *tensor.shape() == expected {
+        return Ok(tensor);
+    }
+    let (msg, got) = (format!("shape mismatch for {name}"), tensor.shape().clone());
+    Err(Error::UnexpectedShape { msg, expected, got }.bt())
+}
+
 /// A builder over the tensors, with candle's own errors, which a constructor may look at.
 impl SimpleBackend for NamedTensors {
     fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, to: &Device) -> Result<Tensor> {
-        let tensor = self.get_unchecked(name, dtype, to)?;
-        if *tensor.shape() != shape {
-            let (msg, got) = (format!("shape mismatch for {name}"), tensor.shape().clone());
-            return Err(Error::UnexpectedShape { msg, expected: shape, got }.bt());
-        }
-        Ok(tensor)
+        of_shape(self.get_unchecked(name, dtype, to)?, name, shape)
     }
 
     fn get_unchecked(&self, name: &str, dtype: DType, to: &Device) -> Result<Tensor> {

@@ -11,6 +11,7 @@ use candle_nn::var_builder::SimpleBackend;
 use super::names::{HeadRows, Names};
 use super::{FromMetadata, Gguf};
 use crate::error::{bail, file};
+use crate::files::of_shape;
 
 /// A builder over a file's tensors, which are read when they are asked for.
 #[derive(Clone)]
@@ -122,12 +123,7 @@ impl Gguf {
 /// Tensors are dequantised to the dtype that is asked for.
 impl SimpleBackend for GgufTensors {
     fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, to: &Device) -> Result<Tensor> {
-        let tensor = self.get_unchecked(name, dtype, to)?;
-        if *tensor.shape() != shape {
-            let (msg, got) = (format!("shape mismatch for {name}"), tensor.shape().clone());
-            return Err(Error::UnexpectedShape { msg, expected: shape, got }.bt());
-        }
-        Ok(tensor)
+        of_shape(self.get_unchecked(name, dtype, to)?, name, shape)
     }
 
     fn get_unchecked(&self, name: &str, dtype: DType, to: &Device) -> Result<Tensor> {
