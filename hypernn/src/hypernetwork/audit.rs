@@ -7,7 +7,7 @@ use super::core::{Core, is_trained};
 use super::zero_part::ZeroPart;
 use crate::generated::GeneratedParams;
 use crate::ops::probe;
-use crate::structure::layout::{Layout, Location};
+use crate::structure::layout::Layout;
 use crate::structure::source::ParamKind;
 
 /// Which generated tensors and which variables of a hypernetwork get a gradient from a loss.
@@ -332,10 +332,8 @@ impl<T> Core<T> {
 
 /// Whether generated tensor number `index` is a table, or the factor of an adapter that has the rows of one.
 fn is_sparse_param(layout: &Layout, index: usize) -> bool {
-    let base = layout.places().iter().find_map(|(_, place)| match *place {
-        Location::Adapted { base, down, .. } if down + 1 == index => layout.kept().get(base),
-        _ => None,
-    });
+    let adapted = layout.adapted().find(|at| at.factors()[1] == index);
+    let base = adapted.and_then(|at| layout.kept().get(at.base));
     let param = &layout.params()[index];
     let (kind, init, shape) = match base {
         Some(base) => (base.kind, base.init, &base.shape),

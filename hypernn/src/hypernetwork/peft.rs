@@ -222,7 +222,8 @@ impl<'a> Adapters<'a> {
             let tensor = set.map_or(Ok(tensor.clone()), |set| tensor.get(set))?.detach();
             if tensor.dtype() == DType::F64 { tensor.to_dtype(DType::F32) } else { Ok(tensor) }
         };
-        let (down, up) = (factor(at.down)?, factor(at.down + 1)?);
+        let [down, up] = at.factors().map(factor);
+        let (down, up) = (down?, up?);
         let ratio = at.scale * self.rank as f64 / self.alpha;
         let up = if ratio == 1. {
             up

@@ -88,9 +88,9 @@ pub(crate) fn factors(adapter: &PeftAdapter, layout: &Layout) -> Result<HashMap<
             );
         };
         check_shapes(own, pair, layout, at)?;
-        let [down, up] = pair;
-        factors.insert(at.down, down.clone());
-        factors.insert(at.down + 1, rescaled(own, up, adapter.scale, at.scale)?);
+        let ([down, up], [of_down, of_up]) = (pair, at.factors());
+        factors.insert(of_down, down.clone());
+        factors.insert(of_up, rescaled(own, up, adapter.scale, at.scale)?);
     }
     Ok(factors)
 }
@@ -126,7 +126,7 @@ fn check_shapes(
     layout: &Layout,
     at: &AdaptedInfo<'_>,
 ) -> Result<()> {
-    let own = [at.down, at.down + 1].map(|index| layout.params()[index].shape.dims());
+    let own = at.factors().map(|index| layout.params()[index].shape.dims());
     let (found, expected) = (down.dims()[0], own[0][0]);
     if found != expected {
         bail!(

@@ -94,6 +94,13 @@ pub(crate) struct AdaptedInfo<'a> {
     pub(crate) dropout: f32,
 }
 
+impl AdaptedInfo<'_> {
+    /// Which of the generated tensors are the factors, `down` and `up`.
+    pub(crate) fn factors(&self) -> [usize; 2] {
+        [self.down, self.down + 1]
+    }
+}
+
 /// A tensor of the target that is no parameter, such as running statistics.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
