@@ -9,6 +9,7 @@
 //! Weights are found by Hugging Face's names, in what
 //! [`Pretrained::open`](hypernn::Pretrained::open) reads or in any `VarBuilder`.
 
+mod config_json;
 pub mod decoder;
 pub mod encoder;
 mod generation;

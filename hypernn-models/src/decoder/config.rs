@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use hypernn::nn::{RotaryConfig, RotaryConvention, RotaryScaling};
 
+use crate::config_json;
+
 /// The sizes and settings of a [`Decoder`](super::Decoder).
 ///
 /// [`from_json`](Self::from_json) reads that of Hugging Face, [`from_gguf`](Self::from_gguf) that of llama.cpp. The
@@ -61,9 +63,7 @@ impl DecoderConfig {
     /// # Errors
     /// The file can't be read, or those of [`from_json`](Self::from_json).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let json = std::fs::read_to_string(path).map_err(candle_core::Error::from);
-        json.and_then(|json| Self::from_json(&json)).with_context(|| path.display().to_string())
+        config_json::open(path.as_ref(), Self::from_json)
     }
 
     /// That of the text of a `config.json`, for the model types `llama` (Llama 2 and 3, SmolLM2), `mistral` and
@@ -88,11 +88,8 @@ impl DecoderConfig {
     /// The text is no such configuration; another model type, activation or scaling of the rotary embedding; or
     /// those of [`check`](Self::check).
     pub fn from_json(json: &str) -> Result<Self> {
-        let of_json =
-            |err: serde_json::Error| candle_core::Error::msg(format!("config.json: {err}"));
-        let Kind { model_type } = serde_json::from_str(json).map_err(of_json)?;
-        let family = Family::of(model_type.as_deref())?;
-        let config = serde_json::from_str::<Json>(json).map_err(of_json)?.config(family)?;
+        let family = Family::of(&config_json::model_type(json)?)?;
+        let config = config_json::parse::<Json>(json)?.config(family)?;
         config.check()?;
         Ok(config)
     }
@@ -113,9 +110,7 @@ impl DecoderConfig {
             ("max_position_embeddings", self.max_position_embeddings),
             ("sliding_window", self.sliding_window.unwrap_or(1)),
         ];
-        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            bail!("{name} is 0, expected at least 1");
-        }
+        config_json::ensure_no_zero(&sizes)?;
         let (heads, groups) = (self.num_attention_heads, self.num_key_value_heads);
         if !heads.is_multiple_of(groups) {
             bail!(
@@ -163,24 +158,18 @@ enum Family {
 }
 
 impl Family {
-    fn of(model_type: Option<&str>) -> Result<Self> {
+    fn of(model_type: &str) -> Result<Self> {
         match model_type {
-            Some("llama") => Ok(Self::Llama),
-            Some("mistral") => Ok(Self::Mistral),
-            Some("qwen2") => Ok(Self::Qwen2),
-            Some(other) => {
+            "llama" => Ok(Self::Llama),
+            "mistral" => Ok(Self::Mistral),
+            "qwen2" => Ok(Self::Qwen2),
+            other => {
                 bail!(
                     "config.json: model_type is `{other}`, expected `llama`, `mistral` or `qwen2`"
                 )
             }
-            None => bail!("config.json: there is no model_type"),
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Kind {
-    model_type: Option<String>,
 }
 
 /// What is read of a `config.json`.

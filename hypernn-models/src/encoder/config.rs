@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use candle_core::{Context, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 use serde::Deserialize;
+
+use crate::config_json;
 
 /// The sizes and settings of an [`Encoder`](super::Encoder), by Hugging Face's names.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,9 +71,7 @@ impl EncoderConfig {
     /// # Errors
     /// The file can't be read, or those of [`from_json`](Self::from_json).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let json = std::fs::read_to_string(path).map_err(candle_core::Error::from);
-        json.and_then(|json| Self::from_json(&json)).with_context(|| path.display().to_string())
+        config_json::open(path.as_ref(), Self::from_json)
     }
 
     /// That of the text of a `config.json`, for the model type `bert`.
@@ -80,15 +80,11 @@ impl EncoderConfig {
     /// The text is no such configuration, or another model type, activation or kind of places; or those of
     /// [`check`](Self::check).
     pub fn from_json(json: &str) -> Result<Self> {
-        let of_json =
-            |err: serde_json::Error| candle_core::Error::msg(format!("config.json: {err}"));
-        let kind: Kind = serde_json::from_str(json).map_err(of_json)?;
-        match kind.model_type.as_deref() {
-            Some("bert") => {}
-            Some(other) => bail!("config.json: model_type is `{other}`, expected `bert`"),
-            None => bail!("config.json: there is no model_type"),
+        let model_type = config_json::model_type(json)?;
+        if model_type != "bert" {
+            bail!("config.json: model_type is `{model_type}`, expected `bert`");
         }
-        let config = serde_json::from_str::<Json>(json).map_err(of_json)?.config()?;
+        let config = config_json::parse::<Json>(json)?.config()?;
         config.check()?;
         Ok(config)
     }
@@ -107,9 +103,7 @@ impl EncoderConfig {
             ("max_position_embeddings", self.max_position_embeddings),
             ("type_vocab_size", self.type_vocab_size),
         ];
-        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            bail!("{name} is 0, expected at least 1");
-        }
+        config_json::ensure_no_zero(&sizes)?;
         let (width, heads) = (self.hidden_size, self.num_attention_heads);
         if !width.is_multiple_of(heads) {
             bail!("hidden_size is {width}, expected a multiple of num_attention_heads, {heads}");
@@ -121,11 +115,6 @@ impl EncoderConfig {
         let Self { hidden_size, layer_norm_eps, .. } = *self;
         OutputConfig { input, hidden_size, layer_norm_eps }
     }
-}
-
-#[derive(Deserialize)]
-struct Kind {
-    model_type: Option<String>,
 }
 
 /// What is read of a `config.json`.
