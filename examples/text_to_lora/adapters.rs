@@ -12,12 +12,6 @@ use crate::prepared::{Drawn, Prepared};
 
 /// What has an adapter for each task.
 pub trait Adapters {
-    /// Adapters of the tasks that were drawn, a set each or one for all.
-    ///
-    /// # Errors
-    /// candle's own.
-    fn drawn(&self, drawn: &Drawn) -> Result<GeneratedParams<Decoder>>;
-
     /// The adapter of a task by its place in its list.
     ///
     /// # Errors
@@ -25,14 +19,25 @@ pub trait Adapters {
     fn of(&self, at: usize, task: &Prepared) -> Result<GeneratedParams<Decoder>>;
 }
 
+/// What is trained to have them.
+pub trait TrainableAdapters: Adapters {
+    /// Adapters of the tasks that were drawn, a set each or one for all.
+    ///
+    /// # Errors
+    /// candle's own.
+    fn drawn(&self, drawn: &Drawn) -> Result<GeneratedParams<Decoder>>;
+}
+
 /// Adapters are generated from descriptions.
 impl Adapters for TextToLora {
-    fn drawn(&self, drawn: &Drawn) -> Result<GeneratedParams<Decoder>> {
-        Ok(self.generate_params(&drawn.vectors)?)
-    }
-
     fn of(&self, _: usize, task: &Prepared) -> Result<GeneratedParams<Decoder>> {
         Ok(self.generate_params(task.vector())?.detach())
+    }
+}
+
+impl TrainableAdapters for TextToLora {
+    fn drawn(&self, drawn: &Drawn) -> Result<GeneratedParams<Decoder>> {
+        Ok(self.generate_params(&drawn.vectors)?)
     }
 }
 
@@ -45,10 +50,6 @@ pub struct Shuffled<'a> {
 }
 
 impl Adapters for Shuffled<'_> {
-    fn drawn(&self, drawn: &Drawn) -> Result<GeneratedParams<Decoder>> {
-        self.hyper.drawn(drawn)
-    }
-
     fn of(&self, at: usize, _: &Prepared) -> Result<GeneratedParams<Decoder>> {
         let other = &self.tasks[(at + 1) % self.tasks.len()];
         Ok(self.hyper.generate_params(other.vector())?.detach())
@@ -97,12 +98,14 @@ impl<'a> Loras<'a> {
 }
 
 impl Adapters for Loras<'_> {
-    fn drawn(&self, drawn: &Drawn) -> Result<GeneratedParams<Decoder>> {
-        if self.count()? == 1 { self.rows(&[0]) } else { self.rows(&drawn.tasks) }
-    }
-
     fn of(&self, at: usize, _: &Prepared) -> Result<GeneratedParams<Decoder>> {
         Ok(self.rows(&[if self.count()? == 1 { 0 } else { at }])?.detach())
+    }
+}
+
+impl TrainableAdapters for Loras<'_> {
+    fn drawn(&self, drawn: &Drawn) -> Result<GeneratedParams<Decoder>> {
+        if self.count()? == 1 { self.rows(&[0]) } else { self.rows(&drawn.tasks) }
     }
 }
 
@@ -124,10 +127,6 @@ impl Unadapted<'_> {
 }
 
 impl Adapters for Unadapted<'_> {
-    fn drawn(&self, _: &Drawn) -> Result<GeneratedParams<Decoder>> {
-        self.params()
-    }
-
     fn of(&self, _: usize, _: &Prepared) -> Result<GeneratedParams<Decoder>> {
         self.params()
     }

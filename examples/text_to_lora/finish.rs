@@ -72,24 +72,18 @@ impl Comparison<'_> {
         self.compute([&mut train, &mut validation, &mut held_out])?;
         let generated = self.hypernetwork(vars, &train, &validation)?;
         let shuffled = Shuffled { hyper: self.hyper, tasks: &held_out };
-        let way = |name, adapters: &dyn Fn() -> Result<Vec<f64>>, history| {
-            Ok::<_, anyhow::Error>(Way { name, scores: adapters()?, history })
+        let of_description = Way {
+            name: "a LoRA from the description",
+            scores: scores(self.hyper, &held_out, true)?,
+            history: Some(generated),
         };
-        Ok(vec![
-            self.prompted()?,
-            self.shared()?,
-            way(
-                "a LoRA from the description",
-                &|| scores(self.hyper, &held_out, true),
-                Some(generated),
-            )?,
-            way(
-                "a LoRA from another task's description",
-                &|| scores(&shuffled, &held_out, true),
-                None,
-            )?,
-            self.one_each(&held_out)?,
-        ])
+        let of_another = Way {
+            name: "a LoRA from another task's description",
+            scores: scores(&shuffled, &held_out, true)?,
+            history: None,
+        };
+        let (prompted, shared) = (self.prompted()?, self.shared()?);
+        Ok(vec![prompted, shared, of_description, of_another, self.one_each(&held_out)?])
     }
 
     fn prepare(&self, prompt: Prompt, tasks: &[Task]) -> Result<Vec<Prepared>> {

@@ -101,35 +101,32 @@ impl Counts {
 }
 
 impl Tasks {
-    /// Tasks about the subjects of these pairs, always the same.
+    /// Tasks about the subjects of these pairs, always the same. Each subject's forms are in an order of its own: the
+    /// first are held out or kept for choosing, where it is one of these subjects, and the next are trained.
     ///
     /// # Errors
     /// A subject without questions.
     pub fn new(pairs: &HashMap<String, Vec<Pair>>, counts: Counts) -> Result<Self> {
         let subjects = SUBJECTS.iter().filter(|subject| pairs.contains_key(subject.name));
-        let subjects: Vec<_> = subjects.collect();
         let mut rng = rng_of([17, 0, 0, 0]);
-        let mut forms: Vec<_> = subjects.iter().map(|_| shuffled(&FORMS, &mut rng)).collect();
-        // The subjects that tasks are held out of, each in its first form; then those to choose settings with.
-        let order = shuffled(&subjects, &mut rng);
-        let (held, validation) =
-            (counts.held_out.min(order.len()), counts.validation.min(order.len()));
-        let task = |subject: &'static Subject, form| Task::new(subject, form, pairs, counts);
-        let place = |subject: &Subject| {
-            subjects.iter().position(|other| other.name == subject.name).unwrap_or(0)
-        };
-        let mut next = |subject: &'static Subject| task(subject, forms[place(subject)].remove(0));
-        let held_out =
-            order.iter().take(held).map(|subject| next(subject)).collect::<Result<_>>()?;
-        let validation = order
-            .iter()
-            .rev()
-            .take(validation)
-            .map(|subject| next(subject))
-            .collect::<Result<_>>()?;
-        let each = (0..counts.forms).flat_map(|_| subjects.iter());
-        let train = each.map(|subject| next(subject)).collect::<Result<_>>()?;
-        Ok(Self { train, validation, held_out })
+        let mut subjects: Vec<_> = subjects.collect();
+        subjects.shuffle(&mut rng);
+        let mut all = Self { train: Vec::new(), validation: Vec::new(), held_out: Vec::new() };
+        for (at, subject) in subjects.iter().enumerate() {
+            let mut tasks = shuffled(&FORMS, &mut rng).into_iter();
+            let mut some = |count: usize| -> Result<Vec<Task>> {
+                tasks
+                    .by_ref()
+                    .take(count)
+                    .map(|form| Task::new(subject, form, pairs, counts))
+                    .collect()
+            };
+            all.held_out.extend(some(usize::from(at < counts.held_out))?);
+            let is_chosen_with = at + counts.validation >= subjects.len();
+            all.validation.extend(some(usize::from(is_chosen_with))?);
+            all.train.extend(some(counts.forms)?);
+        }
+        Ok(all)
     }
 }
 

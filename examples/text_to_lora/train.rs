@@ -7,7 +7,7 @@ use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::random::rng_of;
 use hypernn_examples::training::{History, Length, Training, Variables};
 
-use crate::adapters::{Adapters, mean, scores};
+use crate::adapters::{TrainableAdapters, mean, scores};
 use crate::prepared::{Drawn, Prepared};
 use crate::run::Run;
 
@@ -33,7 +33,7 @@ pub struct Trained<'a> {
 ///
 /// # Errors
 /// A loss that is not finite, or a checkpoint that does not fit.
-pub fn train(run: &Run, adapters: &impl Adapters, what: Trained<'_>) -> Result<History> {
+pub fn train(run: &Run, adapters: &impl TrainableAdapters, what: Trained<'_>) -> Result<History> {
     let args = &run.args;
     let training = Training {
         name: what.name,
