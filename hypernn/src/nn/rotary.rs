@@ -222,6 +222,10 @@ impl Rotary {
                 positions.dims()
             );
         }
+        // On CUDA, candle can't look up nothing.
+        if positions.elem_count() == 0 {
+            return Ok(xs.clone());
+        }
         self.check_positions(positions)?;
         let positions = positions.flatten_all()?;
         let part = |table: &Tensor| {
