@@ -1,8 +1,10 @@
 //! The language model of `golden/language.py`, by hand: two layers of Llama, named as Hugging Face names them.
 
-use candle_core::{D, Module, Result, Tensor};
+use candle_core::{D, DType, Device, Module, Result, Tensor};
 use hypernn::HyperTarget;
 use hypernn::nn::{Embedding, Linear, RmsNorm, ops};
+
+use crate::{device, golden};
 
 const WIDTH: usize = 32;
 const VOCABULARY: usize = 48;
@@ -11,6 +13,32 @@ const KEY_HEADS: usize = 2;
 const HEAD: usize = WIDTH / HEADS;
 const HIDDEN: usize = 32;
 const THETA: f64 = 10000.;
+
+/// A tensor of `p_logits.safetensors`, what transformers computed, on the device of the tests.
+///
+/// # Errors
+/// candle's own.
+pub fn reference(name: &str) -> Result<Tensor> {
+    stored(name)?.to_device(device())
+}
+
+/// The tokens for which that was computed.
+///
+/// # Errors
+/// candle's own.
+pub fn ids() -> Result<Tensor> {
+    // candle has no kernel for CUDA that makes `u32` of the file's integers.
+    stored("ids")?.to_dtype(DType::U32)?.to_device(device())
+}
+
+fn stored(name: &str) -> Result<Tensor> {
+    let tensors =
+        candle_core::safetensors::load(golden::path("p_logits.safetensors"), &Device::Cpu)?;
+    match tensors.get(name) {
+        Some(tensor) => Ok(tensor.clone()),
+        None => candle_core::bail!("p_logits.safetensors has no `{name}`"),
+    }
+}
 
 /// Token ids `[B, T]` to logits `[B, T, 48]`.
 #[derive(HyperTarget)]

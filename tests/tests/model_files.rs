@@ -11,8 +11,8 @@ use candle_core::{DType, Device, Result, Tensor};
 use hypernn::gguf::{Gguf, Value};
 use hypernn::nn::Linear;
 use hypernn::{Error, HyperTarget, Pretrained, hypernetwork};
-use hypernn_tests::llama::Llama;
-use hypernn_tests::{device, golden, message, numbers, variables};
+use hypernn_tests::llama::{Llama, ids, reference};
+use hypernn_tests::{golden, message, numbers, variables};
 use tempfile::TempDir;
 
 hypernetwork! {
@@ -24,16 +24,11 @@ hypernetwork! {
     }
 }
 
-fn reference(name: &str) -> Tensor {
-    let path = golden::path("p_logits.safetensors");
-    candle_core::safetensors::load(path, device()).unwrap().remove(name).unwrap()
-}
-
 /// The largest difference of a network's logits to a reference.
 fn distance(start: Pretrained<'_>, reference_name: &str) -> Result<f32> {
     let hyper = Adapter::new_from(variables(1, DType::F32).1, start)?;
-    let found = hyper.forward(&reference("ids").to_dtype(DType::U32)?)?;
-    (found - reference(reference_name))?.abs()?.max_all()?.to_scalar()
+    let found = hyper.forward(&ids()?)?;
+    (found - reference(reference_name)?)?.abs()?.max_all()?.to_scalar()
 }
 
 #[test]

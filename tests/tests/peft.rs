@@ -11,7 +11,7 @@ use candle_nn::{Optimizer, SGD, VarBuilder};
 use hypernn::gguf::{Gguf, Value};
 use hypernn::nn::{Conv2d, Embedding, Linear};
 use hypernn::{GeneratedParams, HyperTarget, PeftOptions, Pretrained, hypernetwork};
-use hypernn_tests::llama::Llama;
+use hypernn_tests::llama::{Llama, ids, reference};
 use hypernn_tests::{device, golden, message, relative_error, values, variables};
 use serde_json::json;
 use tempfile::TempDir;
@@ -57,15 +57,6 @@ fn adapters() -> Adapters {
     Adapters::new_from(variables(3, DType::F32).1, llama()).unwrap()
 }
 
-fn reference(name: &str) -> Tensor {
-    let path = golden::path("p_logits.safetensors");
-    candle_core::safetensors::load(path, device()).unwrap().remove(name).unwrap()
-}
-
-fn ids() -> Tensor {
-    reference("ids").to_dtype(DType::U32).unwrap()
-}
-
 /// The largest difference of two tensors.
 fn distance(found: &Tensor, expected: &Tensor) -> Result<f64> {
     let difference = (found - expected)?.abs()?.max_all()?.to_dtype(DType::F64)?;
@@ -84,14 +75,14 @@ fn trained(hyper: &Adapters, task: u32) -> Result<GeneratedParams<Llama>> {
 #[test]
 fn an_adapter_of_peft_is_served() -> Result<()> {
     let hyper = adapters();
-    let base = hyper.generate_params(&Tensor::new(0u32, device())?)?.forward(&ids())?;
-    assert!(distance(&base, &reference("base"))? < 1e-4);
+    let base = hyper.generate_params(&Tensor::new(0u32, device())?)?.forward(&ids()?)?;
+    assert!(distance(&base, &reference("base")?)? < 1e-4);
     let loaded = hyper.load_peft(golden::path("p_llama_adapter"))?;
     assert!(loaded.num_sets().is_none());
-    let (found, expected) = (loaded.forward(&ids())?, reference("adapter"));
+    let (found, expected) = (loaded.forward(&ids()?)?, reference("adapter")?);
     assert!(distance(&found, &expected)? < 1e-4, "{}", distance(&found, &expected)?);
     // The adapter does something.
-    assert!(distance(&expected, &reference("base"))? > 0.1);
+    assert!(distance(&expected, &reference("base")?)? > 0.1);
     assert!(!found.track_op());
     Ok(())
 }
@@ -101,8 +92,8 @@ fn a_hypernetwork_starts_at_an_adapter_and_leaves_it() -> Result<()> {
     let start = || llama().with_peft(golden::path("p_llama_adapter"));
     let (vars, vb) = variables(3, DType::F32);
     let hyper = OneAdapter::new_from(vb, start()?)?;
-    assert!(distance(&hyper.forward(&ids())?, &reference("adapter"))? < 1e-4);
-    let loss = hyper.forward(&ids())?.sqr()?.mean_all()?;
+    assert!(distance(&hyper.forward(&ids()?)?, &reference("adapter")?)? < 1e-4);
+    let loss = hyper.forward(&ids()?)?.sqr()?.mean_all()?;
     let before = hyper.generate_params()?.flat()?;
     let mut optimizer = SGD::new(hyper.trainable(), 0.1)?;
     optimizer.backward_step(&loss)?;
@@ -112,7 +103,7 @@ fn a_hypernetwork_starts_at_an_adapter_and_leaves_it() -> Result<()> {
     let hyper = Adapters::new_from(variables(3, DType::F32).1, start()?)?;
     for task in 0..3u32 {
         let params = hyper.generate_params(&Tensor::new(task, device())?)?;
-        assert!(distance(&params.forward(&ids())?, &reference("adapter"))? < 1e-4);
+        assert!(distance(&params.forward(&ids()?)?, &reference("adapter")?)? < 1e-4);
     }
     Ok(())
 }
@@ -181,7 +172,7 @@ fn by_python(modules: &str, command: &str, base: &Path, adapter: &Path) -> Resul
     }
     let dir = TempDir::new()?;
     let (given, made) = (dir.path().join("ids.safetensors"), dir.path().join("out.safetensors"));
-    candle_core::safetensors::save(&[("ids", reference("ids"))].into(), &given)?;
+    candle_core::safetensors::save(&[("ids", reference("ids")?)].into(), &given)?;
     let script = golden::path("language.py");
     let mut python = Command::new(&python);
     let out = python.arg(script).arg(command).args([base, adapter, &given, &made]).output()?;
@@ -197,11 +188,11 @@ fn peft_loads_what_is_written() -> Result<()> {
     let modules = "peft, transformers, gguf";
     let base = golden::path("p_llama");
     let Some(expected) = by_python(modules, "logits", &base, dir.path())? else { return Ok(()) };
-    let found = params.forward(&ids())?;
+    let found = params.forward(&ids()?)?;
     let error = distance(&found, &expected)?;
     eprintln!("largest difference to transformers and PEFT: {error:e}");
     assert!(error < 1e-4, "{error}");
-    assert!(distance(&found, &reference("base"))? > 0.1);
+    assert!(distance(&found, &reference("base")?)? > 0.1);
     Ok(())
 }
 
@@ -222,11 +213,11 @@ fn llama_cpp_loads_what_is_written() -> Result<()> {
     params.save_gguf_lora(&path, &Gguf::open(&base)?)?;
     let modules = "llama_cpp, peft, transformers, gguf";
     let Some(expected) = by_python(modules, "llama", &base, &path)? else { return Ok(()) };
-    let found = params.forward(&ids())?;
+    let found = params.forward(&ids()?)?;
     let error = distance(&found, &expected)?;
     eprintln!("largest difference to llama.cpp: {error:e}");
     assert!(error < 1e-3, "{error}");
-    assert!(distance(&found, &reference("gguf"))? > 0.1);
+    assert!(distance(&found, &reference("gguf")?)? > 0.1);
     Ok(())
 }
 
@@ -402,8 +393,8 @@ fn adapters_of_other_kinds_are_refused() {
 fn a_rank_stabilised_adapter_is_rescaled() -> Result<()> {
     let altered = Altered::new().with("use_rslora", json!(true)).with("lora_alpha", json!(3));
     altered.write();
-    let found = adapters().load_peft(altered.dir.path())?.forward(&ids())?;
-    assert!(distance(&found, &reference("adapter"))? < 1e-4);
+    let found = adapters().load_peft(altered.dir.path())?.forward(&ids()?)?;
+    assert!(distance(&found, &reference("adapter")?)? < 1e-4);
     Ok(())
 }
 
@@ -468,7 +459,7 @@ fn an_adapter_opens_its_base() -> Result<()> {
         variables(3, DType::F32).1,
         Pretrained::open_peft(altered.dir.path())?,
     )?;
-    assert!(distance(&hyper.forward(&ids())?, &reference("adapter"))? < 1e-4);
+    assert!(distance(&hyper.forward(&ids()?)?, &reference("adapter")?)? < 1e-4);
     let altered = altered.with("base_model_name_or_path", json!("someone/base"));
     altered.write();
     let said = message(Pretrained::open_peft(altered.dir.path()));
@@ -508,13 +499,13 @@ fn an_adapter_for_llama_cpp_is_in_its_order() -> Result<()> {
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
     let merged = dir.path().join("merged.gguf");
     write_gguf(&merged, &base, &tensors)?;
-    let logits = |hyper: &OneAdapter| hyper.forward(&ids());
+    let logits = |hyper: &OneAdapter| hyper.forward(&ids()?);
     let merged = OneAdapter::new_from(variables(3, DType::F32).1, Pretrained::open(merged)?)?;
     let own = Pretrained::open(golden::path("p_llama.gguf"))?;
     let own = Adapters::new_from(variables(3, DType::F32).1, own)?;
-    let expected = own.params_from_flat(&params.flat()?)?.forward(&ids())?;
+    let expected = own.params_from_flat(&params.flat()?)?.forward(&ids()?)?;
     assert!(distance(&logits(&merged)?, &expected)? < 1e-4);
-    assert!(distance(&expected, &reference("gguf"))? > 0.1);
+    assert!(distance(&expected, &reference("gguf")?)? > 0.1);
     // Several sets have a file each.
     GeneratedParams::stack(&[&params, &params])?.save_gguf_lora(dir.path().join("sets"), &base)?;
     assert!(
