@@ -49,19 +49,14 @@ export scratch
 
 # Test files that have nothing to do with a device or take too long on one: docs/cuda.md says why.
 others=(any_condition candle_faults compile_errors foreign_files huge_sizes hygiene
-    lints memory model_files model_gradients near_misses operations peft per_module pretrained_models quantized
-    recompute threads writing)
-# Tests of the language models' layers, which have not been tried there yet.
-not_yet=(--skip nn::tests::language --skip nn::tests::frozen --skip ops::rearrange --skip attention --skip rotary
-    --skip recompute --skip language --skip softmax_and_cross_entropy --skip blocks_are_differentiated
-    --skip frozen_layers --skip rows_by_module)
+    lints memory model_gradients near_misses operations pretrained_models threads writing)
 targets=(--lib)
 for file in tests/tests/*.rs; do
     name=$(basename "$file" .rs)
     [[ " ${others[*]} " == *" $name "* ]] || targets+=(--test "$name")
 done
 
-slow='/(hypernn|cuda|exact_init|second_order|dynamic_sets|dynamic_gradients|audit)-[0-9a-f]*$'
+slow='/(quantized|hypernn|cuda|exact_init|second_order|dynamic_sets|dynamic_gradients|audit)-[0-9a-f]*$'
 
 # As many programs at once as there are cores; each writes what its threads tell a device to do, where it counts.
 tests() {
@@ -73,7 +68,7 @@ tests() {
     done
     # What takes longest begins first.
     { grep -E "$slow" "$scratch/programs" || true; grep -vE "/launches-[0-9a-f]*$|$slow" "$scratch/programs"; } |
-        xargs -P "$(nproc)" -L 1 bash -c 'run_program "$@" --test-threads 1 '"${not_yet[*]}" run_program
+        xargs -P "$(nproc)" -L 1 bash -c 'run_program "$@" --test-threads 1' run_program
 }
 
 example() {
