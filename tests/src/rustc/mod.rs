@@ -58,7 +58,9 @@ impl Crates {
     pub fn of_this_test(dependencies: &[&str]) -> Result<Self> {
         let program = std::env::current_exe()?;
         let folder = program.parent().unwrap_or(Path::new("."));
-        let hypernn = last_before(&program, libraries(folder, "hypernn")?)?;
+        let builds = libraries(folder, "hypernn")?;
+        let builds = builds.into_iter().filter(|build| is_of_these_sources(build)).collect();
+        let hypernn = last_before(&program, builds)?;
         let mut arguments = vec!["-L".into(), format!("dependency={}", folder.display()).into()];
         arguments.extend(["--extern".into(), named("hypernn", &hypernn)]);
         // Where nothing is looked for, the library is not read.
@@ -86,6 +88,15 @@ fn last_before(program: &Path, builds: Vec<PathBuf>) -> Result<PathBuf> {
     let builds = builds.into_iter().filter_map(|path| Some((modified(&path).ok()?, path)));
     let last = builds.filter(|(time, _)| *time <= built).max();
     last.map(|(_, path)| path).ok_or_else(|| missing("hypernn", program))
+}
+
+/// Whether a build of hypernn is of the sources beside this package, and not of a package that was made of them; cargo
+/// lists sources beside each build.
+fn is_of_these_sources(build: &Path) -> bool {
+    let name = build.file_stem().unwrap_or_default().to_string_lossy();
+    let list = build.with_file_name(format!("{}.d", name.trim_start_matches("lib")));
+    let sources = fs::read_to_string(list).unwrap_or_default();
+    sources.lines().any(|line| line == "hypernn/src/lib.rs:")
 }
 
 /// Whether a library's metadata name this build of another, by its hash.
