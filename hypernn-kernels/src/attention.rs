@@ -109,7 +109,12 @@ impl<'a, T: Float> Attention<'a, T> {
         if let Some(mask) = mask.keys {
             ensure("the mask", mask.len(), batch * keys)?;
         }
-        Ok(Self { q, k, v, mask, scale })
+        if queries != 1 {
+            return Ok(Self { q, k, v, mask, scale });
+        }
+        // A single query sees all keys, and those that share a head of keys are rows of one matrix.
+        let mask = Mask { causal: false, ..mask };
+        Ok(Self { q: q.heads_as_rows(key_heads), k, v, mask, scale })
     }
 
     /// The outputs, `[B, H, T, Dv]`.
@@ -138,8 +143,12 @@ impl<'a, T: Float> Attention<'a, T> {
         asked: Asked,
         executor: &dyn Executor,
     ) -> Result<Gradients<T>> {
-        let [batch, heads, queries, width] = self.q.size();
         let ([_, key_heads, keys, _], value_width) = (self.k.size(), self.v.size()[3]);
+        let [ys, grad] = [ys, grad].map(|side| match side.size()[2] {
+            1 => side.heads_as_rows(key_heads),
+            _ => side,
+        });
+        let [batch, heads, queries, width] = self.q.size();
         for size in [ys.size(), grad.size()] {
             let expected = [batch, heads, queries, value_width];
             size.iter().zip(expected).try_for_each(|(&found, expected)| {
@@ -373,8 +382,7 @@ impl<T: Float> NullaryFnOnce for Dots<'_, '_, T> {
             let (k, k_rest) = self.k.row(self.at[0], self.at[1], key).as_chunks::<LANES>();
             let mut sums = [T::default(); LANES];
             for (q, k) in q.iter().zip(k) {
-                let pairs = q.iter().zip(k);
-                sums.iter_mut().zip(pairs).for_each(|(sum, (&q, &k))| *sum += q * k);
+                sums = std::array::from_fn(|lane| sums[lane] + q[lane] * k[lane]);
             }
             let rest = q_rest.iter().zip(k_rest).map(|(&q, &k)| q * k);
             *out += (sums.into_iter().chain(rest)).fold(T::default(), |a, b| a + b) * self.scale;

@@ -107,7 +107,7 @@ impl<T: Float> NullaryFnOnce for LogSumExp<'_, T> {
         let mut sum = 0.;
         for run in self.0.chunks(RUN) {
             exps.iter_mut().zip(run).for_each(|(exp, &x)| *exp = (x - largest).exp());
-            sum += T::sum(&exps[..run.len()]).as_f64();
+            sum += T::sum_in_lanes(&exps[..run.len()]).as_f64();
         }
         largest.as_f64() + sum.ln()
     }

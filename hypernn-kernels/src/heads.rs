@@ -70,6 +70,14 @@ impl<'a, T> Heads<'a, T> {
         Matrix::strided(self.of_head(batch, head), [rows, width], [self.strides[2], 1])
     }
 
+    /// The heads of single rows as the rows of `groups` heads.
+    pub(crate) fn heads_as_rows(self, groups: usize) -> Self {
+        let ([batch, heads, _, width], [of_batch, of_head, _]) = (self.size, self.strides);
+        let rows = heads / groups.max(1);
+        let size = [batch, groups, rows, width];
+        Self { size, strides: [of_batch, of_head * rows, of_head], ..self }
+    }
+
     fn of_head(&self, batch: usize, head: usize) -> &'a [T] {
         let [batches, heads, ..] = self.size;
         assert!(batch < batches && head < heads, "head {batch}, {head} of {batches} × {heads}");
@@ -104,6 +112,18 @@ mod tests {
         let expected = "heads: more values than can be counted";
         assert_eq!(message([usize::MAX, 1, 1, 1], [2, 0, 0]), expected);
         assert!(Heads::row_major(&values, [0, 9, 9, 9]).is_ok());
+    }
+
+    /// As single queries are that share a head of keys, also where heads lie apart.
+    #[test]
+    fn heads_of_one_row_are_rows_of_fewer_heads() {
+        let values: Vec<_> = (0..24u8).map(f32::from).collect();
+        let heads = Heads::strided(&values, [2, 4, 1, 2], [12, 3, 99]).unwrap();
+        let rows = heads.heads_as_rows(2);
+        assert_eq!(rows.size(), [2, 2, 2, 2]);
+        for (batch, head) in (0..8).map(|at| (at / 4, at % 4)) {
+            assert_eq!(rows.row(batch, head / 2, head % 2), heads.row(batch, head, 0));
+        }
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl<T: Float> NullaryFnOnce for Row<'_, T> {
     fn call(self) {
         let largest = T::largest(self.0);
         self.0.iter_mut().for_each(|x| *x = (*x - largest).exp());
-        let factor = T::of(1.) / T::sum(self.0);
+        let factor = T::of(1.) / T::sum_in_lanes(self.0);
         self.0.iter_mut().for_each(|x| *x = *x * factor);
     }
 }
