@@ -37,7 +37,10 @@ pub use self::value::{MadeAnew, MadeOnce, ValueOf, made_anew};
 pub use crate::check::{Problem, ensure};
 pub use crate::condition::own::{ConditionIsVector, InputIsCondition, OwnCondition};
 pub use crate::embedding::{ConditionedEmbeddingSpec, EmbeddingSpec};
-pub use crate::flow::{Chain, Join, JoinPlaces, JoinT, SampleShape, Size, Step, StepT, Value};
+pub use crate::flow::{
+    Chain, Join, JoinPlaces, JoinT, Network, NodeAt, NodePlace, SampleShape, Size, Step, StepT,
+    Value,
+};
 pub use crate::generated::{GeneratedParams, TargetPlan};
 pub use crate::generator::{ConditionedGeneratorSpec, GeneratorSpec};
 pub use crate::hyper_target::{Configures, NestedSpec};

@@ -64,11 +64,6 @@ impl Value {
         self.shape.same(&other.shape)
     }
 
-    /// A tensor of the target's own, which is no step's output.
-    pub const fn tensor(name: &'static str, shape: SampleShape) -> Self {
-        Self { shape, giver: Giver::Named(name), maker: None, input: None }
-    }
-
     /// Appends "`conv` gives [8]" or "the input is [8]".
     const fn found(&self, text: Problem) -> Problem {
         match self.giver {
@@ -228,6 +223,18 @@ impl<const N: usize> Chain<N> {
             }
             _ => self.given(place, step, gives, &xs),
         }
+    }
+
+    /// A tensor of the target's own, which is no step's output.
+    pub const fn tensor(&mut self, place: usize, name: &'static str, shape: SampleShape) -> Value {
+        self.steps[place].shape = shape;
+        Value { shape, giver: Giver::Named(name), maker: None, input: None }
+    }
+
+    /// What a step gives that is known to keep the shape.
+    pub const fn keeps(&mut self, place: usize, xs: Value) -> Value {
+        self.steps[place].shape = xs.shape;
+        Value { input: None, ..xs }
     }
 
     /// What a step gives of which nobody knows what.
