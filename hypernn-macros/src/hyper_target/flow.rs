@@ -222,7 +222,8 @@ impl<'a> Flow<'a> {
         match layer {
             Layer::Call(call) => self.call(call, name, xs),
             Layer::Target(_, config) => {
-                self.target(name, ty, config.as_deref(), std::slice::from_ref(xs))
+                let of = (name, ty, quote!(target));
+                self.target(of, config.as_deref(), std::slice::from_ref(xs))
             }
             Layer::Repeat(layer, count) => {
                 let (count, item) = (count.to_token_stream(), spec::item(ty));
@@ -277,8 +278,7 @@ impl<'a> Flow<'a> {
     /// where it is, at run time.
     fn target(
         &mut self,
-        name: &str,
-        ty: &TokenStream,
+        (name, ty, function): (&str, &TokenStream, TokenStream),
         config: Option<&Expr>,
         xs: &[Ident],
     ) -> Ident {
@@ -286,7 +286,7 @@ impl<'a> Flow<'a> {
         let code = match (config, &self.target.header.config) {
             (Some(config), Some(_)) => quote! {
                 match __p::TargetOf::<#ty>::network_of(&#config) {
-                    __p::Option::Some(__network) => (&mut __chain).target(
+                    __p::Option::Some(__network) => (&mut __chain).#function(
                         #place,
                         #name,
                         (&__network.input_shapes(), __network.output_shape()),
@@ -296,7 +296,7 @@ impl<'a> Flow<'a> {
                 }
             },
             _ => quote! {
-                (&mut __chain).target(
+                (&mut __chain).#function(
                     #place,
                     #name,
                     (__p::TargetOf::<#ty>::INPUT_SHAPES, __p::TargetOf::<#ty>::OUTPUT_SHAPE),
@@ -395,7 +395,9 @@ impl<'a> Flow<'a> {
         };
         match layer {
             Layer::Call(_) => self.unknown(name, ty, xs),
-            Layer::Target(_, config) => self.target(name, ty, config.as_deref(), xs),
+            Layer::Target(_, config) => {
+                self.target((name, ty, quote!(called_target)), config.as_deref(), xs)
+            }
             Layer::Repeat(layer, count) => {
                 let (count, item) = (count.to_token_stream(), spec::item(ty));
                 self.repeat(&count, first, |flow, xs| {

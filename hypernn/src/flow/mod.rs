@@ -104,7 +104,9 @@ pub enum Given {
         operand: usize,
         /// The number of the one that it does not fit.
         beside: usize,
-        /// What is wrong, or what to change, without the step's name and the two shapes.
+        /// The size to replace in what made the first of them, and by what, where that is known.
+        instead: Option<(usize, usize)>,
+        /// What is expected, without the step's name and the two shapes.
         problem: Problem,
     },
 }

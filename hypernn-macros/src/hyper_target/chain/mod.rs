@@ -671,9 +671,14 @@ mod tests {
             "there is no value `y` yet: an earlier step gives it its name, `y = [conv, relu]`, or `input = (x: (1, 28, 28), y: (10))`",
             "`b` is no value: in brackets it is what the step makes of one, `[b]`",
             "`x` in the middle of a block would drop what comes before it: it stands at the beginning, or in a step that takes several values, `add(x)`, `concat(0, x)`",
-            "no step takes `z`: a value with a name stands in a later step, `add(z)`, `concat(0, z)`",
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_value_that_nothing_takes() {
+        let expected = "no step takes `z`: a value with a name stands in a later step, `add(z)`, `concat(0, z)`";
+        assert_eq!(messages(quote!(sequential = [a, relu, z = b])), [expected]);
     }
 
     #[test]

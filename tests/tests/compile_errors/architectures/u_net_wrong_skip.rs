@@ -7,10 +7,10 @@ use hypernn::nn::{Conv2d, ConvTranspose2d};
 #[hyper(
     sequential = [
         skip1 = [down1, relu], max_pool2d(2),
-        skip2 = [down2, relu], max_pool2d(2),
+        down2, relu, max_pool2d(2),
         bottom, relu,
         up2, concat(0, skip1), merge2, relu,
-        upsample2d(2), shrink, concat(0, skip2), merge1, relu,
+        upsample2d(2), shrink, concat(0, skip1), merge1, relu,
         out,
     ],
     input = (1, 32, 32),
