@@ -68,7 +68,7 @@
 //! [`hypernetwork`](mod@hypernetwork) holds the parts together and keeps its variables in files;
 //! [`constructor`] makes a target of any model that is built from a `VarBuilder`; [`param`] is how a layer gets its
 //! tensors;
-//! [`seeded`] draws variables from a seed; [`continual`] keeps old tasks while new ones are learned;
+//! [`seeded`] draws variables from a seed; [`parallel`] trains on several processes at once; [`continual`] keeps old tasks while new ones are learned;
 //! [`recompute`](mod@recompute) computes a block once more in the backward, in place of keeping what it computed;
 //! [`derivative`](mod@derivative) has losses with derivatives of a network's outputs;
 //! [`check`] words what is wrong with a declaration, at compile time where sizes are constants, and
@@ -108,6 +108,7 @@ mod memory;
 mod mlp;
 pub mod nn;
 mod ops;
+pub mod parallel;
 pub mod param;
 mod plan;
 mod pretrained;
