@@ -288,6 +288,11 @@ pub(crate) fn reworded(err: &CandleError, words: impl FnOnce(&str) -> String) ->
     }
 }
 
+/// The same error, of the same kind, for somebody else.
+pub(crate) fn copied(err: &CandleError) -> CandleError {
+    reworded(err, str::to_owned)
+}
+
 /// What an error says, without the backtraces that candle puts behind it: whoever words it anew gets one of its own.
 pub(crate) fn plain(err: &CandleError) -> String {
     match err {

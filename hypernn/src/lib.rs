@@ -86,7 +86,8 @@
 //! None by default. `tracing` adds spans around generation and forward. `serde` reads and writes what
 //! declarations are made of (roles, specs of embeddings and generators, activations, encodings, init
 //! schemes), by the names that declarations have, and writes what is computed (layouts, chunk plans,
-//! audits). `cuda`, `cudnn`, `metal`, `mkl` and `accelerate` switch on those of candle.
+//! audits). `mpi` trains by processes that MPI starts (`parallel::Mpi`), and needs MPI to be built; `nccl` by NVIDIA cards
+//! (`parallel::Nccl`), and takes in `cuda`. `cuda`, `cudnn`, `metal`, `mkl` and `accelerate` switch on those of candle.
 
 pub mod check;
 pub mod condition;

@@ -1,12 +1,14 @@
 //! Trainings that ranks do together, whatever the engine.
 
-use candle_core::{DType, Result, Tensor, Var};
+use std::path::Path;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::VarMap;
 use hypernn::nn::{AdamW, LayerNorm, Linear, Module, Optimizer, ParamsAdamW, SGD};
 use hypernn::parallel::{AllReduce, DataParallel, Sharded};
 use hypernn::{HyperTarget, hypernetwork};
 
-use crate::{by_name, device, numbers, variables};
+use crate::{by_name, device, numbers, variables_on};
 
 /// Rows of data; the last joint batch of an epoch is smaller.
 pub const ROWS: usize = 37;
@@ -64,10 +66,18 @@ impl Training {
     /// # Errors
     /// candle's own.
     pub fn new(seed: u64, dtype: DType) -> Result<Self> {
-        let (vars, vb) = variables(seed, dtype);
+        Self::on(device(), seed, dtype)
+    }
+
+    /// The same on a device.
+    ///
+    /// # Errors
+    /// candle's own.
+    pub fn on(device: &Device, seed: u64, dtype: DType) -> Result<Self> {
+        let (vars, vb) = variables_on(device, seed, dtype);
         let data = |width, seed| {
             let values = numbers(ROWS * width, seed);
-            Tensor::from_vec(values, (ROWS, width), device())?.to_dtype(dtype)
+            Tensor::from_vec(values, (ROWS, width), device)?.to_dtype(dtype)
         };
         Ok(Self { vars, hyper: HyperNet::new(vb)?, inputs: data(6, 1)?, outputs: data(3, 2)? })
     }
@@ -77,7 +87,7 @@ impl Training {
     /// # Errors
     /// candle's own.
     pub fn loss(&self, rows: &[u32]) -> Result<Tensor> {
-        let rows = Tensor::new(rows, device())?;
+        let rows = Tensor::new(rows, self.inputs.device())?;
         let found = self.hyper.forward(&self.inputs.index_select(&rows, 0)?)?;
         (found - self.outputs.index_select(&rows, 0)?)?.sqr()?.mean_all()
     }
@@ -105,7 +115,20 @@ impl Training {
 /// # Errors
 /// candle's own.
 pub fn trained<O: Settings>(rank: &impl AllReduce, dtype: DType, steps: usize) -> Result<Vec<f64>> {
-    let training = Training::new(7 + rank.rank() as u64, dtype)?;
+    trained_on::<O>(device(), rank, dtype, steps)
+}
+
+/// The same on a device, which may be another for each rank.
+///
+/// # Errors
+/// candle's own.
+pub fn trained_on<O: Settings>(
+    device: &Device,
+    rank: &impl AllReduce,
+    dtype: DType,
+    steps: usize,
+) -> Result<Vec<f64>> {
+    let training = Training::on(device, 7 + rank.rank() as u64, dtype)?;
     let mut optimizer = training.optimizer::<O, _>(rank)?;
     let mut rows = Sharded::new(rank, ROWS, BATCH, 3)?;
     for step in 0..steps {
@@ -117,7 +140,32 @@ pub fn trained<O: Settings>(rank: &impl AllReduce, dtype: DType, steps: usize) -
     training.values()
 }
 
-/// The same by the optimiser alone, on joint batches.
+/// Trains over all ranks from a file of `save`, or from the start, to step `last`, and saves there.
+///
+/// # Errors
+/// candle's own, or those of the files.
+pub fn go_on(
+    rank: &impl AllReduce,
+    load: Option<&Path>,
+    last: usize,
+    save: &Path,
+) -> Result<Vec<f64>> {
+    let training = Training::new(40 + rank.rank() as u64, DType::F32)?;
+    let mut optimizer = training.optimizer::<AdamW, _>(rank)?;
+    if let Some(path) = load {
+        optimizer.load(path)?;
+    }
+    let mut rows = Sharded::new(rank, ROWS, BATCH, 3)?;
+    for step in optimizer.steps()..last {
+        let own = rows.of_step(step);
+        optimizer.backward_step(own.len(), || training.loss(&own))?;
+    }
+    optimizer.save(save)?;
+    optimizer.finish()?;
+    training.values()
+}
+
+/// What [`trained`] gives by the optimiser alone, on joint batches.
 ///
 /// # Errors
 /// candle's own.

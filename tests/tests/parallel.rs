@@ -10,7 +10,7 @@ use hypernn::nn::{AdamW, BatchNorm, Linear, ModuleT, Optimizer, SGD, VarBuilder,
 use hypernn::parallel::{AllReduce, DataParallel, Sharded, Threads};
 use hypernn::{Error, HyperTarget, hypernetwork};
 use hypernn_tests::parallel::{
-    Alone, BATCH, ROWS, Settings, Training, largest_difference, trained, trained_alone,
+    Alone, BATCH, ROWS, Settings, Training, go_on, largest_difference, trained, trained_alone,
 };
 use hypernn_tests::{by_name, message, variables};
 
@@ -421,47 +421,25 @@ fn operations_follow_each_other_without_mixing() {
     assert!(sums.iter().all(|sums| *sums == expected));
 }
 
-/// Trains from `load`, or from the start, to `last`, and saves there.
-fn part(
-    rank: &Threads,
-    load: Option<&std::path::Path>,
-    last: usize,
-    save: &std::path::Path,
-) -> Result<Vec<f64>> {
-    let training = Training::new(40 + rank.rank() as u64, DType::F32)?;
-    let mut optimizer = training.optimizer::<AdamW, _>(rank)?;
-    if let Some(path) = load {
-        optimizer.load(path)?;
-    }
-    let mut rows = Sharded::new(rank, ROWS, BATCH, 3)?;
-    for step in optimizer.steps()..last {
-        let own = rows.of_step(step);
-        optimizer.backward_step(own.len(), || training.loss(&own))?;
-    }
-    optimizer.save(save)?;
-    optimizer.finish()?;
-    training.values()
-}
-
 #[test]
 fn a_run_goes_on_with_the_same_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
     let run = |load: Option<&std::path::Path>, last, save: &std::path::Path| {
-        Threads::run(2, |rank| part(rank, load, last, save)).unwrap()
+        Threads::run(2, |rank| go_on(rank, load, last, save)).unwrap()
     };
     let whole = run(None, 20, &first);
     run(None, 9, &first);
     assert_eq!(run(Some(&first), 20, &second), whole);
     // On another number of ranks, up to the order of sums.
-    let three = Threads::run(3, |rank| part(rank, Some(&first), 20, &second)).unwrap();
+    let three = Threads::run(3, |rank| go_on(rank, Some(&first), 20, &second)).unwrap();
     assert!(largest_difference(&three[0], &whole[0]) < 1e-3);
     // What can't be read is an error on all ranks.
     let missing = folder.path().join("missing");
-    let found = errors(2, |rank| part(rank, Some(&missing), 20, &second).map(drop));
+    let found = errors(2, |rank| go_on(rank, Some(&missing), 20, &second).map(drop));
     assert!(found[0].as_ref().unwrap().contains("missing"), "{found:?}");
     assert_eq!(found[1], words(&format!("rank 0: {}", found[0].as_ref().unwrap())));
-    let found = errors(2, |rank| part(rank, None, 1, &missing.join("deeper")).map(drop));
+    let found = errors(2, |rank| go_on(rank, None, 1, &missing.join("deeper")).map(drop));
     assert!(found[1].as_ref().unwrap().starts_with("rank 0: can't write"), "{found:?}");
 }
 

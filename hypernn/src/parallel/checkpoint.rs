@@ -76,8 +76,20 @@ impl<O: OptimizerState, C: AllReduce> DataParallel<O, C> {
         let first = self.comm.rank() == 0;
         let steps = if first { self.read(path.as_ref()) } else { Ok(0) };
         let steps = self.agree(steps)?;
+        self.synchronize(steps)
+    }
+
+    /// All ranks take the variables, the optimiser's state and the number of steps, `steps`, that rank 0 has: for
+    /// programs that keep files of their own, after rank 0 has read them. What other ranks say for `steps` does not
+    /// matter.
+    ///
+    /// # Errors
+    /// A rank that is elsewhere or has ended.
+    pub fn synchronize(&mut self, steps: usize) -> Result<()> {
+        self.agree(Ok(()))?;
         self.broadcast_variables()?;
         self.broadcast_state()?;
+        let steps = i64::try_from(steps).unwrap_or(i64::MAX);
         let mut steps = [Tensor::new(&[steps], &self.device)?];
         self.comm.broadcast(&mut steps, 0)?;
         self.steps = usize::try_from(steps[0].to_vec1::<i64>()?[0]).unwrap_or_default();
@@ -98,12 +110,12 @@ impl<O: OptimizerState, C: AllReduce> DataParallel<O, C> {
     }
 
     /// The number of steps.
-    fn read(&mut self, path: &Path) -> Result<i64> {
+    fn read(&mut self, path: &Path) -> Result<usize> {
         let found = files::tensors(path)?;
         self.take(&found).map_err(|err| files::can_not("load", path, &err))
     }
 
-    fn take(&mut self, found: &HashMap<String, Tensor>) -> Result<i64> {
+    fn take(&mut self, found: &HashMap<String, Tensor>) -> Result<usize> {
         let find = |name: &str| match found.get(name) {
             Some(tensor) => Ok(tensor),
             None => bail!(layout, "it has no `{name}`"),
@@ -129,7 +141,7 @@ impl<O: OptimizerState, C: AllReduce> DataParallel<O, C> {
         });
         self.optimizer.load_state(&self.vars, &state.collect())?;
         values.iter().try_for_each(|(var, value)| var.set(value))?;
-        Ok(steps)
+        Ok(usize::try_from(steps).unwrap_or_default())
     }
 
     /// Takes the optimiser's state of rank 0: names and shapes are those of each rank's own.

@@ -12,7 +12,7 @@ use super::agreement::{self, Place, Task};
 use super::all_reduce::AllReduce;
 use super::buckets::buckets;
 use super::local::LocalGradients;
-use crate::error::bail;
+use crate::error::{bail, copied};
 
 /// A bucket of PyTorch's `DistributedDataParallel` has as many bytes.
 const BUCKET_BYTES: usize = 25 << 20;
@@ -385,11 +385,6 @@ fn ensure_described(own: &str, first: &str) -> Result<()> {
             }
         }
     }
-}
-
-/// An error that is told to others while it is still needed here.
-fn copied(err: &candle_core::Error) -> candle_core::Error {
-    crate::error::reworded(err, str::to_owned)
 }
 
 /// In a dtype that every engine has, without a loss.

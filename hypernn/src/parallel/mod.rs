@@ -71,11 +71,19 @@ mod buckets;
 mod checkpoint;
 mod data_parallel;
 mod local;
+#[cfg(feature = "mpi")]
+mod mpi;
+#[cfg(feature = "nccl")]
+mod nccl;
 mod sharded;
 mod threads;
 
 pub use all_reduce::AllReduce;
 pub use checkpoint::OptimizerState;
 pub use data_parallel::DataParallel;
+#[cfg(feature = "mpi")]
+pub use mpi::Mpi;
+#[cfg(feature = "nccl")]
+pub use nccl::Nccl;
 pub use sharded::{Sharded, share};
 pub use threads::Threads;
