@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Tensor, Var};
 use hypernn::GeneratedParams;
-use hypernn::nn::{Optimizer, SGD, cross_entropy};
+use hypernn::nn::{Optimizer, SGD, loss};
 use hypernn_examples::random::rng_of;
 use rand::Rng;
 use rand::seq::index;
@@ -29,7 +29,7 @@ pub fn train(run: &Run, jobs: &Jobs, number: usize, sent: &Tensor) -> Result<Ten
         let batch = rows(&client.train, &batch)?;
         let logits =
             GeneratedParams::<Net>::from_flat(&(), own.as_tensor())?.forward(&batch.images)?;
-        optimizer.backward_step(&cross_entropy(&logits, &batch.labels)?)?;
+        optimizer.backward_step(&loss::cross_entropy(&logits, &batch.labels)?)?;
     }
     let change = (own.as_tensor() - sent)?;
     ensure!(is_finite(&change)?, "what the client learned is not finite");

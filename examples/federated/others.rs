@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
-use hypernn::GeneratedParams;
 use hypernn::generated::TargetPlan;
 use hypernn::nn::VarMap;
+use hypernn::{GeneratedParams, HyperTarget as _};
 use hypernn_examples::train::{accuracy, mean};
 
 use crate::exchange::{Clients, Jobs};
