@@ -1,11 +1,12 @@
 // The functions of NCCL that hypernn calls, for ranks that are threads of this process.
-#include "runtime.h"
+// Before the names that CUDA has, which the library's own headers use otherwise.
 #include <condition_variable>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
 #include <vector>
+
+#include "runtime.h"
 
 using namespace cuda_cpu;
 

@@ -43,6 +43,8 @@ struct Summary<'a> {
     bytes: u64,
     left_out: &'a [LeftOut],
     measured: &'a [(usize, f64)],
+    /// The classes of each client.
+    classes: Vec<&'a [usize]>,
     ways: &'a [Way],
 }
 
@@ -74,6 +76,7 @@ pub fn finish(
         bytes: served.course.bytes,
         left_out: &served.course.left_out,
         measured: &served.course.measured,
+        classes: run.clients.iter().map(|client| &client.classes[..]).collect(),
         ways: &ways,
     };
     write_json(&run.out.join("summary.json"), &summary)?;

@@ -90,7 +90,7 @@ impl Run {
         let (device, out) = (args.common.device.open()?, args.common.out_dir("federated")?);
         let images = args.dataset.load(&device)?.standardized()?;
         if args.common.quick {
-            (args.rounds, args.steps) = (args.rounds.min(12), args.steps.min(4));
+            (args.rounds, args.steps) = (args.rounds.min(6), args.steps.min(3));
         }
         let clients = clients(&images, &args)?;
         Ok(Self { args, device, clients, out })
@@ -117,7 +117,8 @@ impl Run {
 
     /// Whether the accuracy is measured after this round, counted from one.
     pub fn is_measured(&self, round: usize) -> bool {
-        round.is_multiple_of((self.rounds() / 10).max(1)) || round == self.rounds()
+        let often = !self.args.common.quick && round.is_multiple_of((self.rounds() / 10).max(1));
+        often || round == self.rounds()
     }
 
     /// New variables, drawn from the seed.
