@@ -34,7 +34,7 @@ pub struct Args {
     pub questions: u32,
 
     /// Highest learning rate of the hypernetwork
-    #[arg(long, default_value_t = 0.001, value_parser = positive, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 0.0015, value_parser = positive, allow_negative_numbers = true)]
     pub learning_rate: f64,
 
     /// Highest learning rate of the adapters that it is compared with
