@@ -5,6 +5,7 @@ mod flat;
 mod forward;
 mod other_values;
 mod plan;
+mod pull;
 mod same_model;
 pub(crate) mod scale;
 mod seen_forwards;
