@@ -72,7 +72,11 @@ fn what_is_declared() {
     there_and_back(low_rank(4), to_value(low_rank(4)).unwrap());
     there_and_back(
         per_module(8, [6], tanh),
-        json!({"width": 8, "widths": [6], "activation": "tanh"}),
+        json!({"width": 8, "widths": [6], "activation": "tanh", "reads": "all"}),
+    );
+    there_and_back(
+        per_module(8, [6], tanh).by_row(),
+        json!({"width": 8, "widths": [6], "activation": "tanh", "reads": "row"}),
     );
     there_and_back(
         mlp([6], relu).conditioned(5),
