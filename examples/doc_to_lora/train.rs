@@ -1,6 +1,6 @@
 //! What is trained: the language model, with documents in its prompt, and the hypernetwork, from what it says then.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::Tensor;
 use candle_nn::loss::cross_entropy;
 use hypernn::HyperTarget;
@@ -21,6 +21,14 @@ const LONGEST_OF_MODEL: usize = 4 * LONGEST;
 /// Documents to measure with.
 const MEASURED: usize = 64;
 
+/// Lets the table of embeddings, which is the head as well, start with logits of about one.
+fn start_small(vars: &VarMap) -> Result<()> {
+    let Ok(vars) = vars.data().lock() else { anyhow::bail!("the variables are poisoned") };
+    let table = vars.get("model.embed_tokens.weight").context("the model has no embeddings")?;
+    let small = (table.as_detached_tensor() * (table.dim(1)? as f64).powf(-0.5))?;
+    Ok(table.set(&small)?)
+}
+
 impl Run {
     /// Teaches a language model to answer with the document in its prompt.
     ///
@@ -30,9 +38,10 @@ impl Run {
         let vars = VarMap::new();
         let vb = self.args.run.common.variables(&vars, &self.device);
         let decoder = Decoder::with_config(&config()?, vb)?;
+        start_small(&vars)?;
         let loss = |step: usize| {
-            // Most documents are short, so that steps are fast; one step in four has long ones.
-            let longest = if step % 4 == 3 { LONGEST_OF_MODEL } else { LONGEST };
+            // Most documents are short, so that steps are fast; one step in eight has long ones.
+            let longest = if step % 8 == 7 { LONGEST_OF_MODEL } else { LONGEST };
             let documents = self.drawn(Purpose::Model, step, longest);
             let batch = self.batch(&documents);
             Ok(cross_entropy(&batch.prompted(&decoder)?, &batch.expected()?)?)
