@@ -122,7 +122,7 @@ mod trace;
 pub use candle_core;
 /// The version of candle's layers and optimisers that this crate is built on.
 pub use candle_nn;
-pub use condition::Condition;
+pub use condition::{Condition, ConditionValue, Sequences};
 pub use derivative::derivative;
 pub use embedding::State;
 pub use error::Error;
