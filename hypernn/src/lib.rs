@@ -88,6 +88,8 @@
 //! schemes), by the names that declarations have, and writes what is computed (layouts, chunk plans,
 //! audits). `cuda`, `cudnn`, `metal`, `mkl` and `accelerate` switch on those of candle.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod check;
 pub mod condition;
 pub mod constructor;

@@ -83,7 +83,7 @@ impl Condition {
     }
 
     /// The shape that is expected.
-    fn form(self) -> String {
+    pub(crate) fn form(self) -> String {
         match self {
             Self::Vector(width) => format!("[G, {width}], or [{width}] for one set"),
             _ => "integers [G], or one integer for one set".to_owned(),
