@@ -89,6 +89,8 @@
 //! audits). `mpi` trains by processes that MPI starts (`parallel::Mpi`), and needs MPI to be built; `nccl` by NVIDIA cards
 //! (`parallel::Nccl`), and takes in `cuda`. `cuda`, `cudnn`, `metal`, `mkl` and `accelerate` switch on those of candle.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod check;
 pub mod condition;
 pub mod constructor;
