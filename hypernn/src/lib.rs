@@ -89,6 +89,8 @@
 //! audits). `mpi` trains by processes that MPI starts (`parallel::Mpi`), and needs MPI to be built; `nccl` by NVIDIA cards
 //! (`parallel::Nccl`), and takes in `cuda`. `cuda`, `cudnn`, `metal`, `mkl` and `accelerate` switch on those of candle.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod check;
 pub mod condition;
 pub mod constructor;
@@ -122,7 +124,7 @@ mod trace;
 pub use candle_core;
 /// The version of candle's layers and optimisers that this crate is built on.
 pub use candle_nn;
-pub use condition::Condition;
+pub use condition::{Condition, ConditionValue, Sequences};
 pub use derivative::derivative;
 pub use embedding::State;
 pub use error::Error;
