@@ -35,7 +35,9 @@ pub use self::step_of::{StepOf, UnknownStep};
 pub use self::target::{NoTarget, TargetOf};
 pub use self::value::{MadeAnew, MadeOnce, ValueOf, made_anew};
 pub use crate::check::{Problem, ensure};
-pub use crate::condition::own::{ConditionIsVector, InputIsCondition, OwnCondition};
+pub use crate::condition::own::{
+    ConditionIsOne, ConditionIsVector, InputIsCondition, OwnCondition,
+};
 pub use crate::embedding::{ConditionedEmbeddingSpec, EmbeddingSpec};
 pub use crate::flow::{
     Chain, Join, JoinPlaces, JoinT, Network, NodeAt, NodePlace, SampleShape, Size, Step, StepT,
