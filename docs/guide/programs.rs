@@ -31,6 +31,7 @@ pages! {
     introduction: "introduction.md",
     language_models: "language-models.md",
     own_parts: "own-parts.md",
+    parallel: "parallel.md",
     pretrained: "pretrained.md",
     project: "project.md",
     reference_attributes: "reference/attributes.md",
