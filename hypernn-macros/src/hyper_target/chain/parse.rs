@@ -166,6 +166,9 @@ fn join(input: ParseStream<'_>) -> Result<RawJoin> {
 }
 
 fn first_argument(content: ParseStream<'_>) -> Result<Expr> {
+    if content.peek(token::Bracket) {
+        return Err(content.error("the axis, or the step, comes before the values"));
+    }
     let value = content.parse()?;
     if !content.is_empty() {
         content.parse::<Token![,]>()?;
