@@ -19,6 +19,13 @@ fn mnist() {
     interrupted_is_whole("mnist", &args, "hypernetwork: epoch  2", "hypernetwork: goes on after");
 }
 
+/// By two ranks: the first reads, and tells the other.
+#[test]
+fn mnist_by_ranks() {
+    let args = ["--dataset", "digits", "--ranks", "2"];
+    interrupted_is_whole("mnist", &args, "hypernetwork: epoch  2", "hypernetwork: goes on after");
+}
+
 #[test]
 fn multi_task() {
     let args = ["--datasets", "digits,digits"];

@@ -1,4 +1,39 @@
 //! How a hypernetwork's own variables start.
+//!
+//! Under `init: exact`, the default, each generated tensor starts with the mean and deviation of candle's own init for
+//! it, whatever the chunking; under `init: hyper_nn` generated values are used as they are.
+//!
+//! ```
+//! use candle_core::{DType, Device, Result};
+//! use hypernn::nn::{Linear, VarMap};
+//! use hypernn::{HyperTarget, hypernetwork, seeded};
+//!
+//! #[derive(HyperTarget)]
+//! struct Net {
+//!     #[hyper(linear(300, 100))]
+//!     fc: Linear,
+//! }
+//!
+//! hypernetwork! {
+//!     struct Exact for Net { embedding: table(300, 16), generator: linear, mode: static }
+//!     struct AsHyperNn for Net { embedding: table(300, 16), generator: linear, mode: static, init: hyper_nn }
+//! }
+//!
+//! /// The mean square of the generated weight.
+//! fn mean_square(net: &Net) -> Result<f32> {
+//!     net.fc.weight().sqr()?.mean_all()?.to_scalar()
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! let vb = || seeded::var_builder(&VarMap::new(), 0, DType::F32, &Device::Cpu);
+//! // candle's own: uniform within ±1 / √300, whose mean square is 1 / 900.
+//! let own = mean_square(&Net::new(vb())?)?;
+//! let exact = mean_square(&Exact::new(vb())?.target()?)?;
+//! assert!((exact / own - 1.).abs() < 0.3);
+//! assert!(mean_square(&AsHyperNn::new(vb())?.target()?)? > 100. * own);
+//! # Ok(())
+//! # }
+//! ```
 
 use candle_core::{Result, Shape, Tensor, Var};
 use candle_nn::init::NormalOrUniform;

@@ -39,7 +39,10 @@ pub use crate::condition::own::{
     ConditionIsOne, ConditionIsVector, InputIsCondition, OwnCondition,
 };
 pub use crate::embedding::{ConditionedEmbeddingSpec, EmbeddingSpec};
-pub use crate::flow::{Chain, SampleShape, Step, StepT};
+pub use crate::flow::{
+    Chain, Join, JoinPlaces, JoinT, Network, NodeAt, NodePlace, SampleShape, Size, Step, StepT,
+    Value,
+};
 pub use crate::generated::{GeneratedParams, TargetPlan};
 pub use crate::generator::{ConditionedGeneratorSpec, GeneratorSpec};
 pub use crate::hyper_target::{Configures, NestedSpec};
@@ -66,6 +69,14 @@ pub const fn deny(problem: Option<Problem>) {
     if let Some(problem) = problem {
         panic!("{}", problem.message());
     }
+}
+
+/// What a target of several inputs says to another number of them.
+///
+/// # Errors
+/// Always.
+pub fn wrong_number_of_inputs<T>(target: &str, expected: usize, found: usize) -> Result<T> {
+    crate::error::bail!(shape, "{target}: {found} inputs, expected {expected}")
 }
 
 /// What a target whose declaration does not compile builds.

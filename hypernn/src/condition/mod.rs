@@ -136,7 +136,7 @@ impl Condition {
     }
 
     /// The shape that is expected.
-    fn form(self) -> String {
+    pub(crate) fn form(self) -> String {
         match self {
             Self::Vector(width) => format!("[G, {width}], or [{width}] for one set"),
             Self::Sequence(width) | Self::Set(width) => {

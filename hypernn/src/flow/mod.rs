@@ -23,17 +23,69 @@
 //! const _: () = assert!(Net::OUTPUT_SHAPE.is(&[10]));
 //! ```
 //!
+//! A forward may have residuals, branches, attention, several inputs and sizes that have a name:
+//!
+//! ```
+//! use hypernn::HyperTarget;
+//! use hypernn::nn::{LayerNorm, Linear};
+//!
+//! #[derive(HyperTarget)]
+//! #[hyper(
+//!     sequential = [
+//!         residual([
+//!             norm1,
+//!             attention([q, split_heads(4)], [k, split_heads(4)], [v, split_heads(4)]),
+//!             merge_heads,
+//!             out,
+//!         ]),
+//!         residual([norm2, mul([gate, silu], [up]), down]),
+//!     ],
+//!     input = (T, 32),
+//! )]
+//! struct Block {
+//!     #[hyper(layer_norm(32, 1e-5))]
+//!     norm1: LayerNorm,
+//!     #[hyper(linear(32, 32))]
+//!     q: Linear,
+//!     #[hyper(linear(32, 32))]
+//!     k: Linear,
+//!     #[hyper(linear(32, 32))]
+//!     v: Linear,
+//!     #[hyper(linear(32, 32))]
+//!     out: Linear,
+//!     #[hyper(layer_norm(32, 1e-5))]
+//!     norm2: LayerNorm,
+//!     #[hyper(linear(32, 64))]
+//!     gate: Linear,
+//!     #[hyper(linear(32, 64))]
+//!     up: Linear,
+//!     #[hyper(linear(64, 32))]
+//!     down: Linear,
+//! }
+//!
+//! // `T` positions, however many these are.
+//! assert_eq!(Block::OUTPUT_SHAPE.to_string(), "[T, 32]");
+//! ```
+//!
+//! `docs/forward-language.md` in the repository has all of the language. [`HyperTarget::network`](crate::HyperTarget::network)
+//! gives the steps with their shapes, as a table or a drawing.
+//!
 //! A layer of your own takes part with two inherent functions of its spec, `const fn info(&self) -> LayerInfo` and
 //! `const fn gives(&self, input: &SampleShape) -> Given`, see [`HyperLayer`](crate::HyperLayer); a step without
 //! parameters likewise, see [`nn::step`](crate::nn::step).
 
+mod bindings;
 mod chain;
+mod network;
 mod shape;
+mod size;
 mod step;
 
-pub use chain::Chain;
+pub use chain::{Chain, JoinPlaces, Value};
+pub use network::{Network, Node, NodeAt, NodePlace};
 pub use shape::SampleShape;
-pub use step::{KeepsShape, Step, StepT};
+pub use size::Size;
+pub use step::{Join, JoinT, KeepsShape, ShapedStep, Step, StepT};
 
 use crate::check::Problem;
 
@@ -46,6 +98,17 @@ pub enum Given {
     Shape(SampleShape),
     /// Nothing: the message says what is wrong, without the step's name and the input's shape.
     Problem(Problem),
+    /// Nothing, of a step that takes several values: one of them does not fit another one.
+    Misfit {
+        /// The number of the value that does not fit.
+        operand: usize,
+        /// The number of the one that it does not fit.
+        beside: usize,
+        /// The size to replace in what made the first of them, and by what, where that is known.
+        instead: Option<(usize, usize)>,
+        /// What is expected, without the step's name and the two shapes.
+        problem: Problem,
+    },
 }
 
 /// A target whose shapes are constants. A chain with sizes that are constants derives it; implement
@@ -55,6 +118,10 @@ pub trait ShapedTarget {
     /// The shape of one sample that the target takes, without the batch.
     const INPUT_SHAPE: SampleShape;
 
-    /// The shape of one sample that the target gives, without the batch.
+    /// The shape of one sample that the target gives, without the batch. A [named size](Size::Named) in it is that of
+    /// the same name in the inputs' shapes.
     const OUTPUT_SHAPE: SampleShape;
+
+    /// The shapes of one sample of all inputs, of a target that takes several.
+    const INPUT_SHAPES: &'static [SampleShape] = &[Self::INPUT_SHAPE];
 }

@@ -2,6 +2,9 @@
 
 use candle_core::{Module, ModuleT, Result, Tensor};
 
+use super::{Given, SampleShape};
+use crate::info::LayerInfo;
+
 /// A step of a `sequential` chain: a [`Module`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be a step of `sequential`",
@@ -47,10 +50,58 @@ impl<T: ModuleT + ?Sized> StepT for T {
     }
 }
 
+/// A step that takes several values: `add`, `concat`, … of [`nn::step`](crate::nn::step), a step of your own in
+/// `join(self::mine, [left], [right])`, or a target with several inputs.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be a step of several values",
+    label = "not a `Join`",
+    note = "a target takes several values where it names its inputs: `#[hyper(sequential = […], input = (x: (T, 64), context: (S, 32)))]`",
+    note = "a layer or step of your own implements `hypernn::flow::Join`"
+)]
+pub trait Join {
+    /// The next values, of the operands in their order.
+    ///
+    /// # Errors
+    /// The step's own; another number of values than it takes.
+    fn join(&self, xs: &[&Tensor]) -> Result<Tensor>;
+}
+
+/// A step of `sequential_t` that takes several values, as every [`Join`] is.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be a step of several values",
+    label = "not a `Join` or `JoinT`",
+    note = "a target takes several values where it names its inputs: `#[hyper(sequential_t = […], input = (x: (T, 64), context: (S, 32)))]`",
+    note = "a layer or step of your own implements `hypernn::flow::Join`"
+)]
+pub trait JoinT {
+    /// The next values, in training or not.
+    ///
+    /// # Errors
+    /// The step's own; another number of values than it takes.
+    fn join_t(&self, xs: &[&Tensor], train: bool) -> Result<Tensor>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Join + ?Sized> JoinT for T {
+    fn join_t(&self, xs: &[&Tensor], _train: bool) -> Result<Tensor> {
+        self.join(xs)
+    }
+}
+
 /// A step without parameters that gives the shape it takes, for a field with a `value` in a chain.
 ///
 /// Behind a field whose type does not say so, shapes are unknown up to the next layer.
 pub trait KeepsShape {}
+
+/// A step without parameters that says what it takes and gives, for a field with a `value` in a chain: sizes that are
+/// known only at run time, `#[hyper(value = split_heads(config.heads))] heads: SplitHeads`.
+pub trait ShapedStep {
+    /// What the step takes for one sample, and what is wrong with its settings, if anything.
+    fn info(&self) -> LayerInfo;
+
+    /// The shape of the output of one sample.
+    fn gives(&self, input: &SampleShape) -> Given;
+}
 
 impl KeepsShape for candle_nn::Activation {}
 impl KeepsShape for candle_nn::Dropout {}

@@ -1,4 +1,35 @@
 //! Generated parameters: the flat vector a hypernetwork made, cut into the target's tensors.
+//!
+//! [`GeneratedParams`] serve any number of forward passes, are an ordinary target by `unpack`, and go to a file by `save`.
+//!
+//! ```
+//! use candle_core::{DType, Device, Result, Tensor};
+//! use hypernn::nn::{Linear, VarBuilder, VarMap};
+//! use hypernn::{GeneratedParams, HyperTarget, hypernetwork};
+//!
+//! #[derive(HyperTarget)]
+//! #[hyper(sequential)]
+//! struct Net {
+//!     #[hyper(linear(4, 2))]
+//!     fc: Linear,
+//! }
+//!
+//! hypernetwork! { struct PerTask for Net { embedding: tasks(3, 5, 3), generator: linear, mode: dynamic } }
+//!
+//! # fn main() -> Result<()> {
+//! let hyper = PerTask::new(VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu))?;
+//! // Two sets of weights: tensors are `[2, …]`, and the rows of an input are shared out among them.
+//! let params = hyper.generate_params(&Tensor::new(&[2u32, 0], &Device::Cpu)?)?;
+//! let shapes: Vec<_> = params.tensors().map(|(info, tensor)| (&info.name[..], tensor.dims())).collect();
+//! assert_eq!(shapes, [("fc.weight", &[2, 2, 4][..]), ("fc.bias", &[2, 2][..])]);
+//! let xs = Tensor::ones((6, 4), DType::F32, &Device::Cpu)?;
+//! assert_eq!(params.forward(&xs)?.dims(), [6, 2]);
+//! // Sets are taken apart and put together.
+//! let swapped = GeneratedParams::stack(&[params.set(1)?, params.set(0)?])?;
+//! assert_eq!(swapped.num_sets(), Some(2));
+//! # Ok(())
+//! # }
+//! ```
 
 mod buffers;
 mod combine;
@@ -6,6 +37,7 @@ mod flat;
 mod forward;
 mod other_values;
 mod plan;
+mod pull;
 mod same_model;
 pub(crate) mod scale;
 mod seen_forwards;

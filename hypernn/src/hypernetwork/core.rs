@@ -12,6 +12,7 @@ use super::expected_outputs::ExpectedOutputs;
 use super::scales::FirstOutput;
 use super::vars::TakenVariables;
 use crate::check::{ensure, ensure_floating, ensure_same_device};
+use crate::condition::Condition;
 use crate::error::bail;
 use crate::finite::ensure_finite;
 use crate::generated::scale::Scales;
@@ -68,6 +69,8 @@ pub(super) struct PartNames {
     pub(super) embedding_in_files: String,
     pub(super) generator: String,
     pub(super) mode: &'static str,
+    /// What embedding and generator are conditioned on.
+    pub(super) conditions: (Condition, Condition),
 }
 
 /// A core whose variables are still being taken.

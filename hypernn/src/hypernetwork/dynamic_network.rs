@@ -74,6 +74,7 @@ impl<T> DynamicHyperNetwork<T> {
             embedding_in_files: embedding.in_files(),
             generator: generator.to_string(),
             mode: "dynamic",
+            conditions,
         };
         let building = Building::new(plan, declared, parts, vb)?;
         let Declared { shape, scheme, .. } = *declared;

@@ -9,6 +9,7 @@ use candle_nn::VarBuilder;
 use super::core::{Building, Core, Declared, PartNames};
 use super::exact_audit::ExactAudit;
 use super::scales::FirstOutput;
+use crate::condition::Condition;
 use crate::embedding::{Embedding, EmbeddingSpec};
 use crate::generated::{GeneratedParams, TargetPlan};
 use crate::generator::{GeneratorSpec, WeightGenerator};
@@ -61,6 +62,7 @@ impl<T> StaticHyperNetwork<T> {
             embedding_in_files: embedding.to_string(),
             generator: generator.to_string(),
             mode: "static",
+            conditions: (Condition::None, Condition::None),
         };
         let building = Building::new(plan, declared, parts, vb)?;
         let Declared { shape, scheme, .. } = *declared;

@@ -6,6 +6,23 @@
 //! `n` consecutive rows, and each run uses its own set. The rank and meaning of inputs and outputs
 //! stay those of the ordinary layer.
 //!
+//! ```
+//! use candle_core::{Device, Result, Tensor};
+//! use hypernn::nn::{Linear, Module};
+//!
+//! # fn main() -> Result<()> {
+//! // Two sets of a weight `[2, 4]`; the first three rows meet the first set, the others the second.
+//! let weights = Tensor::randn(0f32, 1., (2, 2, 4), &Device::Cpu)?;
+//! let xs = Tensor::randn(0f32, 1., (6, 4), &Device::Cpu)?;
+//! let ys = Linear::new(weights.clone(), None).forward(&xs)?;
+//! assert_eq!(ys.dims(), [6, 2]);
+//! let second = Linear::new(weights.get(1)?, None).forward(&xs.narrow(0, 3, 3)?)?;
+//! let difference = (ys.narrow(0, 3, 3)? - second)?.abs()?.max_all()?;
+//! assert!(difference.to_scalar::<f32>()? < 1e-5);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! NaN stays NaN through all of them, and through the functions [`relu`], [`max_pool2d`], … and the steps of
 //! chains: a broken input or weight shows in the loss. candle's own `Tensor::relu`, and [`Activation::Relu`] with
 //! it, also as the `value` of a field, makes 0 of NaN, and `Tensor::max_pool2d` leaves it out; on devices, so do

@@ -1,4 +1,25 @@
 //! The layout: which tensor of the target lies where in the flat vector.
+//!
+//! ```
+//! use hypernn::HyperTarget;
+//! use hypernn::nn::Linear;
+//!
+//! #[derive(HyperTarget)]
+//! struct Net {
+//!     #[hyper(linear(4, 8))]
+//!     hidden: Linear,
+//!     #[hyper(linear(8, 2))]
+//!     out: Linear,
+//! }
+//!
+//! # fn main() -> candle_core::Result<()> {
+//! let layout = Net::layout()?;
+//! let places: Vec<_> = layout.params().iter().map(|param| (&param.name[..], param.offset)).collect();
+//! assert_eq!(places, [("hidden.weight", 0), ("hidden.bias", 32), ("out.weight", 40), ("out.bias", 56)]);
+//! assert_eq!(layout.param_at(41).map(|param| &param.name[..]), Some("out.weight"));
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::HashMap;
 
