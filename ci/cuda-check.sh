@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Type-checks and links the whole workspace with `--features cuda`, on a machine without the CUDA
+# Type-checks and links the whole workspace with `--features cuda,nccl`, on a machine without the CUDA
 # toolkit and without a card. Needs Rust as in rust-toolchain.toml, gcc and g++ 12 or newer, and binutils.
 #
-#     ci/cuda-check.sh          # the feature `cuda`
-#     ci/cuda-check.sh cudnn    # the feature `cudnn`, which takes in `cuda`
+#     ci/cuda-check.sh          # the features `cuda` and `nccl`
+#     ci/cuda-check.sh cudnn    # the features `cudnn`, which takes in `cuda`, and `nccl`
 #
 # nvcc and NVIDIA's libraries are stand-ins, by ci/cuda-cpu. Here they have no device: what is linked starts,
 # computes on the CPU, and gets candle's own error for `Device::new_cuda(0)`. ci/cuda-cpu/run.sh runs the same
@@ -11,7 +11,7 @@
 set -euo pipefail
 source "$(dirname "$0")/cuda-cpu/env.sh"
 
-feature=${1:-cuda}
+feature=${1:-cuda},nccl
 export CUDA_CPU_DEVICES=0
 
 printf '\n== type-check and link, --features %s\n' "$feature"
@@ -51,4 +51,4 @@ if found=$(HYPERNN_REQUIRE_CUDA=1 "${card[@]}" 2>&1); then
 fi
 says 'HYPERNN_REQUIRE_CUDA is set' <<<"$found"
 
-printf '\nThe feature %s type-checks and links; nothing ran on a card.\n' "$feature"
+printf '\nThe features %s type-check and link; nothing ran on a card.\n' "$feature"

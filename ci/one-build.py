@@ -95,17 +95,18 @@ class Reference(Graph):
 
 
 def members():
-    """All packages, those that have a feature for CUDA, and all examples."""
+    """All packages, those that have a feature for CUDA and for MPI, and all examples."""
     packages = json.loads(cargo("metadata", "--locked", "--no-deps", "--format-version", "1"))["packages"]
     names = sorted(package["name"] for package in packages)
-    cuda = sorted(package["name"] for package in packages if "cuda" in package["features"])
+    cuda, mpi = (sorted(package["name"] for package in packages if name in package["features"]) for name in ("cuda", "mpi"))
     targets = [target for package in packages for target in package["targets"]]
-    return names, cuda, sorted(target["name"] for target in targets if "example" in target["kind"])
+    return names, cuda, mpi, sorted(target["name"] for target in targets if "example" in target["kind"])
 
 
 def commands():
     """Reference commands, each with those that are to build the same."""
-    names, cuda, examples = members()
+    names, cuda, mpi, examples = members()
+    yield ["test", "--workspace"], [["test", "-p", name, "--features", "mpi"] for name in mpi]
     for feature, packages in ([], names), (["--features", "cuda"], cuda):
         for command, build in ("test", ["build"]), ("bench", ["build", "--release"]):
             others = [[command, "-p", name, *feature] for name in packages]

@@ -2,7 +2,7 @@
 # Builds the stand-in for CUDA: build.sh CUDARC KERNELS FOLDER, of which the first two are the sources of the
 # crates cudarc and candle-kernels. It leaves in FOLDER
 #
-#     libcuda.so          driver, cuBLAS and cuRAND; what else cudarc declares returns an error
+#     libcuda.so          driver, cuBLAS, cuRAND and NCCL; what else cudarc declares returns an error
 #     lib….a, empty       for the other libraries that are linked; libcudnn.a returns errors
 #     kernels/NAME.so     candle's kernels, compiled for the CPU
 #     check               a program that checks all this
@@ -31,11 +31,11 @@ archive() { # LIBRARY [OBJECT]
     rm -f "lib$1.a"
     ar crs "lib$1.a" ${2:+"objects/$2.o"}
 }
-{ declared driver 801; declared cublas 15; declared cublaslt 15; declared curand 1000; declared nvrtc 11; } | object others
+{ declared driver 801; declared cublas 15; declared cublaslt 15; declared curand 1000; declared nvrtc 11; declared nccl 5; } | object others
 # Those that are written win.
 objcopy --weaken objects/others.o
 parts=()
-for part in blocks driver libraries memory trace; do
+for part in blocks driver libraries memory nccl trace; do
     # A thread's own variables are where they are, without a function that asks.
     g++ -std=c++17 -O3 -fPIC -c -fno-extern-tls-init -fno-strict-aliasing -Wall -Wextra \
         -o "objects/$part.o" "$here/$part.cpp"
@@ -43,7 +43,7 @@ for part in blocks driver libraries memory trace; do
 done
 g++ -shared -o libcuda.so "${parts[@]}" objects/others.o -ldl
 g++ -std=c++17 -O1 -Wall -Wextra -o check "$here/check.cpp" -L . -lcuda -Wl,-rpath,'$ORIGIN'
-for library in cublas cublasLt curand nvrtc cudart; do archive "$library"; done
+for library in cublas cublasLt curand nvrtc cudart nccl; do archive "$library"; done
 declared cudnn 1001 | object cudnn # CUDNN_STATUS_NOT_INITIALIZED
 archive cudnn cudnn
 

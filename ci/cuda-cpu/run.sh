@@ -19,12 +19,12 @@ mkdir "$scratch/trace"
 
 # All members and the same features always, so that nothing is built again.
 cuda_test() {
-    cargo test --quiet --locked --workspace --features cuda "${quick[@]}" "$@"
+    cargo test --quiet --locked --workspace --features cuda,nccl "${quick[@]}" "$@"
 }
 
 # Builds programs: `FOLDER PROGRAM` of each, the folder of its member, in which cargo runs it.
 programs() {
-    "$@" --quiet --locked --workspace --features cuda "${quick[@]}" --message-format=json |
+    "$@" --quiet --locked --workspace --features cuda,nccl "${quick[@]}" --message-format=json |
         sed -nE 's|.*"manifest_path":"([^"]*)/Cargo.toml".*"executable":"([^"]+)".*|\1 \2|p'
 }
 
@@ -49,7 +49,7 @@ export scratch
 
 # Test files that have nothing to do with a device or take too long on one: docs/cuda.md says why.
 others=(any_condition candle_faults compile_errors foreign_files huge_sizes hygiene
-    lints memory model_gradients near_misses operations pretrained_models threads writing)
+    lints memory model_gradients mpi near_misses operations parallel pretrained_models threads writing)
 targets=(--lib)
 for file in tests/tests/*.rs; do
     name=$(basename "$file" .rs)

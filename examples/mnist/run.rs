@@ -10,6 +10,7 @@ use hypernn_examples::beside::introduction;
 use hypernn_examples::checkpoint::Checkpoint;
 use hypernn_examples::data::mnist::Dataset;
 use hypernn_examples::data::{Batches, Images};
+use hypernn_examples::ranks::Ranks;
 use hypernn_examples::training::{Length, Training};
 
 use crate::finish::SIZES;
@@ -37,6 +38,10 @@ pub struct Args {
     /// Images in each training step
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
+
+    /// How many train it.
+    #[command(flatten)]
+    pub ranks: Ranks,
 
     /// How settings are chosen.
     #[command(flatten)]

@@ -8,6 +8,7 @@ pub mod pca;
 pub mod plot;
 pub mod progress;
 pub mod random;
+pub mod ranks;
 pub mod report;
 pub mod round_trip;
 pub mod train;

@@ -40,8 +40,12 @@ fn the_first_program_prints_what_the_readme_says() {
 #[test]
 fn the_error_is_hypernn_s_own() {
     let (hidden, out) = (spec::linear(64, 32), spec::linear(64, 10));
-    let chain = Chain::<2>::new(SampleShape::new(&[64])).takes(0, "hidden", hidden.info().takes);
-    let chain = chain.gives(0, "hidden", hidden.gives(chain.shape()));
-    let problem = chain.takes(1, "out", out.info().takes).first().unwrap();
+    let mut chain = Chain::<2>::new();
+    let xs = chain.input(SampleShape::new(&[64]));
+    let xs = chain.takes(0, "hidden", hidden.info().takes, xs);
+    let gives = |shape: &SampleShape| hidden.gives(shape);
+    let xs = chain.gives(0, "hidden", (gives(xs.shape()), gives(&SampleShape::ANY)), xs);
+    chain.takes(1, "out", out.info().takes, xs);
+    let problem = chain.first().unwrap();
     assert!(README.contains(&format!("evaluation panicked: {}\n", problem.message())));
 }

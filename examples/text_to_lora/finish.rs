@@ -60,7 +60,6 @@ pub fn run(run: &Run) -> Result<()> {
     let (hyper, words) = hypernetwork(model, vb)?;
     println!("{hyper:#?}");
     let ways = Comparison { run, hyper: &hyper, words: &words, end }.ways(&vars)?;
-    hyper.save(run.out.join("text_to_lora.safetensors"))?;
     report(run, &hyper, name, &ways)
 }
 
@@ -71,6 +70,7 @@ impl Comparison<'_> {
         let mut held_out = self.prepare(Prompt::Input, &self.run.tasks.held_out)?;
         self.compute([&mut train, &mut validation, &mut held_out])?;
         let generated = self.hypernetwork(vars, &train, &validation)?;
+        self.hyper.save(self.run.out.join("text_to_lora.safetensors"))?;
         let shuffled = Shuffled { hyper: self.hyper, tasks: &held_out };
         let of_description = Way {
             name: "a LoRA from the description",

@@ -1,14 +1,17 @@
 //! Tasks with their questions as sequences and their descriptions as vectors.
 
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use hypernn_models::Decoder;
 use rand::Rng;
 use rand::seq::index::sample;
 
-use crate::sentences::Sentences;
+use crate::sentences::{Sentences, WIDTH};
 use crate::sequences::{Batch, Sequence, Writing, compute_states};
 use crate::tasks::Task;
+
+/// The largest noise on a value of a description's vector, whose values have a mean square of 1.
+const NOISE: f32 = 0.5;
 
 /// A task that is ready to be trained or tested.
 pub struct Prepared {
@@ -79,7 +82,8 @@ pub struct Drawn {
 }
 
 impl Drawn {
-    /// So many tasks, and so many questions of each.
+    /// So many tasks, and so many questions of each. Descriptions have noise, so that what lies near a description means
+    /// the same.
     ///
     /// # Errors
     /// candle's own.
@@ -93,7 +97,9 @@ impl Drawn {
         let mut sequences = Vec::new();
         let mut vectors = Vec::new();
         for task in drawn.iter().map(|at| &tasks[*at]) {
-            vectors.push(task.trained.get(rng.random_range(0..task.trained.dim(0)?))?);
+            let vector = task.trained.get(rng.random_range(0..task.trained.dim(0)?))?;
+            let noise = (0..WIDTH).map(|_| rng.random_range(-NOISE..NOISE));
+            vectors.push((vector + Tensor::from_iter(noise, &Device::Cpu)?)?);
             let some = (0..questions).map(|_| &task.train[rng.random_range(0..task.train.len())]);
             sequences.extend(some);
         }

@@ -18,11 +18,11 @@ pub struct Args {
     pub ask: Option<String>,
 
     /// Training steps of the hypernetwork
-    #[arg(long, default_value_t = 3000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: u32,
 
     /// Training steps of the adapters that it is compared with
-    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..))]
     pub lora_steps: u32,
 
     /// Tasks in each training step
@@ -30,11 +30,11 @@ pub struct Args {
     pub tasks: u32,
 
     /// Questions of each of them
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub questions: u32,
 
     /// Highest learning rate of the hypernetwork
-    #[arg(long, default_value_t = 0.001, value_parser = positive, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 0.0015, value_parser = positive, allow_negative_numbers = true)]
     pub learning_rate: f64,
 
     /// Highest learning rate of the adapters that it is compared with

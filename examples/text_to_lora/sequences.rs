@@ -5,7 +5,6 @@ use candle_core::{DType, Device, Tensor};
 use hypernn::GeneratedParams;
 use hypernn::nn::cross_entropy;
 use hypernn_models::Decoder;
-use hypernn_models::decoder::pick;
 use hypernn_models::tokenizer::smollm2_chat;
 
 use crate::model::{FIRST_ADAPTED, below_adapters};
@@ -14,9 +13,6 @@ use crate::words::Words;
 
 /// Sequences that go through the lower blocks at once.
 const BATCH: usize = 64;
-
-/// No answer's token: what is expected at padding.
-const IGNORED: u32 = u32::MAX;
 
 /// How tokens are made of a question.
 #[derive(Clone, Copy)]
@@ -132,10 +128,12 @@ fn padded(tokens: &[u32], len: usize, fill: u32) -> Vec<u32> {
 pub struct Batch {
     /// `[B, T, H]`.
     states: Tensor,
-    /// Where an answer's token is predicted, `[B, A]`.
+    /// Where the tokens of all answers are predicted, in `[B × T]`: the head is large, and is asked for these alone.
     places: Tensor,
-    /// The token that is expected there, `[B, A]`.
+    /// The tokens that are expected there.
     expected: Tensor,
+    /// How many of them each sequence has.
+    lengths: Vec<usize>,
 }
 
 impl Batch {
@@ -146,33 +144,29 @@ impl Batch {
     pub fn new(sequences: &[&Sequence]) -> Result<Self> {
         let longest =
             sequences.iter().map(|sequence| sequence.len()).max().context("an empty batch")?;
-        let answers = sequences.iter().map(|s| s.expected.len()).max().unwrap_or(0);
         let states = sequences.iter().map(|sequence| {
             let states = sequence.states.as_ref().context("a sequence without states")?;
             Ok(states.pad_with_zeros(0, 0, longest - sequence.len())?)
         });
-        let states =
-            Tensor::stack(&states.collect::<Result<Vec<_>>>()?, 0)?.to_dtype(DType::F32)?;
-        let places = sequences.iter().map(|sequence| {
-            let first = sequence.answer as u32 - 1;
-            let places: Vec<_> = (first..first + sequence.expected.len() as u32).collect();
-            padded(&places, answers, 0)
+        let states = Tensor::stack(&states.collect::<Result<Vec<_>>>()?, 0)?;
+        let places = sequences.iter().enumerate().flat_map(|(row, sequence)| {
+            let first = (row * longest + sequence.answer - 1) as u32;
+            first..first + sequence.expected.len() as u32
         });
-        let expected =
-            sequences.iter().map(|sequence| padded(&sequence.expected, answers, IGNORED));
-        let tensor = |rows: Vec<Vec<u32>>| Tensor::new(rows, &Device::Cpu);
+        let expected = sequences.iter().flat_map(|sequence| sequence.expected.iter().copied());
         Ok(Self {
-            states,
-            places: tensor(places.collect())?,
-            expected: tensor(expected.collect())?,
+            states: states.to_dtype(DType::F32)?,
+            places: Tensor::from_iter(places, &Device::Cpu)?,
+            expected: Tensor::from_iter(expected, &Device::Cpu)?,
+            lengths: sequences.iter().map(|sequence| sequence.expected.len()).collect(),
         })
     }
 
-    /// The logits of the answers' tokens, `[B, A, V]`, with adapters of which each has its run of sequences.
+    /// The logits of the answers' tokens, one after the other, with adapters of which each has its run of sequences.
     fn logits(&self, params: &GeneratedParams<Decoder>) -> Result<Tensor> {
         let decoder = params.unpack()?;
         let hidden = decoder.forward_from(FIRST_ADAPTED, &self.states, None)?;
-        Ok(decoder.head(&pick(&hidden, &self.places)?)?)
+        Ok(decoder.head(&hidden.flatten_to(1)?.index_select(&self.places, 0)?)?)
     }
 
     /// The mean cross-entropy of the answers' tokens.
@@ -180,8 +174,8 @@ impl Batch {
     /// # Errors
     /// candle's own.
     pub fn loss(&self, params: &GeneratedParams<Decoder>) -> Result<Tensor> {
-        let logits = self.logits(params)?.flatten_to(1)?;
-        Ok(cross_entropy(&logits, &self.expected.flatten_all()?, IGNORED)?)
+        // Nothing is left out: there is no such token.
+        Ok(cross_entropy(&self.logits(params)?, &self.expected, u32::MAX)?)
     }
 
     /// Whether each answer is written as expected, by always taking the likeliest token; with the end, or whatever
@@ -190,13 +184,14 @@ impl Batch {
     /// # Errors
     /// candle's own.
     pub fn right(&self, params: &GeneratedParams<Decoder>, with_end: bool) -> Result<Vec<bool>> {
-        let found = self.logits(params)?.argmax(candle_core::D::Minus1)?.to_vec2::<u32>()?;
-        let expected = self.expected.to_vec2::<u32>()?;
-        let right = |(found, expected): (&Vec<u32>, &Vec<u32>)| {
-            let len = expected.iter().take_while(|token| **token != IGNORED).count();
-            let len = if with_end { len } else { len - 1 };
-            found[..len] == expected[..len]
-        };
-        Ok(found.iter().zip(&expected).map(right).collect())
+        let found = self.logits(params)?.argmax(candle_core::D::Minus1)?.to_vec1::<u32>()?;
+        let expected = self.expected.to_vec1::<u32>()?;
+        let mut tokens = found.iter().zip(&expected).map(|(found, expected)| found == expected);
+        let right = self.lengths.iter().map(|len| {
+            let mut answer: Vec<_> = tokens.by_ref().take(*len).collect();
+            let counted = if with_end { *len } else { len - 1 };
+            answer.drain(..counted).all(|right| right)
+        });
+        Ok(right.collect())
     }
 }

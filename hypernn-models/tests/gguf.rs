@@ -5,17 +5,32 @@
 mod common;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{DType, Module, Tensor};
+use candle_core::{DType, Module, Tensor, Var};
+use candle_nn::VarMap;
 use common::{DEVICE, distance, message, small, tensors};
 use hypernn::gguf::Gguf;
 use hypernn::nn::RotaryScaling;
-use hypernn::{HyperTarget, Pretrained};
-use hypernn_models::{Decoder, DecoderConfig};
+use hypernn::{GeneratedParams, HyperTarget, Pretrained, hypernetwork, nn, seeded};
+use hypernn_models::{Decoder, DecoderConfig, GenerateOptions, generate};
 use tempfile::TempDir;
+
+hypernetwork! {
+    struct Adapters for Decoder {
+        config: DecoderConfig,
+        roles: [
+            ("*.q_proj.weight", lora(2, 4.)),
+            ("*.down_proj.weight", lora(2, 4.)),
+            ("*", freeze),
+        ],
+        embedding: table(3, 4),
+        generator: linear,
+        mode: static,
+    }
+}
 
 /// llama.cpp's name, and its rows: those of queries and keys lie interleaved in files of `llama`.
 fn renamed(
@@ -75,8 +90,19 @@ fn metadata(architecture: &str, config: &DecoderConfig) -> Metadata {
 }
 
 fn write(path: &Path, metadata: &[(String, Value)], tensors: &[(String, Tensor)]) {
+    write_as(path, metadata, tensors, GgmlDType::F32);
+}
+
+/// With its matrices in this dtype.
+fn write_as(
+    path: &Path,
+    metadata: &[(String, Value)],
+    tensors: &[(String, Tensor)],
+    matrices: GgmlDType,
+) {
     let quantized = |(name, tensor): &(String, Tensor)| {
-        (name.clone(), QTensor::quantize(tensor, GgmlDType::F32).unwrap())
+        let dtype = if tensor.rank() == 2 { matrices } else { GgmlDType::F32 };
+        (name.clone(), QTensor::quantize(tensor, dtype).unwrap())
     };
     let tensors: Vec<_> = tensors.iter().map(quantized).collect();
     let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
@@ -85,13 +111,22 @@ fn write(path: &Path, metadata: &[(String, Value)], tensors: &[(String, Tensor)]
 }
 
 /// A small file of this architecture, with its decoder.
-fn file(dir: &TempDir, architecture: &str, config: &DecoderConfig) -> std::path::PathBuf {
+fn file(dir: &TempDir, architecture: &str, config: &DecoderConfig) -> PathBuf {
+    file_as(dir, architecture, config, GgmlDType::F32)
+}
+
+fn file_as(
+    dir: &TempDir,
+    architecture: &str,
+    config: &DecoderConfig,
+    matrices: GgmlDType,
+) -> PathBuf {
     let path = dir.path().join(format!("{architecture}.gguf"));
     let tensors: Vec<_> = tensors(config, 5, DType::F32)
         .iter()
         .map(|(name, tensor)| renamed(name, tensor, config, architecture == "llama"))
         .collect();
-    write(&path, &metadata(architecture, config), &tensors);
+    write_as(&path, &metadata(architecture, config), &tensors, matrices);
     path
 }
 
@@ -115,6 +150,56 @@ fn a_file_is_the_model_that_it_was_written_from() {
             logits(Pretrained::open(&path).unwrap().var_builder(DType::F32, &DEVICE).unwrap());
         assert!(distance(&ours, &logits(common::builder(&config, 5, DType::F32))) < 1e-6);
     }
+}
+
+/// Logits, what is generated with a cache, and the adapters' gradients, an adapter for each row.
+#[test]
+fn a_base_that_stays_quantised_is_the_dequantised_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = DecoderConfig {
+        rms_norm_eps: 0.25,
+        hidden_size: 32,
+        intermediate_size: 64,
+        head_dim: 8,
+        ..small()
+    };
+    let ids = Tensor::new(&[[3u32, 1, 4, 1, 5], [9, 2, 6, 5, 3]], &DEVICE).unwrap();
+    for (architecture, qkv_bias) in [("llama", false), ("qwen2", true)] {
+        let config = DecoderConfig { qkv_bias, ..config.clone() };
+        let path = file_as(&dir, architecture, &config, GgmlDType::Q4_1);
+        let results = [false, true].map(|quantized| {
+            let start = Pretrained::open(&path).unwrap();
+            let start = if quantized { start.keep_quantized() } else { start };
+            let vb = seeded::var_builder(&VarMap::new(), 1, DType::F32, &DEVICE);
+            let hyper = Adapters::new_from(&config, vb, start).unwrap();
+            let values = (0..2 * hyper.num_target_params()).map(|at| (at as f32).sin() * 0.3);
+            let flat = Tensor::from_iter(values, &DEVICE).unwrap().reshape((2, ())).unwrap();
+            let flat = Var::from_tensor(&flat).unwrap();
+            results(&hyper.params_from_flat(&flat).unwrap(), &ids, &flat)
+        });
+        let [(logits, texts, gradient), (kept_logits, kept_texts, kept_gradient)] = results;
+        assert!(distance(&kept_logits, &logits) < 1e-4, "{}", distance(&kept_logits, &logits));
+        assert_eq!(kept_texts, texts);
+        assert!(distance(&kept_gradient, &gradient) < 1e-4);
+        let rows = |tensor: &Tensor| tensor.chunk(2, 0).unwrap();
+        assert!(rows(&gradient).iter().all(|row| distance(row, &row.zeros_like().unwrap()) > 1e-3));
+    }
+}
+
+/// Logits, greedy tokens, and the gradient of the adapters.
+fn results(
+    params: &GeneratedParams<Decoder>,
+    ids: &Tensor,
+    flat: &Var,
+) -> (Tensor, Vec<Vec<u32>>, Tensor) {
+    let decoder = params.unpack().unwrap();
+    let logits = decoder.forward(ids).unwrap();
+    let targets = ids.flatten_all().unwrap();
+    let loss = nn::cross_entropy(&logits.flatten_to(1).unwrap(), &targets, u32::MAX).unwrap();
+    let gradient = loss.backward().unwrap().get(flat).unwrap().clone();
+    let options = GenerateOptions::greedy(decoder.config(), 6);
+    let texts = generate(&decoder, &ids.to_vec2::<u32>().unwrap(), &options).unwrap();
+    (logits, texts, gradient)
 }
 
 #[test]
@@ -163,9 +248,10 @@ fn settings_that_are_not_there_or_not_supported() {
     let expected = "GGUF: there is no tensor `token_embd.weight`";
     assert_eq!(message(read(&|_| (), &[norm])), expected);
     let [table] = table;
-    let factors = ("rope_freqs.weight".to_owned(), Tensor::ones(2, DType::F32, &DEVICE).unwrap());
-    let expected = "GGUF: tensor `rope_freqs.weight` scales the rotary embedding by numbers of its own, which is not supported: take the config.json of the model";
-    assert_eq!(message(read(&|_| (), &[table, factors])), expected);
+    let factors = Tensor::new(&[1f32, 8.], &DEVICE).unwrap();
+    let tensors = [table, ("rope_freqs.weight".to_owned(), factors)];
+    let scaling = read(&|_| (), &tensors).unwrap().rope_scaling;
+    assert_eq!(scaling, RotaryScaling::PerPair([1., 8.].into()));
 }
 
 #[test]

@@ -13,14 +13,14 @@
 mod common;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use candle_core::{DType, IndexOp, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama;
-use common::{DEVICE, distance};
+use common::{DEVICE, distance, named, row};
 use hypernn::gguf::Gguf;
 use hypernn::{HyperTarget, Pretrained};
 use hypernn_models::{
@@ -84,18 +84,6 @@ impl Model {
     fn logits(&self, ids: &[u32]) -> Tensor {
         self.decoder.forward_with(&row(ids), None).unwrap().i(0).unwrap()
     }
-}
-
-fn row(ids: &[u32]) -> Tensor {
-    Tensor::new(ids, &DEVICE).unwrap().unsqueeze(0).unwrap()
-}
-
-fn named(variable: &str) -> Option<PathBuf> {
-    let path = std::env::var_os(variable).map(PathBuf::from);
-    if path.is_none() {
-        println!("skipped: {variable} is not set");
-    }
-    path
 }
 
 #[test]

@@ -12,6 +12,7 @@ use candle_core::{DType, Tensor};
 use common::{DEVICE, message};
 use hypernn::gguf::Gguf;
 use hypernn_models::tokenizer::{Tokenizer, decode, encode, from_gguf};
+use tokenizers::{PaddingParams, PaddingStrategy};
 
 /// A vocabulary of special tokens, the bytes that the texts below have, and some merges.
 struct Vocabulary {
@@ -143,6 +144,16 @@ fn a_text_begins_as_the_file_says() {
     assert!(begins("llama-bpe", &[]) && !begins("llama-bpe", &said(false)));
     let tokenizer = from_gguf(&file("smollm", &vocabulary(), &said(true))).unwrap();
     assert_eq!(encode(&tokenizer, "hello", false).unwrap().len(), 1);
+}
+
+/// As the `tokenizer.json` of sentence encoders asks for.
+#[test]
+fn padding_is_left_out() {
+    let mut tokenizer = tokenizer("smollm");
+    let strategy = PaddingStrategy::Fixed(8);
+    tokenizer.with_padding(Some(PaddingParams { strategy, ..PaddingParams::default() }));
+    assert_eq!(tokenizer.encode("hello", false).unwrap().len(), 8);
+    assert_eq!(parts(&tokenizer, "hello"), ["hello"]);
 }
 
 #[test]

@@ -140,6 +140,13 @@ pub enum Error {
         /// The condition's form and the one that was expected.
         message: String,
     },
+    /// Ranks that compute together differ, or one of them has failed or ended.
+    #[error("{message}")]
+    #[non_exhaustive]
+    Ranks {
+        /// Which rank, and how it differs or what it failed by.
+        message: String,
+    },
 }
 
 impl Error {
@@ -194,7 +201,8 @@ impl Error {
             | Self::Memory { message }
             | Self::NotFinite { message }
             | Self::Declaration { message }
-            | Self::Condition { message } => message,
+            | Self::Condition { message }
+            | Self::Ranks { message } => message,
         };
         *message = words(message);
         self
@@ -256,6 +264,8 @@ constructors! {
     declaration Declaration {};
     /// [`Error::Condition`].
     condition Condition {};
+    /// [`Error::Ranks`].
+    ranks Ranks {};
 }
 
 /// [`Error::Layout`] with the first difference.
@@ -276,6 +286,11 @@ pub(crate) fn reworded(err: &CandleError, words: impl FnOnce(&str) -> String) ->
         Some(found) => found.clone().reworded(|_| words).into(),
         None => CandleError::Msg(words).bt(),
     }
+}
+
+/// The same error, of the same kind, for somebody else.
+pub(crate) fn copied(err: &CandleError) -> CandleError {
+    reworded(err, str::to_owned)
 }
 
 /// What an error says, without the backtraces that candle puts behind it: whoever words it anew gets one of its own.

@@ -68,7 +68,7 @@
 //! [`hypernetwork`](mod@hypernetwork) holds the parts together and keeps its variables in files;
 //! [`constructor`] makes a target of any model that is built from a `VarBuilder`; [`param`] is how a layer gets its
 //! tensors;
-//! [`seeded`] draws variables from a seed; [`continual`] keeps old tasks while new ones are learned;
+//! [`seeded`] draws variables from a seed; [`parallel`] trains on several processes at once; [`continual`] keeps old tasks while new ones are learned;
 //! [`recompute`](mod@recompute) computes a block once more in the backward, in place of keeping what it computed;
 //! [`derivative`](mod@derivative) has losses with derivatives of a network's outputs;
 //! [`check`] words what is wrong with a declaration, at compile time where sizes are constants, and
@@ -86,7 +86,8 @@
 //! None by default. `tracing` adds spans around generation and forward. `serde` reads and writes what
 //! declarations are made of (roles, specs of embeddings and generators, activations, encodings, init
 //! schemes), by the names that declarations have, and writes what is computed (layouts, chunk plans,
-//! audits). `cuda`, `cudnn`, `metal`, `mkl` and `accelerate` switch on those of candle.
+//! audits). `mpi` trains by processes that MPI starts (`parallel::Mpi`), and needs MPI to be built; `nccl` by NVIDIA cards
+//! (`parallel::Nccl`), and takes in `cuda`. `cuda`, `cudnn`, `metal`, `mkl` and `accelerate` switch on those of candle.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -110,6 +111,7 @@ mod memory;
 mod mlp;
 pub mod nn;
 mod ops;
+pub mod parallel;
 pub mod param;
 mod plan;
 mod pretrained;
@@ -122,7 +124,7 @@ mod trace;
 pub use candle_core;
 /// The version of candle's layers and optimisers that this crate is built on.
 pub use candle_nn;
-pub use condition::Condition;
+pub use condition::{Condition, ConditionValue, Sequences};
 pub use derivative::derivative;
 pub use embedding::State;
 pub use error::Error;

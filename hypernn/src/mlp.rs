@@ -60,7 +60,7 @@ impl Activation {
     }
 
     /// `E[f(x)²]` for a standard normal `x`, by quadrature.
-    fn second_moment(self) -> f64 {
+    pub(crate) fn second_moment(self) -> f64 {
         match self {
             Self::Identity => 1.,
             Self::Relu => 0.5,

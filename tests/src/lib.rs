@@ -5,6 +5,7 @@ pub mod files;
 pub mod golden;
 pub mod launches;
 pub mod llama;
+pub mod parallel;
 pub mod rustc;
 
 use std::collections::BTreeMap;

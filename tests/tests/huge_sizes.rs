@@ -121,7 +121,13 @@ fn parts(s: &[usize; 8]) -> std::result::Result<(), TestCaseError> {
         embedding::gru(width, n, e).encoding(cos_sin),
         embedding::lstm(width, n, e),
         embedding::encoder(width, [hidden, tasks], tanh, n, e),
-        embedding::encoder(width, [hidden], tanh, n, e).encoding(cos_sin)
+        embedding::encoder(width, [hidden], tanh, n, e).encoding(cos_sin),
+        embedding::perceiver(width, n, e, hidden, tasks),
+        embedding::perceiver(width, n, e, hidden, 1).positions(embedding::rotary),
+        embedding::transformer(width, n, e, hidden, 1),
+        embedding::transformer(width, n, e, hidden, tasks).positions(embedding::unordered),
+        embedding::pooled(width, [hidden, tasks], tanh, n, e),
+        embedding::pooled(width, [hidden], tanh, n, e).encoding(cos_sin)
     );
     let plan = ChunkPlan::new(params, n);
     let rows = plan.rows_of(offset, len);

@@ -3,11 +3,13 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 
 use candle_core::{D, DType, Module, Result, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW, VarBuilder, VarMap};
+use hypernn::hypernetwork::StaticHyperNetwork;
 use hypernn::nn::{LayerNorm, Linear};
-use hypernn::{GeneratedParams, HyperTarget, hypernetwork};
+use hypernn::{GeneratedParams, HyperTarget, Sequences, hypernetwork};
 use hypernn_tests::{
     by_name, device, gradient_error, gradients, input, message, relative_error, values, variable,
     variables, weighted_sum,
@@ -457,6 +459,149 @@ fn sizes_that_can_not_be() -> Result<()> {
     assert_eq!(
         message(spec.build(shape, InitScheme::Exact, variables(0, DType::F32).1)),
         "`per_module(2, [3], gelu)` is built for the tensors of a layout: call `build_for`"
+    );
+    Ok(())
+}
+
+hyper!(ByRow, static, table(2, 3), per_module(5, [7], gelu).by_row());
+hyper!(ByLayer, static, table(2, 3), per_module(5, [7], gelu).by_layer());
+hyper!(ByPlace, static, table(8, 3), per_module(5, [7], gelu).by_place());
+hyper!(OfDocument, dynamic, perceiver(4, 2, 8, 1, 2), per_module(5, [7], gelu).by_row());
+
+/// The rows, of adapters' factors those of their ranks, that change with an embedding: as tensor, and number of row.
+fn changed<H: Deref<Target = StaticHyperNetwork<Decoder>>>(
+    hyper: &H,
+    vars: &VarMap,
+    embedding: usize,
+) -> Result<Vec<(String, usize)>> {
+    open(vars)?;
+    let table = variable(vars, "embedding.weight")?;
+    let before = hyper.generate_params()?.detach();
+    let kept = table.copy()?;
+    let moved = Tensor::ones((1, table.dim(1)?), DType::F64, device())?;
+    table.set(&kept.slice_assign(&[embedding..embedding + 1, 0..table.dim(1)?], &moved)?)?;
+    let after = hyper.generate_params()?.detach();
+    table.set(&kept)?;
+    let mut rows = Vec::new();
+    for ((info, before), (_, after)) in before.tensors().zip(after.tensors()) {
+        let up = info.name.ends_with("lora_b");
+        let turned = |tensor: &Tensor| if up { tensor.t() } else { Ok(tensor.clone()) };
+        let difference = (turned(after)? - turned(before)?)?.abs()?;
+        let difference = match difference.rank() {
+            1 => difference.unsqueeze(0)?,
+            _ => difference,
+        };
+        for (row, values) in difference.to_vec2::<f64>()?.iter().enumerate() {
+            if values.iter().any(|value| *value > 0.) {
+                rows.push((info.name.clone(), row));
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// Both factors of an adapter, and a row of them.
+fn pair(layer: usize, module: &str, row: usize) -> [(String, usize); 2] {
+    ["a", "b"].map(|end| (format!("layers.{layer}.{module}.weight.lora_{end}"), row))
+}
+
+#[test]
+fn each_part_has_its_embedding() -> Result<()> {
+    let network = |seed| variables(seed, DType::F64);
+    let sorted = |mut rows: Vec<(String, usize)>| {
+        rows.sort();
+        rows
+    };
+    let modules = |layer, row| [pair(layer, "q_proj", row), pair(layer, "v_proj", row)].concat();
+    let (vars, vb) = network(1);
+    let hyper = ByRow::new_from(&2, vb, pretrained(2)?)?;
+    for row in 0..2 {
+        let expected = [modules(0, row), modules(1, row)].concat();
+        assert_eq!(sorted(changed(&hyper, &vars, row)?), sorted(expected));
+    }
+    let (vars, vb) = network(1);
+    let hyper = ByLayer::new_from(&2, vb, pretrained(2)?)?;
+    for layer in 0..2 {
+        let expected = [modules(layer, 0), modules(layer, 1)].concat();
+        assert_eq!(sorted(changed(&hyper, &vars, layer)?), sorted(expected));
+    }
+    let (vars, vb) = network(1);
+    let hyper = ByPlace::new_from(&2, vb, pretrained(2)?)?;
+    for place in 0..8 {
+        let module = ["q_proj", "v_proj"][place / 2 % 2];
+        let expected = pair(place / 4, module, place % 2).to_vec();
+        assert_eq!(sorted(changed(&hyper, &vars, place)?), sorted(expected));
+    }
+    Ok(())
+}
+
+/// Weights that are generated whole, row by row.
+#[test]
+fn each_row_of_whole_tensors_has_its_embedding() -> Result<()> {
+    hypernetwork! {
+        struct Whole for Decoder {
+            config: usize,
+            roles: [("*", generate)],
+            embedding: table(21, 3),
+            generator: per_module(5, [7], gelu).by_place(),
+            mode: static,
+        }
+    }
+    let (vars, vb) = variables(1, DType::F64);
+    let hyper = Whole::new(&1, vb)?;
+    let mut places = Vec::new();
+    for info in hyper.layout().params() {
+        let rows = if info.shape.rank() == 1 { 1 } else { info.shape.dims()[0] };
+        places.extend((0..rows).map(|row| (info.name.clone(), row)));
+    }
+    assert_eq!(places.len(), 21);
+    for (place, expected) in places.into_iter().enumerate() {
+        assert_eq!(changed(&hyper, &vars, place)?, [expected]);
+    }
+    Ok(())
+}
+
+/// The queries of a perceiver are the ranks of all adapters.
+#[test]
+fn ranks_of_documents() -> Result<()> {
+    let (vars, vb) = variables(2, DType::F64);
+    let hyper = OfDocument::new_from(&2, vb, pretrained(2)?)?;
+    open(&vars)?;
+    let documents = [input(&[5, 4], 1, DType::F64)?, input(&[2, 4], 2, DType::F64)?];
+    let sequences = Sequences::pad(&documents)?;
+    let loss = || weighted_sum(&hyper.generate_params(&sequences)?.forward(&xs()?)?);
+    assert!(gradient_error(&vars, &loss)? < 1e-6);
+    let together = hyper.generate_params(&sequences)?;
+    for (number, document) in documents.iter().enumerate() {
+        let alone = hyper.generate_params(document)?.flat()?;
+        assert!(relative_error(&together.set(number)?.flat()?, &alone)? < 1e-12);
+    }
+    // What a checkpoint says of the generator.
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("adapters.safetensors");
+    ByRow::new_from(&2, variables(1, DType::F64).1, pretrained(2)?)?.save(&path)?;
+    let other = ByLayer::new_from(&2, variables(1, DType::F64).1, pretrained(2)?)?;
+    let refused = message(other.load(&path));
+    let expected = "the file has `per_module(5, [7], gelu).by_row()`, ByLayer has `per_module(5, [7], gelu).by_layer()`";
+    assert!(refused.ends_with(expected), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn another_number_of_embeddings_is_refused() -> Result<()> {
+    let vb = || variables(1, DType::F64).1;
+    assert_eq!(
+        message(ByLayer::new_from(&3, vb(), pretrained(3)?)),
+        "`per_module(5, [7], gelu).by_layer()` makes 3 layers from 2 embeddings, expected 3"
+    );
+    assert_eq!(
+        message(ByPlace::new_from(&3, vb(), pretrained(3)?)),
+        "`per_module(5, [7], gelu).by_place()` makes 12 rows of all tensors from 8 embeddings, expected 12"
+    );
+    hyper!(ByRowOfThree, static, table(3, 3), per_module(5, [7], gelu).by_row());
+    assert_eq!(
+        message(ByRowOfThree::new_from(&2, vb(), pretrained(2)?)),
+        "`per_module(5, [7], gelu).by_row()` makes 2 rows of a tensor from 3 embeddings, expected 2"
     );
     Ok(())
 }

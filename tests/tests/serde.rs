@@ -5,7 +5,10 @@
 use std::fmt::Debug;
 
 use candle_core::{Result, Tensor};
-use hypernn::embedding::spec::{encoder, gru, table, tasks};
+use hypernn::embedding::spec::{
+    encoder, gru, perceiver, pooled, rotary, table, tasks, transformer, unordered,
+};
+use hypernn::embedding::{PerceiverSpec, TransformerSpec};
 use hypernn::generated::TargetPlan;
 use hypernn::generator::spec::{cos_sin, heads, linear, low_rank, mlp, per_module, relu, tanh};
 use hypernn::init::InitScheme;
@@ -51,13 +54,29 @@ fn what_is_declared() {
         encoder(5, [6, 7], tanh, 64, 8),
         json!({"width": 5, "widths": [6, 7], "activation": "tanh", "num_embeddings": 64, "embedding_dim": 8, "encoding": "raw"}),
     );
+    there_and_back(
+        perceiver(5, 64, 8, 2, 4).positions(rotary),
+        json!({"width": 5, "num_embeddings": 64, "embedding_dim": 8, "depth": 2, "heads": 4, "positions": "rotary"}),
+    );
+    there_and_back(
+        transformer(5, 64, 8, 2, 4).positions(unordered),
+        json!({"width": 5, "num_embeddings": 64, "embedding_dim": 8, "depth": 2, "heads": 4, "positions": "unordered"}),
+    );
+    there_and_back(
+        pooled(5, [6, 7], tanh, 64, 8),
+        json!({"width": 5, "widths": [6, 7], "activation": "tanh", "num_embeddings": 64, "embedding_dim": 8, "encoding": "raw"}),
+    );
     there_and_back(linear, json!(null));
     there_and_back(heads, json!(null));
     there_and_back(mlp([6, 7], relu), json!({"widths": [6, 7], "activation": "relu"}));
     there_and_back(low_rank(4), to_value(low_rank(4)).unwrap());
     there_and_back(
         per_module(8, [6], tanh),
-        json!({"width": 8, "widths": [6], "activation": "tanh"}),
+        json!({"width": 8, "widths": [6], "activation": "tanh", "reads": "all"}),
+    );
+    there_and_back(
+        per_module(8, [6], tanh).by_row(),
+        json!({"width": 8, "widths": [6], "activation": "tanh", "reads": "row"}),
     );
     there_and_back(
         mlp([6], relu).conditioned(5),
@@ -70,6 +89,10 @@ fn what_is_declared() {
 fn what_can_be_read() {
     let role: Role = from_str(r#"{"lora": {"rank": 2, "alpha": 4.0}}"#).unwrap();
     assert_eq!(role, lora(2, 4.));
+    // Positions are those of the function of this name.
+    let sizes = r#"{"width": 5, "num_embeddings": 4, "embedding_dim": 8, "depth": 2, "heads": 4}"#;
+    assert_eq!(from_str::<PerceiverSpec>(sizes).unwrap(), perceiver(5, 4, 8, 2, 4));
+    assert_eq!(from_str::<TransformerSpec>(sizes).unwrap(), transformer(5, 4, 8, 2, 4));
     let message = |json: &str| {
         let read = [
             from_str::<Role>(json).map(drop),

@@ -65,6 +65,11 @@ pub(crate) fn is_ours(call: &Call) -> bool {
     lookup(&call.func).is_some()
 }
 
+/// Whether a call is that of a bare tensor.
+pub(crate) fn is_tensor(call: &Call) -> bool {
+    lookup(&call.func).is_some_and(|known| known.name == "tensor")
+}
+
 /// The argument that says what the layer takes, where its constructor is known.
 pub(crate) fn input_size(call: &Call) -> Option<&Expr> {
     let at = match lookup(&call.func)?.name {

@@ -9,6 +9,7 @@ use syn::{
 };
 
 use super::call;
+use super::chain::parse::RawInput;
 use super::chain::{self, Chain, RawChain};
 use super::field::{Field, FieldKind, member_name, same, same_member};
 use super::parse::{
@@ -42,6 +43,8 @@ pub(crate) struct Header {
     pub(crate) forwards: Vec<Forward>,
     /// The key of the chain, where the target is one.
     pub(crate) sequential: Option<Ident>,
+    /// Of the chain.
+    pub(crate) num_inputs: usize,
 }
 
 /// A method that also gets a function over flat parameters.
@@ -67,6 +70,7 @@ pub(crate) fn check(raw: RawTarget, report: &mut Report) -> Target {
     if header.config.is_none() {
         check_recursion(&header.ident, &fields, report);
     }
+    header.num_inputs = input.as_ref().map_or(1, Vec::len);
     let chain = chain.map(|chain| chain::check(chain, input, &fields, report));
     Target { header, fields, chain }
 }
@@ -135,14 +139,14 @@ fn take_input(
     items: &mut Vec<StructItem>,
     chained: bool,
     report: &mut Report,
-) -> Option<Vec<Expr>> {
+) -> Option<Vec<RawInput>> {
     let mut input = Once::new();
     for item in items.extract_if(.., |item| matches!(item, StructItem::Input(..))) {
-        let StructItem::Input(key, sizes) = item else { continue };
+        let StructItem::Input(key, inputs) = item else { continue };
         if !chained {
             report.error(&key, "`input` needs `sequential`: the shapes of a forward that is written by hand are not known");
         }
-        input.set(&key, sizes, report);
+        input.set(&key, inputs, report);
     }
     input.value
 }
@@ -172,7 +176,17 @@ fn header(
     check_distinct_forwards(&forwards, report);
     ident.set_span(shown_at(ident.span()));
     let (krate, config) = (krate.value.unwrap_or_else(|| parse_quote!(::hypernn)), config.value);
-    Header { ident, shared, vis, generics, krate, config, forwards, sequential: None }
+    Header {
+        ident,
+        shared,
+        vis,
+        generics,
+        krate,
+        config,
+        forwards,
+        sequential: None,
+        num_inputs: 1,
+    }
 }
 
 /// A key that may be given once.

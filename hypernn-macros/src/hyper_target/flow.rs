@@ -1,10 +1,10 @@
 //! The shapes along the chain of a `sequential` target, as a constant, and what does not fit.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
-use syn::Expr;
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::{Expr, Generics, Ident};
 
-use super::chain::{Chain, Link};
+use super::chain::{Block, Chain, Input, Join, Joined, Link, Operand};
 use super::check::{Header, Target};
 use super::field::{Field, FieldKind, member_name};
 use super::parse::{Call, Layer, bare};
@@ -13,11 +13,15 @@ use super::{bounds, call, spec};
 use crate::span::{ends, shown_at};
 
 /// The code of a chain's shapes.
-pub(crate) struct Flow {
-    /// Follows the shape, from `__chain` to `__chain`.
+pub(crate) struct Flow<'a> {
+    target: &'a Target,
+    /// Follows the shapes: a variable for each value.
     steps: TokenStream,
+    /// The shape that the chain gives.
+    output: Ident,
     /// Where each problem is shown, if there is one.
     places: Vec<Place>,
+    values: usize,
 }
 
 /// Where the problems of one step are shown.
@@ -34,6 +38,10 @@ impl Place {
         Self { takes: ends, gives: ends }
     }
 
+    fn between(ends: (Span, Span)) -> Self {
+        Self { takes: ends, gives: ends }
+    }
+
     fn of_call(call: &Call) -> Self {
         let gives = (ends(&call.func).0, shown_at(call.paren.span.close()));
         let takes = call::input_size(call).map_or(gives, ends);
@@ -41,14 +49,12 @@ impl Place {
     }
 }
 
-impl Flow {
+impl<'a> Flow<'a> {
     /// Of a checked chain.
-    pub(crate) fn new(target: &Target, chain: &Chain) -> Self {
-        let mut flow = Self { steps: TokenStream::new(), places: Vec::new() };
-        for link in &chain.links {
-            let step = flow.link(link, target);
-            flow.steps.extend(step);
-        }
+    pub(crate) fn new(target: &'a Target, chain: &Chain) -> Self {
+        let (steps, places) = (TokenStream::new(), Vec::new());
+        let mut flow = Self { target, steps, output: kept(0), places, values: 0 };
+        flow.output = flow.block(&chain.block, kept(0));
         flow
     }
 
@@ -58,77 +64,122 @@ impl Flow {
         self.places.len() - 1
     }
 
-    fn link(&mut self, link: &Link, target: &Target) -> TokenStream {
+    /// A new value, which the code sets.
+    fn value(&mut self, code: TokenStream) -> Ident {
+        let value = format_ident!("__v{}", self.values);
+        self.values += 1;
+        self.steps.extend(quote!(let #value = #code;));
+        value
+    }
+
+    /// Code apart from what is there so far.
+    fn apart<T>(&mut self, write: impl FnOnce(&mut Self) -> T) -> (T, TokenStream) {
+        let outer = std::mem::take(&mut self.steps);
+        let written = write(self);
+        (written, std::mem::replace(&mut self.steps, outer))
+    }
+
+    /// The value that a block makes of another.
+    fn block(&mut self, block: &Block, xs: Ident) -> Ident {
+        let xs = block.start.map_or(xs, kept);
+        block.links.iter().fold(xs, |xs, link| self.link(link, &xs))
+    }
+
+    fn link(&mut self, link: &Link, xs: &Ident) -> Ident {
+        let target = self.target;
         match link {
-            Link::Field(i) => self.field(&target.fields[*i]),
+            Link::Field(i) => self.field(&target.fields[*i], xs),
             Link::Call(call, name) => {
                 let place = self.place(Place::of_call(call));
-                between(place, name, &spec::step(call), ends(&call.func).0)
+                let code = between(place, name, &spec::step(call), ends(&call.func).0, xs);
+                self.value(code)
             }
             Link::Value(value, name) => {
                 let place = self.place(Place::at(value));
-                between(place, name, &spec::step_value(value), ends(value).0)
+                let code = between(place, name, &spec::step_value(value), ends(value).0, xs);
+                self.value(code)
+            }
+            Link::Keep(value) => {
+                let value = kept(*value);
+                self.steps.extend(quote!(let #value = #xs;));
+                xs.clone()
+            }
+            Link::Join(join) => self.join(join, xs),
+            Link::Repeat(count, block) => {
+                let count = count.to_token_stream();
+                self.repeat(&count, xs, |flow, xs| flow.block(block, xs))
             }
         }
     }
 
-    fn field(&mut self, field: &Field) -> TokenStream {
+    /// The same several times; once is enough where the shape stays as it is.
+    fn repeat(
+        &mut self,
+        count: &TokenStream,
+        xs: &Ident,
+        each: impl FnOnce(&mut Self, Ident) -> Ident,
+    ) -> Ident {
+        let all = format_ident!("__all{}", self.places.len());
+        let (ys, body) = self.apart(|flow| each(flow, all.clone()));
+        self.value(quote!({
+            let (mut #all, mut __i) = (#xs, 0);
+            while __i < #count {
+                #body
+                let __same = (&#ys).has_shape_of(&#all);
+                #all = #ys;
+                if __same {
+                    break;
+                }
+                __i += 1;
+            }
+            #all
+        }))
+    }
+
+    fn field(&mut self, field: &Field, xs: &Ident) -> Ident {
         let (name, ty) = (member_name(&field.member), field.ty.to_token_stream());
         match &field.kind {
             FieldKind::Layer { layer, .. } => {
-                let known = known_field(field, layer);
-                let steps = self.layer(layer, &name, &ty);
-                quote!(#known #steps)
+                self.steps.extend(known_field(field, layer));
+                self.layer(layer, &name, &ty, xs)
             }
-            FieldKind::Value(_) => quote! {
-                let __chain = if __p::StepOf::<#ty>::KEEPS {
-                    __chain
-                } else {
-                    __chain.unknown(#name)
-                };
-            },
+            FieldKind::Value(_) => {
+                let place = self.place(Place::at(&ty));
+                self.value(quote! {
+                    if __p::StepOf::<#ty>::KEEPS {
+                        #xs
+                    } else {
+                        (&mut __chain).unknown(#place, #name)
+                    }
+                })
+            }
         }
     }
 
-    fn layer(&mut self, layer: &Layer, name: &str, ty: &TokenStream) -> TokenStream {
+    fn layer(&mut self, layer: &Layer, name: &str, ty: &TokenStream, xs: &Ident) -> Ident {
         match layer {
-            Layer::Call(call) => self.call(call, name),
-            Layer::Target(..) => self.target(name, ty),
+            Layer::Call(call) => self.call(call, name, xs),
+            Layer::Target(..) => self.target(name, ty, std::slice::from_ref(xs)),
             Layer::Repeat(layer, count) => {
-                let each = self.layer(layer, name, &spec::item(ty));
-                quote! {
-                    let (mut __all, mut __i) = (__chain, 0);
-                    while __i < #count {
-                        let __chain = __all;
-                        #each
-                        __all = __chain;
-                        __i += 1;
-                    }
-                    let __chain = __all;
-                }
+                let (count, item) = (count.to_token_stream(), spec::item(ty));
+                self.repeat(&count, xs, |flow, xs| flow.layer(layer, name, &item, &xs))
             }
             Layer::List(layers) => {
                 let item = spec::item(ty);
                 let layers = layers.iter().enumerate();
-                let each =
-                    layers.map(|(i, layer)| self.layer(layer, &format!("{name}.{i}"), &item));
-                each.collect()
+                layers.fold(xs.clone(), |xs, (i, layer)| {
+                    self.layer(layer, &format!("{name}.{i}"), &item, &xs)
+                })
             }
             Layer::When(condition, layer) => {
-                let each = self.layer(layer, name, &spec::item(ty));
-                quote! {
-                    let __chain = if #condition {
-                        #each
-                        __chain
-                    } else {
-                        __chain
-                    };
-                }
+                let item = spec::item(ty);
+                let (ys, body) = self.apart(|flow| flow.layer(layer, name, &item, xs));
+                self.value(quote!(if #condition { #body #ys } else { #xs }))
             }
         }
     }
 
-    fn call(&mut self, call: &Call, name: &str) -> TokenStream {
+    fn call(&mut self, call: &Call, name: &str, xs: &Ident) -> Ident {
         let place = self.place(Place::of_call(call));
         let (spec, span) = (spec::call_spec(call), ends(&call.func).0);
         let known = match call::is_ours(call) {
@@ -136,39 +187,133 @@ impl Flow {
             false => quote!((&__field).known(&__spec)),
         };
         // Wrong sizes are a problem of their own, and their shapes could not be computed.
-        quote_spanned! {span=>
+        self.value(quote_spanned! {span=> {
             let __spec = #spec;
             let __spec = #known;
             let __info = __spec.info();
-            let __chain = if __p::Option::is_some(&__info.problem) {
-                __chain.unknown(#name)
+            if __p::Option::is_some(&__info.problem) {
+                (&mut __chain).unknown(#place, #name)
             } else {
-                let __chain = __chain.takes(#place, #name, __info.takes);
-                __chain.gives(#place, #name, __spec.gives((&__chain).shape()))
-            };
+                let __xs = (&mut __chain).takes(#place, #name, __info.takes, #xs);
+                let __gives = __spec.gives((&__xs).shape());
+                let __of_any = __spec.gives(&__p::SampleShape::ANY);
+                (&mut __chain).gives(#place, #name, (__gives, __of_any), __xs)
+            }
+        }})
+    }
+
+    fn target(&mut self, name: &str, ty: &TokenStream, xs: &[Ident]) -> Ident {
+        let place = self.place(Place::at(ty));
+        self.value(quote! {
+            (&mut __chain).target(
+                #place,
+                #name,
+                (__p::TargetOf::<#ty>::INPUT_SHAPES, __p::TargetOf::<#ty>::OUTPUT_SHAPE),
+                &[#(#xs),*],
+            )
+        })
+    }
+
+    fn join(&mut self, join: &Join, xs: &Ident) -> Ident {
+        // Before those of the steps within.
+        let own = self.place(Place::between(join.ends));
+        let operands: Vec<_> =
+            join.operands.iter().map(|operand| self.operand(operand, xs)).collect();
+        match &join.joined {
+            Joined::Step(step) => self.join_step((join, own), step, &operands),
+            Joined::Field(i) => self.join_field(&self.target.fields[*i], &operands),
         }
     }
 
-    fn target(&mut self, name: &str, ty: &TokenStream) -> TokenStream {
+    fn join_step(
+        &mut self,
+        (join, own): (&Join, usize),
+        step: &TokenStream,
+        operands: &[Ident],
+    ) -> Ident {
+        let first = self.places.len();
+        for operand in &join.operands {
+            self.place(Place::between(operand.ends().unwrap_or(join.ends)));
+        }
+        let name = &join.name;
+        self.value(quote_spanned! {join.ends.0=> {
+            let __step = &#step;
+            let __info = __step.info();
+            if __p::Option::is_some(&__info.problem) {
+                (&mut __chain).broken(#own, #name, __info.problem)
+            } else {
+                let __gives = __step.gives(&[#(*(&#operands).shape()),*]);
+                let __places = __p::JoinPlaces { own: #own, operands: #first };
+                (&mut __chain).joins(__places, #name, __gives, &[#(#operands),*])
+            }
+        }})
+    }
+
+    /// A target with several inputs, or each in a container of them.
+    fn join_field(&mut self, field: &Field, operands: &[Ident]) -> Ident {
+        let (name, ty) = (member_name(&field.member), field.ty.to_token_stream());
+        match &field.kind {
+            FieldKind::Layer { layer, .. } => self.join_layer(layer, &name, &ty, operands),
+            FieldKind::Value(_) => self.unknown(&name, &ty),
+        }
+    }
+
+    fn unknown(&mut self, name: &str, ty: &TokenStream) -> Ident {
         let place = self.place(Place::at(ty));
-        quote! {
-            let __chain = __chain.target(
-                #place,
-                #name,
-                __p::TargetOf::<#ty>::INPUT_SHAPE,
-                __p::TargetOf::<#ty>::OUTPUT_SHAPE,
-            );
+        self.value(quote!((&mut __chain).unknown(#place, #name)))
+    }
+
+    fn join_layer(&mut self, layer: &Layer, name: &str, ty: &TokenStream, xs: &[Ident]) -> Ident {
+        let (first, others) = (&xs[0], &xs[1..]);
+        let with = |first: &Ident| -> Vec<Ident> {
+            std::iter::once(first).chain(others).cloned().collect()
+        };
+        match layer {
+            Layer::Call(_) => self.unknown(name, ty),
+            Layer::Target(..) => self.target(name, ty, xs),
+            Layer::Repeat(layer, count) => {
+                let (count, item) = (count.to_token_stream(), spec::item(ty));
+                self.repeat(&count, first, |flow, xs| {
+                    flow.join_layer(layer, name, &item, &with(&xs))
+                })
+            }
+            Layer::List(layers) => {
+                let item = spec::item(ty);
+                layers.iter().enumerate().fold(first.clone(), |xs, (i, layer)| {
+                    self.join_layer(layer, &format!("{name}.{i}"), &item, &with(&xs))
+                })
+            }
+            Layer::When(condition, layer) => {
+                let item = spec::item(ty);
+                let (ys, body) = self.apart(|flow| flow.join_layer(layer, name, &item, xs));
+                self.value(quote!(if #condition { #body #ys } else { #first }))
+            }
+        }
+    }
+
+    fn operand(&mut self, operand: &Operand, xs: &Ident) -> Ident {
+        match operand {
+            Operand::Current => xs.clone(),
+            Operand::Block(block, _) => self.block(block, xs.clone()),
+            Operand::Kept(value, _) => kept(*value),
+            Operand::Tensor(i, _) => {
+                let field = &self.target.fields[*i];
+                let name = member_name(&field.member);
+                let FieldKind::Layer { layer, .. } = &field.kind else { return xs.clone() };
+                let spec = spec::spec(layer);
+                self.value(quote!(__p::Value::tensor(#name, (&#spec).shape())))
+            }
         }
     }
 
     /// The constants of a target whose sizes are constants, or the function of one whose are not.
-    pub(crate) fn constants(&self, target: &Target, chain: &Chain) -> TokenStream {
+    pub(crate) fn constants(&self, target: &Target, chain_of: &Chain) -> TokenStream {
         let header = &target.header;
         let ident = &header.ident;
         let generics = bounds::buildable(target);
         let (impl_generics, _, where_clause) = generics.split_for_impl();
         let (_, ty_generics, _) = header.generics.split_for_impl();
-        let (chain, places) = (self.chain(chain), self.places.len());
+        let (chain, places) = (self.chain(chain_of), self.places.len());
         if let Some(config) = &header.config {
             return quote! {
                 #[automatically_derived]
@@ -179,7 +324,7 @@ impl Flow {
                 }
             };
         }
-        let (input, output) = (quote!((&Self::__CHAIN).input()), quote!(*(&Self::__CHAIN).shape()));
+        let inputs = (0..chain_of.inputs.len()).map(|i| quote!((&Self::__CHAIN).input_shape(#i)));
         let shape = quote!(__p::SampleShape);
         quote! {
             #[automatically_derived]
@@ -189,36 +334,51 @@ impl Flow {
 
             #[automatically_derived]
             impl #impl_generics __p::ShapedTarget for #ident #ty_generics #where_clause {
-                const INPUT_SHAPE: #shape = #input;
-                const OUTPUT_SHAPE: #shape = #output;
+                const INPUT_SHAPE: #shape = (&Self::__CHAIN).input_shape(0);
+                const OUTPUT_SHAPE: #shape = (&Self::__CHAIN).output_shape();
+                const INPUT_SHAPES: &'static [#shape] = &[#(#inputs),*];
             }
         }
     }
 
     fn chain(&self, chain: &Chain) -> TokenStream {
-        let (steps, places) = (&self.steps, self.places.len());
-        let input = input(chain);
+        let Self { steps, output, places, .. } = self;
+        let places = places.len();
+        let inputs = chain.inputs.iter().enumerate().map(|(i, input)| {
+            let (value, shape) = (kept(i), input_shape(input, &self.target.header.generics));
+            match &input.name {
+                None => quote!(let #value = (&mut __chain).input(#shape);),
+                Some(name) => {
+                    let name = name.to_string();
+                    quote!(let #value = (&mut __chain).named_input(#i, #name, #shape);)
+                }
+            }
+        });
         quote! {
             use __p::{NoTarget as _, UnknownStep as _};
-            let __chain = __p::Chain::<#places>::new(#input);
+            let mut __chain = __p::Chain::<#places>::new();
+            #(#inputs)*
             #steps
+            (&mut __chain).ends(#output);
             __chain
         }
     }
 
     /// Expressions that fail to evaluate where a step does not fit.
     pub(crate) fn checks(&self, chain: &Chain) -> Vec<TokenStream> {
-        let input_check = chain.input.as_deref().and_then(|sizes| {
+        let generics = &self.target.header.generics;
+        let inputs = chain.inputs.iter().filter_map(|input| {
+            let sizes = input.sizes.as_deref()?;
             let (span, end) = (ends(sizes.first()?).0, ends(sizes.last()?).1);
-            let input = input(chain);
-            Some(deny((span, end), &quote!((&#input).check())))
+            let shape = input_shape(input, generics);
+            Some(deny((span, end), &quote!((&#shape).check())))
         });
         let checks = self.places.iter().enumerate().map(|(i, place)| {
-            let takes = deny(place.takes, &quote!((&Self::__CHAIN).taken(#i)));
-            let gives = deny(place.gives, &quote!((&Self::__CHAIN).given(#i)));
+            let takes = deny(place.takes, &quote!((&Self::__CHAIN).problem_taken(#i)));
+            let gives = deny(place.gives, &quote!((&Self::__CHAIN).problem_given(#i)));
             quote!({ #takes; #gives })
         });
-        input_check.into_iter().chain(checks).collect()
+        inputs.chain(checks).collect()
     }
 }
 
@@ -235,6 +395,7 @@ pub(crate) fn stub(header: &Header) -> TokenStream {
         impl #impl_generics __p::ShapedTarget for #ident #ty_generics #where_clause {
             const INPUT_SHAPE: #shape = #shape::ANY;
             const OUTPUT_SHAPE: #shape = #shape::ANY;
+            const INPUT_SHAPES: &'static [#shape] = &[];
         }
     }
 }
@@ -245,30 +406,77 @@ fn deny((span, end): (Span, Span), problem: &TokenStream) -> TokenStream {
     quote_spanned!(span=> __p::deny #problem)
 }
 
-/// A step without parameters.
-fn between(place: usize, name: &str, step: &TokenStream, span: Span) -> TokenStream {
-    quote_spanned! {span=>
-        let __step = &#step;
-        let __info = __step.info();
-        let __chain = if __p::Option::is_some(&__info.problem) {
-            __chain.broken(#place, #name, __info.problem)
-        } else {
-            let __chain = __chain.takes(#place, #name, __info.takes);
-            __chain.passes(#place, #name, __step.gives((&__chain).shape()))
-        };
-    }
+/// The variable of an input or of a value with a name.
+fn kept(value: usize) -> Ident {
+    format_ident!("__kept{value}")
 }
 
-/// The shape that the chain begins with.
-fn input(chain: &Chain) -> TokenStream {
+/// A step without parameters.
+fn between(place: usize, name: &str, step: &TokenStream, span: Span, xs: &Ident) -> TokenStream {
+    quote_spanned! {span=> {
+        let __step = &#step;
+        let __info = __step.info();
+        if __p::Option::is_some(&__info.problem) {
+            (&mut __chain).broken(#place, #name, __info.problem)
+        } else {
+            let __xs = (&mut __chain).takes(#place, #name, __info.takes, #xs);
+            let __gives = __step.gives((&__xs).shape());
+            (&mut __chain).passes(#place, #name, __gives, __xs)
+        }
+    }}
+}
+
+/// The shape that an input has.
+fn input_shape(input: &Input, generics: &Generics) -> TokenStream {
     let shape = quote!(__p::SampleShape);
-    let Some(sizes) = &chain.input else { return quote!(#shape::ANY) };
+    let Some(sizes) = &input.sizes else { return quote!(#shape::ANY) };
     let sizes = sizes.iter().map(|size| match bare(size) {
-        Expr::Infer(_) => quote!(__p::Option::None),
-        size => quote!({
-            let __size: __p::usize = #size;
-            __p::Option::Some(__size)
-        }),
+        Expr::Infer(_) => quote!(__p::Size::Unknown),
+        Expr::Path(path) => {
+            match path.path.get_ident().filter(|name| may_be_a_name(name, generics)) {
+                Some(name) => named(name),
+                None => known(size),
+            }
+        }
+        _ => known(size),
     });
-    quote!(#shape::of(&[#(#sizes),*]))
+    quote!(#shape::sized(&[#(#sizes),*]))
+}
+
+fn known(size: &Expr) -> TokenStream {
+    quote!({
+        let __size: __p::usize = #size;
+        __p::Size::Known(__size)
+    })
+}
+
+/// Whether a size is a capital letter, perhaps with digits, and no parameter of the target.
+fn may_be_a_name(name: &Ident, generics: &Generics) -> bool {
+    let text = name.to_string();
+    let (first, digits) = text.split_at(text.chars().next().map_or(0, char::len_utf8));
+    let letter = first.chars().all(|c| c.is_ascii_uppercase());
+    letter
+        && digits.chars().all(|c| c.is_ascii_digit())
+        && !generics.const_params().any(|param| param.ident == *name)
+}
+
+/// The size of this name, or of the constant of this name where there is one.
+///
+/// As a pattern, a constant is what equals it, and a name that nothing has is what equals anything.
+fn named(name: &Ident) -> TokenStream {
+    let text = name.to_string();
+    quote!({
+        #[allow(non_snake_case, unreachable_patterns, unused_variables, clippy::all)]
+        const fn __equals(__size: __p::usize) -> __p::bool {
+            match __size {
+                #name => true,
+                _ => false,
+            }
+        }
+        let mut __size = 0;
+        while __size < __p::Size::MOST_OF_A_LETTER && !__equals(__size) {
+            __size += 1;
+        }
+        __p::Size::of_letter(#text, __size, __equals(__p::usize::MAX))
+    })
 }

@@ -1,51 +1,98 @@
 //! The forward of a `sequential` target: each step of its chain, in order.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, quote, quote_spanned};
-use syn::{Generics, WherePredicate, parse_quote};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::{Generics, Ident, WherePredicate, parse_quote};
 
-use super::chain::{Chain, Link};
+use super::chain::{Block, Chain, Join, Joined, Link, Operand, Use};
 use super::check::{Header, Target};
-use super::field::{FieldKind, used};
+use super::field::{Field, FieldKind, used};
 use super::parse::Layer;
 use super::{bounds, spec};
 use crate::span::ends;
 
-/// `impl Module`, or `impl ModuleT`.
+/// `impl Module` or `impl ModuleT`; of several inputs `forward` with an argument each, and `impl Join` or `impl JoinT`.
 pub(crate) fn module(target: &Target, chain: &Chain) -> TokenStream {
-    let mut xs = quote!(__xs);
-    let mut steps = Vec::with_capacity(chain.links.len());
-    for link in &chain.links {
-        steps.push(step(link, &xs, target, chain));
-        xs = quote!(&__ys);
-    }
+    let mut writer = Writer { target, chain, statements: TokenStream::new(), variables: 0 };
+    let inputs = writer.inputs();
+    let ys = writer.block(&chain.block, input(0));
+    let statements = writer.statements;
+    let ys = ys.owned();
     let body = quote! {
-        #(#steps)*
-        __p::StdResult::Ok(__ys)
+        #inputs
+        #statements
+        __p::StdResult::Ok(#ys)
     };
-    implement(&target.header, &with_steps(target, chain), chain.train, &body)
+    implement(&target.header, &with_steps(target, chain), chain, &body)
 }
 
 /// What stands in for it while the declaration is wrong.
 pub(crate) fn stub(header: &Header, train: bool) -> TokenStream {
-    implement(header, &header.generics, train, &quote!(__p::invalid()))
+    let body = quote!(__p::invalid());
+    match header.num_inputs {
+        1 => implement_module(header, &header.generics, train, &body),
+        _ => implement_join(header, &header.generics, train, &body),
+    }
 }
 
-fn implement(header: &Header, generics: &Generics, train: bool, body: &TokenStream) -> TokenStream {
+fn implement(
+    header: &Header,
+    generics: &Generics,
+    chain: &Chain,
+    body: &TokenStream,
+) -> TokenStream {
+    if chain.inputs.len() == 1 {
+        return implement_module(header, generics, chain.train, body);
+    }
+    let (method, call) = method(header, generics, chain, body);
+    let join = implement_join(header, generics, chain.train, &call);
+    quote!(#method #join)
+}
+
+fn implement_module(
+    header: &Header,
+    generics: &Generics,
+    train: bool,
+    body: &TokenStream,
+) -> TokenStream {
+    let (name, function) = match train {
+        false => (quote!(Module), quote!(forward)),
+        true => (quote!(ModuleT), quote!(forward_t)),
+    };
+    implement_trait(header, generics, train, (&name, &function, &quote!(&__p::Tensor)), body)
+}
+
+fn implement_join(
+    header: &Header,
+    generics: &Generics,
+    train: bool,
+    body: &TokenStream,
+) -> TokenStream {
+    let (name, function) = match train {
+        false => (quote!(Join), quote!(join)),
+        true => (quote!(JoinT), quote!(join_t)),
+    };
+    implement_trait(header, generics, train, (&name, &function, &quote!(&[&__p::Tensor])), body)
+}
+
+fn implement_trait(
+    header: &Header,
+    generics: &Generics,
+    train: bool,
+    (name, function, input): (&TokenStream, &TokenStream, &TokenStream),
+    body: &TokenStream,
+) -> TokenStream {
     let ident = &header.ident;
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let (_, ty_generics, _) = header.generics.split_for_impl();
-    let (name, function, argument) = match train {
-        false => (quote!(Module), quote!(forward), TokenStream::new()),
-        true => (quote!(ModuleT), quote!(forward_t), quote!(__train: __p::bool,)),
-    };
+    let train = train.then(|| quote!(__train: __p::bool,));
     quote! {
         #[automatically_derived]
         impl #impl_generics __p::#name for #ident #ty_generics #where_clause {
             fn #function(
                 &self,
-                __xs: &__p::Tensor,
-                #argument
+                __xs: #input,
+                #train
             ) -> __p::Result<__p::Tensor> {
                 #body
             }
@@ -53,65 +100,347 @@ fn implement(header: &Header, generics: &Generics, train: bool, body: &TokenStre
     }
 }
 
-fn step(link: &Link, xs: &TokenStream, target: &Target, chain: &Chain) -> TokenStream {
-    match link {
-        Link::Field(i) => {
-            let field = &target.fields[*i];
-            let (member, ty) = (used(&field.member), &field.ty);
-            let value = quote!(self.#member);
-            match &field.kind {
-                FieldKind::Layer { layer, .. } if is_container(layer) => {
-                    several(layer, &value, xs, chain)
-                }
-                _ => {
-                    let applied = apply(ty, &quote!(&#value), xs, chain);
-                    quote!(let __ys = #applied?;)
-                }
+/// The forward of several inputs, and its call with those of a slice.
+fn method(
+    header: &Header,
+    generics: &Generics,
+    chain: &Chain,
+    body: &TokenStream,
+) -> (TokenStream, TokenStream) {
+    let Header { ident, vis, .. } = header;
+    let (impl_generics, _, where_clause) = generics.split_for_impl();
+    let (_, ty_generics, _) = header.generics.split_for_impl();
+    let names: Vec<_> = chain.inputs.iter().filter_map(|input| input.name.as_ref()).collect();
+    let count = names.len();
+    let (function, train) = match chain.train {
+        false => (quote!(forward), None),
+        true => (quote!(forward_t), Some(quote!(__train: __p::bool))),
+    };
+    let passed = chain.train.then(|| quote!(__train));
+    let method = quote! {
+        #[automatically_derived]
+        impl #impl_generics #ident #ty_generics #where_clause {
+            /// The forward of its chain, of all its inputs.
+            ///
+            /// # Errors
+            /// Those of its steps.
+            #vis fn #function(
+                &self,
+                #(#names: &__p::Tensor,)*
+                #train
+            ) -> __p::Result<__p::Tensor> {
+                #body
             }
         }
-        Link::Call(call, _) => between(&spec::step(call), &call.func, xs, chain),
-        Link::Value(value, _) => between(&spec::step_value(value), value, xs, chain),
+    };
+    let inputs: Vec<_> = (0..count).map(|i| format_ident!("__x{i}")).collect();
+    let call = quote! {
+        let &[#(#inputs),*] = __xs else {
+            return __p::wrong_number_of_inputs(
+                <Self as __p::HyperTarget>::NAME,
+                #count,
+                __xs.len(),
+            );
+        };
+        Self::#function(self, #(#inputs,)* #passed)
+    };
+    (method, call)
+}
+
+/// The variable of an input or of a value with a name.
+fn kept(value: usize) -> Ident {
+    format_ident!("__kept{value}")
+}
+
+/// A value: of type `&Tensor`, or the variable that owns it.
+#[derive(Clone)]
+enum Xs {
+    Borrowed(TokenStream),
+    Owned(Ident),
+}
+
+/// An input, which the first values are, or a value with a name.
+fn input(number: usize) -> Xs {
+    Xs::Borrowed(kept(number).to_token_stream())
+}
+
+impl Xs {
+    fn owned(&self) -> TokenStream {
+        match self {
+            Self::Borrowed(xs) => quote!(__p::Clone::clone(#xs)),
+            Self::Owned(xs) => xs.to_token_stream(),
+        }
     }
 }
 
-fn between(
-    step: &TokenStream,
-    shown: &impl ToTokens,
-    xs: &TokenStream,
-    chain: &Chain,
+impl ToTokens for Xs {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        match self {
+            Self::Borrowed(xs) => xs.to_tokens(tokens),
+            Self::Owned(xs) => tokens.extend(quote!(&#xs)),
+        }
+    }
+}
+
+/// Writes statements.
+///
+/// Each block has one variable, in which the next step's output takes the place of the one before: nothing lives longer
+/// than it is needed.
+struct Writer<'a> {
+    target: &'a Target,
+    chain: &'a Chain,
+    statements: TokenStream,
+    variables: usize,
+}
+
+impl Writer<'_> {
+    /// The inputs as the first values.
+    fn inputs(&self) -> TokenStream {
+        let first = kept(0);
+        if self.chain.inputs.len() == 1 {
+            return quote!(let #first = __xs;);
+        }
+        let inputs = self.chain.inputs.iter().enumerate().map(|(i, input)| {
+            let (value, name) = (kept(i), &input.name);
+            quote!(let #value = #name;)
+        });
+        inputs.collect()
+    }
+
+    /// What the block gives of a value.
+    fn block(&mut self, block: &Block, xs: Xs) -> Xs {
+        let variable = self.variable();
+        let mutable = (block.computed() > 1).then(|| quote!(mut));
+        let mut xs = block.start.map_or(xs, input);
+        for link in &block.links {
+            if let Link::Keep(value) = link {
+                let value = kept(*value);
+                self.push(quote!(let #value = &__p::Clone::clone(#xs);));
+                continue;
+            }
+            let ys = self.link(link, &xs);
+            match xs {
+                Xs::Owned(_) => self.push(quote!(#variable = #ys;)),
+                Xs::Borrowed(_) => self.push(quote!(let #mutable #variable = #ys;)),
+            }
+            xs = Xs::Owned(variable.clone());
+        }
+        xs
+    }
+
+    fn variable(&mut self) -> Ident {
+        self.variables += 1;
+        format_ident!("__ys{}", self.variables - 1)
+    }
+
+    fn push(&mut self, statement: TokenStream) {
+        self.statements.extend(statement);
+    }
+
+    /// The output of one step, as an expression.
+    fn link(&mut self, link: &Link, xs: &Xs) -> TokenStream {
+        match link {
+            Link::Field(i) => self.field(&self.target.fields[*i], xs),
+            Link::Call(call, _) => self.between(&spec::step(call), &call.func, xs),
+            Link::Value(value, _) => self.between(&spec::step_value(value), value, xs),
+            Link::Join(join) => self.join(join, xs),
+            Link::Repeat(count, block) => self.repeat(count, block, xs),
+            Link::Keep(..) => xs.owned(),
+        }
+    }
+
+    fn field(&self, field: &Field, xs: &Xs) -> TokenStream {
+        let member = used(&field.member);
+        let value = quote!(self.#member);
+        match &field.kind {
+            FieldKind::Layer { layer, .. } if is_container(layer) => {
+                let each = self.each(layer, &quote!(__item), &Step::One);
+                several(&value, xs, &each)
+            }
+            _ => {
+                let ty = field.ty.to_token_stream();
+                let applied = self.apply(Some(&ty), &ty, &quote!(&#value), &xs.to_token_stream());
+                quote!(#applied?)
+            }
+        }
+    }
+
+    fn between(&self, step: &TokenStream, shown: &impl ToTokens, xs: &Xs) -> TokenStream {
+        let step = quote_spanned!(ends(shown).0=> &#step);
+        let applied = self.apply(None, &shown.to_token_stream(), &step, &xs.to_token_stream());
+        quote!(#applied?)
+    }
+
+    /// One layer of a container after the other.
+    fn each(&self, layer: &Layer, item: &TokenStream, step: &Step) -> TokenStream {
+        let inner = match layer {
+            Layer::Repeat(layer, _) | Layer::When(_, layer) => &**layer,
+            Layer::List(layers) => &layers[0],
+            Layer::Call(_) | Layer::Target(..) => layer,
+        };
+        if is_container(inner) {
+            let each = self.each(inner, item, step);
+            return quote!(for #item in __p::Container::items(#item) { #each });
+        }
+        let applied = match step {
+            Step::One => self.apply(None, &shown(inner), item, &quote!(&__all)),
+            Step::Join(others) => {
+                let xs = quote!(&[&__all, #(#others),*]);
+                self.apply_join(None, &shown(inner), item, &xs)
+            }
+        };
+        quote!(__all = #applied?;)
+    }
+
+    /// A step, of a type that an error is shown at where it is known.
+    fn apply(
+        &self,
+        ty: Option<&TokenStream>,
+        shown: &TokenStream,
+        value: &TokenStream,
+        xs: &TokenStream,
+    ) -> TokenStream {
+        let (span, _) = ends(shown);
+        let (name, call) = match self.chain.train {
+            false => (quote!(Step), quote_spanned!(span=> step(#value, #xs))),
+            true => (quote!(StepT), quote_spanned!(span=> step_t(#value, #xs, __train))),
+        };
+        of_trait(ty, &name, &call, shown)
+    }
+
+    fn apply_join(
+        &self,
+        ty: Option<&TokenStream>,
+        shown: &TokenStream,
+        value: &TokenStream,
+        xs: &TokenStream,
+    ) -> TokenStream {
+        let (span, _) = ends(shown);
+        let (name, call) = match self.chain.train {
+            false => (quote!(Join), quote_spanned!(span=> join(#value, #xs))),
+            true => (quote!(JoinT), quote_spanned!(span=> join_t(#value, #xs, __train))),
+        };
+        of_trait(ty, &name, &call, shown)
+    }
+
+    /// The same steps several times.
+    fn repeat(&mut self, count: &syn::Expr, block: &Block, xs: &Xs) -> TokenStream {
+        let all = self.variable();
+        let outer = std::mem::take(&mut self.statements);
+        let ys = self.block(block, Xs::Borrowed(quote!(&#all))).owned();
+        let body = std::mem::replace(&mut self.statements, outer);
+        let xs = xs.owned_copy();
+        quote!({
+            let mut #all = #xs;
+            let __count: __p::usize = #count;
+            for _ in 0..__count {
+                #body
+                #all = #ys;
+            }
+            #all
+        })
+    }
+
+    fn join(&mut self, join: &Join, xs: &Xs) -> TokenStream {
+        let outer = std::mem::take(&mut self.statements);
+        let operands: Vec<_> =
+            join.operands.iter().map(|operand| self.operand(operand, xs)).collect();
+        let before = std::mem::replace(&mut self.statements, outer);
+        let joined = match &join.joined {
+            Joined::Step(step) => {
+                let step = quote_spanned!(join.ends.0=> &#step);
+                let applied = self.apply_join(None, &step, &step, &quote!(&[#(#operands),*]));
+                quote!(#applied?)
+            }
+            Joined::Field(i) => self.join_field(&self.target.fields[*i], &operands),
+        };
+        quote!({
+            #before
+            #joined
+        })
+    }
+
+    fn join_field(&self, field: &Field, operands: &[TokenStream]) -> TokenStream {
+        let member = used(&field.member);
+        let value = quote!(self.#member);
+        match &field.kind {
+            FieldKind::Layer { layer, .. } if is_container(layer) => {
+                let step = Step::Join(operands[1..].to_vec());
+                let each = self.each(layer, &quote!(__item), &step);
+                several(&value, &Xs::Borrowed(operands[0].clone()), &each)
+            }
+            _ => {
+                let ty = field.ty.to_token_stream();
+                let xs = quote!(&[#(#operands),*]);
+                let applied = self.apply_join(Some(&ty), &ty, &quote!(&#value), &xs);
+                quote!(#applied?)
+            }
+        }
+    }
+
+    /// An operand, of type `&Tensor`.
+    fn operand(&mut self, operand: &Operand, xs: &Xs) -> TokenStream {
+        match operand {
+            Operand::Current => xs.to_token_stream(),
+            Operand::Block(block, _) => {
+                let xs = Xs::Borrowed(xs.to_token_stream());
+                self.block(block, xs).to_token_stream()
+            }
+            Operand::Kept(value, _) => kept(*value).to_token_stream(),
+            Operand::Tensor(i, _) => self.tensor(&self.target.fields[*i], xs),
+        }
+    }
+
+    /// A tensor of the target's, for each sample.
+    fn tensor(&self, field: &Field, xs: &Xs) -> TokenStream {
+        let member = used(&field.member);
+        let FieldKind::Layer { layer, .. } = &field.kind else { return TokenStream::new() };
+        let spec = spec::spec(layer);
+        let (span, _) = ends(&field.ty);
+        quote_spanned!(span=> &__p::step::of_each_sample(&self.#member, (&#spec).rank(), #xs)?)
+    }
+}
+
+/// What each layer of a container is applied to.
+enum Step {
+    One,
+    /// The values before it, and these.
+    Join(Vec<TokenStream>),
+}
+
+/// A function of one of our traits, for a type where it is known.
+fn of_trait(
+    ty: Option<&TokenStream>,
+    name: &TokenStream,
+    call: &TokenStream,
+    shown: &TokenStream,
 ) -> TokenStream {
-    let step = quote_spanned!(ends(shown).0=> &#step);
-    let applied = apply_shown(shown, &step, xs, chain);
-    quote!(let __ys = #applied?;)
+    let (span, _) = ends(shown);
+    match ty {
+        Some(ty) => quote_spanned!(span=> <#ty as __p::#name>::#call),
+        None => quote_spanned!(span=> __p::#name::#call),
+    }
+}
+
+fn several(value: &TokenStream, xs: &Xs, each: &TokenStream) -> TokenStream {
+    let xs = xs.owned_copy();
+    quote!({
+        let mut __all = #xs;
+        for __item in __p::Container::items(&#value) {
+            #each
+        }
+        __all
+    })
+}
+
+impl Xs {
+    fn owned_copy(&self) -> TokenStream {
+        quote!(__p::Clone::clone(#self))
+    }
 }
 
 fn is_container(layer: &Layer) -> bool {
     !matches!(layer, Layer::Call(_) | Layer::Target(..))
-}
-
-/// The layers of a container, one after the other.
-fn several(layer: &Layer, value: &TokenStream, xs: &TokenStream, chain: &Chain) -> TokenStream {
-    let each = each(layer, &quote!(__item), chain);
-    quote! {
-        let mut __ys = __p::Clone::clone(#xs);
-        for __item in __p::Container::items(&#value) {
-            #each
-        }
-    }
-}
-
-fn each(layer: &Layer, item: &TokenStream, chain: &Chain) -> TokenStream {
-    let inner = match layer {
-        Layer::Repeat(layer, _) | Layer::When(_, layer) => &**layer,
-        Layer::List(layers) => &layers[0],
-        Layer::Call(_) | Layer::Target(..) => layer,
-    };
-    if is_container(inner) {
-        let each = each(inner, item, chain);
-        return quote!(for #item in __p::Container::items(#item) { #each });
-    }
-    let applied = apply_shown(&shown(inner), item, &quote!(&__ys), chain);
-    quote!(__ys = #applied?;)
 }
 
 /// What an error about a layer in a container is shown at.
@@ -124,42 +453,19 @@ fn shown(layer: &Layer) -> TokenStream {
     }
 }
 
-/// A step of a known type, which an error is shown at.
-fn apply(ty: &impl ToTokens, value: &TokenStream, xs: &TokenStream, chain: &Chain) -> TokenStream {
-    let (span, _) = ends(ty);
-    match chain.train {
-        false => quote_spanned!(span=> <#ty as __p::Step>::step(#value, #xs)),
-        true => quote_spanned!(span=> <#ty as __p::StepT>::step_t(#value, #xs, __train)),
-    }
-}
-
-fn apply_shown(
-    shown: &impl ToTokens,
-    value: &TokenStream,
-    xs: &TokenStream,
-    chain: &Chain,
-) -> TokenStream {
-    let (span, _) = ends(shown);
-    match chain.train {
-        false => quote_spanned!(span=> __p::Step::step(#value, #xs)),
-        true => quote_spanned!(span=> __p::StepT::step_t(#value, #xs, __train)),
-    }
-}
-
 /// The generics, with a bound for each field of a generic type.
 fn with_steps(target: &Target, chain: &Chain) -> Generics {
     let mut generics = bounds::buildable(target);
-    let predicates: Vec<_> =
-        chain.links.iter().filter_map(|link| bound(link, target, chain)).collect();
+    let uses = chain.block.uses().into_iter();
+    let predicates: Vec<_> = uses.filter_map(|used| bound(used, target, chain)).collect();
     if !predicates.is_empty() {
         generics.make_where_clause().predicates.extend(predicates);
     }
     generics
 }
 
-fn bound(link: &Link, target: &Target, chain: &Chain) -> Option<WherePredicate> {
-    let Link::Field(i) = link else { return None };
-    let field = &target.fields[*i];
+fn bound((i, used): (usize, Use), target: &Target, chain: &Chain) -> Option<WherePredicate> {
+    let field = &target.fields[i];
     if !bounds::is_generic(field, target) {
         return None;
     }
@@ -167,10 +473,13 @@ fn bound(link: &Link, target: &Target, chain: &Chain) -> Option<WherePredicate> 
         FieldKind::Layer { layer, .. } => innermost(layer, field.ty.to_token_stream()),
         FieldKind::Value(_) => field.ty.to_token_stream(),
     };
-    Some(match chain.train {
-        false => parse_quote!(#ty: __p::Step),
-        true => parse_quote!(#ty: __p::StepT),
-    })
+    match (used, chain.train) {
+        (Use::Step, false) => Some(parse_quote!(#ty: __p::Step)),
+        (Use::Step, true) => Some(parse_quote!(#ty: __p::StepT)),
+        (Use::Join, false) => Some(parse_quote!(#ty: __p::Join)),
+        (Use::Join, true) => Some(parse_quote!(#ty: __p::JoinT)),
+        (Use::Tensor, _) => None,
+    }
 }
 
 /// The type of one layer in containers of them.

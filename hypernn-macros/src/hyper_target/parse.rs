@@ -10,6 +10,7 @@ use syn::{
     Signature, Token, Type, Visibility, braced, bracketed, parenthesized, token,
 };
 
+use super::chain::parse::{RawInput, Step, chain, inputs};
 use crate::attr;
 use crate::report::Report;
 
@@ -44,16 +45,8 @@ pub(crate) enum StructItem {
     Forward(Box<Signature>),
     /// `sequential` or `sequential_t`, with its steps where they are named.
     Sequential(Ident, Option<Vec<Step>>),
-    Input(Ident, Vec<Expr>),
+    Input(Ident, Vec<RawInput>),
     Unknown(Ident),
-}
-
-/// A step of a chain.
-pub(crate) enum Step {
-    /// A field, or a step without parameters.
-    Name(Member),
-    Call(Call),
-    Value(Expr),
 }
 
 /// A field as it was written.
@@ -171,70 +164,14 @@ impl Parse for StructItem {
             )
             .map(|signature| Self::Forward(Box::new(signature))),
             "sequential" | "sequential_t" => {
-                let form = format!("{key} = [conv, relu, flatten, fc]");
-                attr::with_form(steps(input), &form).map(|steps| Self::Sequential(key, steps))
+                let steps = chain(&key, input)?;
+                Ok(Self::Sequential(key, steps))
             }
-            "input" => attr::with_form(assigned(input, sizes), "input = (1, 28, 28)")
-                .map(|sizes| Self::Input(key, sizes)),
+            "input" => attr::with_form(assigned(input, inputs), "input = (1, 28, 28)")
+                .map(|inputs| Self::Input(key, inputs)),
             _ => attr::skip_item(input).map(|()| Self::Unknown(key)),
         }
     }
-}
-
-/// The steps of a chain, if it names any.
-///
-/// Not in parentheses: clippy takes those for nested attributes, and a step that comes twice for one
-/// too many.
-fn steps(input: ParseStream<'_>) -> Result<Option<Vec<Step>>> {
-    if input.is_empty() || input.peek(Token![,]) {
-        return Ok(None);
-    }
-    input.parse::<Token![=]>()?;
-    let content;
-    let bracket = bracketed!(content in input);
-    let steps = Punctuated::<Step, Token![,]>::parse_terminated(&content)?;
-    if steps.is_empty() {
-        return Err(syn::Error::new(bracket.span.join(), "the chain has no steps"));
-    }
-    Ok(Some(steps.into_iter().collect()))
-}
-
-impl Parse for Step {
-    fn parse(input: ParseStream<'_>) -> Result<Self> {
-        if input.peek(Token![#]) {
-            return Err(input.error("a step of a chain takes no attribute"));
-        }
-        if is_member(input) {
-            return input.parse().map(Self::Name);
-        }
-        let ahead = input.fork();
-        if ahead.parse::<ExprPath>().is_ok() && ahead.peek(token::Paren) {
-            return arguments(input.parse()?, input).map(Self::Call);
-        }
-        let value: Expr = input.parse()?;
-        // A name in parentheses is that name.
-        if let Expr::Path(path) = bare(&value)
-            && let Some(name) = path.path.get_ident()
-        {
-            return Ok(Self::Name(Member::Named(name.clone())));
-        }
-        Ok(Self::Value(value))
-    }
-}
-
-/// Whether a name or a number stands alone.
-fn is_member(input: ParseStream<'_>) -> bool {
-    let ahead = input.fork();
-    ahead.parse::<Member>().is_ok() && (ahead.is_empty() || ahead.peek(Token![,]))
-}
-
-/// The sizes of a tuple, or the one size that something else is.
-fn sizes(input: ParseStream<'_>) -> Result<Vec<Expr>> {
-    let size: Expr = input.parse()?;
-    Ok(match bare(&size) {
-        Expr::Tuple(tuple) => tuple.elems.iter().cloned().collect(),
-        _ => vec![size],
-    })
 }
 
 fn assigned<T>(input: ParseStream<'_>, value: fn(ParseStream<'_>) -> Result<T>) -> Result<T> {
@@ -388,7 +325,7 @@ fn target(ident: Ident, called: bool, input: ParseStream<'_>) -> Result<Layer> {
     Ok(Layer::Target(ident, attr::with_form(config, "target(EXPR)")?.map(Box::new)))
 }
 
-fn arguments(func: ExprPath, input: ParseStream<'_>) -> Result<Call> {
+pub(crate) fn arguments(func: ExprPath, input: ParseStream<'_>) -> Result<Call> {
     let content;
     let paren = parenthesized!(content in input);
     let args = Punctuated::<Arg, Token![,]>::parse_terminated(&content)?;

@@ -39,6 +39,7 @@ pub(super) fn own_condition(checked: &Checked) -> TokenStream {
     let private = quote!(#krate::__private);
     quote! {,
         for<'__a> #name: #private::ConditionIsVector<{ #name::__OWN_CONDITION.is_vector }>,
+        for<'__a> #name: #private::ConditionIsOne<{ #name::__OWN_CONDITION.is_many }>,
         for<'__a> #name: #private::InputIsCondition<
             { #name::__OWN_CONDITION.condition },
             { #name::__OWN_CONDITION.input },

@@ -32,8 +32,7 @@ fn stub_of_sizes(checked: &Checked) -> TokenStream {
             pub const NUM_PARAMS: #private::usize = 0;
             pub const RATIO: #private::f64 = 0.;
             pub const CHUNKS: #krate::ChunkPlan = #krate::ChunkPlan::whole(0);
-            const __OWN_CONDITION: #private::OwnCondition =
-                #private::OwnCondition { is_vector: true, condition: 0, input: 0 };
+            const __OWN_CONDITION: #private::OwnCondition = #private::OwnCondition::FITS;
         }
     };
     item(checked, &stub)

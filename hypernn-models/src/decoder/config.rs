@@ -135,7 +135,7 @@ impl DecoderConfig {
             head_dim: self.head_dim,
             max_positions,
             theta: self.rope_theta,
-            scaling: self.rope_scaling,
+            scaling: self.rope_scaling.clone(),
             convention: RotaryConvention::Halves,
         }
     }

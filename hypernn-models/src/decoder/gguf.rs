@@ -1,6 +1,6 @@
 //! What a decoder is made of, from the metadata of a GGUF file.
 
-use candle_core::{Context, Result, bail};
+use candle_core::{Context, DType, Result, bail};
 use hypernn::gguf::Gguf;
 use hypernn::nn::RotaryScaling;
 
@@ -12,7 +12,7 @@ const ARCHITECTURES: [&str; 2] = ["llama", "qwen2"];
 /// The table of embeddings, as llama.cpp calls it, and the head that is not tied to it.
 const TABLE: &str = "token_embd.weight";
 const HEAD: &str = "output.weight";
-/// What each wavelength of the rotary embedding is multiplied by, where Llama 3.1 and later have their own scaling.
+/// What each frequency of the rotary embedding is divided by, where Llama 3.1 and later have their own scaling.
 const FREQUENCIES: &str = "rope_freqs.weight";
 
 impl DecoderConfig {
@@ -97,9 +97,8 @@ impl Keys<'_> {
 
     fn scaling(&self) -> Result<RotaryScaling> {
         if self.has(FREQUENCIES) {
-            bail!(
-                "GGUF: tensor `{FREQUENCIES}` scales the rotary embedding by numbers of its own, which is not supported: take the config.json of the model"
-            );
+            let factors = self.file.tensor(FREQUENCIES)?.to_dtype(DType::F64)?;
+            return Ok(RotaryScaling::PerPair(factors.flatten_all()?.to_vec1::<f64>()?.into()));
         }
         let key = self.key("rope.scaling.type");
         match self.file.find::<&str>(&key)? {

@@ -19,12 +19,14 @@ pub fn open(path: impl AsRef<Path>) -> Result<Tokenizer> {
 }
 
 /// Text to tokens. Names of special tokens in the text become these, as a chat needs it; `add_special` also puts in
-/// front what the tokenizer puts in front of each text.
+/// front what the tokenizer puts in front of each text. Padding, which a `tokenizer.json` may ask for, is left out.
 ///
 /// # Errors
 /// The tokenizer's own.
 pub fn encode(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Result<Vec<u32>> {
-    Ok(tokenizer.encode(text, add_special).map_err(Error::msg)?.get_ids().to_vec())
+    let encoding = tokenizer.encode(text, add_special).map_err(Error::msg)?;
+    let tokens = encoding.get_ids().iter().zip(encoding.get_attention_mask());
+    Ok(tokens.filter(|(_, attended)| **attended != 0).map(|(id, _)| *id).collect())
 }
 
 /// Tokens to text, special ones left out.

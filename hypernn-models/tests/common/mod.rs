@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
@@ -57,4 +58,18 @@ pub fn distance(first: &Tensor, second: &Tensor) -> f64 {
 pub fn message<T>(result: candle_core::Result<T>) -> String {
     let text = result.err().map(|err| err.to_string()).unwrap_or_default();
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// The path that a variable of the environment names.
+pub fn named(variable: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(variable).map(PathBuf::from);
+    if path.is_none() {
+        println!("skipped: {variable} is not set");
+    }
+    path
+}
+
+/// Tokens as a batch of one.
+pub fn row(ids: &[u32]) -> Tensor {
+    Tensor::new(ids, &DEVICE).unwrap().unsqueeze(0).unwrap()
 }

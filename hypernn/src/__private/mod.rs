@@ -35,9 +35,11 @@ pub use self::step_of::{StepOf, UnknownStep};
 pub use self::target::{NoTarget, TargetOf};
 pub use self::value::{MadeAnew, MadeOnce, ValueOf, made_anew};
 pub use crate::check::{Problem, ensure};
-pub use crate::condition::own::{ConditionIsVector, InputIsCondition, OwnCondition};
+pub use crate::condition::own::{
+    ConditionIsOne, ConditionIsVector, InputIsCondition, OwnCondition,
+};
 pub use crate::embedding::{ConditionedEmbeddingSpec, EmbeddingSpec};
-pub use crate::flow::{Chain, SampleShape, Step, StepT};
+pub use crate::flow::{Chain, Join, JoinPlaces, JoinT, SampleShape, Size, Step, StepT, Value};
 pub use crate::generated::{GeneratedParams, TargetPlan};
 pub use crate::generator::{ConditionedGeneratorSpec, GeneratorSpec};
 pub use crate::hyper_target::{Configures, NestedSpec};
@@ -64,6 +66,14 @@ pub const fn deny(problem: Option<Problem>) {
     if let Some(problem) = problem {
         panic!("{}", problem.message());
     }
+}
+
+/// What a target of several inputs says to another number of them.
+///
+/// # Errors
+/// Always.
+pub fn wrong_number_of_inputs<T>(target: &str, expected: usize, found: usize) -> Result<T> {
+    crate::error::bail!(shape, "{target}: {found} inputs, expected {expected}")
 }
 
 /// What a target whose declaration does not compile builds.

@@ -28,6 +28,9 @@ impl<T: ShapedTarget> TargetOf<T> {
 
     /// The shape that it gives.
     pub const OUTPUT_SHAPE: SampleShape = T::OUTPUT_SHAPE;
+
+    /// The shapes of all its inputs.
+    pub const INPUT_SHAPES: &'static [SampleShape] = T::INPUT_SHAPES;
 }
 
 impl<T: HyperTarget> TargetOf<T> {
@@ -71,6 +74,9 @@ pub trait NoTarget<T> {
 
     /// Nothing is known.
     const OUTPUT_SHAPE: SampleShape = SampleShape::ANY;
+
+    /// How many it takes is not known either.
+    const INPUT_SHAPES: &'static [SampleShape] = &[];
 
     /// Nothing more to report: `IS_FIXED` is that of any fixed target.
     fn fixed(_: IsFixed<Known>) {}

@@ -7,8 +7,10 @@ use crate::flow::SampleShape;
 /// What is known of an input as its own condition.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnCondition {
-    /// Whether the condition is a vector, not a task.
+    /// Whether the condition is no task.
     pub is_vector: bool,
+    /// Whether the condition is a sequence or a set.
+    pub is_many: bool,
     /// The width of the condition.
     pub condition: usize,
     /// The number of values in one sample of the input; that of the condition where it is unknown.
@@ -24,13 +26,17 @@ impl OwnCondition {
                     Some(values) => values,
                     None => width,
                 };
-                Self { is_vector: true, condition: width, input }
+                Self { condition: width, input, ..Self::FITS }
             }
-            Condition::Task => Self { is_vector: false, condition: 0, input: 0 },
+            Condition::Task => Self { is_vector: false, ..Self::FITS },
+            Condition::Sequence(_) | Condition::Set(_) => Self { is_many: true, ..Self::FITS },
             // An error of its own.
-            Condition::None => Self { is_vector: true, condition: 0, input: 0 },
+            Condition::None => Self::FITS,
         }
     }
+
+    /// A condition that any input can be.
+    pub const FITS: Self = Self { is_vector: true, is_many: false, condition: 0, input: 0 };
 }
 
 /// A hypernetwork whose condition has as many values as its target's input.
@@ -43,6 +49,17 @@ pub trait InputIsCondition<const CONDITION: usize, const INPUT: usize> {}
 
 #[diagnostic::do_not_recommend]
 impl<T, const WIDTH: usize> InputIsCondition<WIDTH, WIDTH> for T {}
+
+/// A hypernetwork whose condition is one vector, or a task.
+#[diagnostic::on_unimplemented(
+    message = "the input of `{Self}` can't be its own condition, which is a sequence or a set",
+    label = "here the input conditions its own weights",
+    note = "call `generate_params(&sequences)`, then `params.forward(&xs)`"
+)]
+pub trait ConditionIsOne<const IS_MANY: bool> {}
+
+#[diagnostic::do_not_recommend]
+impl<T> ConditionIsOne<false> for T {}
 
 /// A hypernetwork whose condition is a vector.
 #[diagnostic::on_unimplemented(

@@ -5,6 +5,7 @@ use candle_nn::VarBuilder;
 
 use super::{Embedding, EmbeddingSpec};
 use crate::check::ensure_same_device;
+use crate::condition::Sequences;
 use crate::init::InitScheme;
 use crate::memory::ensure_room;
 
@@ -139,6 +140,24 @@ pub trait ConditionedEmbedding: std::fmt::Debug + Send + Sync {
     /// A state of another number of sets, an unknown task, or candle's own.
     fn forward(&self, condition: &Tensor, state: &State) -> Result<(Embedded, State)>;
 
+    /// The embeddings for sequences or sets, and the state of the next step, of an embedding that is conditioned on
+    /// [`Condition::Sequence`](crate::Condition::Sequence) or [`Condition::Set`](crate::Condition::Set).
+    ///
+    /// Unless it is written otherwise, those of [`forward`](Self::forward) for the vectors `[G, T, width]`.
+    ///
+    /// # Errors
+    /// Sequences of several lengths, unless the embedding says what to do with them; or those of `forward`.
+    fn forward_sequences(&self, sequences: &Sequences, state: &State) -> Result<(Embedded, State)> {
+        if !sequences.is_full() {
+            crate::error::bail!(
+                condition,
+                "the embedding takes sequences of one length, but these have the lengths {:?}: `forward_sequences` would take them",
+                sequences.lengths()
+            );
+        }
+        self.forward(sequences.values(), state)
+    }
+
     /// Adds `count` tasks, with variables below `vb`; what is there stays as it is.
     ///
     /// # Errors
@@ -158,7 +177,7 @@ pub trait ConditionedEmbedding: std::fmt::Debug + Send + Sync {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the embedding of a hypernetwork",
     label = "not an embedding",
-    note = "write `rnn(width, 32, 4)`, `gru(…)`, `lstm(…)`, `encoder(width, [64], tanh, 32, 4)`, `tasks(10, 32, 4)` or `table(64, 8)`, or a value whose type implements `hypernn::embedding::ConditionedEmbeddingSpec`"
+    note = "write `rnn(width, 32, 4)`, `gru(…)`, `lstm(…)`, `encoder(width, [64], tanh, 32, 4)`, `tasks(10, 32, 4)` or `table(64, 8)`; for sequences and sets `perceiver(width, 32, 4, 2, 1)`, `transformer(…)` or `pooled(width, [64], tanh, 32, 4)`; or a value whose type implements `hypernn::embedding::ConditionedEmbeddingSpec`"
 )]
 pub trait ConditionedEmbeddingSpec: std::fmt::Display {
     /// What a checkpoint says of the embedding, and what another must say to load it: how it is
@@ -195,6 +214,10 @@ struct UnconditionedEmbedding(Box<dyn Embedding>);
 
 impl ConditionedEmbedding for UnconditionedEmbedding {
     fn forward(&self, _condition: &Tensor, state: &State) -> Result<(Embedded, State)> {
+        Ok((Embedded::Shared(self.0.forward()?), state.clone()))
+    }
+
+    fn forward_sequences(&self, _: &Sequences, state: &State) -> Result<(Embedded, State)> {
         Ok((Embedded::Shared(self.0.forward()?), state.clone()))
     }
 }

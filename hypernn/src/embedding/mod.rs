@@ -1,28 +1,40 @@
 //! Embeddings: what a weight generator starts from.
 
+mod attention;
 mod conditioned;
 mod encoder;
+mod perceiver;
+mod pooled;
 mod recurrent;
 mod table;
 mod tasks;
+mod transformer;
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 pub use crate::info::EmbeddingInfo;
 use crate::init::InitScheme;
+pub use attention::Positions;
 pub use conditioned::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
 pub use encoder::EncoderSpec;
+pub use perceiver::PerceiverSpec;
+pub use pooled::PooledSpec;
 pub use recurrent::RecurrentSpec;
 pub use table::{Table, TableSpec};
 pub use tasks::TasksSpec;
+pub use transformer::TransformerSpec;
 
 /// The embeddings as they are written after `embedding:`.
 pub mod spec {
+    pub use super::attention::{rotary, unordered};
     pub use super::encoder::encoder;
+    pub use super::perceiver::perceiver;
+    pub use super::pooled::pooled;
     pub use super::recurrent::{gru, lstm, rnn};
     pub use super::table::table;
     pub use super::tasks::tasks;
+    pub use super::transformer::transformer;
     pub use crate::condition::{cos_sin, raw};
     pub use crate::mlp::{gelu, identity, relu, sigmoid, silu, tanh};
 }

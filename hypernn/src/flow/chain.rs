@@ -1,223 +1,437 @@
-//! A shape on its way through a chain of steps, and what does not fit.
+//! Shapes on their way through the steps of a forward, and what does not fit.
 
+use super::bindings::Bindings;
 use super::{Given, SampleShape};
 use crate::check::Problem;
 
-/// The shapes along a chain with `N` places for problems.
+/// The most operands of a step that takes several values.
+pub(super) const MAX_OPERANDS: usize = 16;
+
+/// The shapes along a forward of `N` steps.
 ///
-/// Where a step does not fit, its problem is kept, and the chain goes on as if it did: the next
-/// mistake is then found too.
+/// Where a step does not fit, its problem is kept, and the forward goes on as if it did: the next mistake is then
+/// found too. What is computed is a [`Value`] each; the first problem of a step is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain<const N: usize> {
-    input: SampleShape,
-    shape: SampleShape,
-    /// The step that gave this shape; none gave the input.
-    giver: Option<&'static str>,
-    /// Whether a step has been taken.
-    begun: bool,
-    problems: [Problems; N],
+    inputs: [SampleShape; MAX_OPERANDS],
+    output: SampleShape,
+    steps: [StepRecord; N],
 }
 
-/// What is wrong with one step.
+/// What is known of one step.
 #[derive(Clone, Copy, Debug)]
-struct Problems {
+struct StepRecord {
     takes: Option<Problem>,
     gives: Option<Problem>,
+    shape: SampleShape,
 }
 
-impl<const N: usize> Chain<N> {
-    /// A chain that begins with this shape; where it is wrong, with any.
-    pub const fn new(input: SampleShape) -> Self {
-        let none = Problems { takes: None, gives: None };
-        let input = if input.check().is_some() { SampleShape::ANY } else { input };
-        Self { input, shape: input, giver: None, begun: false, problems: [none; N] }
-    }
+/// A tensor on its way: its shape, and where it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Value {
+    shape: SampleShape,
+    giver: Giver,
+    /// The last step that made another shape of what it took.
+    maker: Option<Maker>,
+    /// The input that it still is, as far as its shape tells.
+    input: Option<usize>,
+}
 
-    /// The shape that the next step meets.
+/// What a message calls a value by.
+#[derive(Clone, Copy, Debug)]
+enum Giver {
+    /// The only input.
+    Input,
+    /// An input with a name.
+    Named(&'static str),
+    Step(&'static str),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Maker {
+    place: usize,
+    step: &'static str,
+}
+
+impl Value {
+    /// Its shape.
     pub const fn shape(&self) -> &SampleShape {
         &self.shape
     }
 
-    /// The input, with what the first step says of it.
-    pub const fn input(&self) -> SampleShape {
-        self.input
+    /// Whether both have one shape.
+    pub const fn has_shape_of(&self, other: &Self) -> bool {
+        self.shape.same(&other.shape)
     }
 
-    /// A step that takes this.
-    #[must_use]
-    pub const fn takes(self, place: usize, step: &str, takes: SampleShape) -> Self {
-        let remedy = takes.difference(&self.shape);
-        self.meets(place, step, takes, remedy)
+    /// A tensor of the target's own, which is no step's output.
+    pub const fn tensor(name: &'static str, shape: SampleShape) -> Self {
+        Self { shape, giver: Giver::Named(name), maker: None, input: None }
     }
 
-    /// A target that takes one shape and gives another.
-    #[must_use]
-    pub const fn target(
-        self,
+    /// Appends "`conv` gives [8]" or "the input is [8]".
+    const fn found(&self, text: Problem) -> Problem {
+        match self.giver {
+            Giver::Step(step) => text.text("`").text(step).text("` gives "),
+            Giver::Named(name) => text.text("`").text(name).text("` is "),
+            Giver::Input => text.text("the input is "),
+        }
+        .shape(&self.shape)
+    }
+
+    /// The same by the name of the step that made the shape.
+    const fn made(&self, text: Problem) -> Problem {
+        match self.maker {
+            Some(Maker { step, .. }) => Self { giver: Giver::Step(step), ..*self }.found(text),
+            None => self.found(text),
+        }
+    }
+}
+
+/// Where the problems of a step that takes several values are shown.
+#[derive(Clone, Copy, Debug)]
+pub struct JoinPlaces {
+    /// The step's own place; those of the steps within its operands come behind it.
+    pub own: usize,
+    /// The place of its first operand; the others' follow.
+    pub operands: usize,
+}
+
+impl<const N: usize> Chain<N> {
+    /// Before the first step.
+    pub const fn new() -> Self {
+        let none = StepRecord { takes: None, gives: None, shape: SampleShape::ANY };
+        let any = SampleShape::ANY;
+        Self { inputs: [any; MAX_OPERANDS], output: any, steps: [none; N] }
+    }
+
+    /// The only input, which has this shape; where that is wrong, any.
+    pub const fn input(&mut self, shape: SampleShape) -> Value {
+        self.add_input(0, Giver::Input, shape)
+    }
+
+    /// One of several inputs.
+    pub const fn named_input(
+        &mut self,
+        number: usize,
+        name: &'static str,
+        shape: SampleShape,
+    ) -> Value {
+        self.add_input(number, Giver::Named(name), shape)
+    }
+
+    const fn add_input(&mut self, number: usize, giver: Giver, shape: SampleShape) -> Value {
+        let shape = if shape.check().is_some() { SampleShape::ANY } else { shape };
+        self.inputs[number] = shape;
+        Value { shape, giver, maker: None, input: Some(number) }
+    }
+
+    /// The shape of an input, with what the steps say of it that take it.
+    pub const fn input_shape(&self, number: usize) -> SampleShape {
+        self.inputs[number]
+    }
+
+    /// What the forward gives.
+    pub const fn ends(&mut self, ys: Value) {
+        self.output = ys.shape;
+    }
+
+    /// The shape of what the forward gives.
+    pub const fn output_shape(&self) -> SampleShape {
+        self.output
+    }
+
+    /// The value, as a step takes it that takes this.
+    pub const fn takes(
+        &mut self,
         place: usize,
-        step: &'static str,
+        step: &str,
         takes: SampleShape,
-        gives: SampleShape,
-    ) -> Self {
-        self.meets(place, step, takes, None).gives(place, step, Given::Shape(gives))
+        xs: Value,
+    ) -> Value {
+        let remedy = takes.difference(&xs.shape);
+        self.meets(place, step, takes, remedy, xs)
     }
 
     const fn meets(
-        mut self,
+        &mut self,
         place: usize,
         step: &str,
         takes: SampleShape,
         remedy: Option<(usize, usize)>,
-    ) -> Self {
-        match self.shape.meet(&takes) {
-            Some(met) => self.shape = met,
+        mut xs: Value,
+    ) -> Value {
+        match xs.shape.meet(&takes) {
+            Some(met) => xs.shape = met,
             None => {
-                if self.problems[place].takes.is_none() {
-                    self.problems[place].takes = Some(self.misfit(step, &takes, remedy));
-                }
-                self.shape = takes.over(&self.shape);
+                self.misfit(place, misfit(step, &takes, remedy, &xs));
+                xs.shape = takes.over(&xs.shape);
             }
         }
-        if !self.begun {
-            self.input = self.shape;
-            self.begun = true;
-        }
-        self
+        self.learns(&xs);
+        xs
     }
 
-    /// What a field then gives.
-    #[must_use]
-    pub const fn gives(mut self, place: usize, step: &'static str, gives: Given) -> Self {
-        self.shape = match gives {
+    /// What is known of a value that is still an input is known of that.
+    const fn learns(&mut self, xs: &Value) {
+        if let Some(number) = xs.input {
+            if let Some(met) = self.inputs[number].meet(&xs.shape) {
+                self.inputs[number] = met;
+            }
+        }
+    }
+
+    /// What a field gives of a value that it takes. `of_any` is what it gives of any shape: the same shape again says
+    /// that it never makes another one.
+    pub const fn gives(
+        &mut self,
+        place: usize,
+        step: &'static str,
+        (gives, of_any): (Given, Given),
+        xs: Value,
+    ) -> Value {
+        let keeps = matches!(&of_any, Given::Shape(shape) if shape.same(&SampleShape::ANY));
+        let ys = self.given(place, step, gives, &xs);
+        if keeps { Value { maker: xs.maker, ..ys } } else { ys }
+    }
+
+    const fn given(&mut self, place: usize, step: &'static str, gives: Given, xs: &Value) -> Value {
+        let shape = match gives {
             Given::Shape(shape) => shape,
-            Given::Problem(problem) => {
-                if self.problems[place].gives.is_none() {
-                    self.problems[place].gives = Some(self.impossible(step, &problem));
-                }
+            Given::Problem(problem) | Given::Misfit { problem, .. } => {
+                self.impossible(place, impossible(step, &problem, xs));
                 SampleShape::ANY
             }
         };
-        self.giver = Some(step);
-        self
+        self.made(place, step, shape)
     }
 
-    /// What a step between fields then gives. One that keeps the shape is not where it comes from.
-    #[must_use]
-    pub const fn passes(self, place: usize, step: &'static str, gives: Given) -> Self {
+    /// A value that a step made.
+    const fn made(&mut self, place: usize, step: &'static str, shape: SampleShape) -> Value {
+        self.steps[place].shape = shape;
+        let maker = Some(Maker { place, step });
+        Value { shape, giver: Giver::Step(step), maker, input: None }
+    }
+
+    /// What a step between fields gives. One that keeps the shape is not where it comes from.
+    pub const fn passes(
+        &mut self,
+        place: usize,
+        step: &'static str,
+        gives: Given,
+        xs: Value,
+    ) -> Value {
         match gives {
-            Given::Shape(shape) if shape.same(&self.shape) => self,
-            _ => self.gives(place, step, gives),
+            Given::Shape(shape) if shape.same(&xs.shape) => {
+                self.steps[place].shape = shape;
+                Value { input: None, ..xs }
+            }
+            _ => self.given(place, step, gives, &xs),
         }
     }
 
-    /// A step that gives nobody knows what.
-    #[must_use]
-    pub const fn unknown(mut self, step: &'static str) -> Self {
-        self.begun = true;
-        self.shape = SampleShape::ANY;
-        self.giver = Some(step);
-        self
+    /// What a step gives of which nobody knows what.
+    pub const fn unknown(&mut self, place: usize, step: &'static str) -> Value {
+        self.made(place, step, SampleShape::ANY)
     }
 
-    /// A step with a problem of its own.
-    #[must_use]
+    /// What a step gives that has a problem of its own.
     pub const fn broken(
-        mut self,
+        &mut self,
         place: usize,
         step: &'static str,
         problem: Option<Problem>,
-    ) -> Self {
-        self.problems[place].gives = problem;
-        self.unknown(step)
+    ) -> Value {
+        if let Some(problem) = problem {
+            self.impossible(place, problem);
+        }
+        self.unknown(place, step)
+    }
+
+    /// What a target gives: `gives`, with the names in it that its inputs' shapes `takes` have for the sizes of the
+    /// values.
+    pub const fn target(
+        &mut self,
+        place: usize,
+        step: &'static str,
+        (takes, gives): (&[SampleShape], SampleShape),
+        xs: &[Value],
+    ) -> Value {
+        if takes.is_empty() {
+            return self.unknown(place, step);
+        }
+        if takes.len() != xs.len() {
+            self.misfit(place, wrong_number(step, takes.len(), xs.len()));
+            return self.unknown(place, step);
+        }
+        let (mut names, mut i) = (Bindings::NONE, 0);
+        while i < xs.len() {
+            names = names.bind(&takes[i], xs[i].shape());
+            self.meets(place, step, names.put_into(&takes[i]), None, xs[i]);
+            i += 1;
+        }
+        self.made(place, step, names.put_into(&gives))
+    }
+
+    /// What a step gives that takes several values.
+    pub const fn joins(
+        &mut self,
+        places: JoinPlaces,
+        step: &'static str,
+        gives: Given,
+        xs: &[Value],
+    ) -> Value {
+        let shape = match gives {
+            Given::Shape(shape) => shape,
+            Given::Misfit { operand, beside, problem }
+                if operand < xs.len() && beside < xs.len() =>
+            {
+                let (at, text) = (self.blamed(places, operand, &xs[operand]), Problem::new("`"));
+                let text = xs[operand].made(text.text(step).text("`: ")).text(", but ");
+                let text = xs[beside].made(text).text(": ").text(problem.message());
+                self.impossible(at, text);
+                SampleShape::ANY
+            }
+            Given::Problem(problem) | Given::Misfit { problem, .. } => {
+                let text = Problem::new("`").text(step).text("`: ").text(problem.message());
+                self.impossible(places.own, text);
+                SampleShape::ANY
+            }
+        };
+        self.made(places.own, step, shape)
+    }
+
+    /// The step within the operand that made its shape; else the operand.
+    const fn blamed(&self, places: JoinPlaces, operand: usize, xs: &Value) -> usize {
+        match xs.maker {
+            Some(Maker { place, .. }) if place > places.own => place,
+            _ => places.operands + operand,
+        }
+    }
+
+    const fn misfit(&mut self, place: usize, problem: Problem) {
+        if self.steps[place].takes.is_none() {
+            self.steps[place].takes = Some(problem);
+        }
+    }
+
+    const fn impossible(&mut self, place: usize, problem: Problem) {
+        if self.steps[place].gives.is_none() {
+            self.steps[place].gives = Some(problem);
+        }
     }
 
     /// What is wrong with what a step takes.
-    pub const fn taken(&self, place: usize) -> Option<Problem> {
-        self.problems[place].takes
+    pub const fn problem_taken(&self, place: usize) -> Option<Problem> {
+        self.steps[place].takes
     }
 
     /// What is wrong with what a step would give.
-    pub const fn given(&self, place: usize) -> Option<Problem> {
-        self.problems[place].gives
+    pub const fn problem_given(&self, place: usize) -> Option<Problem> {
+        self.steps[place].gives
+    }
+
+    /// The shape that a step gives.
+    pub const fn shape_given(&self, place: usize) -> SampleShape {
+        self.steps[place].shape
     }
 
     /// The first problem of all.
     pub const fn first(&self) -> Option<Problem> {
         let mut i = 0;
         while i < N {
-            match self.problems[i] {
-                Problems { takes: Some(problem), .. } => return Some(problem),
-                Problems { gives: Some(problem), .. } => return Some(problem),
+            match self.steps[i] {
+                StepRecord { takes: Some(problem), .. } => return Some(problem),
+                StepRecord { gives: Some(problem), .. } => return Some(problem),
                 _ => i += 1,
             }
         }
         None
     }
+}
 
-    /// "but `conv` gives", "but the input is".
-    const fn found(&self, text: Problem) -> Problem {
-        match self.giver {
-            Some(giver) => text.text("`").text(giver).text("` gives ").shape(&self.shape),
-            None => text.text("the input is ").shape(&self.shape),
+impl<const N: usize> Default for Chain<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `remedy`: the size to replace, and by what.
+const fn misfit(
+    step: &str,
+    takes: &SampleShape,
+    remedy: Option<(usize, usize)>,
+    xs: &Value,
+) -> Problem {
+    let text = Problem::new("`").text(step).text("` takes ").shape(takes).text(", but ");
+    let text = xs.found(text);
+    match (takes.rank(), takes.last_dim(), xs.shape.num_values(), remedy) {
+        (None, Some(width), Some(values), _) if width == values => {
+            text.text(": put `flatten` before it")
         }
-    }
-
-    /// `remedy`: the size to replace, and by what.
-    const fn misfit(
-        &self,
-        step: &str,
-        takes: &SampleShape,
-        remedy: Option<(usize, usize)>,
-    ) -> Problem {
-        let text = Problem::new("`").text(step).text("` takes ").shape(takes).text(", but ");
-        let text = self.found(text);
-        match (takes.rank(), takes.last_dim(), self.shape.num_values(), remedy) {
-            (None, Some(width), Some(values), _) if width == values => {
-                text.text(": put `flatten` before it")
-            }
-            (_, _, _, Some((wrong, right))) => {
-                text.text(": write ").number(right).text(" in place of ").number(wrong)
-            }
-            _ => text,
+        (_, _, _, Some((wrong, right))) => {
+            text.text(": write ").number(right).text(" in place of ").number(wrong)
         }
+        _ => text,
     }
+}
 
-    const fn impossible(&self, step: &str, problem: &Problem) -> Problem {
-        let text = Problem::new("`").text(step).text("`: ").text(problem.message()).text("; ");
-        self.found(text)
-    }
+const fn impossible(step: &str, problem: &Problem, xs: &Value) -> Problem {
+    let text = Problem::new("`").text(step).text("`: ").text(problem.message()).text("; ");
+    xs.found(text)
+}
+
+const fn wrong_number(step: &str, takes: usize, found: usize) -> Problem {
+    let text = Problem::new("`").text(step).text("` takes ").number(takes);
+    let text = text.text(if takes == 1 { " value" } else { " values" });
+    text.text(", but gets ")
+        .number(found)
+        .text(": write `")
+        .text(step)
+        .text("(context)`, with one name or block for each value but the first")
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Size;
     use super::*;
 
-    const START: Chain<2> = Chain::new(SampleShape::new(&[1, 28, 28]));
+    const IMAGE: [usize; 3] = [1, 28, 28];
+
+    fn start() -> (Chain<4>, Value) {
+        let mut chain = Chain::new();
+        let xs = chain.input(SampleShape::new(&IMAGE));
+        (chain, xs)
+    }
 
     fn message(problem: Option<Problem>) -> Option<String> {
         problem.map(|problem| problem.message().to_owned())
     }
 
+    fn shape(sizes: &[usize]) -> Given {
+        Given::Shape(SampleShape::new(sizes))
+    }
+
     #[test]
     fn a_step_that_does_not_fit_is_named_with_its_giver() {
-        let chain = START.takes(0, "fc", SampleShape::last(784));
+        let (mut chain, xs) = start();
+        let xs = chain.takes(0, "fc", SampleShape::last(784), xs);
         let expected = "`fc` takes […, 784], but the input is [1, 28, 28]: put `flatten` before it";
-        assert_eq!(message(chain.taken(0)).as_deref(), Some(expected));
+        assert_eq!(message(chain.problem_taken(0)).as_deref(), Some(expected));
         // It goes on as if it had.
-        let chain = chain.gives(0, "fc", Given::Shape(SampleShape::new(&[64])));
-        let chain = chain.passes(1, "relu", Given::Shape(*chain.shape())).takes(
-            1,
-            "out",
-            SampleShape::last(63),
-        );
+        let xs = chain.gives(0, "fc", (shape(&[64]), shape(&[64])), xs);
+        let xs = chain.passes(1, "relu", Given::Shape(*xs.shape()), xs);
+        chain.takes(1, "out", SampleShape::last(63), xs);
         let expected = "`out` takes […, 63], but `fc` gives [64]: write 64 in place of 63";
-        assert_eq!(message(chain.taken(1)).as_deref(), Some(expected));
-        assert_eq!(message(chain.first()), message(chain.taken(0)));
+        assert_eq!(message(chain.problem_taken(1)).as_deref(), Some(expected));
+        assert_eq!(message(chain.first()), message(chain.problem_taken(0)));
     }
 
     #[test]
     fn the_first_problem_of_a_place_is_kept() {
-        let chain = START.takes(0, "a", SampleShape::last(3)).takes(0, "a", SampleShape::last(4));
+        let (mut chain, xs) = start();
+        let xs = chain.takes(0, "a", SampleShape::last(3), xs);
+        chain.takes(0, "a", SampleShape::last(4), xs);
         assert_eq!(
             message(chain.first()).as_deref(),
             Some("`a` takes […, 3], but the input is [1, 28, 28]: write 28 in place of 3")
@@ -227,28 +441,75 @@ mod tests {
     #[test]
     fn a_step_that_does_not_fit_keeps_the_other_sizes() {
         let image = SampleShape::of(&[Some(3), None, None]);
-        assert_eq!(START.takes(0, "conv", image).shape().to_string(), "[3, 28, 28]");
-        let chain = START.target(0, "block", image, image);
+        let (mut chain, xs) = start();
+        assert_eq!(chain.takes(0, "conv", image, xs).shape().to_string(), "[3, 28, 28]");
+        chain.target(1, "block", (&[image], image), &[xs]);
         let expected = "`block` takes [3, _, _], but the input is [1, 28, 28]";
-        assert_eq!(message(chain.taken(0)).as_deref(), Some(expected));
+        assert_eq!(message(chain.problem_taken(1)).as_deref(), Some(expected));
     }
 
     #[test]
     fn what_cannot_be_given_is_a_problem_of_its_own() {
-        let chain = START.takes(1, "conv", SampleShape::ANY);
-        let chain = chain.gives(1, "conv", Given::Problem(Problem::new("the kernel spans 29")));
+        let (mut chain, xs) = start();
+        let problem = Given::Problem(Problem::new("the kernel spans 29"));
+        let ys = chain.gives(1, "conv", (problem, Given::Shape(SampleShape::ANY)), xs);
         let expected = "`conv`: the kernel spans 29; the input is [1, 28, 28]";
-        assert_eq!(message(chain.given(1)).as_deref(), Some(expected));
-        assert!(chain.taken(1).is_none() && chain.shape().same(&SampleShape::ANY));
+        assert_eq!(message(chain.problem_given(1)).as_deref(), Some(expected));
+        assert!(chain.problem_taken(1).is_none() && ys.shape().same(&SampleShape::ANY));
     }
 
     #[test]
     fn the_first_step_tells_what_the_input_is() {
-        let chain = Chain::<2>::new(SampleShape::ANY).takes(0, "fc", SampleShape::last(4));
-        let chain = chain.gives(0, "fc", Given::Shape(SampleShape::last(8)));
-        let chain = chain.takes(1, "out", SampleShape::new(&[8]));
-        assert_eq!(chain.input().to_string(), "[…, 4]");
-        assert_eq!(chain.shape().to_string(), "[8]");
+        let mut chain = Chain::<2>::new();
+        let xs = chain.input(SampleShape::ANY);
+        let ys = chain.takes(0, "fc", SampleShape::last(4), xs);
+        let last = Given::Shape(SampleShape::last(8));
+        let ys = chain.gives(0, "fc", (last, last), ys);
+        let ys = chain.takes(1, "out", SampleShape::new(&[8]), ys);
+        assert_eq!(chain.input_shape(0).to_string(), "[…, 4]");
+        assert_eq!(ys.shape().to_string(), "[8]");
         assert!(chain.first().is_none());
+    }
+
+    #[test]
+    fn a_problem_of_an_operand_is_that_of_the_step_within_that_made_it() {
+        let (mut chain, xs) = start();
+        let ys = chain.gives(1, "conv", (shape(&[8, 28, 28]), shape(&[8])), xs);
+        // A norm is not where the shape comes from.
+        let any = Given::Shape(SampleShape::ANY);
+        let ys = chain.gives(2, "norm", (Given::Shape(*ys.shape()), any), ys);
+        let misfit = |operand, beside| Given::Misfit {
+            operand,
+            beside,
+            problem: Problem::new("write 1 in place of 8"),
+        };
+        let places = JoinPlaces { own: 0, operands: 2 };
+        chain.joins(places, "residual", misfit(0, 1), &[ys, xs]);
+        let expected = "`residual`: `conv` gives [8, 28, 28], but the input is [1, 28, 28]: write 1 in place of 8";
+        assert_eq!(message(chain.problem_given(1)).as_deref(), Some(expected));
+        // What was made before is shown where it is named.
+        chain.joins(places, "add", misfit(1, 0), &[ys, xs]);
+        assert!(chain.problem_given(3).is_some());
+    }
+
+    #[test]
+    fn the_names_of_a_target_are_those_of_its_caller() {
+        let sizes = |a, b| SampleShape::sized(&[a, b]);
+        let [t, s, n] = ["T", "S", "N"].map(Size::Named);
+        let takes = [sizes(t, Size::Known(4)), sizes(s, Size::Known(4))];
+        let mut chain = Chain::<2>::new();
+        let xs = chain.named_input(0, "x", sizes(s, Size::Known(4)));
+        let context = chain.named_input(1, "context", sizes(n, Size::Known(4)));
+        let ys = chain.target(0, "cross", (&takes, sizes(t, s)), &[xs, context]);
+        assert_eq!(ys.shape().to_string(), "[S, N]");
+        assert!(chain.first().is_none());
+        chain.target(0, "same", (&[takes[0], takes[0]], takes[0]), &[xs, context]);
+        let expected = "`same` takes [S, 4], but `context` is [N, 4]";
+        assert_eq!(message(chain.first()).as_deref(), Some(expected));
+        chain.target(1, "cross", (&takes, takes[0]), &[xs]);
+        assert!(
+            message(chain.problem_taken(1))
+                .is_some_and(|text| text.contains("takes 2 values, but gets 1"))
+        );
     }
 }

@@ -27,13 +27,16 @@
 //! `const fn gives(&self, input: &SampleShape) -> Given`, see [`HyperLayer`](crate::HyperLayer); a step without
 //! parameters likewise, see [`nn::step`](crate::nn::step).
 
+mod bindings;
 mod chain;
 mod shape;
+mod size;
 mod step;
 
-pub use chain::Chain;
+pub use chain::{Chain, JoinPlaces, Value};
 pub use shape::SampleShape;
-pub use step::{KeepsShape, Step, StepT};
+pub use size::Size;
+pub use step::{Join, JoinT, KeepsShape, Step, StepT};
 
 use crate::check::Problem;
 
@@ -46,6 +49,15 @@ pub enum Given {
     Shape(SampleShape),
     /// Nothing: the message says what is wrong, without the step's name and the input's shape.
     Problem(Problem),
+    /// Nothing, of a step that takes several values: one of them does not fit another one.
+    Misfit {
+        /// The number of the value that does not fit.
+        operand: usize,
+        /// The number of the one that it does not fit.
+        beside: usize,
+        /// What is wrong, or what to change, without the step's name and the two shapes.
+        problem: Problem,
+    },
 }
 
 /// A target whose shapes are constants. A chain with sizes that are constants derives it; implement
@@ -55,6 +67,10 @@ pub trait ShapedTarget {
     /// The shape of one sample that the target takes, without the batch.
     const INPUT_SHAPE: SampleShape;
 
-    /// The shape of one sample that the target gives, without the batch.
+    /// The shape of one sample that the target gives, without the batch. A [named size](Size::Named) in it is that of
+    /// the same name in the inputs' shapes.
     const OUTPUT_SHAPE: SampleShape;
+
+    /// The shapes of one sample of all inputs, of a target that takes several.
+    const INPUT_SHAPES: &'static [SampleShape] = &[Self::INPUT_SHAPE];
 }

@@ -1,5 +1,6 @@
 //! The shape of one sample, as far as it is known.
 
+use super::size::Size;
 use crate::check::Problem;
 
 /// The most dimensions that are kept before the open part, and as many behind it.
@@ -8,7 +9,8 @@ const MAX: usize = 8;
 /// The shape of one sample: of a tensor without its first dimension, the batch.
 ///
 /// It may be known in part. `[1, _, _]` has three dimensions, the first of size 1; `[…, 64]` ends in
-/// one of size 64, and has any number before it. Of more than eight dimensions the number is left open,
+/// one of size 64, and has any number before it. A [named size](Size::Named) is not known, but the same wherever
+/// it has that name: `[T, 64]`. Of more than eight dimensions the number is left open,
 /// and so are, of more than sixteen, those in the middle: what does not fit is then found at run time.
 ///
 /// ```
@@ -32,19 +34,19 @@ pub struct SampleShape {
 /// Neighbouring dimensions of a shape, each of known or unknown size.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Dims {
-    sizes: [Option<usize>; MAX],
+    sizes: [Size; MAX],
     len: usize,
 }
 
 impl Dims {
-    const NONE: Self = Self { sizes: [None; MAX], len: 0 };
+    const NONE: Self = Self { sizes: [Size::Unknown; MAX], len: 0 };
 
     const fn is_full(&self) -> bool {
         self.len == MAX
     }
 
     /// One more; where there is no room, the first is given up for it.
-    const fn push(mut self, size: Option<usize>) -> Self {
+    const fn push(mut self, size: Size) -> Self {
         if self.is_full() {
             let mut i = 1;
             while i < MAX {
@@ -64,7 +66,7 @@ impl Dims {
         let (mut met, short) = if self.len < other.len { (other, self) } else { (self, other) };
         let mut i = 0;
         while i < short.len {
-            match meet(met.sizes[i], short.sizes[i]) {
+            match met.sizes[i].meet(short.sizes[i]) {
                 Some(size) => met.sizes[i] = size,
                 None => return None,
             }
@@ -76,10 +78,8 @@ impl Dims {
     const fn same(&self, other: &Self) -> bool {
         let mut i = 0;
         while i < self.len && i < other.len {
-            match (self.sizes[i], other.sizes[i]) {
-                (Some(a), Some(b)) if a == b => {}
-                (None, None) => {}
-                _ => return false,
+            if !self.sizes[i].same(other.sizes[i]) {
+                return false;
             }
             i += 1;
         }
@@ -97,16 +97,10 @@ impl Dims {
     }
 }
 
-/// One dimension that is both; `None` where the two sizes differ.
-const fn meet(a: Option<usize>, b: Option<usize>) -> Option<Option<usize>> {
-    match (a, b) {
-        (Some(a), Some(b)) if a != b => None,
-        (None, b) => Some(b),
-        (a, _) => Some(a),
-    }
-}
-
 impl SampleShape {
+    /// The most dimensions that are kept before the open part.
+    pub(crate) const MAX: usize = MAX;
+
     /// A shape of which nothing is known.
     pub const ANY: Self = Self { front: Dims::NONE, open: true, back: Dims::NONE };
 
@@ -117,7 +111,7 @@ impl SampleShape {
     pub const fn new(sizes: &[usize]) -> Self {
         let (mut shape, mut i) = (Self::EMPTY, 0);
         while i < sizes.len() {
-            shape = shape.then(Some(sizes[i]));
+            shape = shape.then(Size::Known(sizes[i]));
             i += 1;
         }
         shape
@@ -128,9 +122,19 @@ impl SampleShape {
         Self::EMPTY.extend(sizes)
     }
 
+    /// A shape of dimensions of these sizes, some of which may be names.
+    pub const fn sized(sizes: &[Size]) -> Self {
+        let (mut shape, mut i) = (Self::EMPTY, 0);
+        while i < sizes.len() {
+            shape = shape.then(sizes[i]);
+            i += 1;
+        }
+        shape
+    }
+
     /// Channels, then the sizes of an image or a line.
     pub const fn image(channels: Option<usize>, sizes: &[Option<usize>]) -> Self {
-        Self::EMPTY.then(channels).extend(sizes)
+        Self::EMPTY.then(Size::of(channels)).extend(sizes)
     }
 
     /// A shape that begins like this.
@@ -139,7 +143,7 @@ impl SampleShape {
     }
 
     /// One more dimension behind. Where there is no room in front, the number of dimensions is left open.
-    const fn then(self, size: Option<usize>) -> Self {
+    const fn then(self, size: Size) -> Self {
         if self.open || self.front.is_full() {
             return Self { open: true, back: self.back.push(size), ..self };
         }
@@ -149,7 +153,7 @@ impl SampleShape {
     const fn extend(mut self, sizes: &[Option<usize>]) -> Self {
         let mut i = 0;
         while i < sizes.len() {
-            self = self.then(sizes[i]);
+            self = self.then(Size::of(sizes[i]));
             i += 1;
         }
         self
@@ -157,7 +161,7 @@ impl SampleShape {
 
     /// A shape whose last dimension has this size.
     pub const fn last(size: usize) -> Self {
-        Self { front: Dims::NONE, open: true, back: Dims::NONE.push(Some(size)) }
+        Self { front: Dims::NONE, open: true, back: Dims::NONE.push(Size::Known(size)) }
     }
 
     /// The number of dimensions, where it is known.
@@ -167,13 +171,23 @@ impl SampleShape {
 
     /// The size of dimension `i`, where it is known.
     pub const fn dim(&self, i: usize) -> Option<usize> {
-        if i < self.front.len { self.front.sizes[i] } else { None }
+        self.size(i).known()
+    }
+
+    /// The size of dimension `i`, which may be a name.
+    pub const fn size(&self, i: usize) -> Size {
+        if i < self.front.len { self.front.sizes[i] } else { Size::Unknown }
     }
 
     /// The size of the last dimension, where it is known.
     pub const fn last_dim(&self) -> Option<usize> {
+        self.from_last(0).known()
+    }
+
+    /// The size of the dimension `i` before the last, which may be a name; 0 is the last itself.
+    pub const fn from_last(&self, i: usize) -> Size {
         let dims = if self.open { &self.back } else { &self.front };
-        if dims.len == 0 { None } else { dims.sizes[dims.len - 1] }
+        if i < dims.len { dims.sizes[dims.len - 1 - i] } else { Size::Unknown }
     }
 
     /// The number of values, where all sizes are known and a `usize` can count them.
@@ -183,11 +197,9 @@ impl SampleShape {
         }
         let (mut product, mut i) = (1, 0);
         while i < self.front.len {
-            match self.front.sizes[i] {
-                Some(size) => match usize::checked_mul(product, size) {
-                    Some(counted) => product = counted,
-                    None => return None,
-                },
+            let Size::Known(size) = self.front.sizes[i] else { return None };
+            match usize::checked_mul(product, size) {
+                Some(counted) => product = counted,
                 None => return None,
             }
             i += 1;
@@ -203,7 +215,7 @@ impl SampleShape {
         let mut i = 0;
         while i < sizes.len() {
             match self.front.sizes[i] {
-                Some(size) if size == sizes[i] => {}
+                Size::Known(size) if size == sizes[i] => {}
                 _ => return false,
             }
             i += 1;
@@ -217,7 +229,7 @@ impl SampleShape {
     }
 
     /// The one size that is known of both and differs, if it is one: this shape's and the other's.
-    pub(super) const fn difference(&self, other: &Self) -> Option<(usize, usize)> {
+    pub(crate) const fn difference(&self, other: &Self) -> Option<(usize, usize)> {
         if !self.open && !other.open && self.front.len != other.front.len {
             return None;
         }
@@ -225,7 +237,7 @@ impl SampleShape {
         while i <= self.front.len {
             // Behind the front, the last dimensions of both.
             let sizes = if i < self.front.len {
-                (self.front.sizes[i], other.dim(i))
+                (self.dim(i), other.dim(i))
             } else {
                 (self.last_dim(), other.last_dim())
             };
@@ -244,7 +256,9 @@ impl SampleShape {
         let mut i = 0;
         while i < MAX {
             // Places that are not taken are unknown.
-            if let (Some(0), _) | (_, Some(0)) = (self.front.sizes[i], self.back.sizes[i]) {
+            if let (Size::Known(0), _) | (_, Size::Known(0)) =
+                (self.front.sizes[i], self.back.sizes[i])
+            {
                 let problem = Problem::new("input: the shape ").shape(self);
                 return Some(problem.text(" has a dimension of 0, expected at least 1"));
             }
@@ -260,13 +274,13 @@ impl SampleShape {
             // What stands in front may be the last dimension too: it no longer counts.
             let mut back = self.back;
             if back.len == 0 {
-                back = back.push(None);
+                back = back.push(Size::Unknown);
             }
-            back.sizes[back.len - 1] = Some(size);
+            back.sizes[back.len - 1] = Size::Known(size);
             return Self { front: Dims::NONE, open: true, back };
         }
         if self.front.len > 0 {
-            self.front.sizes[self.front.len - 1] = Some(size);
+            self.front.sizes[self.front.len - 1] = Size::Known(size);
         }
         self
     }
@@ -274,7 +288,24 @@ impl SampleShape {
     /// This shape with one more dimension behind its last.
     #[must_use]
     pub const fn push(self, size: usize) -> Self {
-        self.then(Some(size))
+        self.then(Size::Known(size))
+    }
+
+    /// This shape with another size in dimension `i`, where it has so many.
+    #[must_use]
+    pub const fn with(mut self, i: usize, size: Size) -> Self {
+        if i < self.front.len {
+            self.front.sizes[i] = size;
+        }
+        self
+    }
+
+    /// This shape with another size in the dimension `i` before the last of an open shape.
+    pub(super) const fn with_from_last(mut self, i: usize, size: Size) -> Self {
+        if self.open && i < self.back.len {
+            self.back.sizes[self.back.len - 1 - i] = size;
+        }
+        self
     }
 
     /// What is known where a shape is both; `None` where it can't be.
@@ -298,7 +329,7 @@ impl SampleShape {
         }
         let mut i = 0;
         while i < self.front.len {
-            if self.front.sizes[i].is_none() {
+            if !self.front.sizes[i].is_said() {
                 self.front.sizes[i] = other.front.sizes[i];
             }
             i += 1;
@@ -343,16 +374,23 @@ impl Problem {
         text.dims(&shape.back).text("]")
     }
 
+    /// Appends a size: a number, a name, or `_`.
+    #[must_use]
+    pub const fn size(self, size: Size) -> Self {
+        match size {
+            Size::Known(size) => self.number(size),
+            Size::Named(name) => self.text(name),
+            Size::Unknown => self.text("_"),
+        }
+    }
+
     const fn dims(mut self, dims: &Dims) -> Self {
         let mut i = 0;
         while i < dims.len {
             if i > 0 {
                 self = self.text(", ");
             }
-            self = match dims.sizes[i] {
-                Some(size) => self.number(size),
-                None => self.text("_"),
-            };
+            self = self.size(dims.sizes[i]);
             i += 1;
         }
         self

@@ -47,6 +47,44 @@ impl<T: ModuleT + ?Sized> StepT for T {
     }
 }
 
+/// A step that takes several values: `add`, `concat`, … of [`nn::step`](crate::nn::step), a step of your own in
+/// `join(self::mine, [left], [right])`, or a target with several inputs.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be a step of several values",
+    label = "not a `Join`",
+    note = "a target takes several values where it names its inputs: `#[hyper(sequential = […], input = (x: (T, 64), context: (S, 32)))]`",
+    note = "a layer or step of your own implements `hypernn::flow::Join`"
+)]
+pub trait Join {
+    /// The next values, of the operands in their order.
+    ///
+    /// # Errors
+    /// The step's own; another number of values than it takes.
+    fn join(&self, xs: &[&Tensor]) -> Result<Tensor>;
+}
+
+/// A step of `sequential_t` that takes several values, as every [`Join`] is.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be a step of several values",
+    label = "not a `Join` or `JoinT`",
+    note = "a target takes several values where it names its inputs: `#[hyper(sequential_t = […], input = (x: (T, 64), context: (S, 32)))]`",
+    note = "a layer or step of your own implements `hypernn::flow::Join`"
+)]
+pub trait JoinT {
+    /// The next values, in training or not.
+    ///
+    /// # Errors
+    /// The step's own; another number of values than it takes.
+    fn join_t(&self, xs: &[&Tensor], train: bool) -> Result<Tensor>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Join + ?Sized> JoinT for T {
+    fn join_t(&self, xs: &[&Tensor], _train: bool) -> Result<Tensor> {
+        self.join(xs)
+    }
+}
+
 /// A step without parameters that gives the shape it takes, for a field with a `value` in a chain.
 ///
 /// Behind a field whose type does not say so, shapes are unknown up to the next layer.

@@ -32,10 +32,12 @@
 //! ```
 
 mod buffers;
+mod combine;
 mod flat;
 mod forward;
 mod other_values;
 mod plan;
+mod pull;
 mod same_model;
 pub(crate) mod scale;
 mod seen_forwards;
@@ -110,6 +112,8 @@ use crate::structure::{ForwardTarget, ForwardTargetT};
 /// ```
 pub struct GeneratedParams<T> {
     plan: Arc<TargetPlan<T>>,
+    /// The plan's layout with other ranks, of adapters that were put together.
+    ranked: Option<Arc<Layout>>,
     sets: Option<usize>,
     /// The target's generated parameters in flat order, `[dims…]` or `[G, dims…]`.
     params: Vec<Param>,
@@ -139,6 +143,7 @@ impl<T> Clone for GeneratedParams<T> {
     fn clone(&self) -> Self {
         Self {
             plan: self.plan.clone(),
+            ranked: self.ranked.clone(),
             sets: self.sets,
             params: self.params.clone(),
             watches: self.watches.clone(),
@@ -153,7 +158,7 @@ impl<T> std::fmt::Debug for GeneratedParams<T> {
         f.debug_struct("GeneratedParams")
             .field("target", &format_args!("{}", self.plan.name))
             .field("sets", &self.sets)
-            .field("parameters", &self.plan.layout.num_params())
+            .field("parameters", &self.layout().num_params())
             .finish()
     }
 }
@@ -177,7 +182,7 @@ impl<T> GeneratedParams<T> {
     ) -> Result<Self> {
         let SplitTensors { params, watch } = split(&generated.rows, sets, scales.plan())?;
         let (params, watches) = (scales.with_bases(params)?, watch.into_iter().collect());
-        Ok(Self { plan, sets, params, watches, by_set: Arc::default(), kept })
+        Ok(Self { plan, ranked: None, sets, params, watches, by_set: Arc::default(), kept })
     }
 
     /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as it is, with the tensors that a hypernetwork
@@ -200,13 +205,13 @@ impl<T> GeneratedParams<T> {
     ) -> Self {
         let params = tensors.into_iter().map(Param::from).collect();
         let (watches, by_set) = (Arc::default(), Arc::default());
-        Self { plan, sets, params, watches, by_set, kept }
+        Self { plan, ranked: None, sets, params, watches, by_set, kept }
     }
 
     /// Other tensors made of these.
     fn with_tensors(&self, tensors: Vec<Tensor>, sets: Option<usize>, kept: Kept) -> Self {
         let made = Self::from_tensors(self.plan.clone(), tensors, sets, kept);
-        Self { watches: self.watches.clone(), ..made }
+        Self { watches: self.watches.clone(), ranked: self.ranked.clone(), ..made }
     }
 
     /// The tensors, each with a gradient that costs no more than the tensor.
@@ -221,17 +226,22 @@ impl<T> GeneratedParams<T> {
 
     /// Which tensor lies where in the flat vector.
     pub fn layout(&self) -> &Layout {
-        &self.plan.layout
+        self.ranked.as_deref().unwrap_or(&self.plan.layout)
     }
 
     /// The generated tensors with their places in the layout, in flat order; each of shape `[dims…]`,
     /// or `[G, dims…]` for `G` sets.
     pub fn tensors(&self) -> impl Iterator<Item = (&ParamInfo, &Tensor)> {
-        self.plan.layout.params().iter().zip(self.params.iter().map(Param::values))
+        self.layout().params().iter().zip(self.params.iter().map(Param::values))
     }
 
     pub(crate) fn plan(&self) -> &TargetPlan<T> {
         &self.plan
+    }
+
+    /// Whether these are adapters that were put together, of other ranks than those of the network.
+    pub(crate) fn is_of_other_ranks(&self) -> bool {
+        self.ranked.is_some()
     }
 
     pub(crate) fn kept(&self) -> &Kept {
@@ -375,7 +385,8 @@ impl<T> GeneratedParams<T> {
         let tensors = self.params.iter().map(|param| param.values().detach()).collect();
         let params = self.kept.params.iter().map(KeptTensor::detach).collect();
         let kept = Kept { params, ..self.kept.clone() };
-        Self::from_tensors(self.plan.clone(), tensors, self.sets, kept)
+        let detached = Self::from_tensors(self.plan.clone(), tensors, self.sets, kept);
+        Self { ranked: self.ranked.clone(), ..detached }
     }
 
     /// The gradients of a loss, and what each generated tensor got of them, `[dims…]` or

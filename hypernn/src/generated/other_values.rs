@@ -35,8 +35,9 @@ impl<T> GeneratedParams<T> {
         let params = self.kept.params.iter().map(KeptTensor::detach).collect();
         let buffers = self.copied_buffers(Some(flat.dtype()))?.into();
         let kept = Kept { params, buffers, ..self.kept.clone() };
-        let scales = Scales::identity(&self.plan.layout);
-        Self::from_generated(self.plan.clone(), &flat.clone().into(), self.sets, &scales, kept)
+        let (plan, scales) = (self.plan.clone(), Scales::identity(self.layout()));
+        let made = Self::from_generated(plan, &flat.clone().into(), self.sets, &scales, kept)?;
+        Ok(Self { ranked: self.ranked.clone(), ..made })
     }
 
     /// The values of each generated tensor, of one set after the other.

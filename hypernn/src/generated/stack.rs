@@ -10,6 +10,7 @@ use super::{GeneratedParams, Kept, TargetPlan};
 use crate::check::ensure_same_device;
 use crate::ops::split::Watch;
 use crate::param::{KeptTensor, Param};
+use crate::structure::layout::Layout;
 
 impl<T> GeneratedParams<T> {
     /// The sets of all of these, one after the other, as copies: parameters that serve every row count
@@ -85,6 +86,7 @@ impl<T> GeneratedParams<T> {
     }
 
     fn ensure_alike(&self, other: &Self) -> Result<()> {
+        ensure_same_layout(self.layout(), other.layout())?;
         self.plan.ensure_same(&other.plan)?;
         let dtype = |params: &Self| params.params.first().map_or(DType::F32, Param::dtype);
         if dtype(self) != dtype(other) {
@@ -100,13 +102,15 @@ impl<T> GeneratedParams<T> {
     }
 }
 
+fn ensure_same_layout(first: &Layout, second: &Layout) -> Result<()> {
+    let Some((first, second)) = first.difference(second) else { return Ok(()) };
+    let message = format!("the first difference in layout is `{first}`, `{second}`");
+    Err(crate::error::difference(message, &first, &second))
+}
+
 impl<T> TargetPlan<T> {
     /// Parameters of one mean the same in the other.
     fn ensure_same(self: &Arc<Self>, other: &Arc<Self>) -> Result<()> {
-        if let Some((first, second)) = self.layout.difference(&other.layout) {
-            let message = format!("the first difference in layout is `{first}`, `{second}`");
-            return Err(crate::error::difference(message, &first, &second));
-        }
         // What a configuration or a constructor says beside sizes is known to nobody.
         let of_type_alone = self.model.is_of_type_alone() && other.model.is_of_type_alone();
         if !(of_type_alone || Arc::ptr_eq(self, other)) {

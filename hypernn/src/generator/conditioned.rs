@@ -9,7 +9,7 @@ use super::mlp::{LowRankSpec, MlpSpec};
 use super::per_module::PerModuleSpec;
 use super::{GeneratorOutput, GeneratorShape, GeneratorSpec, WeightGenerator};
 use crate::check::{sum, zero};
-use crate::condition::{Condition, Encoding};
+use crate::condition::{Condition, Encoding, Sequences};
 use crate::embedding::Embedded;
 use crate::error::bail;
 use crate::info::GeneratorInfo;
@@ -23,6 +23,27 @@ pub trait ConditionedGenerator: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// candle's own.
     fn forward(&self, embedded: &Embedded, condition: &Tensor) -> Result<GeneratorOutput>;
+
+    /// Embeddings and a condition of sequences or sets to `[G × rows, chunk]`.
+    ///
+    /// Unless it is written otherwise, what [`forward`](Self::forward) gives for the vectors `[G, T, width]`.
+    ///
+    /// # Errors
+    /// Sequences of several lengths, unless the generator says what to do with them; or those of `forward`.
+    fn forward_sequences(
+        &self,
+        embedded: &Embedded,
+        sequences: &Sequences,
+    ) -> Result<GeneratorOutput> {
+        if !sequences.is_full() {
+            bail!(
+                condition,
+                "the generator takes sequences of one length, but these have the lengths {:?}: `forward_sequences` would take them",
+                sequences.lengths()
+            );
+        }
+        self.forward(embedded, sequences.values())
+    }
 
     /// Whether what it first generates for this tensor is zero, for whatever embeddings and condition; see
     /// [`WeightGenerator::starts_at_zero`].
@@ -96,12 +117,26 @@ impl<S: GeneratorSpec> ConditionedGeneratorSpec for S {
 #[derive(Debug)]
 struct UnconditionedGenerator(Box<dyn WeightGenerator>);
 
-impl ConditionedGenerator for UnconditionedGenerator {
-    fn forward(&self, embedded: &Embedded, condition: &Tensor) -> Result<GeneratorOutput> {
+impl UnconditionedGenerator {
+    fn of_sets(&self, embedded: &Embedded, sets: usize) -> Result<GeneratorOutput> {
         match embedded {
             Embedded::Scaled { table, gains } => self.0.forward_scaled(table, gains),
-            embedded => self.0.forward_sets(&embedded.per_set(condition.dim(0)?)?),
+            embedded => self.0.forward_sets(&embedded.per_set(sets)?),
         }
+    }
+}
+
+impl ConditionedGenerator for UnconditionedGenerator {
+    fn forward(&self, embedded: &Embedded, condition: &Tensor) -> Result<GeneratorOutput> {
+        self.of_sets(embedded, condition.dim(0)?)
+    }
+
+    fn forward_sequences(
+        &self,
+        embedded: &Embedded,
+        sequences: &Sequences,
+    ) -> Result<GeneratorOutput> {
+        self.of_sets(embedded, sequences.count())
     }
 
     fn starts_at_zero(&self, param: &ParamInfo) -> bool {

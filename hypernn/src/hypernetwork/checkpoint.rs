@@ -92,7 +92,7 @@ impl<T> Core<T> {
         if let Some(sets) = params.num_sets() {
             bail!(condition, "a checkpoint holds one set of weights, the condition gives {sets}");
         }
-        if let Some((found, expected)) = params.layout().difference(self.layout()) {
+        if let Some((found, expected)) = params.plan().layout.difference(self.layout()) {
             let message = format!(
                 "the parameters are of another layout: they have `{found}`, {} has `{expected}`",
                 self.plan.name

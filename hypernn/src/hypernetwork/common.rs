@@ -12,7 +12,9 @@ use crate::generated::GeneratedParams;
 ///
 /// Code that is generic over it, such as a training loop, is written once. What the kinds differ in is
 /// what weights are generated for, [`Condition`](Self::Condition): nothing, `()`, for a static
-/// hypernetwork; a tensor, `[width]` or `[G, width]`, or the number of a task, for a dynamic one.
+/// hypernetwork; a tensor for a dynamic one: `[width]` or `[G, width]`, the number of a task, or sequences of one
+/// length, `[T, width]` or `[G, T, width]`. Where sequences have several lengths,
+/// [`generate_params`](DynamicHyperNetwork::generate_params) takes them with a mask.
 ///
 /// ```
 /// use candle_core::{DType, Device, Module, Result, Tensor};

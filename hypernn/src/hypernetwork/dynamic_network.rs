@@ -10,7 +10,7 @@ use super::core::{Building, Core, Declared, PartNames};
 use super::exact_audit::ExactAudit;
 use super::scales::FirstOutput;
 use crate::check::ensure;
-use crate::condition::Condition;
+use crate::condition::{Condition, ConditionValue, Rows};
 use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
 use crate::error::bail;
 use crate::generated::{Buffers, GeneratedParams, TargetPlan};
@@ -113,15 +113,22 @@ impl<T> DynamicHyperNetwork<T> {
         self.embedding.zero_state(sets)
     }
 
-    /// Generates the target's parameters for a condition: one set for `[width]` (or one task), `G`
-    /// sets for `[G, width]` (or `G` tasks).
+    /// Generates the target's parameters for a condition: one set for `[width]`, one task or one sequence
+    /// `[T, width]`; `G` sets for `[G, width]`, `G` tasks or `G` sequences.
+    ///
+    /// Sequences and sets of several lengths are given with a mask or with lengths, `(&sequences, &mask)`, or as
+    /// [`Sequences`](crate::Sequences); see [`ConditionValue`].
     ///
     /// # Errors
-    /// A condition of another width, rank or dtype, or an unknown task.
-    pub fn generate_params(&self, condition: &Tensor) -> Result<GeneratedParams<T>> {
+    /// A condition of another width, rank or dtype, or an unknown task; of sequences also an empty one, and a mask or
+    /// lengths that do not fit.
+    pub fn generate_params<'a>(
+        &self,
+        condition: impl Into<ConditionValue<'a>>,
+    ) -> Result<GeneratedParams<T>> {
         let (dtype, device) = self.core.kind();
-        let (rows, sets) = self.condition.rows(condition, dtype, device)?;
-        let state = self.zero_state(rows.dim(0)?)?;
+        let (rows, sets) = self.condition.rows(condition.into(), dtype, device)?;
+        let state = self.zero_state(rows.sets())?;
         Ok(self.generate_rows(&rows, sets, &state)?.params)
     }
 
@@ -130,33 +137,39 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`generate_params`](Self::generate_params), or a state of another number of sets.
-    pub fn generate_step(
+    pub fn generate_step<'a>(
         &self,
-        condition: &Tensor,
+        condition: impl Into<ConditionValue<'a>>,
         state: &State,
     ) -> Result<(GeneratedParams<T>, State)> {
-        let aux = self.generate_aux(condition, state)?;
+        let aux = self.generate_aux(condition.into(), state)?;
         Ok((aux.params, aux.state))
     }
 
-    fn generate_aux(&self, condition: &Tensor, state: &State) -> Result<DynamicAux<T>> {
+    fn generate_aux(&self, condition: ConditionValue<'_>, state: &State) -> Result<DynamicAux<T>> {
         let (dtype, device) = self.core.kind();
         let (rows, sets) = self.condition.rows(condition, dtype, device)?;
         self.generate_rows(&rows, sets, state)
     }
 
-    /// Generates parameters for a condition that has been checked, as rows `[G, width]`; `sets` is the number of
-    /// weight sets, none where one serves every row of the input.
+    /// Generates parameters for a condition that has been checked; `sets` is the number of weight sets, none where
+    /// one serves every row of the input.
     fn generate_rows(
         &self,
-        rows: &Tensor,
+        rows: &Rows,
         sets: Option<usize>,
         state: &State,
     ) -> Result<DynamicAux<T>> {
         span!("generate", self.core.name);
-        let (embedding, state) = self.embedding.forward(rows, state)?;
-        self.core.checks().check_embedded(&embedding, rows.dim(0)?)?;
-        let output = self.generator.forward(&embedding, rows)?;
+        let (embedding, state) = match rows {
+            Rows::Vectors(rows) => self.embedding.forward(rows, state)?,
+            Rows::Many(sequences) => self.embedding.forward_sequences(sequences, state)?,
+        };
+        self.core.checks().check_embedded(&embedding, rows.sets())?;
+        let output = match rows {
+            Rows::Vectors(rows) => self.generator.forward(&embedding, rows)?,
+            Rows::Many(sequences) => self.generator.forward_sequences(&embedding, sequences)?,
+        };
         Ok(DynamicAux { params: self.core.generate(&output, sets)?, embedding, state })
     }
 
@@ -168,11 +181,16 @@ impl<T> DynamicHyperNetwork<T> {
 
     /// Whether an input of this shape, `[B, …]`, can be its own condition.
     fn check_own(&self, dims: &[usize]) -> Result<()> {
-        let Condition::Vector(width) = self.condition else {
-            bail!(
+        let width = match self.condition {
+            Condition::Vector(width) => width,
+            Condition::Sequence(_) | Condition::Set(_) => bail!(
+                condition,
+                "the input can't be its own condition, which is a sequence or a set: use `generate_params(&sequences)`, then `params.forward(&xs)`"
+            ),
+            Condition::None | Condition::Task => bail!(
                 condition,
                 "the input can't be its own condition, which is the number of a task: use `generate_params(&tasks)`, then `params.forward(&xs)`"
-            );
+            ),
         };
         match dims {
             [_, row @ ..] if !row.is_empty() && row.iter().product::<usize>() == width => Ok(()),
@@ -224,7 +242,8 @@ impl<T> DynamicHyperNetwork<T> {
         T: ForwardTarget,
     {
         let condition = self.own_condition(xs)?;
-        let aux = self.generate_aux(&condition, &self.zero_state(condition.dim(0)?)?)?;
+        let state = self.zero_state(condition.dim(0)?)?;
+        let aux = self.generate_aux((&condition).into(), &state)?;
         Ok((aux.params.forward(xs)?, aux))
     }
 
@@ -295,7 +314,7 @@ impl<T> DynamicHyperNetwork<T> {
         Ok((outputs, state))
     }
 
-    /// A sequence of conditions `[B, T, width]`, or tasks `[B, T]`, over a target of any signature,
+    /// A sequence of conditions `[B, T, width]`, tasks `[B, T]`, or sequences of one length `[B, T, S, width]`, over a target of any signature,
     /// such as a recurrent one: at each step `at`, `step(target, at, carried)` gives the output and
     /// what it carries on. Returns the outputs `[B, T, …]`, the last state and what was carried last.
     ///
@@ -350,11 +369,12 @@ impl<T> DynamicHyperNetwork<T> {
     /// # Errors
     /// Those of [`generate_params`](Self::generate_params), the loss's own, a loss that is not finite, or one
     /// that is not the same twice for the same parameters.
-    pub fn audit_exact(
+    pub fn audit_exact<'a>(
         &self,
-        condition: &Tensor,
+        condition: impl Into<ConditionValue<'a>>,
         mut loss: impl FnMut(&GeneratedParams<T>) -> Result<Tensor>,
     ) -> Result<ExactAudit> {
+        let condition = condition.into();
         self.core.audit_exact(&mut || self.generate_params(condition), &mut loss)
     }
 
@@ -372,12 +392,16 @@ impl<T> DynamicHyperNetwork<T> {
         self.condition
     }
 
-    /// Writes the weights for one condition, `[width]` or one task, as an ordinary checkpoint of the
-    /// target.
+    /// Writes the weights for one condition, `[width]`, one task or one sequence `[T, width]`, as an ordinary
+    /// checkpoint of the target.
     ///
     /// # Errors
     /// A condition of several sets, or the file can't be written.
-    pub fn export(&self, condition: &Tensor, path: impl AsRef<Path>) -> Result<()> {
+    pub fn export<'a>(
+        &self,
+        condition: impl Into<ConditionValue<'a>>,
+        path: impl AsRef<Path>,
+    ) -> Result<()> {
         self.core.export_params(&self.generate_params(condition)?, path)
     }
 }

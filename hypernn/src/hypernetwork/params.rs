@@ -68,8 +68,14 @@ impl<T> GeneratedParams<T> {
     /// ```
     ///
     /// # Errors
-    /// The file can't be written.
+    /// The file can't be written; adapters that [`concat_rank`](Self::concat_rank) made, which no network loads.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        if self.is_of_other_ranks() {
+            bail!(
+                layout,
+                "adapters that were put together have other ranks than the network, which could not load them: save the sets that they were put together of, or the adapter by `save_peft`"
+            );
+        }
         let params = self.tensors().map(|(param, tensor)| (param.name.as_str(), tensor));
         let buffers = self.layout().buffers().iter().zip(self.kept().buffers.iter());
         let buffers = buffers.map(|(buffer, tensor)| (buffer.name.as_str(), tensor));

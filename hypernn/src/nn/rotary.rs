@@ -1,5 +1,7 @@
 //! Rotary position embeddings.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::check::{ensure_float, ensure_same_dtype};
@@ -19,7 +21,7 @@ pub enum RotaryConvention {
 }
 
 /// How frequencies are changed for contexts that are longer than those of the first training.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum RotaryScaling {
     /// Not at all.
     #[default]
@@ -39,10 +41,13 @@ pub enum RotaryScaling {
         /// The context of the first training, in positions.
         original_max_positions: usize,
     },
+    /// The frequency of each pair is divided by a factor of its own, `head_dim / 2` of them, as LongRoPE (Ding et al.
+    /// 2024) finds them and as GGUF files hold those of Llama 3.1 (`rope_freqs.weight`).
+    PerPair(Arc<[f64]>),
 }
 
 /// The settings of [`Rotary`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RotaryConfig {
     /// The number of values of a head, even.
     pub head_dim: usize,
@@ -71,28 +76,13 @@ impl RotaryConfig {
             crate::error::bail!(declaration, "rotary: max_positions is 0, expected at least 1");
         }
         ensure_positive("theta", theta)?;
-        match self.scaling {
-            RotaryScaling::None => Ok(()),
-            RotaryScaling::Linear(factor) => ensure_positive("the scaling factor", factor),
-            RotaryScaling::Llama3 { factor, low_freq_factor, high_freq_factor, .. } => {
-                ensure_positive("the scaling factor", factor)?;
-                ensure_positive("low_freq_factor", low_freq_factor)?;
-                ensure_positive("high_freq_factor", high_freq_factor)?;
-                if high_freq_factor <= low_freq_factor {
-                    crate::error::bail!(
-                        declaration,
-                        "rotary: high_freq_factor is {high_freq_factor}, expected more than low_freq_factor, {low_freq_factor}"
-                    );
-                }
-                Ok(())
-            }
-        }
+        self.scaling.check(head_dim / 2)
     }
 
     /// The angle from one position to the next of each pair of values, `head_dim / 2` of them.
     fn frequencies(&self) -> Vec<f64> {
         let of_pair = |pair: usize| {
-            self.scaling.scaled(self.theta.powf(-2. * pair as f64 / self.head_dim as f64))
+            self.scaling.scaled(pair, self.theta.powf(-2. * pair as f64 / self.head_dim as f64))
         };
         (0..self.head_dim / 2).map(of_pair).collect()
     }
@@ -106,10 +96,38 @@ fn ensure_positive(name: &str, value: f64) -> Result<()> {
 }
 
 impl RotaryScaling {
-    fn scaled(&self, frequency: f64) -> f64 {
+    fn check(&self, pairs: usize) -> Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::Linear(factor) => ensure_positive("the scaling factor", *factor),
+            Self::Llama3 { factor, low_freq_factor, high_freq_factor, .. } => {
+                ensure_positive("the scaling factor", *factor)?;
+                ensure_positive("low_freq_factor", *low_freq_factor)?;
+                ensure_positive("high_freq_factor", *high_freq_factor)?;
+                if high_freq_factor <= low_freq_factor {
+                    crate::error::bail!(
+                        declaration,
+                        "rotary: high_freq_factor is {high_freq_factor}, expected more than low_freq_factor, {low_freq_factor}"
+                    );
+                }
+                Ok(())
+            }
+            Self::PerPair(factors) if factors.len() != pairs => crate::error::bail!(
+                declaration,
+                "rotary: there are {} scaling factors, expected {pairs}, one for each pair of values",
+                factors.len()
+            ),
+            Self::PerPair(factors) => factors.iter().enumerate().try_for_each(|(at, factor)| {
+                ensure_positive(&format!("scaling factor {at}"), *factor)
+            }),
+        }
+    }
+
+    fn scaled(&self, pair: usize, frequency: f64) -> f64 {
         match *self {
             Self::None => frequency,
             Self::Linear(factor) => frequency / factor,
+            Self::PerPair(ref factors) => frequency / factors[pair],
             Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } => {
                 let waves = original_max_positions as f64 * frequency / std::f64::consts::TAU;
                 let kept = (waves - low_freq_factor) / (high_freq_factor - low_freq_factor);

@@ -1,7 +1,7 @@
 //! The arithmetic of a window that slides along an axis.
 
 use crate::check::{MOST_VALUES, Problem, product, sum};
-use crate::flow::{Given, SampleShape};
+use crate::flow::{Given, SampleShape, Size};
 
 /// A kernel along one axis.
 #[derive(Clone, Copy)]
@@ -78,17 +78,26 @@ impl SlidingWindow {
         input: &SampleShape,
         transposed: bool,
     ) -> Given {
-        let (mut sizes, mut i) = ([None; AXES], 0);
-        while i < AXES {
-            if let Some(length) = input.dim(i + 1) {
-                match self.along(length, transposed) {
-                    Ok(length) => sizes[i] = Some(length),
+        let mut shape = SampleShape::image(Some(channels), &[None; AXES]);
+        let mut i = 1;
+        while i <= AXES {
+            match input.size(i) {
+                Size::Known(length) => match self.along(length, transposed) {
+                    Ok(length) => shape = shape.with(i, Size::Known(length)),
                     Err(problem) => return Given::Problem(problem),
-                }
+                },
+                size if self.keeps_length() => shape = shape.with(i, size),
+                _ => {}
             }
             i += 1;
         }
-        Given::Shape(SampleShape::image(Some(channels), &sizes))
+        Given::Shape(shape)
+    }
+
+    /// Whether it gives as many pixels as it takes, however many these are.
+    const fn keeps_length(&self) -> bool {
+        let padding = sum(&[self.padding, self.padding]);
+        self.stride == 1 && self.output_padding == 0 && sum(&[padding, 1]) == self.span()
     }
 }
 

@@ -261,6 +261,35 @@ impl Layout {
         })
     }
 
+    /// This layout, of a target whose adapters all have a rank so many times as large, and the same scale.
+    ///
+    /// # Errors
+    /// Something is generated that is no factor of an adapter.
+    pub(crate) fn with_ranks(&self, times: usize) -> Result<Self> {
+        let mut is_factor = vec![false; self.params.len()];
+        self.adapted().flat_map(|at| at.factors()).for_each(|index| is_factor[index] = true);
+        let whole = self.params.iter().zip(is_factor).find(|(_, is_factor)| !is_factor);
+        if let Some((param, _)) = whole {
+            crate::error::bail!(
+                layout,
+                "`{}` is generated whole, and has no rank: `mean` takes it",
+                param.name
+            );
+        }
+        let mut num_params = 0;
+        let widened = |param: &ParamInfo| {
+            let mut dims = param.shape.dims().to_vec();
+            dims[usize::from(param.kind == ParamKind::Up)] *= times;
+            let (shape, offset) = (Shape::from(dims), num_params);
+            num_params += shape.elem_count();
+            ParamInfo { shape, offset, ..param.clone() }
+        };
+        let params = self.params.iter().map(widened).collect();
+        let mut layout = Self { params, num_params, ..self.clone() };
+        layout.hash = hash_of(&layout, String::new);
+        Ok(layout)
+    }
+
     /// The tensors that are no parameters.
     pub fn buffers(&self) -> &[BufferInfo] {
         &self.buffers

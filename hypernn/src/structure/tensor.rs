@@ -93,6 +93,16 @@ impl<const R: usize> TensorSpec<R> {
         info.checked(Some(Problem::new("tensor: a dimension is 0, expected at least 1")))
     }
 
+    /// The number of dimensions.
+    pub const fn rank(&self) -> usize {
+        R
+    }
+
+    /// The shape: that of each sample where a step takes the tensor as one of several values.
+    pub const fn shape(&self) -> SampleShape {
+        SampleShape::new(&self.dims)
+    }
+
     /// Any shape; a tensor is no step of a chain.
     pub const fn gives(&self, _: &SampleShape) -> Given {
         Given::Shape(SampleShape::ANY)

@@ -28,6 +28,16 @@
 //! All embeddings of a set are the condition, one behind the other: `table(1, 8)`, `tasks(20, 1, 64)` or
 //! `encoder(384, [128], gelu, 1, 64)` are enough.
 //!
+//! Many embeddings, such as those of a `perceiver` that reads a document, can stand for the parts of the target
+//! instead, so that each part has a condition of its own, as in Charakorn et al., *Doc-to-LoRA: Learning to Instantly
+//! Internalize Contexts* (2026). Which is which follows from the layout, and another number of embeddings is an error:
+//!
+//! - `.by_row()`: embedding `r` is the condition of row `r` of every tensor; there are as many as the rank, or as the
+//!   most rows that a tensor has.
+//! - `.by_layer()`: one embedding for each layer, in the order of the layout.
+//! - `.by_place()`: one for each row of each tensor, in the order of the layout. Both factors of an adapter share
+//!   theirs, as they share their rows.
+//!
 //! Under the exact init the heads of `up` start as zeros, so that every adapter starts at zero, and the generator
 //! learns from there on; all else starts with mean 0 and variance 1. (Other generators multiply `up` by a gain that
 //! starts at zero, one for each tensor, or keep what they gave first.)
@@ -120,6 +130,46 @@ pub struct PerModuleSpec<const L: usize> {
     #[cfg_attr(feature = "serde", serde(with = "crate::mlp::widths"))]
     widths: [usize; L],
     activation: Activation,
+    #[cfg_attr(feature = "serde", serde(default))]
+    reads: Reads,
+}
+
+/// Which embeddings a row of a tensor is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+enum Reads {
+    /// All of them.
+    #[default]
+    All,
+    /// That of its number in the tensor.
+    Row,
+    /// That of its layer.
+    Layer,
+    /// One of its own.
+    Place,
+}
+
+impl Reads {
+    /// How it is written after the generator; nothing for the default.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::All => "",
+            Self::Row => ".by_row()",
+            Self::Layer => ".by_layer()",
+            Self::Place => ".by_place()",
+        }
+    }
+
+    /// What there is an embedding for each of.
+    const fn parts(self) -> &'static str {
+        match self {
+            Self::All => "sets of embeddings",
+            Self::Row => "rows of a tensor",
+            Self::Layer => "layers",
+            Self::Place => "rows of all tensors",
+        }
+    }
 }
 
 /// `generator: per_module(width, [hidden, …], activation)`: one perceptron for all layers, which takes the condition
@@ -130,10 +180,31 @@ pub const fn per_module<const L: usize>(
     widths: [usize; L],
     activation: Activation,
 ) -> PerModuleSpec<L> {
-    PerModuleSpec { width, widths, activation }
+    PerModuleSpec { width, widths, activation, reads: Reads::All }
 }
 
 impl<const L: usize> PerModuleSpec<L> {
+    /// Makes row `r` of every tensor from embedding `r`, and no other; of an adapter of rank `r` from `r` embeddings.
+    #[must_use]
+    pub const fn by_row(mut self) -> Self {
+        self.reads = Reads::Row;
+        self
+    }
+
+    /// Makes the rows of each layer from an embedding of the layer.
+    #[must_use]
+    pub const fn by_layer(mut self) -> Self {
+        self.reads = Reads::Layer;
+        self
+    }
+
+    /// Makes each row of each tensor from an embedding of its own, which the two factors of an adapter share.
+    #[must_use]
+    pub const fn by_place(mut self) -> Self {
+        self.reads = Reads::Place;
+        self
+    }
+
     /// What it generates, and what is wrong with its sizes, if anything. How many variables it has depends on the
     /// layout.
     pub const fn info(&self, shape: GeneratorShape) -> GeneratorInfo {
@@ -167,7 +238,12 @@ impl<const L: usize> PerModuleSpec<L> {
         vb: &VarBuilder<'_>,
     ) -> Result<Box<dyn WeightGenerator>> {
         ensure(self.info(shape).problem)?;
-        let groups = shape.num_embeddings;
+        let places = Places::of(layout, self.reads);
+        let groups = match self.reads {
+            Reads::All => shape.num_embeddings,
+            _ => 1,
+        };
+        self.check_embeddings(shape.num_embeddings, &places)?;
         let sizes = NetworkSizes {
             width: self.width,
             hidden: &self.widths,
@@ -175,13 +251,26 @@ impl<const L: usize> PerModuleSpec<L> {
             inputs: groups * shape.embedding_dim,
             appended: Appended { groups, width },
         };
-        Ok(Box::new(PlaceNetwork::new(&sizes, Places::of(layout), scheme, vb)?))
+        Ok(Box::new(PlaceNetwork::new(&sizes, places, scheme, vb)?))
+    }
+
+    /// Whether there are as many embeddings as parts that read one.
+    fn check_embeddings(&self, found: usize, places: &Places) -> Result<()> {
+        match places.num_read {
+            Some(expected) if found != expected => bail!(
+                declaration,
+                "`{self}` makes {expected} {} from {found} embeddings, expected {expected}",
+                self.reads.parts()
+            ),
+            _ => Ok(()),
+        }
     }
 }
 
 impl<const L: usize> std::fmt::Display for PerModuleSpec<L> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "per_module({}, {:?}, {})", self.width, self.widths, self.activation.name())
+        write!(f, "per_module({}, {:?}, {})", self.width, self.widths, self.activation.name())?;
+        f.write_str(self.reads.suffix())
     }
 }
 

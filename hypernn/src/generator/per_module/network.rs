@@ -24,7 +24,7 @@ pub(super) struct NetworkSizes<'a> {
     pub(super) width: usize,
     pub(super) hidden: &'a [usize],
     pub(super) activation: Activation,
-    /// The values of all embeddings that the generator is given.
+    /// The values of the embeddings that a row is made from.
     pub(super) inputs: usize,
     /// What of them are conditions that came behind.
     pub(super) appended: Appended,
@@ -56,6 +56,11 @@ impl PlaceNetwork {
         let order = Rearrangement::new(places.blocks, len, vb.device())?;
         Ok(Self { tables, trunk, heads, order, scheme })
     }
+
+    /// Whether each row is made from all embeddings.
+    fn reads_all(&self) -> bool {
+        self.heads.iter().all(|head| head.reads.is_none())
+    }
 }
 
 impl WeightGenerator for PlaceNetwork {
@@ -65,8 +70,13 @@ impl WeightGenerator for PlaceNetwork {
 
     /// One pass of the trunk and one product for each head; the rows then change their places once.
     fn forward_sets(&self, embeddings: &Tensor) -> Result<GeneratorOutput> {
-        let conditions = self.trunk.of_conditions(&embeddings.flatten_from(1)?)?;
+        let conditions = if self.reads_all() {
+            self.trunk.of_conditions(&embeddings.flatten_from(1)?)?
+        } else {
+            self.trunk.of_conditions(embeddings)?
+        };
         let rows = |head: &Head| {
+            let conditions = head.of_rows(&conditions)?;
             let hidden = self.trunk.forward(&self.tables.of_places(head)?, &conditions)?;
             head.dense.forward(&hidden)?.flatten_from(1)
         };
@@ -136,16 +146,14 @@ impl Trunk {
         Ok(Self { condition, place, others, activation, width })
     }
 
-    /// What conditions `[G, inputs]` add in the first layer, `[G, hidden]`.
+    /// What conditions `[…, inputs]` add in the first layer, `[…, hidden]`.
     fn of_conditions(&self, conditions: &Tensor) -> Result<Tensor> {
         linear(conditions, &self.condition.clone().into(), None)
     }
 
-    /// `[G, rows, width]` for places `[rows, 3 × width]` and what each of `G` conditions adds.
+    /// `[G, rows, width]` for places `[rows, 3 × width]` and what the condition of each row adds, `[G, rows, hidden]`.
     fn forward(&self, places: &Tensor, conditions: &Tensor) -> Result<Tensor> {
-        let places = self.place.forward(places)?;
-        let (sets, (rows, _)) = (conditions.dim(0)?, places.dims2()?);
-        let conditions = repeat_rows(conditions, rows)?;
+        let (places, sets) = (self.place.forward(places)?, conditions.dim(0)?);
         let places = repeat_rows(&places.flatten_all()?.unsqueeze(0)?, sets)?;
         let first = (places.reshape(conditions.shape())? + conditions)?;
         self.others.iter().try_fold(self.activation.forward(&first)?, |xs, layer| {
@@ -162,6 +170,8 @@ struct Head {
     layers: Tensor,
     kinds: Tensor,
     rows: Tensor,
+    /// Integers `[rows]`: for each row, which embedding of the condition; none where it is all of them.
+    reads: Option<Tensor>,
 }
 
 impl Head {
@@ -183,7 +193,16 @@ impl Head {
         };
         let ids = |ids: &[u32]| ids_on(ids, vb.device());
         let (layers, kinds) = (ids(&places.layers)?, ids(&places.kinds)?);
-        Ok(Self { dense, layers, kinds, rows: ids(&places.rows)? })
+        let reads = places.reads.as_deref().map(ids).transpose()?;
+        Ok(Self { dense, layers, kinds, rows: ids(&places.rows)?, reads })
+    }
+
+    /// What the condition of each row adds, `[G, rows, hidden]`, of `[G, hidden]` for all rows, or of `[G, N, hidden]`.
+    fn of_rows(&self, conditions: &Tensor) -> Result<Tensor> {
+        match &self.reads {
+            None => repeat_rows(conditions, self.rows.dim(0)?),
+            Some(reads) => conditions.index_select(reads, 1),
+        }
     }
 }
 

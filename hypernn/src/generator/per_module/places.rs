@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::Reads;
 use crate::check::product;
 use crate::ops::rearrange::Block;
 use crate::structure::layout::{Layout, ParamInfo};
@@ -53,6 +54,8 @@ pub(super) struct HeadPlaces {
     pub(super) layers: Vec<u32>,
     pub(super) kinds: Vec<u32>,
     pub(super) rows: Vec<u32>,
+    /// Which embedding of the condition each row is made from; none where it is made from all.
+    pub(super) reads: Option<Vec<u32>>,
 }
 
 impl HeadPlaces {
@@ -71,6 +74,10 @@ pub(super) struct Places {
     /// The most rows that a tensor has.
     pub(super) num_rows: usize,
     pub(super) heads: Vec<HeadPlaces>,
+    /// How many embeddings the rows are made from; none where each is made from all.
+    pub(super) num_read: Option<usize>,
+    /// The number of rows of all tensors; the factors of an adapter share theirs.
+    num_places: usize,
     /// Where the heads' outputs, one behind the other, lie in the flat vector.
     pub(super) blocks: Vec<Block>,
 }
@@ -98,10 +105,10 @@ impl Names {
 }
 
 impl Places {
-    pub(super) fn of(layout: &Layout) -> Self {
+    pub(super) fn of(layout: &Layout, reads: Reads) -> Self {
         let (mut places, mut heads) = (Self::default(), HashMap::new());
         let placed: Vec<_> =
-            layout.params().iter().map(|param| places.place(param, &mut heads)).collect();
+            layout.params().iter().map(|param| places.place(param, reads, &mut heads)).collect();
         let mut starts = vec![0; places.heads.len()];
         for at in 1..starts.len() {
             starts[at] = starts[at - 1] + places.heads[at - 1].len();
@@ -110,6 +117,12 @@ impl Places {
             .into_iter()
             .map(|(head, block)| Block { from: starts[head] + block.from, ..block });
         places.blocks = blocks.collect();
+        places.num_read = match reads {
+            Reads::All => None,
+            Reads::Row => Some(places.num_rows),
+            Reads::Layer => Some(places.layers.len()),
+            Reads::Place => Some(places.num_places),
+        };
         places
     }
 
@@ -117,6 +130,7 @@ impl Places {
     fn place(
         &mut self,
         param: &ParamInfo,
+        reads: Reads,
         heads: &mut HashMap<(Factor, usize), usize>,
     ) -> (usize, Block) {
         let factor = Factor::of(param);
@@ -124,18 +138,37 @@ impl Places {
         let (layer, kind) = split_name(&param.name);
         let (layer, kind) = (self.layers.number(layer), self.kinds.number(&kind));
         self.num_rows = self.num_rows.max(rows);
+        let first = self.first_place(factor, rows);
         let number = *heads.entry((factor, width)).or_insert(self.heads.len());
         if number == self.heads.len() {
             let (layers, kinds, rows) = (Vec::new(), Vec::new(), Vec::new());
-            self.heads.push(HeadPlaces { factor, width, layers, kinds, rows });
+            let reads = (reads != Reads::All).then(Vec::new);
+            self.heads.push(HeadPlaces { factor, width, layers, kinds, rows, reads });
         }
         let head = &mut self.heads[number];
         let from = head.len();
         head.layers.extend(std::iter::repeat_n(layer, rows));
         head.kinds.extend(std::iter::repeat_n(kind, rows));
         head.rows.extend(0..rows as u32);
+        if let Some(read) = &mut head.reads {
+            read.extend((0..rows as u32).map(|row| match reads {
+                Reads::Layer => layer,
+                Reads::Place => first + row,
+                Reads::Row | Reads::All => row,
+            }));
+        }
         let transposed = factor == Factor::Up;
         (number, Block { from, to: param.offset, rows, columns: width, transposed })
+    }
+}
+
+impl Places {
+    /// The number of a tensor's first row among those of all: `up` comes behind its `down`, and shares its rows.
+    fn first_place(&mut self, factor: Factor, rows: usize) -> u32 {
+        if factor != Factor::Up {
+            self.num_places += rows;
+        }
+        (self.num_places - rows) as u32
     }
 }
 
@@ -180,6 +213,33 @@ mod tests {
         }
     }
 
+    /// The number of embeddings, and which of them each head's rows are made from.
+    fn reads(reads: Reads) -> Result<(Option<usize>, Vec<Option<Vec<u32>>>)> {
+        let places = Places::of(&layout()?, reads);
+        Ok((places.num_read, places.heads.into_iter().map(|head| head.reads).collect()))
+    }
+
+    #[test]
+    fn each_row_has_its_embedding() -> Result<()> {
+        assert_eq!(reads(Reads::All)?, (None, vec![None; 4]));
+        for (how, count, expected) in [
+            (Reads::Row, 4, [vec![0, 1, 2, 3, 0, 0], vec![0, 1, 0, 1], vec![0, 1, 0, 1], vec![0]]),
+            (
+                Reads::Layer,
+                3,
+                [vec![0, 0, 0, 0, 1, 2], vec![1, 1, 2, 2], vec![1, 1, 2, 2], vec![0]],
+            ),
+            (
+                Reads::Place,
+                11,
+                [vec![0, 1, 2, 3, 6, 9], vec![4, 5, 7, 8], vec![4, 5, 7, 8], vec![10]],
+            ),
+        ] {
+            assert_eq!(reads(how)?, (Some(count), expected.map(Some).to_vec()), "{how:?}");
+        }
+        Ok(())
+    }
+
     fn layout() -> Result<Layout> {
         let lora = Role::Lora { rank: 2, alpha: 2., dropout: 0. };
         let patterns = [("*.q".to_owned(), lora)];
@@ -202,7 +262,7 @@ mod tests {
     #[test]
     fn each_tensor_has_its_rows() -> Result<()> {
         let layout = layout()?;
-        let places = Places::of(&layout);
+        let places = Places::of(&layout, Reads::All);
         assert_eq!((places.layers.len(), places.kinds.len(), places.num_rows), (3, 5, 4));
         let heads: Vec<_> =
             places.heads.iter().map(|head| (head.factor, head.width, head.rows.clone())).collect();

@@ -281,7 +281,15 @@ mod of_rotary {
             1.3295739336172119e-05,
             2.578346311565838e-06,
         ];
-        for (scaling, expected) in [(llama3, of_llama3), (RotaryScaling::Linear(4.), of_linear)] {
+        // As a GGUF file has Llama 3's: the frequencies divided by these are the scaled ones.
+        let unscaled = |pair: usize| 5e5f64.powf(-(pair as f64) / 8.);
+        let factors = (0..8).map(|pair| unscaled(pair) / of_llama3[pair]).collect();
+        let cases = [
+            (llama3, of_llama3),
+            (RotaryScaling::PerPair(factors), of_llama3),
+            (RotaryScaling::Linear(4.), of_linear),
+        ];
+        for (scaling, expected) in cases {
             let config = RotaryConfig { theta: 5e5, scaling, ..config(16) };
             let rotary = Rotary::new(&config, DType::F64, device()).unwrap();
             let xs = Tensor::ones((1, 1, 1, 16), DType::F64, device()).unwrap();
@@ -316,6 +324,14 @@ mod of_rotary {
         };
         let expected = "rotary: high_freq_factor is 4, expected more than low_freq_factor, 4";
         assert_eq!(of(RotaryConfig { scaling, ..config(4) }), expected);
+        let factors = |factors: &[f64]| {
+            of(RotaryConfig { scaling: RotaryScaling::PerPair(factors.into()), ..config(4) })
+        };
+        let expected =
+            "rotary: there are 1 scaling factors, expected 2, one for each pair of values";
+        assert_eq!(factors(&[1.]), expected);
+        let expected = "rotary: scaling factor 1 is -1, expected a finite number above 0";
+        assert_eq!(factors(&[1., -1.]), expected);
         let expected = "rotary: the tables' dtype is U8, expected f16, bf16, f32 or f64";
         assert_eq!(says(Rotary::new(&config(4), DType::U8, device())), expected);
     }

@@ -5,7 +5,7 @@ use candle_core::{DType, Module, ModuleT, Result, Tensor};
 
 use super::super::testing::device;
 use super::super::*;
-use crate::flow::{Given, SampleShape};
+use crate::flow::{Given, Join, SampleShape};
 use crate::structure::layer::HyperLayer;
 
 /// The shape of one sample of `[2, sizes…]` behind a layer.
@@ -21,7 +21,7 @@ macro_rules! said {
         let met = SampleShape::new($sizes).meet(&$spec.info().takes);
         met.and_then(|met| match $spec.gives(&met) {
             Given::Shape(shape) => Some(shape),
-            Given::Problem(_) => None,
+            Given::Problem(_) | Given::Misfit { .. } => None,
         })
     }};
 }
@@ -102,8 +102,84 @@ fn of_steps() {
     for keeps in [step::relu, step::gelu, step::silu, step::tanh, step::sigmoid, step::softmax] {
         agrees!(@ keeps, |xs| keeps.forward(xs), [[3], [2, 4]]);
     }
+    for (size, stride, padding) in [(3, 2, 1), (3, 1, 1), (2, 3, 0), (3, 2, 0)] {
+        let pool = step::max_pool2d(size).stride(stride).padding(padding);
+        agrees!(@ pool, |xs| pool.forward(xs), [[2, 9, 8], [2, 3, 3], [2, 1, 9], [9, 9]]);
+    }
+    let up = step::upsample2d(3);
+    agrees!(@ up, |xs| up.forward(xs), [[2, 9, 8], [9, 9]]);
+    let flatten = step::flatten_from(1);
+    agrees!(@ flatten, |xs| flatten.forward(xs), [[2, 3], [2, 3, 4], [3]]);
+    let permute = step::permute([2, 0, 1]);
+    agrees!(@ permute, |xs| permute.forward(xs), [[2, 3, 4], [2, 3]]);
+    for reduce in [step::mean(0), step::mean(1), step::take(1)] {
+        agrees!(@ reduce, |xs| reduce.forward(xs), [[2, 3], [2, 3, 4], [1, 4], [3]]);
+    }
+    let heads = step::split_heads(3);
+    agrees!(@ heads, |xs| heads.forward(xs), [[2, 12], [2, 13], [12]]);
+    agrees!(@ step::merge_heads, |xs| step::merge_heads.forward(xs), [[2, 12, 3], [2, 13]]);
+    let rotary = step::rotary(1e4);
+    agrees!(@ rotary, |xs| rotary.forward(xs), [[2, 5, 4], [2, 5, 3], [5, 4]]);
     let dropout = step::dropout(0.5);
     agrees!(@ dropout, |xs| dropout.forward_t(xs, true), [[3], [2, 4]]);
+}
+
+/// The same of steps that take several values.
+macro_rules! joins {
+    ($step:expr, $($shapes:expr),+) => {{
+        let mut fits = 0;
+        $(
+            let said = match $step.gives(&$shapes.map(|sizes| SampleShape::new(&sizes))) {
+                Given::Shape(shape) => Some(shape.to_string()),
+                Given::Problem(_) | Given::Misfit { .. } => None,
+            };
+            let xs = $shapes.map(|sizes| {
+                let dims: Vec<_> = std::iter::once(2).chain(sizes).collect();
+                Tensor::zeros(dims, DType::F32, device()).unwrap()
+            });
+            let found = $step.join(&xs.each_ref()).ok().map(|ys| format!("{:?}", &ys.dims()[1..]));
+            fits += usize::from(found.is_some());
+            assert_eq!(said, found, "{:?}", $shapes);
+        )+
+        assert!(fits > 0, "nothing fits");
+    }};
+}
+
+#[test]
+fn of_steps_of_several_values() {
+    let (add, mul, residual) = (step::add(), step::mul(), step::residual());
+    joins!(residual, [[2, 3], [2, 3]], [[2, 3], [1, 3]], [[2, 3], [3, 2]]);
+    joins!(add, [[2, 3], [2, 3], [2, 3]], [[2, 3], [1, 3], [2, 1]], [[2, 3], [2, 3], [2, 2]]);
+    joins!(mul, [[2, 3], [2, 3]], [[2, 3], [1, 3]], [[2, 1], [1, 3]], [[2, 3], [3, 2]]);
+    let concat = step::concat(1);
+    joins!(concat, [[2, 3], [2, 1], [2, 4]], [[2, 3], [1, 3], [2, 3]]);
+    joins!(concat, [[2, 3, 5], [2, 1, 5]], [[2, 3, 5], [2, 1, 6]]);
+    let causal = step::attention().causal(true);
+    joins!(
+        causal,
+        [[4, 5, 6], [2, 5, 6], [2, 5, 3]],
+        [[4, 5, 6], [3, 5, 6], [3, 5, 3]],
+        [[4, 5, 6], [2, 5, 4], [2, 5, 3]],
+        [[4, 5, 6], [2, 4, 6], [2, 4, 3]],
+        [[4, 5, 6], [2, 7, 6], [2, 7, 3]],
+        [[4, 5, 6], [2, 5, 6], [4, 5, 3]],
+        [[4, 5, 6], [2, 5, 6], [2, 6, 3]]
+    );
+}
+
+/// As candle's own with its edges repeated; the gradient is that of the largest value of each window.
+#[test]
+fn windows_that_overlap() -> Result<()> {
+    let xs = candle_core::Var::from_tensor(&Tensor::randn(0f64, 1., (2, 3, 7, 6), device())?)?;
+    let ys = step::max_pool2d(3).stride(2).padding(1).forward(&xs)?;
+    let padded = xs.pad_with_same(2, 1, 1)?.pad_with_same(3, 1, 1)?;
+    let expected = padded.max_pool2d_with_stride(3, 2)?;
+    assert_eq!(ys.dims(), [2, 3, 4, 3]);
+    assert_eq!(ys.flatten_all()?.to_vec1::<f64>()?, expected.flatten_all()?.to_vec1::<f64>()?);
+    let grads = ys.sum_all()?.backward()?;
+    let sum = grads.get(&xs).unwrap().sum_all()?.to_scalar::<f64>()?;
+    assert_eq!(sum, (2 * 3 * 4 * 3) as f64);
+    Ok(())
 }
 
 #[test]

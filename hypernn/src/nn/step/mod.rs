@@ -6,10 +6,29 @@
 //! | `softmax`, `log_softmax`: over the last dimension | any, kept |
 //! | `dropout(p)`, in `sequential_t` | any, kept |
 //! | `flatten` | any to `[values]` |
+//! | `flatten_from(1)` | `[A, B, …]` to `[A, values]` |
 //! | `reshape([a, b])` | any to `[a, b]` |
+//! | `permute([1, 0])` | `[A, B]` to `[B, A]` |
+//! | `take(i)` | `[N, …]` to `[…]` |
+//! | `mean(axis)` | the axis left out |
 //! | `max_pool2d(size)`, `avg_pool2d(size)` | `[C, H, W]` to `[C, ⌊H / size⌋, ⌊W / size⌋]` |
+//! | `max_pool2d(size, stride = s, padding = p)` | `[C, H, W]` to `[C, ⌊(H + 2p - size) / s⌋ + 1, …]` |
 //! | `global_avg_pool2d` | `[C, H, W]` to `[C]` |
+//! | `upsample2d(n)` | `[C, H, W]` to `[C, n H, n W]` |
+//! | `split_heads(h)` | `[T, h × D]` to `[h, T, D]` |
+//! | `merge_heads` | `[h, T, D]` to `[T, h × D]` |
+//! | `rotary(theta)` | `[h, T, D]`, kept |
 //! | `func(f)`: a function or closure `f(&Tensor) -> Result<Tensor>` | unknown behind it |
+//!
+//! Steps that take several values, each a block of steps in brackets or a value that has a name:
+//!
+//! | Step | Shape of a sample |
+//! |---|---|
+//! | `residual([…])`, `residual([…], skip = […])` | all of one shape, kept |
+//! | `add([…], […])`, `mul([…], […])` | all of one shape, kept; a size of 1 counts for all |
+//! | `concat(axis, […], […])` | the same but along the axis, where sizes are added up |
+//! | `attention([q], [k], [v], causal = true)` | `[H, T, D]`, `[K, S, D]`, `[K, S, E]` to `[H, T, E]` |
+//! | `join(self::mine, […], […])`: a step of your own, [`flow::Join`](crate::flow::Join) | its own |
 //!
 //! A step of your own is a value of a type with [`Module`] and two inherent functions: `info`, which says what it
 //! takes and what is wrong with it, and `gives`, which says what shape it makes of one that it takes. In the chain
@@ -54,11 +73,22 @@
 //! # fn main() {}
 //! ```
 
+mod axes;
+mod heads;
+mod join;
+
 use candle_core::{D, Module, ModuleT, Result, Tensor};
 
+pub use self::axes::{
+    FlattenFrom, Permute, Reduce, Upsample2d, flatten_from, mean, permute, take, upsample2d,
+};
+pub use self::heads::{
+    Attention, MergeHeads, RotaryStep, SplitHeads, attention, merge_heads, rotary, split_heads,
+};
+pub use self::join::{Concat, Elementwise, add, concat, mul, of_each_sample, residual};
 use super::pool;
 use crate::check::{Problem, ensure, too_many};
-use crate::flow::{Given, SampleShape};
+use crate::flow::{Given, SampleShape, Size};
 use crate::info::LayerInfo;
 use crate::ops::activation;
 
@@ -161,7 +191,10 @@ impl Flatten {
 
     /// The shape of the output of one sample: one dimension of as many values as the input has.
     pub const fn gives(&self, input: &SampleShape) -> Given {
-        Given::Shape(SampleShape::of(&[input.num_values()]))
+        match input.rank() {
+            Some(1) => Given::Shape(*input),
+            _ => Given::Shape(SampleShape::of(&[input.num_values()])),
+        }
     }
 }
 
@@ -212,7 +245,7 @@ impl<const R: usize> Module for Reshape<R> {
     }
 }
 
-/// One value of each window, windows side by side.
+/// One value of each window.
 #[derive(Clone, Copy, Debug)]
 pub struct Pool2d {
     name: &'static str,
@@ -220,12 +253,7 @@ pub struct Pool2d {
     pool: fn(&Tensor, usize) -> Result<Tensor>,
 }
 
-/// The largest value of each window, see [`nn::max_pool2d`](super::max_pool2d).
-pub const fn max_pool2d(size: usize) -> Pool2d {
-    Pool2d { name: "max_pool2d", size, pool: pool::max_pool2d }
-}
-
-/// The mean of each window, see [`nn::avg_pool2d`](super::avg_pool2d).
+/// The mean of each window, windows side by side, see [`nn::avg_pool2d`](super::avg_pool2d).
 pub const fn avg_pool2d(size: usize) -> Pool2d {
     Pool2d { name: "avg_pool2d", size, pool: pool::avg_pool2d }
 }
@@ -241,19 +269,7 @@ impl Pool2d {
     /// The shape of the output of one sample, `[C, height / size, width / size]`; a problem where the window does
     /// not fit into the input.
     pub const fn gives(&self, input: &SampleShape) -> Given {
-        let (mut i, mut dims) = (1, [input.dim(0), None, None]);
-        while i < 3 {
-            match input.dim(i) {
-                Some(pixels) if pixels < self.size => {
-                    let problem = Problem::new("a window of ").number(self.size).text(" × ");
-                    return Given::Problem(problem.number(self.size).text(" does not fit"));
-                }
-                Some(pixels) => dims[i] = Some(pixels / self.size),
-                None => {}
-            }
-            i += 1;
-        }
-        Given::Shape(SampleShape::of(&dims))
+        pooled(input, Window { size: self.size, stride: self.size, padding: 0 })
     }
 }
 
@@ -261,6 +277,124 @@ impl Module for Pool2d {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         (self.pool)(xs, self.size)
     }
+}
+
+/// The largest value of each window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPool2d {
+    size: usize,
+    stride: usize,
+    padding: usize,
+}
+
+/// The largest value of each window, see [`nn::max_pool2d`](super::max_pool2d): windows side by side, or every
+/// `stride` pixels, which begin `padding` pixels before the input.
+pub const fn max_pool2d(size: usize) -> MaxPool2d {
+    MaxPool2d { size, stride: size, padding: 0 }
+}
+
+impl MaxPool2d {
+    /// The pixels from one window to the next.
+    #[must_use]
+    pub const fn stride(mut self, stride: usize) -> Self {
+        self.stride = stride;
+        self
+    }
+
+    /// The pixels by which the first window begins before the input, and the last ends behind it; less than the
+    /// window has, so that none is empty.
+    #[must_use]
+    pub const fn padding(mut self, padding: usize) -> Self {
+        self.padding = padding;
+        self
+    }
+
+    const fn window(&self) -> Window {
+        Window { size: self.size, stride: self.stride, padding: self.padding }
+    }
+
+    /// What the step takes for one sample, and what is wrong with its settings, if anything.
+    pub const fn info(&self) -> LayerInfo {
+        let too_much = Problem::new("max_pool2d: a padding of ").number(self.padding);
+        let too_much = too_much.text(" is not below the window, ").number(self.size);
+        LayerInfo::new("max_pool2d")
+            .size("the window", self.size)
+            .size("the stride", self.stride)
+            .checked(if self.padding < self.size { None } else { Some(too_much) })
+            .takes(SampleShape::of(&[None, None, None]))
+    }
+
+    /// The shape of the output of one sample; a problem where the window does not fit into the input.
+    pub const fn gives(&self, input: &SampleShape) -> Given {
+        pooled(input, self.window())
+    }
+}
+
+impl Module for MaxPool2d {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        if self.stride == self.size && self.padding == 0 {
+            return pool::max_pool2d(xs, self.size);
+        }
+        ensure(self.info().problem)?;
+        let (_, _, height, width) = xs.dims4()?;
+        let (rows, columns) = (self.window().pixels(height)?, self.window().pixels(width)?);
+        let device = xs.device();
+        // All windows side by side. A pixel behind the edge is the edge's again, which the window has.
+        let rows = xs.index_select(&Tensor::new(rows, device)?, 2)?;
+        pool::max_pool2d(&rows.index_select(&Tensor::new(columns, device)?, 3)?, self.size)
+    }
+}
+
+/// A window along one axis.
+#[derive(Clone, Copy)]
+struct Window {
+    size: usize,
+    stride: usize,
+    padding: usize,
+}
+
+impl Window {
+    /// How many there are along so many pixels; none where not one fits.
+    const fn count(&self, pixels: usize) -> Option<usize> {
+        let padded = pixels.saturating_add(self.padding.saturating_mul(2));
+        if padded < self.size {
+            return None;
+        }
+        Some((padded - self.size) / self.stride + 1)
+    }
+
+    /// The pixels under each, one window after the other.
+    fn pixels(&self, pixels: usize) -> Result<Vec<u32>> {
+        let Some(count) = self.count(pixels).filter(|_| pixels > 0) else {
+            crate::error::bail!(
+                shape,
+                "max_pool2d: a window of {} does not fit into {pixels} pixels",
+                self.size
+            )
+        };
+        let of_window = |i: usize| {
+            (0..self.size).map(move |j| {
+                (i * self.stride + j).saturating_sub(self.padding).min(pixels - 1) as u32
+            })
+        };
+        Ok((0..count).flat_map(of_window).collect())
+    }
+}
+
+const fn pooled(input: &SampleShape, window: Window) -> Given {
+    let (mut i, mut shape) =
+        (1, SampleShape::of(&[input.dim(0), None, None]).with(0, input.size(0)));
+    while i < 3 {
+        if let Some(pixels) = input.dim(i) {
+            let Some(count) = window.count(pixels) else {
+                let problem = Problem::new("a window of ").number(window.size).text(" × ");
+                return Given::Problem(problem.number(window.size).text(" does not fit"));
+            };
+            shape = shape.with(i, Size::Known(count));
+        }
+        i += 1;
+    }
+    Given::Shape(shape)
 }
 
 /// The mean of each channel.
@@ -279,7 +413,7 @@ impl GlobalAvgPool2d {
 
     /// The shape of the output of one sample: one dimension, the channels.
     pub const fn gives(&self, input: &SampleShape) -> Given {
-        Given::Shape(SampleShape::of(&[input.dim(0)]))
+        Given::Shape(SampleShape::sized(&[input.size(0)]))
     }
 }
 

@@ -1,0 +1,721 @@
+//! The chain of a `sequential` target: which field, step or value each of its names is.
+
+mod names;
+pub(crate) mod parse;
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Expr, Ident, Member};
+
+use self::names::{Found, Names, last_name};
+use self::parse::{RawInput, RawJoin, RawOperand, RawRepeat, Step};
+use super::call;
+use super::field::{Field, FieldKind, member_name};
+use super::parse::{Call, Layer};
+
+use crate::report::Report;
+use crate::span::{ends, shown_at};
+
+/// A chain as it was written.
+pub(crate) struct RawChain {
+    /// `sequential` or `sequential_t`.
+    pub(crate) key: Ident,
+    /// In the fields' order where there are none.
+    pub(crate) steps: Option<Vec<Step>>,
+}
+
+/// A chain whose steps are known.
+pub(crate) struct Chain {
+    /// Whether a step may behave otherwise in training.
+    pub(crate) train: bool,
+    /// At least one.
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) block: Block,
+}
+
+/// One input of a chain.
+pub(crate) struct Input {
+    pub(crate) name: Option<Ident>,
+    /// The shape of one sample, where it is given.
+    pub(crate) sizes: Option<Vec<Expr>>,
+}
+
+/// Steps one after the other.
+pub(crate) struct Block {
+    /// The value that it begins with, where that is not the one before it.
+    pub(crate) start: Option<usize>,
+    pub(crate) links: Vec<Link>,
+}
+
+/// One step of a chain.
+pub(crate) enum Link {
+    /// The field of this number.
+    Field(usize),
+    /// A step without parameters, and its name.
+    Call(Call, String),
+    Value(Expr, String),
+    /// What has been computed so far is the value of this number.
+    Keep(usize),
+    Join(Join),
+    Repeat(Box<Expr>, Block),
+}
+
+/// A step that takes several values.
+pub(crate) struct Join {
+    pub(crate) name: String,
+    /// What it begins and ends with.
+    pub(crate) ends: (Span, Span),
+    pub(crate) joined: Joined,
+    pub(crate) operands: Vec<Operand>,
+}
+
+/// What a field is used as.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Use {
+    Step,
+    /// A step of several values.
+    Join,
+    Tensor,
+}
+
+/// What takes the values.
+pub(crate) enum Joined {
+    /// A step as an expression.
+    Step(TokenStream),
+    /// A target with several inputs.
+    Field(usize),
+}
+
+/// One of the values that a step takes.
+pub(crate) enum Operand {
+    /// What has been computed so far.
+    Current,
+    /// What a block makes of it.
+    Block(Block, (Span, Span)),
+    /// The value of this number.
+    Kept(usize, Ident),
+    /// A field with a tensor, for each sample the same.
+    Tensor(usize, Member),
+}
+
+impl Operand {
+    /// Where it is written, if it is.
+    pub(crate) fn ends(&self) -> Option<(Span, Span)> {
+        match self {
+            Self::Current => None,
+            Self::Block(_, (open, close)) => Some((shown_at(*open), shown_at(*close))),
+            Self::Kept(_, name) => Some(ends(name)),
+            Self::Tensor(_, member) => Some(ends(member)),
+        }
+    }
+}
+
+impl Chain {
+    /// The steps as checkpoints name them: layers by their paths, steps without parameters by name, and
+    /// `_` for values and steps of the user's own, which may go by another name next time.
+    pub(crate) fn in_files(&self, fields: &[Field]) -> String {
+        format!("sequential, {}", self.block.in_files(fields))
+    }
+}
+
+impl Block {
+    fn in_files(&self, fields: &[Field]) -> String {
+        let start = self.start.map(|value| format!("@{value}"));
+        let links = self.links.iter().map(|link| link.in_files(fields));
+        start.into_iter().chain(links).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The fields that it uses, and as what.
+    pub(crate) fn uses(&self) -> Vec<(usize, Use)> {
+        self.links.iter().flat_map(Link::uses).collect()
+    }
+
+    /// How many of its steps compute something.
+    pub(crate) fn computed(&self) -> usize {
+        self.links.iter().filter(|link| !matches!(link, Link::Keep(..))).count()
+    }
+}
+
+impl Link {
+    fn in_files(&self, fields: &[Field]) -> String {
+        match self {
+            Self::Field(i) => field_in_files(&fields[*i]),
+            Self::Call(_, name) | Self::Value(_, name) if names::is_step(name) => name.clone(),
+            Self::Call(..) | Self::Value(..) => "_".to_owned(),
+            Self::Keep(value) => format!("={value}"),
+            Self::Repeat(_, block) => format!("repeat({})", block.in_files(fields)),
+            Self::Join(join) => join.in_files(fields),
+        }
+    }
+
+    fn uses(&self) -> Vec<(usize, Use)> {
+        match self {
+            Self::Field(i) => vec![(*i, Use::Step)],
+            Self::Call(..) | Self::Value(..) | Self::Keep(..) => Vec::new(),
+            Self::Repeat(_, block) => block.uses(),
+            Self::Join(join) => join.uses(),
+        }
+    }
+}
+
+fn field_in_files(field: &Field) -> String {
+    match field.kind {
+        FieldKind::Layer { .. } => field.name.clone(),
+        FieldKind::Value(_) => "_".to_owned(),
+    }
+}
+
+impl Join {
+    fn in_files(&self, fields: &[Field]) -> String {
+        let name = match self.joined {
+            Joined::Field(i) => field_in_files(&fields[i]),
+            Joined::Step(_) if parse::words().any(|word| word == self.name) => self.name.clone(),
+            Joined::Step(_) => "_".to_owned(),
+        };
+        let operands = self.operands.iter().map(|operand| match operand {
+            Operand::Current => "@".to_owned(),
+            Operand::Block(block, _) => format!("[{}]", block.in_files(fields)),
+            Operand::Kept(value, _) => format!("@{value}"),
+            Operand::Tensor(i, _) => field_in_files(&fields[*i]),
+        });
+        format!("{name}({})", operands.collect::<Vec<_>>().join(", "))
+    }
+
+    fn uses(&self) -> Vec<(usize, Use)> {
+        let own = match self.joined {
+            Joined::Field(i) => vec![(i, Use::Join)],
+            Joined::Step(_) => Vec::new(),
+        };
+        let operands = self.operands.iter().flat_map(|operand| match operand {
+            Operand::Block(block, _) => block.uses(),
+            Operand::Tensor(i, _) => vec![(*i, Use::Tensor)],
+            Operand::Current | Operand::Kept(..) => Vec::new(),
+        });
+        own.into_iter().chain(operands).collect()
+    }
+}
+
+/// Whether the key is that of a chain that may behave otherwise in training.
+pub(crate) fn trains(key: &Ident) -> bool {
+    key == "sequential_t"
+}
+
+/// Finds out what each step is.
+pub(crate) fn check(
+    raw: RawChain,
+    inputs: Option<Vec<RawInput>>,
+    fields: &[Field],
+    report: &mut Report,
+) -> Chain {
+    let RawChain { key, steps } = raw;
+    let inputs = self::inputs(inputs);
+    let mut checker = Checker { fields, names: Names::new(fields), report };
+    checker.inputs(&inputs);
+    let links = match steps {
+        None => (0..fields.len()).map(Link::Field).collect(),
+        Some(steps) => {
+            let block = checker.block(steps);
+            let unused = checker.names.unused();
+            unused.into_iter().for_each(|(name, message)| checker.report.error(name, message));
+            return Chain { train: trains(&key), inputs, block: whole(block, fields, report) };
+        }
+    };
+    Chain { train: trains(&key), inputs, block: Block { start: None, links } }
+}
+
+/// A misspelt field is not left out.
+fn whole(block: Option<Block>, fields: &[Field], report: &mut Report) -> Block {
+    match block {
+        Some(block) => {
+            let used: Vec<_> = block.uses().into_iter().map(|(i, _)| i).collect();
+            check_left_out(&used, fields, report);
+            block
+        }
+        None => Block { start: None, links: Vec::new() },
+    }
+}
+
+fn inputs(inputs: Option<Vec<RawInput>>) -> Vec<Input> {
+    let Some(inputs) = inputs else { return vec![Input { name: None, sizes: None }] };
+    let input = |RawInput { name, sizes }| Input { name, sizes: Some(sizes) };
+    inputs.into_iter().map(input).collect()
+}
+
+/// What is known while steps are checked, one after the other.
+struct Checker<'a> {
+    fields: &'a [Field],
+    names: Names<'a>,
+    report: &'a mut Report,
+}
+
+impl Checker<'_> {
+    /// Inputs are the first values.
+    fn inputs(&mut self, inputs: &[Input]) {
+        for (i, input) in inputs.iter().enumerate() {
+            match &input.name {
+                // What a chain begins with is used.
+                Some(name) => self.keep(name, i == 0),
+                None => self.names.no_name(),
+            };
+        }
+    }
+
+    /// The number of a value that goes by a name from here on.
+    fn keep(&mut self, name: &Ident, used: bool) -> usize {
+        match self.names.refused(name) {
+            Some(message) => {
+                self.report.error(name, message);
+                self.names.keep_refused(name)
+            }
+            None => self.names.keep(name, used),
+        }
+    }
+
+    /// All mistakes of a block are reported.
+    fn block(&mut self, steps: Vec<Step>) -> Option<Block> {
+        let mut steps = steps.into_iter().peekable();
+        let start = steps.peek().and_then(|step| self.value_of(step)).map(|(value, _)| value);
+        if start.is_some() {
+            steps.next();
+        }
+        let links: Vec<_> = steps.map(|step| self.step(step)).collect();
+        let links: Option<Vec<_>> = links.into_iter().collect();
+        Some(Block { start, links: links?.into_iter().flatten().collect() })
+    }
+
+    /// The value that a step names, where it is one.
+    fn value_of(&mut self, step: &Step) -> Option<(usize, Ident)> {
+        let Step::Name(member @ Member::Named(name)) = step else { return None };
+        match self.names.find(member) {
+            Found::Value(value) => Some((value, name.clone())),
+            _ => None,
+        }
+    }
+
+    /// The links of one step: those of a block with a name are several.
+    fn step(&mut self, step: Step) -> Option<Vec<Link>> {
+        let link = match step {
+            Step::Name(member) => self.named(member),
+            Step::Call(call) => self.call(call),
+            Step::Value(value) => {
+                let name = last_name(&value);
+                Some(Link::Value(value, name))
+            }
+            Step::Kept(name, steps) => return self.kept(&name, steps),
+            Step::Join(join) => self.join(join).map(Link::Join),
+            Step::Repeat(repeat) => self.repeat(repeat),
+        };
+        Some(vec![link?])
+    }
+
+    fn named(&mut self, member: Member) -> Option<Link> {
+        let name = member_name(&member);
+        match self.names.find(&member) {
+            Found::Field(i) => Some(Link::Field(i)),
+            Found::Step => {
+                let step = Ident::new(&name, member.span());
+                let value = syn::parse_quote!(#step);
+                Some(Link::Value(value, name))
+            }
+            Found::Value(_) => {
+                self.report.error(&member, format!("`{name}` in the middle of a block would drop what comes before it: it stands at the beginning, or in a step that takes several values, `add({name})`, `concat(0, {name})`"));
+                None
+            }
+            Found::Nothing => {
+                self.report.error(&member, self.names.no_such_step(&name));
+                None
+            }
+        }
+    }
+
+    fn call(&mut self, call: Call) -> Option<Link> {
+        if let Some(i) = self.called_field(&call) {
+            return self.called(call, i).map(Link::Join);
+        }
+        let name = last_name(&call.func);
+        if call.func.path.get_ident().is_some() && call::is_known(&name) {
+            self.report.error(
+                &call.func,
+                format!("`{name}` has parameters: make it a field, and name that here"),
+            );
+        }
+        Some(Link::Call(call, name))
+    }
+
+    fn called_field(&mut self, call: &Call) -> Option<usize> {
+        let member = Member::Named(call.func.path.get_ident()?.clone());
+        match self.names.find(&member) {
+            Found::Field(i) => Some(i),
+            _ => None,
+        }
+    }
+
+    /// A target with several inputs.
+    fn called(&mut self, call: Call, field: usize) -> Option<Join> {
+        let operands = RawOperand::of_call(&call);
+        let operands = self.report.take(operands)?;
+        let ends = (ends(&call.func).0, shown_at(call.paren.span.close()));
+        let name = member_name(&self.fields[field].member);
+        let scope = self.names.scope();
+        let operands = self.operands(operands);
+        self.names.leave(scope);
+        Some(Join { name, ends, joined: Joined::Field(field), operands: operands? })
+    }
+
+    fn kept(&mut self, name: &Ident, steps: Vec<Step>) -> Option<Vec<Link>> {
+        if let Some((_, first)) = steps.first().and_then(|step| self.value_of(step)) {
+            self.report.error(&first, format!("`{name}` would drop what comes before it: a block with a name goes on from there; one that begins with `{first}` stands in a step that takes several values"));
+            return None;
+        }
+        let links: Vec<_> = steps.into_iter().map(|step| self.step(step)).collect();
+        let value = self.keep(name, false);
+        let links: Option<Vec<_>> = links.into_iter().collect();
+        Some(links?.into_iter().flatten().chain([Link::Keep(value)]).collect())
+    }
+
+    fn repeat(&mut self, repeat: RawRepeat) -> Option<Link> {
+        match repeat {
+            RawRepeat::Field(member) => match self.names.find(&member) {
+                Found::Field(i) if is_list(&self.fields[i]) => Some(Link::Field(i)),
+                _ => {
+                    self.report.error(&member, "`repeat` takes a field with several layers, `#[hyper([linear(8, 8); 3])] layers: Vec<Linear>`; to repeat steps, with the same parameters each time: `repeat(3, [fc, relu])`");
+                    None
+                }
+            },
+            RawRepeat::Times(count, block) => {
+                let scope = self.names.scope();
+                let block = self.block(block.steps);
+                self.names.leave(scope);
+                Some(Link::Repeat(Box::new(count), block?))
+            }
+        }
+    }
+
+    fn join(&mut self, raw: RawJoin) -> Option<Join> {
+        let name = match (&raw.setting, raw.word == "join") {
+            (Some(step), true) => last_name(step),
+            _ => raw.word.to_string(),
+        };
+        let ends = (shown_at(raw.word.span()), shown_at(raw.paren.span.close()));
+        let (step, scope) = (step_of(&raw), self.names.scope());
+        let operands = match raw.word == "residual" {
+            true => self.residual(raw),
+            false => self.operands(raw.operands),
+        };
+        self.names.leave(scope);
+        Some(Join { name, ends, joined: Joined::Step(step), operands: operands? })
+    }
+
+    /// The block, and what its input is added as.
+    fn residual(&mut self, raw: RawJoin) -> Option<Vec<Operand>> {
+        let mut operands = raw.operands.into_iter();
+        let (Some(RawOperand::Block(block)), None) = (operands.next(), operands.next()) else {
+            self.report.error(&raw.word, "`residual` takes one block, whose input is added to its output: `residual([norm, fc])`; or `add([left], [right])`");
+            return None;
+        };
+        if block.steps.is_empty() {
+            self.report.error(&raw.word, "the block of `residual` has no steps");
+            return None;
+        }
+        let block = self.operand(RawOperand::Block(block));
+        let skip = match raw.skip {
+            Some(skip) => self.operand(RawOperand::Block(skip))?,
+            None => Operand::Current,
+        };
+        Some(vec![block?, skip])
+    }
+
+    /// What has been computed so far takes part: in the blocks, or as the first value.
+    fn operands(&mut self, raw: Vec<RawOperand>) -> Option<Vec<Operand>> {
+        let blocks = raw.iter().any(|operand| matches!(operand, RawOperand::Block(_)));
+        let operands: Vec<_> = raw.into_iter().map(|operand| self.operand(operand)).collect();
+        let operands: Option<Vec<_>> = operands.into_iter().collect();
+        let current = (!blocks).then_some(Operand::Current);
+        Some(current.into_iter().chain(operands?).collect())
+    }
+
+    fn operand(&mut self, operand: RawOperand) -> Option<Operand> {
+        let member = match operand {
+            RawOperand::Block(block) => {
+                let ends = block.ends();
+                return self.block(block.steps).map(|block| Operand::Block(block, ends));
+            }
+            RawOperand::Name(member) => member,
+        };
+        let name = member_name(&member);
+        match (self.names.find(&member), &member) {
+            (Found::Value(value), Member::Named(ident)) => {
+                Some(Operand::Kept(value, ident.clone()))
+            }
+            (Found::Field(i), _) if is_tensor(&self.fields[i]) => Some(Operand::Tensor(i, member)),
+            (Found::Field(_) | Found::Step, _) if self.names.is_refused(&member) => None,
+            (Found::Field(_) | Found::Step, _) => {
+                self.report.error(&member, format!("`{name}` is no value: in brackets it is what the step makes of one, `[{name}]`"));
+                None
+            }
+            _ => {
+                self.report.error(&member, self.names.no_such_value(&name));
+                None
+            }
+        }
+    }
+}
+
+/// The step of several values, as an expression.
+fn step_of(raw: &RawJoin) -> TokenStream {
+    let (word, setting) = (&raw.word, &raw.setting);
+    if let (true, Some(step)) = (*word == "join", setting) {
+        return step.to_token_stream();
+    }
+    let span = ends(word).0;
+    let skips = (*word == "residual" && raw.skip.is_none()).then(|| quote!(.skips()));
+    let options = raw.options.iter().map(|(name, value)| quote!(.#name(#value)));
+    let setting = setting.iter();
+    quote_spanned!(span=> __p::step::#word(#(#setting),*) #skips #(#options)*)
+}
+
+fn is_list(field: &Field) -> bool {
+    let FieldKind::Layer { layer, .. } = &field.kind else { return false };
+    matches!(layer, Layer::Repeat(..) | Layer::List(_))
+}
+
+/// Whether the field's layer is a bare tensor.
+pub(crate) fn is_tensor(field: &Field) -> bool {
+    let FieldKind::Layer { layer: Layer::Call(call), .. } = &field.kind else { return false };
+    call::is_tensor(call)
+}
+
+/// Parameters that the chain does not use would never be trained.
+fn check_left_out(used: &[usize], fields: &[Field], report: &mut Report) {
+    for (i, field) in fields.iter().enumerate() {
+        if matches!(field.kind, FieldKind::Layer { .. }) && !used.contains(&i) {
+            report.error(&field.member, left_out(field));
+        }
+    }
+}
+
+fn left_out(field: &Field) -> String {
+    let name = member_name(&field.member);
+    let message =
+        format!("field `{name}` is no step of the chain: its parameters would have no use");
+    match &field.kind {
+        FieldKind::Layer { layer: Layer::Target(_, None), .. } => format!(
+            "{message}; a field without parameters says how to make it: `#[hyper(value = PhantomData)]`"
+        ),
+        _ => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proc_macro2::TokenStream;
+    use quote::quote;
+
+    use super::super::{check, parse};
+    use super::*;
+
+    fn checked(on_struct: TokenStream) -> (Option<Chain>, Vec<String>) {
+        let input = syn::parse_quote! {
+            #[hyper(#on_struct)]
+            struct S {
+                #[hyper(linear(1, 2))]
+                a: A,
+                #[hyper(value = 0)]
+                b: B,
+                #[hyper(linear(1, 2))]
+                relu: C,
+            }
+        };
+        let mut report = Report::default();
+        let raw = parse::parse(input, &mut report);
+        let target = check::check(raw, &mut report);
+        (target.chain, report.messages())
+    }
+
+    fn steps(on_struct: TokenStream) -> Vec<String> {
+        let (chain, messages) = checked(on_struct);
+        assert_eq!(messages, [""; 0]);
+        let links = chain.map_or(Vec::new(), |chain| chain.block.links);
+        links.iter().map(shown).collect()
+    }
+
+    fn shown(link: &Link) -> String {
+        match link {
+            Link::Field(i) => format!("field {i}"),
+            Link::Call(_, name) => format!("call {name}"),
+            Link::Value(_, name) => format!("value {name}"),
+            Link::Keep(value) => format!("keep {value}"),
+            Link::Repeat(_, block) => format!("repeat {}", all_shown(block)),
+            Link::Join(join) => {
+                let operands = join.operands.iter().map(|operand| match operand {
+                    Operand::Current => "current".to_owned(),
+                    Operand::Block(block, _) => all_shown(block),
+                    Operand::Kept(value, _) => format!("kept {value}"),
+                    Operand::Tensor(i, _) => format!("tensor {i}"),
+                });
+                format!("{}({})", join.name, operands.collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+
+    fn all_shown(block: &Block) -> String {
+        let start = block.start.map(|value| format!("from {value}"));
+        let links = start.into_iter().chain(block.links.iter().map(shown));
+        format!("[{}]", links.collect::<Vec<_>>().join(", "))
+    }
+
+    #[test]
+    fn steps_of_several_values() {
+        let found = steps(quote!(
+            sequential = [
+                a,
+                skip = [tanh, b],
+                residual([relu, tanh]),
+                residual([tanh], skip = [relu]),
+                concat(0, skip),
+                add([a], [], skip),
+                repeat(3, [inner = a, mul(inner)]),
+            ]
+        ));
+        let expected = [
+            "field 0",
+            "value tanh",
+            "field 1",
+            "keep 1",
+            "residual([field 2, value tanh], current)",
+            "residual([value tanh], [field 2])",
+            "concat(current, kept 1)",
+            "add([field 0], [], kept 1)",
+            "repeat [field 0, keep 2, mul(current, kept 2)]",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn several_inputs() {
+        let found = steps(quote!(
+            input = (x: (T, 8), y: (S, 8)),
+            sequential = [a, relu, b(y), add([y, tanh], []), join(self::mine(1), y)]
+        ));
+        let expected = [
+            "field 0",
+            "field 2",
+            "b(current, kept 1)",
+            "add([from 1, value tanh], [])",
+            "mine(current, kept 1)",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    fn messages(on_struct: TokenStream) -> Vec<String> {
+        checked(on_struct).1
+    }
+
+    #[test]
+    fn names_that_will_not_do() {
+        let found = messages(quote!(
+            sequential = [
+                a = relu,
+                tanh = relu,
+                x = relu,
+                x = [a],
+                add(y),
+                concat(0, b),
+                x,
+                add(x, a),
+                z = b
+            ]
+        ));
+        let expected = [
+            "`a` is a field: a value has another name",
+            "`tanh` is a step: a value has another name",
+            "`x` is already the name of a value",
+            "there is no value `y` yet: an earlier step gives it its name, `y = [conv, relu]`, or `input = (x: (1, 28, 28), y: (10))`",
+            "`b` is no value: in brackets it is what the step makes of one, `[b]`",
+            "`x` in the middle of a block would drop what comes before it: it stands at the beginning, or in a step that takes several values, `add(x)`, `concat(0, x)`",
+            "no step takes `z`: a value with a name stands in a later step, `add(z)`, `concat(0, z)`",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_name_is_known_in_the_step_that_it_stands_in() {
+        let found = messages(quote!(sequential = [residual([x = a, relu, add(x)]), add(x)]));
+        assert!(found.len() == 1 && found[0].starts_with("there is no value `x` yet"), "{found:?}");
+    }
+
+    #[test]
+    fn the_innermost_form_is_shown() {
+        let found = messages(quote!(sequential = [residual([a], skip = [relu], skip = [])]));
+        assert_eq!(
+            found,
+            ["`skip` is given twice; the form is `residual([norm, fc], skip = [down])`"]
+        );
+    }
+
+    #[test]
+    fn a_name_in_parentheses_is_that_name() {
+        let plain = steps(quote!(sequential = [a, tanh, b, relu]));
+        assert_eq!(steps(quote!(sequential = [(a), (tanh), (b), relu])), plain);
+    }
+
+    #[test]
+    fn all_fields_in_order() {
+        assert_eq!(steps(quote!(sequential)), ["field 0", "field 1", "field 2"]);
+        assert_eq!(steps(quote!()), [""; 0]);
+    }
+
+    #[test]
+    fn a_field_comes_before_a_step_of_its_name() {
+        let found = steps(quote!(sequential = [relu, tanh, a, own::Step, own::step(1), a]));
+        let expected = ["field 2", "value tanh", "field 0", "value Step", "call step", "field 0"];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_key_tells_whether_training_matters() {
+        let (chain, _) = checked(quote!(sequential_t, input = (1, _, N)));
+        assert!(chain.as_ref().is_some_and(|chain| chain.train));
+        assert_eq!(
+            chain
+                .and_then(|chain| chain.inputs[0].sizes.as_ref().map(Vec::len))
+                .unwrap_or_default(),
+            3
+        );
+    }
+
+    #[test]
+    fn all_mistakes_of_a_chain_are_reported() {
+        let (_, messages) =
+            checked(quote!(sequential = [raa, linear(2, 3), relv], input = 1, input = 2));
+        assert_eq!(
+            messages,
+            [
+                "`input` is given twice",
+                "there is no field or step `raa`: a step of your own is written as a call, or by its path: `self::raa`",
+                "`linear` has parameters: make it a field, and name that here",
+                "there is no field or step `relv`; did you mean `relu`?",
+            ]
+        );
+        let (_, messages) = checked(quote!(sequential = [a]));
+        assert_eq!(
+            messages,
+            ["field `relu` is no step of the chain: its parameters would have no use"]
+        );
+    }
+
+    #[test]
+    fn a_step_takes_no_attribute() {
+        let (_, messages) = checked(quote!(
+            sequential = [
+                a,
+                #[hyper]
+                tanh,
+                relu
+            ]
+        ));
+        let form = "the form is `#[hyper(sequential = [conv, relu, flatten, fc])]`";
+        assert_eq!(messages, [format!("a step of a chain takes no attribute; {form}")]);
+    }
+}

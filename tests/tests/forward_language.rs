@@ -1,0 +1,213 @@
+//! Forwards of more than one layer after the other: residuals, branches, values with names, several inputs.
+
+#![allow(clippy::unwrap_used)]
+
+use candle_core::{DType, Result, Tensor};
+use hypernn::flow::{Given, Join, SampleShape};
+use hypernn::nn::{BatchNorm, Conv2d, LayerNorm, Linear, Module, ModuleT, VarMap};
+use hypernn::{HyperTarget, LayerInfo, ShapedTarget, hypernetwork, seeded};
+use hypernn_tests::device;
+
+fn new<T: HyperTarget<Config = ()>>() -> Result<T> {
+    T::new(seeded::var_builder(&VarMap::new(), 0, DType::F32, device()))
+}
+
+fn randn(shape: &[usize]) -> Result<Tensor> {
+    Tensor::randn(0f32, 1., shape, device())
+}
+
+fn same(a: &Tensor, b: &Tensor) -> Result<bool> {
+    Ok(a.dims() == b.dims()
+        && a.flatten_all()?.to_vec1::<f32>()? == b.flatten_all()?.to_vec1::<f32>()?)
+}
+
+#[derive(HyperTarget)]
+#[hyper(
+    sequential_t = [
+        stem,
+        residual([conv1, norm, relu, conv2]),
+        residual([wider], skip = [down]),
+        relu,
+    ],
+    input = (3, H, W),
+)]
+struct Residual {
+    #[hyper(conv2d(3, 8, 3, padding = 1))]
+    stem: Conv2d,
+    #[hyper(conv2d(8, 8, 3, padding = 1))]
+    conv1: Conv2d,
+    #[hyper(batch_norm(8, 1e-5))]
+    norm: BatchNorm,
+    #[hyper(conv2d(8, 8, 1))]
+    conv2: Conv2d,
+    #[hyper(conv2d(8, 16, 3, stride = 2, padding = 1))]
+    wider: Conv2d,
+    #[hyper(conv2d(8, 16, 1, stride = 2))]
+    down: Conv2d,
+}
+
+#[test]
+fn a_block_is_added_to_its_input() -> Result<()> {
+    let (net, xs) = (new::<Residual>()?, randn(&[2, 3, 8, 8])?);
+    let by_hand = net.stem.forward(&xs)?;
+    let block = net.norm.forward_t(&net.conv1.forward(&by_hand)?, false)?.relu()?;
+    let by_hand = (net.conv2.forward(&block)? + by_hand)?;
+    let by_hand = (net.wider.forward(&by_hand)? + net.down.forward(&by_hand)?)?.relu()?;
+    assert!(same(&net.forward_t(&xs, false)?, &by_hand)?);
+    assert_eq!(Residual::INPUT_SHAPE.to_string(), "[3, H, W]");
+    // A stride makes other sizes of those that have a name.
+    assert_eq!(Residual::OUTPUT_SHAPE.to_string(), "[16, _, _]");
+    Ok(())
+}
+
+#[derive(HyperTarget)]
+#[hyper(
+    sequential = [
+        skip = [fc1, relu],
+        add([a], [b, tanh], skip),
+        concat(0, skip, [], [fc2]),
+        mul(gate),
+        repeat(2, [before = wide, relu, add(before)]),
+        repeat(more),
+    ],
+    input = 4,
+)]
+struct Branches {
+    #[hyper(linear(4, 8))]
+    fc1: Linear,
+    #[hyper(linear(8, 8))]
+    a: Linear,
+    #[hyper(linear(8, 8))]
+    b: Linear,
+    #[hyper(linear(8, 4))]
+    fc2: Linear,
+    #[hyper(tensor([20]))]
+    gate: Tensor,
+    #[hyper(linear(20, 20))]
+    wide: Linear,
+    #[hyper([linear(20, 20); 3])]
+    more: Vec<Linear>,
+}
+
+#[test]
+fn branches_and_values_with_names() -> Result<()> {
+    let (net, xs) = (new::<Branches>()?, randn(&[3, 4])?);
+    let skip = net.fc1.forward(&xs)?.relu()?;
+    let ys = ((net.a.forward(&skip)? + net.b.forward(&skip)?.tanh()?)? + &skip)?;
+    let ys = Tensor::cat(&[&skip, &ys, &net.fc2.forward(&ys)?], 1)?;
+    let mut ys = ys.broadcast_mul(&net.gate)?;
+    for _ in 0..2 {
+        let before = net.wide.forward(&ys)?;
+        ys = (before.relu()? + before)?;
+    }
+    for layer in &net.more {
+        ys = layer.forward(&ys)?;
+    }
+    assert!(same(&net.forward(&xs)?, &ys)?);
+    assert!(Branches::OUTPUT_SHAPE.is(&[20]));
+    Ok(())
+}
+
+hypernetwork! {
+    struct HyperBranches for Branches {
+        embedding: tasks(3, 16, 4),
+        generator: linear,
+        mode: dynamic,
+    }
+}
+
+/// A bare tensor is that of each set's samples.
+#[test]
+fn weight_sets() -> Result<()> {
+    let vb = seeded::var_builder(&VarMap::new(), 0, DType::F32, device());
+    let (hyper, xs) = (HyperBranches::new(vb)?, randn(&[6, 4])?);
+    let params = hyper.generate_params(&Tensor::new(&[0u32, 1, 2], device())?)?;
+    let ys = params.forward(&xs)?;
+    for set in 0..3 {
+        let alone = params.set(set)?.forward(&xs.narrow(0, 2 * set, 2)?)?;
+        let difference = (ys.narrow(0, 2 * set, 2)? - alone)?.abs()?.max_all()?;
+        assert!(difference.to_scalar::<f32>()? < 1e-5);
+    }
+    Ok(())
+}
+
+/// The mean of two values, of a user's own.
+struct Mean;
+
+impl Mean {
+    const fn info(&self) -> LayerInfo {
+        LayerInfo::new("mean")
+    }
+
+    const fn gives(&self, inputs: &[SampleShape]) -> Given {
+        Given::Shape(inputs[0])
+    }
+}
+
+impl Join for Mean {
+    fn join(&self, xs: &[&Tensor]) -> Result<Tensor> {
+        (xs[0] + xs[1])? / 2.
+    }
+}
+
+/// Two inputs, each with a length of its own.
+#[derive(HyperTarget)]
+#[hyper(
+    sequential = [norm, join(self::Mean, [context, project], [])],
+    input = (x: (T, 8), context: (T, S)),
+)]
+struct Two<const S: usize> {
+    #[hyper(layer_norm(8, 1e-5))]
+    norm: LayerNorm,
+    #[hyper(linear(S, 8))]
+    project: Linear,
+}
+
+#[derive(HyperTarget)]
+#[hyper(
+    sequential = [fc, two(memory), others(memory), add([memory, out])],
+    input = (x: (N, 4), memory: (N, 6)),
+)]
+struct Outer {
+    #[hyper(linear(4, 8))]
+    fc: Linear,
+    two: Two<6>,
+    #[hyper([target; 2])]
+    others: Vec<Two<6>>,
+    #[hyper(linear(6, 5))]
+    out: Linear,
+}
+
+#[test]
+fn several_inputs() -> Result<()> {
+    let (net, xs, memory) = (new::<Outer>()?, randn(&[2, 3, 4])?, randn(&[2, 3, 6])?);
+    let two = |two: &Two<6>, xs: &Tensor| -> Result<Tensor> {
+        (two.project.forward(&memory)? + two.norm.forward(xs)?)? / 2.
+    };
+    let ys = two(&net.two, &net.fc.forward(&xs)?)?;
+    assert!(same(&net.two.forward(&net.fc.forward(&xs)?, &memory)?, &ys)?);
+    assert_eq!(two(&net.others[1], &two(&net.others[0], &ys)?)?.dims(), [2, 3, 8]);
+    assert!(same(&net.forward(&xs, &memory)?, &net.out.forward(&memory)?)?);
+    assert_eq!(<Two<6> as ShapedTarget>::INPUT_SHAPES.len(), 2);
+    assert_eq!(Two::<6>::OUTPUT_SHAPE.to_string(), "[T, 8]");
+    assert_eq!(Outer::OUTPUT_SHAPE.to_string(), "[N, 5]");
+    let error = net.join(&[&xs]).err().unwrap().to_string();
+    assert!(error.starts_with("Outer: 1 inputs, expected 2"), "{error}");
+    Ok(())
+}
+
+/// A letter that a constant has is that constant.
+const Q: usize = 3;
+
+#[derive(HyperTarget)]
+#[hyper(sequential, input = (Q, R, 4))]
+struct Letters {
+    #[hyper(linear(4, 2))]
+    fc: Linear,
+}
+
+#[test]
+fn a_letter_is_a_constant_where_there_is_one() {
+    assert_eq!(Letters::INPUT_SHAPE.to_string(), "[3, R, 4]");
+    assert_eq!(Letters::OUTPUT_SHAPE.to_string(), "[3, R, 2]");
+}
