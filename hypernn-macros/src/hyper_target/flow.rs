@@ -289,7 +289,7 @@ impl<'a> Flow<'a> {
                     __p::Option::Some(__network) => (&mut __chain).#function(
                         #place,
                         #name,
-                        (&__network.input_shapes(), __network.output_shape()),
+                        (&(&__network).input_shapes(), (&__network).output_shape()),
                         &[#(#xs),*],
                     ),
                     __p::Option::None => (&mut __chain).unknown(#place, #name),
@@ -613,7 +613,7 @@ fn between(place: usize, name: &str, step: &TokenStream, span: Span, xs: &Ident)
 fn input_shape(input: &Input, generics: &Generics) -> TokenStream {
     let shape = quote!(__p::SampleShape);
     let Some(sizes) = &input.sizes else { return quote!(#shape::ANY) };
-    let sizes = sizes.iter().map(|size| match bare(size) {
+    let sizes = sizes.iter().map(bare).map(|size| match size {
         Expr::Infer(_) => quote!(__p::Size::Unknown),
         Expr::Path(path) => {
             match path.path.get_ident().filter(|name| may_be_a_name(name, generics)) {

@@ -139,7 +139,7 @@ fn method(
             return __p::wrong_number_of_inputs(
                 <Self as __p::HyperTarget>::NAME,
                 #count,
-                __xs.len(),
+                <[_]>::len(__xs),
             );
         };
         Self::#function(self, #(#inputs,)* #passed)

@@ -109,6 +109,11 @@ pub(crate) enum Operand {
 }
 
 impl Operand {
+    /// Whether it is made of what has been computed so far.
+    fn begins_with_current(&self) -> bool {
+        matches!(self, Self::Current | Self::Block(Block { start: None, .. }, _))
+    }
+
     /// Where it is written, if it is.
     pub(crate) fn ends(&self) -> Option<(Span, Span)> {
         match self {
@@ -461,11 +466,11 @@ impl Checker<'_> {
 
     /// What has been computed so far takes part: in the blocks, or as the first value.
     fn operands(&mut self, raw: Vec<RawOperand>) -> Option<Vec<Operand>> {
-        let blocks = raw.iter().any(|operand| matches!(operand, RawOperand::Block(_)));
         let operands: Vec<_> = raw.into_iter().map(|operand| self.operand(operand)).collect();
-        let operands: Option<Vec<_>> = operands.into_iter().collect();
-        let current = (!blocks).then_some(Operand::Current);
-        Some(current.into_iter().chain(operands?).collect())
+        let operands = operands.into_iter().collect::<Option<Vec<_>>>()?;
+        let takes_part = operands.iter().any(Operand::begins_with_current);
+        let current = (!takes_part).then_some(Operand::Current);
+        Some(current.into_iter().chain(operands).collect())
     }
 
     fn operand(&mut self, operand: RawOperand) -> Option<Operand> {
@@ -633,7 +638,7 @@ mod tests {
     fn several_inputs() {
         let found = steps(quote!(
             input = (x: (T, 8), y: (S, 8)),
-            sequential = [a, relu, b(y), add([y, tanh], []), join(self::mine(1), y)]
+            sequential = [a, relu, b(y), add([y, tanh], []), join(self::mine(1), y), mul([y, tanh])]
         ));
         let expected = [
             "field 0",
@@ -641,6 +646,7 @@ mod tests {
             "b(current, kept 1)",
             "add([from 1, value tanh], [])",
             "mine(current, kept 1)",
+            "mul(current, [from 1, value tanh])",
         ];
         assert_eq!(found, expected);
     }
