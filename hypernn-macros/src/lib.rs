@@ -53,9 +53,15 @@ mod span;
 /// - `#[hyper(sequential)]`: the derive also writes `Module::forward`, the fields in order;
 ///   `sequential = [conv, relu, flatten, fc]` names the steps, fields and those of
 ///   `hypernn::nn::step`. `sequential_t` writes `ModuleT::forward_t`. Shapes along the chain are
-///   checked at compile time. A step's expression is evaluated in every forward, without `config`;
+///   checked at compile time. A step's expression is evaluated in every forward, without `config`.
+///   Residuals, branches, values with names, attention and repetition are steps as well:
+///   `residual([norm, fc], skip = [down])`, `add([a], [b])`, `concat(0, [a], skip)`, `skip = [conv, relu]`,
+///   `attention([q], [k], [v])`, `repeat(3, [fc, relu])`, `cross(context)`; `docs/forward-language.md` in the
+///   repository has the grammar;
 /// - `#[hyper(input = (1, 28, 28))]`: the shape of a sample, without the batch, from which such a
-///   chain is checked; `_` where a size is not fixed;
+///   chain is checked; `_` where a size is not fixed, and a letter, `(T, 64)`, where it is not known but the same
+///   wherever it has that name. `input = (x: (T, 64), context: (S, 32))` names several inputs, which
+///   `forward(&self, x, context)` then takes;
 /// - `#[hyper(crate = path)]`: where `hypernn` is, if not at `::hypernn`.
 #[proc_macro_derive(HyperTarget, attributes(hyper))]
 pub fn derive_hyper_target(input: TokenStream) -> TokenStream {

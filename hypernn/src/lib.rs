@@ -62,8 +62,8 @@
 //! 4. The [`target`] is built over these tensors, of the layers in [`nn`], and its own `forward`
 //!    runs. Gradients take the same road back to the hypernetwork's variables.
 //!
-//! With a [`condition`], embeddings or chunks depend on an input or a task: each of its rows then
-//! gives a set of weights of its own, and the target's tensors are `[G, …]`.
+//! With a [`condition`], embeddings or chunks depend on an input, a task, or a sequence or set of vectors: each of
+//! them then gives a set of weights of its own, and the target's tensors are `[G, …]`.
 //!
 //! [`hypernetwork`](mod@hypernetwork) holds the parts together and keeps its variables in files;
 //! [`constructor`] makes a target of any model that is built from a `VarBuilder`; [`param`] is how a layer gets its

@@ -16,12 +16,14 @@ use hypernn_tests::rustc::message::of_file;
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/compile-errors.md");
 
 /// The folders, with what the page says of them.
-const TOPICS: [(&str, &str); 6] = [
+const TOPICS: [(&str, &str); 8] = [
     ("attribute", "Attributes: what stands in `#[hyper(…)]`"),
     ("field", "Fields: their types, and what a target can be"),
     ("candle", "Layers of candle whose gradients are wrong"),
     ("sizes", "Sizes"),
     ("sequential", "Chains of layers: `#[hyper(sequential)]`"),
+    ("forward", "Residuals, branches, values with names, several inputs, named sizes"),
+    ("architectures", "Whole architectures with one mistake"),
     ("hypernetwork", "`hypernetwork!`"),
 ];
 

@@ -4,6 +4,7 @@
 
 use candle_core::{DType, Result, Tensor};
 use hypernn::flow::{Given, Join, SampleShape};
+use hypernn::nn::step::{SplitHeads, split_heads};
 use hypernn::nn::{BatchNorm, Conv2d, LayerNorm, Linear, Module, ModuleT, VarMap};
 use hypernn::{HyperTarget, LayerInfo, ShapedTarget, hypernetwork, seeded};
 use hypernn_tests::device;
@@ -165,7 +166,7 @@ struct Two<const S: usize> {
 
 #[derive(HyperTarget)]
 #[hyper(
-    sequential = [fc, two(memory), others(memory), add([memory, out])],
+    sequential = [fc, two(memory), others(memory), concat(1, [memory, out])],
     input = (x: (N, 4), memory: (N, 6)),
 )]
 struct Outer {
@@ -186,11 +187,12 @@ fn several_inputs() -> Result<()> {
     };
     let ys = two(&net.two, &net.fc.forward(&xs)?)?;
     assert!(same(&net.two.forward(&net.fc.forward(&xs)?, &memory)?, &ys)?);
-    assert_eq!(two(&net.others[1], &two(&net.others[0], &ys)?)?.dims(), [2, 3, 8]);
-    assert!(same(&net.forward(&xs, &memory)?, &net.out.forward(&memory)?)?);
+    let ys = two(&net.others[1], &two(&net.others[0], &ys)?)?;
+    let ys = Tensor::cat(&[ys, net.out.forward(&memory)?], 2)?;
+    assert!(same(&net.forward(&xs, &memory)?, &ys)?);
     assert_eq!(<Two<6> as ShapedTarget>::INPUT_SHAPES.len(), 2);
     assert_eq!(Two::<6>::OUTPUT_SHAPE.to_string(), "[T, 8]");
-    assert_eq!(Outer::OUTPUT_SHAPE.to_string(), "[N, 5]");
+    assert_eq!(Outer::OUTPUT_SHAPE.to_string(), "[N, 13]");
     let error = net.join(&[&xs]).err().unwrap().to_string();
     assert!(error.starts_with("Outer: 1 inputs, expected 2"), "{error}");
     Ok(())
@@ -210,4 +212,115 @@ struct Letters {
 fn a_letter_is_a_constant_where_there_is_one() {
     assert_eq!(Letters::INPUT_SHAPE.to_string(), "[3, R, 4]");
     assert_eq!(Letters::OUTPUT_SHAPE.to_string(), "[3, R, 2]");
+}
+
+#[test]
+fn the_steps_with_their_shapes() {
+    let network = Branches::network(&()).unwrap();
+    let table = "\
+input                      [4]
+fc1     linear(4, 8)       [8]
+relu                       [8]
+a       linear(8, 8)       [8]
+b       linear(8, 8)       [8]
+tanh                       [8]
+add                        [8]
+fc2     linear(8, 4)       [4]
+concat                     [20]
+gate    tensor([20])       [20]
+mul                        [20]
+wide    linear(20, 20)     [20]
+relu                       [20]
+add                        [20]
+more    linear(20, 20)     [20]
+";
+    assert_eq!(network.to_string().replace("  [", " ["), table.replace("  [", " ["));
+    let drawing = network.mermaid();
+    for line in ["n1[\"fc1<br/>linear(4, 8)<br/>[8]\"]", "n2 --> n6", "n3 --> n6", "n5 --> n6"] {
+        assert!(drawing.contains(line), "{line} is not in\n{drawing}");
+    }
+    assert!(Two::<3>::network(&()).unwrap().nodes()[1].name == "context");
+}
+
+/// The compiler's limits for constants are far from a hundred steps.
+#[derive(HyperTarget)]
+#[hyper(sequential = [residual([f0, tanh]), f1, relu, f2, relu, f0, relu, residual([f1, tanh]), f2, relu, f0, relu, f1, relu, residual([f2, tanh]), f0, relu, f1, relu, f2, relu, residual([f0, tanh]), f1, relu, f2, relu, f0, relu, residual([f1, tanh]), f2, relu, f0, relu, f1, relu, residual([f2, tanh]), f0, relu, f1, relu, f2, relu, residual([f0, tanh]), f1, relu, f2, relu, f0, relu, residual([f1, tanh]), f2, relu, f0, relu, f1, relu, residual([f2, tanh]), f0, relu, f1, relu, f2, relu, residual([f0, tanh]), f1, relu, f2, relu, f0, relu, residual([f1, tanh]), f2, relu, f0, relu, f1, relu, residual([f2, tanh]), f0, relu, f1, relu, f2, relu, residual([f0, tanh]), f1, relu, f2, relu, f0, relu, residual([f1, tanh]), f2, relu, f0, relu, f1, relu, residual([f2, tanh]), f0, relu, f1, relu, f2, relu, residual([f0, tanh]), f1, relu, f2, relu, f0, relu, residual([f1, tanh]), f2, relu, f0, relu, f1, relu, residual([f2, tanh]), f0, relu, f1, relu, f2, relu, residual([f0, tanh]), f1, relu, f2, relu, f0, relu, residual([f1, tanh]), f2, relu, f0, relu, f1, relu, residual([f2, tanh]), f0, relu, f1, relu, f2, relu, residual([f0, tanh]), f1, relu, f2, relu, f0, relu, residual([f1, tanh]), f2, relu, f0, relu, f1, relu, residual([f2, tanh]), f0, relu, f1, relu, f2, relu, residual([f0, tanh]), f1, relu, f2, relu, f0, relu, residual([f1, tanh]), f2, relu, f0, relu, f1, relu, residual([f2, tanh]), f0, relu, f1, relu, f2, relu, residual([f0, tanh]), f1, relu, f2, relu, f0, relu, residual([f1, tanh]), f2, relu, f0, relu, f1, relu, residual([f2, tanh]), f0, relu, f1, relu, f2, relu, deep], input = (T, 8))]
+struct Long {
+    #[hyper(linear(8, 8))]
+    f0: Linear,
+    #[hyper(linear(8, 8))]
+    f1: Linear,
+    #[hyper(linear(8, 8))]
+    f2: Linear,
+    #[hyper([linear(8, 8); 1000])]
+    deep: Vec<Linear>,
+}
+
+#[test]
+fn hundreds_of_steps() -> Result<()> {
+    assert_eq!(Long::OUTPUT_SHAPE.to_string(), "[T, 8]");
+    assert_eq!(new::<Long>()?.forward(&randn(&[1, 2, 8])?)?.dims(), [1, 2, 8]);
+    Ok(())
+}
+
+#[derive(Clone)]
+struct Sizes {
+    width: usize,
+    heads: usize,
+    inner: usize,
+}
+
+/// Sizes at run time: those of a nested target follow from its configuration, and steps with such sizes are fields.
+#[derive(HyperTarget)]
+#[hyper(
+    config = Sizes,
+    sequential = [
+        residual([norm, attention([q, heads], [k, heads], [v, heads]), merge_heads]),
+        residual([mlp]),
+    ],
+    input = (T, config.width),
+)]
+struct Configured {
+    #[hyper(layer_norm(config.width, 1e-5))]
+    norm: LayerNorm,
+    #[hyper(linear(config.width, config.width))]
+    q: Linear,
+    #[hyper(linear(config.width, config.width))]
+    k: Linear,
+    #[hyper(linear(config.width, config.width))]
+    v: Linear,
+    #[hyper(value = split_heads(config.heads))]
+    heads: SplitHeads,
+    #[hyper(target(config))]
+    mlp: Mlp,
+}
+
+#[derive(HyperTarget)]
+#[hyper(config = Sizes, sequential = [up, relu, down])]
+struct Mlp {
+    #[hyper(linear(config.width, config.inner))]
+    up: Linear,
+    #[hyper(linear(config.inner, 8))]
+    down: Linear,
+}
+
+#[test]
+fn sizes_at_run_time() -> Result<()> {
+    let vars = VarMap::new();
+    let vb = || hypernn::nn::VarBuilder::from_varmap(&vars, DType::F32, device());
+    let sizes = |width, heads| Sizes { width, heads, inner: 16 };
+    let net = Configured::with_config(&sizes(8, 2), vb())?;
+    assert_eq!(net.forward(&randn(&[1, 3, 8])?)?.dims(), [1, 3, 8]);
+    let network = Configured::network(&sizes(8, 2)).unwrap();
+    assert_eq!(network.output_shape().to_string(), "[T, 8]");
+    let error = |sizes| {
+        let error = Configured::with_config(&sizes, vb()).err().unwrap();
+        error.to_string().lines().next().unwrap().to_owned()
+    };
+    assert_eq!(error(sizes(8, 3)), "`heads`: 3 heads do not divide 8; `q` gives [T, 8]");
+    assert_eq!(
+        error(sizes(6, 2)),
+        "`residual`: `mlp` gives […, 8], but `merge_heads` gives [T, 6]: write 6 in place of 8, or give the skip layers that make the same shape of it: `skip = […]`"
+    );
+    Ok(())
 }

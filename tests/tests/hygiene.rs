@@ -605,10 +605,41 @@ mod blanket {
         generate_params export save load audit rows generator ensure conditions plan num_embeddings
         embedding_dim embedding condition with_pretrained dtype device with_roles taken given first
         unknown broken passes zero_state generate_step scan run add_tasks generate core fmt layout pack unpack
-        ask_embedding ask_generator known named_tensors deref deref_mut);
+        ask_embedding ask_generator known named_tensors deref deref_mut join join_t joins keeps tensor ends
+        named_input input_shape output_shape input_shapes has_shape_of called_target network network_of shaped
+        len contains causal skips);
 
+    use candle_core::Tensor;
     use hypernn::HyperTarget;
     use hypernn::nn::{Conv2d, LayerNorm, Linear};
+
+    #[derive(HyperTarget)]
+    #[hyper(
+        sequential = [residual([fc, kept = [tanh], mul(kept)]), concat(0, [class], y), repeat(2, [fc, relu])],
+        input = (x: (T, 4), y: (S, 4)),
+    )]
+    pub struct Pair {
+        #[hyper(linear(4, 4))]
+        fc: Linear,
+        #[hyper(tensor([1, 4]))]
+        class: Tensor,
+    }
+
+    #[derive(HyperTarget)]
+    #[hyper(config = usize, sequential = [several(y), target], input = (x: (T, *config), y: (S, 4)))]
+    pub struct Pairs {
+        #[hyper([target; 2])]
+        several: Vec<Pair>,
+        #[hyper(target(config))]
+        target: Widened,
+    }
+
+    #[derive(HyperTarget)]
+    #[hyper(config = usize, sequential = [fc], input = (T, *config))]
+    pub struct Widened {
+        #[hyper(linear(*config, 4))]
+        fc: Linear,
+    }
 
     #[derive(HyperTarget)]
     #[hyper(sequential = [conv, relu, flatten, all, fc, adapted], input = (1, 4, 4))]
@@ -672,6 +703,10 @@ fn methods_of_every_type_are_not_called() {
     assert_eq!(blanket::OfChain::NUM_TARGET_PARAMS, 20 + 4 * 72 + 36 + 16);
     assert!(blanket::OfAtRunTime::new(&3, variables()).is_err());
     let built = |vb: VarBuilder<'_>| hypernn::nn::linear(4, 2, vb);
+    let pairs = blanket::Pairs::with_config(&4, variables()).unwrap();
+    let pair = || Tensor::ones((2, 3, 4), DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(pairs.forward(&pair(), &pair()).unwrap().dims(), [2, 11, 4]);
+    assert!(blanket::Pairs::with_config(&3, variables()).is_err());
     assert!(blanket::OfConstructor::new(variables(), built).unwrap().target().is_ok());
 }
 

@@ -735,3 +735,149 @@ fn parts_that_take_other_conditions() {
     assert_eq!(problem(Set(3), None), Option::None);
     assert_eq!(problem(None, Sequence(3)), Option::None);
 }
+
+/// The embeddings of one sequence by plain operations, from the variables by name.
+struct ByHand(std::collections::BTreeMap<String, Var>);
+
+impl ByHand {
+    fn get(&self, name: &str) -> Tensor {
+        self.0[name].as_detached_tensor()
+    }
+
+    fn linear(&self, xs: &Tensor, name: &str) -> Result<Tensor> {
+        let ys = xs.matmul(&self.get(&format!("{name}.weight")).t()?)?;
+        match self.0.get(&format!("{name}.bias")) {
+            Some(bias) => ys.broadcast_add(bias),
+            None => Ok(ys),
+        }
+    }
+
+    fn norm(&self, xs: &Tensor, name: &str) -> Result<Tensor> {
+        let square = (xs.sqr()?.mean_keepdim(1)? + 1e-6)?;
+        xs.broadcast_div(&square.sqrt()?)?.broadcast_mul(&self.get(&format!("{name}.weight")))
+    }
+
+    /// Attention of `[N, E]` to `[T, K]`, head by head, each at its positions or at none.
+    fn attention(
+        &self,
+        stream: &Tensor,
+        vectors: Option<&Tensor>,
+        name: &str,
+        (heads, turn_queries, turn_keys): (usize, bool, bool),
+    ) -> Result<Tensor> {
+        let normed = self.norm(stream, &format!("{name}.norm"))?;
+        let vectors = vectors.unwrap_or(&normed);
+        let queries = self.linear(&normed, &format!("{name}.query"))?;
+        let keys = self.linear(vectors, &format!("{name}.key"))?;
+        let values = self.linear(vectors, &format!("{name}.value"))?;
+        let width = queries.dim(1)? / heads;
+        let head = |at: usize| {
+            let of_head = |xs: &Tensor, turn: bool| {
+                let xs = xs.narrow(1, at * width, width)?;
+                if turn { turned(&xs) } else { Ok(xs) }
+            };
+            let (queries, keys) = (of_head(&queries, turn_queries)?, of_head(&keys, turn_keys)?);
+            let scores = (queries.matmul(&keys.t()?.contiguous()?)? / (width as f64).sqrt())?;
+            let weights = candle_nn::ops::softmax(&scores, 1)?;
+            weights.matmul(&of_head(&values, false)?.contiguous()?)
+        };
+        let found = (0..heads).map(head).collect::<Result<Vec<_>>>()?;
+        stream + self.linear(&Tensor::cat(&found, 1)?, &format!("{name}.out"))?
+    }
+
+    fn perceptron(&self, stream: &Tensor, name: &str) -> Result<Tensor> {
+        let hidden = self.norm(stream, &format!("{name}.norm"))?;
+        let hidden = self.linear(&hidden, &format!("{name}.hidden"))?.gelu_erf()?;
+        stream + self.linear(&hidden, &format!("{name}.out"))?
+    }
+}
+
+/// Rows `[T, D]` turned by their positions, value `i` of the first half with value `i` of the second.
+fn turned(xs: &Tensor) -> Result<Tensor> {
+    let (length, width) = xs.dims2()?;
+    let angle =
+        |at: usize, pair: usize| at as f64 * 10_000f64.powf(-2. * pair as f64 / width as f64);
+    let angles = (0..length).flat_map(|at| (0..width / 2).map(move |pair| angle(at, pair)));
+    let angles = Tensor::from_vec(angles.collect::<Vec<_>>(), (length, width / 2), device())?;
+    let (first, second) = (xs.narrow(1, 0, width / 2)?, xs.narrow(1, width / 2, width / 2)?);
+    let (cos, sin) = (angles.cos()?, angles.sin()?);
+    let one = ((&first * &cos)? - (&second * &sin)?)?;
+    let other = ((&second * &cos)? + (&first * &sin)?)?;
+    Tensor::cat(&[one, other], 1)
+}
+
+/// The embeddings of a spec for one sequence, and its variables.
+fn embedded(kind: Kind, xs: &Tensor) -> Result<(Tensor, ByHand)> {
+    let (vars, vb) = variables(9, DType::F64);
+    let embedding = kind.spec().0.build(InitScheme::Exact, vb)?;
+    // Norms start at one, which says nothing.
+    for (seed, var) in hypernn_tests::by_name(&vars).into_values().enumerate() {
+        if var.rank() == 1 {
+            let moved = (input(var.dims(), seed as u64, DType::F64)? * 0.3)?;
+            var.set(&(var.as_tensor() + moved)?)?;
+        }
+    }
+    let sequences = Sequences::new(&xs.unsqueeze(0)?)?;
+    let (embedded, _) = embedding.forward_sequences(&sequences, &State::default())?;
+    Ok((embedded.per_set(1)?.squeeze(0)?, ByHand(hypernn_tests::by_name(&vars))))
+}
+
+#[test]
+fn a_perceiver_is_what_is_computed_by_hand() -> Result<()> {
+    let xs = input(&[6, WIDTH], 3, DType::F64)?;
+    for (kind, depth, in_order) in [(Kind::Perceiver, 2, false), (Kind::PerceiverInOrder, 1, true)]
+    {
+        let (found, vars) = embedded(kind, &xs)?;
+        let vectors = vars.norm(&xs, "norm")?;
+        let mut stream = vars.get("queries.weight");
+        for at in 0..depth {
+            let cross = format!("{at}.cross");
+            stream = vars.attention(&stream, Some(&vectors), &cross, (2, false, in_order))?;
+            stream = vars.attention(&stream, None, &format!("{at}.among"), (2, false, false))?;
+            stream = vars.perceptron(&stream, &format!("{at}.mlp"))?;
+        }
+        let error = relative_error(&found, &vars.norm(&stream, "out")?)?;
+        assert!(error < 1e-12, "{kind:?}: {error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_transformer_is_what_is_computed_by_hand() -> Result<()> {
+    let xs = input(&[6, WIDTH], 3, DType::F64)?;
+    for (kind, depth, heads, in_order) in
+        [(Kind::Transformer, 2, 2, true), (Kind::TransformerOfSets, 1, 4, false)]
+    {
+        let (found, vars) = embedded(kind, &xs)?;
+        let mut stream = vars.linear(&vars.norm(&xs, "norm")?, "in")?;
+        for at in 0..depth {
+            let among = format!("{at}.among");
+            stream = vars.attention(&stream, None, &among, (heads, in_order, in_order))?;
+            stream = vars.perceptron(&stream, &format!("{at}.mlp"))?;
+        }
+        let encoded = vars.norm(&stream, "encoded")?;
+        let queries = vars.get("queries.weight");
+        let read = vars.attention(&queries, Some(&encoded), "read.cross", (heads, false, false))?;
+        let read = vars.perceptron(&read, "read.mlp")?;
+        let error = relative_error(&found, &vars.norm(&read, "out")?)?;
+        assert!(error < 1e-12, "{kind:?}: {error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_mean_is_what_is_computed_by_hand() -> Result<()> {
+    let xs = input(&[6, WIDTH], 3, DType::F64)?;
+    let (found, vars) = embedded(Kind::Pooled, &xs)?;
+    let unit = |row: Tensor| {
+        let square = (row.sqr()?.mean_keepdim(1)? + 1e-8)?;
+        row.broadcast_div(&square.sqrt()?)
+    };
+    let each = vars.linear(&xs, "each.0")?.tanh()?;
+    let each = vars.linear(&vars.linear(&each, "each.1")?.tanh()?, "each.2")?;
+    let mean = unit(each.mean_keepdim(0)?)?;
+    let flat = unit(vars.linear(&vars.linear(&mean, "all.0")?.tanh()?, "all.1")?)?;
+    let error = relative_error(&found, &flat.reshape(found.shape())?)?;
+    assert!(error < 1e-12, "{error}");
+    Ok(())
+}

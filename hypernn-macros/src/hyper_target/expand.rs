@@ -52,7 +52,7 @@ fn implementation(target: &Target) -> TokenStream {
     let (buildable, fixed) = (bounds::buildable(target), bounds::fixed(target));
     let count = is_fixed(target).then(|| num_params(target));
     let parts = [
-        hyper_target(header, &buildable, &build(target)),
+        hyper_target(header, &buildable, &build(target), &network(target)),
         parameters(header, &buildable, &visit(target)),
         hyper_layer(header, &buildable),
         count.map(|count| fixed_target(header, &fixed, &count)).unwrap_or_default(),
@@ -89,7 +89,7 @@ fn value(field: &Field, header: &Header) -> Option<TokenStream> {
     Some(quote!(fn #function(#argument: &#config) -> #ty { #value }))
 }
 
-fn value_function(member: &Member) -> Ident {
+pub(crate) fn value_function(member: &Member) -> Ident {
     format_ident!("__value_of_{}", member_name(member), span = Span::mixed_site())
 }
 
@@ -97,7 +97,7 @@ fn value_function(member: &Member) -> Ident {
 pub(crate) fn stub(header: &Header) -> TokenStream {
     let generics = &header.generics;
     let parts = [
-        hyper_target(header, generics, &quote!(__p::invalid())),
+        hyper_target(header, generics, &quote!(__p::invalid()), &TokenStream::new()),
         parameters(header, generics, &quote!(__p::StdResult::Ok(()))),
         hyper_layer(header, generics),
         fixed_target(header, generics, &quote!(0)),
@@ -135,7 +135,17 @@ fn config_argument(header: &Header) -> Ident {
     }
 }
 
-fn hyper_target(header: &Header, generics: &Generics, body: &TokenStream) -> TokenStream {
+/// The steps of a chain with their shapes.
+fn network(target: &Target) -> TokenStream {
+    target.chain.as_ref().map(|chain| Flow::new(target, chain).network()).unwrap_or_default()
+}
+
+fn hyper_target(
+    header: &Header,
+    generics: &Generics,
+    body: &TokenStream,
+    network: &TokenStream,
+) -> TokenStream {
     let Header { ident, .. } = header;
     let (config, argument) = (config_type(header), config_argument(header));
     let name = ident.unraw().to_string();
@@ -157,6 +167,8 @@ fn hyper_target(header: &Header, generics: &Generics, body: &TokenStream) -> Tok
             ) -> __p::Result<Self> {
                 #body
             }
+
+            #network
         }
     }
 }

@@ -4,10 +4,11 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Expr, Generics, Ident};
 
-use super::chain::{Block, Chain, Input, Join, Joined, Link, Operand};
+use super::chain::{Block, Chain, Input, Join, Joined, Link, Operand, Start};
 use super::check::{Header, Target};
+use super::expand::value_function;
 use super::field::{Field, FieldKind, member_name};
-use super::parse::{Call, Layer, bare};
+use super::parse::{Arg, Call, Layer, bare};
 use super::typed::known_field;
 use super::{bounds, call, spec};
 use crate::span::{ends, shown_at};
@@ -22,6 +23,19 @@ pub(crate) struct Flow<'a> {
     /// Where each problem is shown, if there is one.
     places: Vec<Place>,
     values: usize,
+    /// Inputs and steps, for drawings.
+    nodes: Vec<Node>,
+    /// The node that each variable's value is of.
+    nodes_of: Vec<(Ident, usize)>,
+}
+
+/// An input or a step of the network as a graph.
+struct Node {
+    name: String,
+    what: String,
+    inputs: Vec<usize>,
+    /// Where its shape is: an input's, or that of a place.
+    place: TokenStream,
 }
 
 /// Where the problems of one step are shown.
@@ -52,8 +66,19 @@ impl Place {
 impl<'a> Flow<'a> {
     /// Of a checked chain.
     pub(crate) fn new(target: &'a Target, chain: &Chain) -> Self {
-        let (steps, places) = (TokenStream::new(), Vec::new());
-        let mut flow = Self { target, steps, output: kept(0), places, values: 0 };
+        let mut flow = Self {
+            target,
+            steps: TokenStream::new(),
+            output: kept(0),
+            places: Vec::new(),
+            values: 0,
+            nodes: Vec::new(),
+            nodes_of: Vec::new(),
+        };
+        for (i, input) in chain.inputs.iter().enumerate() {
+            let name = input.name.as_ref().map_or("input".to_owned(), ToString::to_string);
+            flow.draw(&name, String::new(), &[], quote!(__p::NodePlace::Input(#i)), &kept(i));
+        }
         flow.output = flow.block(&chain.block, kept(0));
         flow
     }
@@ -72,6 +97,43 @@ impl<'a> Flow<'a> {
         value
     }
 
+    /// A new node, whose value is that of a variable.
+    fn draw(
+        &mut self,
+        name: &str,
+        what: String,
+        inputs: &[Ident],
+        place: TokenStream,
+        value: &Ident,
+    ) {
+        let inputs = inputs.iter().filter_map(|input| self.node_of(input)).collect();
+        self.nodes_of.push((value.clone(), self.nodes.len()));
+        self.nodes.push(Node { name: name.to_owned(), what, inputs, place });
+    }
+
+    /// A step's value, which is a node.
+    fn step_value(
+        &mut self,
+        (place, name, what): (usize, &str, String),
+        inputs: &[Ident],
+        code: TokenStream,
+    ) -> Ident {
+        let value = self.value(code);
+        self.draw(name, what, inputs, quote!(__p::NodePlace::Step(#place)), &value);
+        value
+    }
+
+    fn node_of(&self, value: &Ident) -> Option<usize> {
+        self.nodes_of.iter().rev().find(|(ident, _)| ident == value).map(|(_, node)| *node)
+    }
+
+    /// Another variable of the same value.
+    fn same_node(&mut self, value: &Ident, other: &Ident) {
+        if let Some(node) = self.node_of(value) {
+            self.nodes_of.push((other.clone(), node));
+        }
+    }
+
     /// Code apart from what is there so far.
     fn apart<T>(&mut self, write: impl FnOnce(&mut Self) -> T) -> (T, TokenStream) {
         let outer = std::mem::take(&mut self.steps);
@@ -81,7 +143,11 @@ impl<'a> Flow<'a> {
 
     /// The value that a block makes of another.
     fn block(&mut self, block: &Block, xs: Ident) -> Ident {
-        let xs = block.start.map_or(xs, kept);
+        let xs = match block.start {
+            Some(Start::Kept(value)) => kept(value),
+            Some(Start::Tensor(i)) => self.tensor(i),
+            None => xs,
+        };
         block.links.iter().fold(xs, |xs, link| self.link(link, &xs))
     }
 
@@ -92,16 +158,18 @@ impl<'a> Flow<'a> {
             Link::Call(call, name) => {
                 let place = self.place(Place::of_call(call));
                 let code = between(place, name, &spec::step(call), ends(&call.func).0, xs);
-                self.value(code)
+                let what = call_text(call);
+                self.step_value((place, name, what), std::slice::from_ref(xs), code)
             }
             Link::Value(value, name) => {
                 let place = self.place(Place::at(value));
                 let code = between(place, name, &spec::step_value(value), ends(value).0, xs);
-                self.value(code)
+                self.step_value((place, name, String::new()), std::slice::from_ref(xs), code)
             }
             Link::Keep(value) => {
                 let value = kept(*value);
                 self.steps.extend(quote!(let #value = #xs;));
+                self.same_node(xs, &value);
                 xs.clone()
             }
             Link::Join(join) => self.join(join, xs),
@@ -120,8 +188,9 @@ impl<'a> Flow<'a> {
         each: impl FnOnce(&mut Self, Ident) -> Ident,
     ) -> Ident {
         let all = format_ident!("__all{}", self.places.len());
+        self.same_node(xs, &all);
         let (ys, body) = self.apart(|flow| each(flow, all.clone()));
-        self.value(quote!({
+        let value = self.value(quote!({
             let (mut #all, mut __i) = (#xs, 0);
             while __i < #count {
                 #body
@@ -133,7 +202,9 @@ impl<'a> Flow<'a> {
                 __i += 1;
             }
             #all
-        }))
+        }));
+        self.same_node(&ys, &value);
+        value
     }
 
     fn field(&mut self, field: &Field, xs: &Ident) -> Ident {
@@ -143,23 +214,17 @@ impl<'a> Flow<'a> {
                 self.steps.extend(known_field(field, layer));
                 self.layer(layer, &name, &ty, xs)
             }
-            FieldKind::Value(_) => {
-                let place = self.place(Place::at(&ty));
-                self.value(quote! {
-                    if __p::StepOf::<#ty>::KEEPS {
-                        #xs
-                    } else {
-                        (&mut __chain).unknown(#place, #name)
-                    }
-                })
-            }
+            FieldKind::Value(_) => self.value_field(field, xs),
         }
     }
 
     fn layer(&mut self, layer: &Layer, name: &str, ty: &TokenStream, xs: &Ident) -> Ident {
         match layer {
             Layer::Call(call) => self.call(call, name, xs),
-            Layer::Target(..) => self.target(name, ty, std::slice::from_ref(xs)),
+            Layer::Target(_, config) => {
+                let of = (name, ty, quote!(target));
+                self.target(of, config.as_deref(), std::slice::from_ref(xs))
+            }
             Layer::Repeat(layer, count) => {
                 let (count, item) = (count.to_token_stream(), spec::item(ty));
                 self.repeat(&count, xs, |flow, xs| flow.layer(layer, name, &item, &xs))
@@ -174,7 +239,9 @@ impl<'a> Flow<'a> {
             Layer::When(condition, layer) => {
                 let item = spec::item(ty);
                 let (ys, body) = self.apart(|flow| flow.layer(layer, name, &item, xs));
-                self.value(quote!(if #condition { #body #ys } else { #xs }))
+                let value = self.value(quote!(if #condition { #body #ys } else { #xs }));
+                self.same_node(&ys, &value);
+                value
             }
         }
     }
@@ -187,31 +254,84 @@ impl<'a> Flow<'a> {
             false => quote!((&__field).known(&__spec)),
         };
         // Wrong sizes are a problem of their own, and their shapes could not be computed.
-        self.value(quote_spanned! {span=> {
-            let __spec = #spec;
-            let __spec = #known;
-            let __info = __spec.info();
-            if __p::Option::is_some(&__info.problem) {
-                (&mut __chain).unknown(#place, #name)
-            } else {
-                let __xs = (&mut __chain).takes(#place, #name, __info.takes, #xs);
-                let __gives = __spec.gives((&__xs).shape());
-                let __of_any = __spec.gives(&__p::SampleShape::ANY);
-                (&mut __chain).gives(#place, #name, (__gives, __of_any), __xs)
-            }
-        }})
+        let of = (place, name, call_text(call));
+        self.step_value(
+            of,
+            std::slice::from_ref(xs),
+            quote_spanned! {span=> {
+                let __spec = #spec;
+                let __spec = #known;
+                let __info = __spec.info();
+                if __p::Option::is_some(&__info.problem) {
+                    (&mut __chain).unknown(#place, #name)
+                } else {
+                    let __xs = (&mut __chain).takes(#place, #name, __info.takes, #xs);
+                    let __gives = __spec.gives((&__xs).shape());
+                    let __of_any = __spec.gives(&__p::SampleShape::ANY);
+                    (&mut __chain).gives(#place, #name, (__gives, __of_any), __xs)
+                }
+            }},
+        )
     }
 
-    fn target(&mut self, name: &str, ty: &TokenStream, xs: &[Ident]) -> Ident {
+    /// A target whose sizes are constants has constant shapes; those of one that takes a configuration are known
+    /// where it is, at run time.
+    fn target(
+        &mut self,
+        (name, ty, function): (&str, &TokenStream, TokenStream),
+        config: Option<&Expr>,
+        xs: &[Ident],
+    ) -> Ident {
         let place = self.place(Place::at(ty));
-        self.value(quote! {
-            (&mut __chain).target(
-                #place,
-                #name,
-                (__p::TargetOf::<#ty>::INPUT_SHAPES, __p::TargetOf::<#ty>::OUTPUT_SHAPE),
-                &[#(#xs),*],
-            )
-        })
+        let code = match (config, &self.target.header.config) {
+            (Some(config), Some(_)) => quote! {
+                match __p::TargetOf::<#ty>::network_of(&#config) {
+                    __p::Option::Some(__network) => (&mut __chain).#function(
+                        #place,
+                        #name,
+                        (&(&__network).input_shapes(), (&__network).output_shape()),
+                        &[#(#xs),*],
+                    ),
+                    __p::Option::None => (&mut __chain).unknown(#place, #name),
+                }
+            },
+            _ => quote! {
+                (&mut __chain).#function(
+                    #place,
+                    #name,
+                    (__p::TargetOf::<#ty>::INPUT_SHAPES, __p::TargetOf::<#ty>::OUTPUT_SHAPE),
+                    &[#(#xs),*],
+                )
+            },
+        };
+        self.step_value((place, name, type_text(ty)), xs, code)
+    }
+
+    /// A field without parameters.
+    fn value_field(&mut self, field: &Field, xs: &Ident) -> Ident {
+        let (name, ty) = (member_name(&field.member), field.ty.to_token_stream());
+        let place = self.place(Place::at(&ty));
+        let unknown = quote! {
+            if __p::StepOf::<#ty>::KEEPS {
+                (&mut __chain).keeps(#place, #xs)
+            } else {
+                (&mut __chain).unknown(#place, #name)
+            }
+        };
+        let code = match self.target.header.config {
+            None => unknown,
+            Some(_) => {
+                let value = value_function(&field.member);
+                let shaped = between(place, &name, &quote!(__step), ends(&ty).0, xs);
+                quote! {
+                    match __p::StepOf::<#ty>::shaped(|| Self::#value(config)) {
+                        __p::Option::Some(__step) => #shaped,
+                        __p::Option::None => #unknown,
+                    }
+                }
+            }
+        };
+        self.step_value((place, &name, type_text(&ty)), std::slice::from_ref(xs), code)
     }
 
     fn join(&mut self, join: &Join, xs: &Ident) -> Ident {
@@ -236,17 +356,21 @@ impl<'a> Flow<'a> {
             self.place(Place::between(operand.ends().unwrap_or(join.ends)));
         }
         let name = &join.name;
-        self.value(quote_spanned! {join.ends.0=> {
-            let __step = &#step;
-            let __info = __step.info();
-            if __p::Option::is_some(&__info.problem) {
-                (&mut __chain).broken(#own, #name, __info.problem)
-            } else {
-                let __gives = __step.gives(&[#(*(&#operands).shape()),*]);
-                let __places = __p::JoinPlaces { own: #own, operands: #first };
-                (&mut __chain).joins(__places, #name, __gives, &[#(#operands),*])
-            }
-        }})
+        self.step_value(
+            (own, name, String::new()),
+            operands,
+            quote_spanned! {join.ends.0=> {
+                let __step = &#step;
+                let __info = __step.info();
+                if __p::Option::is_some(&__info.problem) {
+                    (&mut __chain).broken(#own, #name, __info.problem)
+                } else {
+                    let __gives = __step.gives(&[#(*(&#operands).shape()),*]);
+                    let __places = __p::JoinPlaces { own: #own, operands: #first };
+                    (&mut __chain).joins(__places, #name, __gives, &[#(#operands),*])
+                }
+            }},
+        )
     }
 
     /// A target with several inputs, or each in a container of them.
@@ -254,13 +378,14 @@ impl<'a> Flow<'a> {
         let (name, ty) = (member_name(&field.member), field.ty.to_token_stream());
         match &field.kind {
             FieldKind::Layer { layer, .. } => self.join_layer(layer, &name, &ty, operands),
-            FieldKind::Value(_) => self.unknown(&name, &ty),
+            FieldKind::Value(_) => self.unknown(&name, &ty, operands),
         }
     }
 
-    fn unknown(&mut self, name: &str, ty: &TokenStream) -> Ident {
+    fn unknown(&mut self, name: &str, ty: &TokenStream, xs: &[Ident]) -> Ident {
         let place = self.place(Place::at(ty));
-        self.value(quote!((&mut __chain).unknown(#place, #name)))
+        let code = quote!((&mut __chain).unknown(#place, #name));
+        self.step_value((place, name, type_text(ty)), xs, code)
     }
 
     fn join_layer(&mut self, layer: &Layer, name: &str, ty: &TokenStream, xs: &[Ident]) -> Ident {
@@ -269,8 +394,10 @@ impl<'a> Flow<'a> {
             std::iter::once(first).chain(others).cloned().collect()
         };
         match layer {
-            Layer::Call(_) => self.unknown(name, ty),
-            Layer::Target(..) => self.target(name, ty, xs),
+            Layer::Call(_) => self.unknown(name, ty, xs),
+            Layer::Target(_, config) => {
+                self.target((name, ty, quote!(called_target)), config.as_deref(), xs)
+            }
             Layer::Repeat(layer, count) => {
                 let (count, item) = (count.to_token_stream(), spec::item(ty));
                 self.repeat(&count, first, |flow, xs| {
@@ -286,7 +413,9 @@ impl<'a> Flow<'a> {
             Layer::When(condition, layer) => {
                 let item = spec::item(ty);
                 let (ys, body) = self.apart(|flow| flow.join_layer(layer, name, &item, xs));
-                self.value(quote!(if #condition { #body #ys } else { #first }))
+                let value = self.value(quote!(if #condition { #body #ys } else { #first }));
+                self.same_node(&ys, &value);
+                value
             }
         }
     }
@@ -296,14 +425,21 @@ impl<'a> Flow<'a> {
             Operand::Current => xs.clone(),
             Operand::Block(block, _) => self.block(block, xs.clone()),
             Operand::Kept(value, _) => kept(*value),
-            Operand::Tensor(i, _) => {
-                let field = &self.target.fields[*i];
-                let name = member_name(&field.member);
-                let FieldKind::Layer { layer, .. } = &field.kind else { return xs.clone() };
-                let spec = spec::spec(layer);
-                self.value(quote!(__p::Value::tensor(#name, (&#spec).shape())))
-            }
+            Operand::Tensor(i, _) => self.tensor(*i),
         }
+    }
+
+    /// The value that a field's tensor is.
+    fn tensor(&mut self, i: usize) -> Ident {
+        let field = &self.target.fields[i];
+        let name = member_name(&field.member);
+        let spec = match &field.kind {
+            FieldKind::Layer { layer, .. } => spec::spec(layer),
+            FieldKind::Value(value) => value.to_token_stream(),
+        };
+        let place = self.place(Place::at(&field.ty));
+        let code = quote!((&mut __chain).tensor(#place, #name, (&#spec).shape()));
+        self.step_value((place, &name, text(&spec)), &[], code)
     }
 
     /// The constants of a target whose sizes are constants, or the function of one whose are not.
@@ -364,6 +500,21 @@ impl<'a> Flow<'a> {
         }
     }
 
+    /// The graph of the network, as a method of the target.
+    pub(crate) fn network(&self) -> TokenStream {
+        let config = self.target.header.config.is_some();
+        let argument = if config { quote!(config) } else { quote!(_) };
+        let chain = if config { quote!(Self::__chain(config)) } else { quote!(Self::__CHAIN) };
+        let nodes = self.nodes.iter().map(|Node { name, what, inputs, place }| {
+            quote!(__p::NodeAt { name: #name, what: #what, inputs: &[#(#inputs),*], place: #place })
+        });
+        quote! {
+            fn network(#argument: &Self::Config) -> __p::Option<__p::Network> {
+                __p::Option::Some(__p::Network::of(&#chain, &[#(#nodes),*]))
+            }
+        }
+    }
+
     /// Expressions that fail to evaluate where a step does not fit.
     pub(crate) fn checks(&self, chain: &Chain) -> Vec<TokenStream> {
         let generics = &self.target.header.generics;
@@ -406,6 +557,38 @@ fn deny((span, end): (Span, Span), problem: &TokenStream) -> TokenStream {
     quote_spanned!(span=> __p::deny #problem)
 }
 
+/// A type as it is written. What a container holds has no name of its own.
+fn type_text(ty: &TokenStream) -> String {
+    let written = text(ty);
+    if written.contains("__p") { String::new() } else { written }
+}
+
+/// A call as it is written.
+fn call_text(call: &Call) -> String {
+    let args = call.args.iter().map(|arg| match arg {
+        Arg::Positional(value) => text(value),
+        Arg::Named(name, value) => format!("{name} = {}", text(value)),
+    });
+    let args: Vec<_> = args.collect();
+    format!("{}({})", text(&call.func), args.join(", "))
+}
+
+/// Tokens as they are written, for drawings.
+fn text(tokens: &impl ToTokens) -> String {
+    let text = tokens.to_token_stream().to_string();
+    let closed = [
+        (" ::", "::"),
+        (":: ", "::"),
+        (" <", "<"),
+        ("< ", "<"),
+        (" >", ">"),
+        (" ,", ","),
+        (" (", "("),
+        (" .", "."),
+    ];
+    closed.iter().fold(text, |text, (open, closed)| text.replace(open, closed))
+}
+
 /// The variable of an input or of a value with a name.
 fn kept(value: usize) -> Ident {
     format_ident!("__kept{value}")
@@ -430,7 +613,7 @@ fn between(place: usize, name: &str, step: &TokenStream, span: Span, xs: &Ident)
 fn input_shape(input: &Input, generics: &Generics) -> TokenStream {
     let shape = quote!(__p::SampleShape);
     let Some(sizes) = &input.sizes else { return quote!(#shape::ANY) };
-    let sizes = sizes.iter().map(|size| match bare(size) {
+    let sizes = sizes.iter().map(bare).map(|size| match size {
         Expr::Infer(_) => quote!(__p::Size::Unknown),
         Expr::Path(path) => {
             match path.path.get_ident().filter(|name| may_be_a_name(name, generics)) {
@@ -444,6 +627,8 @@ fn input_shape(input: &Input, generics: &Generics) -> TokenStream {
 }
 
 fn known(size: &Expr) -> TokenStream {
+    // A user's parentheses would be said to be one pair too many.
+    let size = bare(size);
     quote!({
         let __size: __p::usize = #size;
         __p::Size::Known(__size)

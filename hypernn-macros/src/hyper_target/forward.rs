@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Generics, Ident, WherePredicate, parse_quote};
 
-use super::chain::{Block, Chain, Join, Joined, Link, Operand, Use};
+use super::chain::{Block, Chain, Join, Joined, Link, Operand, Start, Use};
 use super::check::{Header, Target};
 use super::field::{Field, FieldKind, used};
 use super::parse::Layer;
@@ -139,7 +139,7 @@ fn method(
             return __p::wrong_number_of_inputs(
                 <Self as __p::HyperTarget>::NAME,
                 #count,
-                __xs.len(),
+                <[_]>::len(__xs),
             );
         };
         Self::#function(self, #(#inputs,)* #passed)
@@ -211,7 +211,11 @@ impl Writer<'_> {
     fn block(&mut self, block: &Block, xs: Xs) -> Xs {
         let variable = self.variable();
         let mutable = (block.computed() > 1).then(|| quote!(mut));
-        let mut xs = block.start.map_or(xs, input);
+        let mut xs = match block.start {
+            Some(Start::Kept(value)) => input(value),
+            Some(Start::Tensor(i)) => Xs::Borrowed(self.tensor(i, &xs)),
+            None => xs,
+        };
         for link in &block.links {
             if let Link::Keep(value) = link {
                 let value = kept(*value);
@@ -387,17 +391,23 @@ impl Writer<'_> {
                 self.block(block, xs).to_token_stream()
             }
             Operand::Kept(value, _) => kept(*value).to_token_stream(),
-            Operand::Tensor(i, _) => self.tensor(&self.target.fields[*i], xs),
+            Operand::Tensor(i, _) => self.tensor(*i, xs),
         }
     }
 
-    /// A tensor of the target's, for each sample.
-    fn tensor(&self, field: &Field, xs: &Xs) -> TokenStream {
-        let member = used(&field.member);
-        let FieldKind::Layer { layer, .. } = &field.kind else { return TokenStream::new() };
-        let spec = spec::spec(layer);
-        let (span, _) = ends(&field.ty);
-        quote_spanned!(span=> &__p::step::of_each_sample(&self.#member, (&#spec).rank(), #xs)?)
+    /// A tensor of the target's for each sample, of type `&Tensor`.
+    fn tensor(&mut self, i: usize, xs: &Xs) -> TokenStream {
+        let field = &self.target.fields[i];
+        let (member, (span, _)) = (used(&field.member), ends(&field.ty));
+        let spec = match &field.kind {
+            FieldKind::Layer { layer, .. } => spec::spec(layer),
+            FieldKind::Value(value) => value.to_token_stream(),
+        };
+        let value = self.variable();
+        self.push(quote_spanned! {span=>
+            let #value = __p::step::of_each_sample(&self.#member, (&#spec).rank(), #xs)?;
+        });
+        quote!(&#value)
     }
 }
 

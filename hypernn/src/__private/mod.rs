@@ -39,7 +39,10 @@ pub use crate::condition::own::{
     ConditionIsOne, ConditionIsVector, InputIsCondition, OwnCondition,
 };
 pub use crate::embedding::{ConditionedEmbeddingSpec, EmbeddingSpec};
-pub use crate::flow::{Chain, Join, JoinPlaces, JoinT, SampleShape, Size, Step, StepT, Value};
+pub use crate::flow::{
+    Chain, Join, JoinPlaces, JoinT, Network, NodeAt, NodePlace, SampleShape, Size, Step, StepT,
+    Value,
+};
 pub use crate::generated::{GeneratedParams, TargetPlan};
 pub use crate::generator::{ConditionedGeneratorSpec, GeneratorSpec};
 pub use crate::hyper_target::{Configures, NestedSpec};

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use crate::flow::KeepsShape;
+use crate::flow::{KeepsShape, ShapedStep};
 
 /// Whether such a field's type is known to keep the shape: the inherent constant where it is, that
 /// of [`UnknownStep`] elsewhere.
@@ -14,10 +14,22 @@ impl<T: KeepsShape> StepOf<T> {
     pub const KEEPS: bool = true;
 }
 
-/// Stands in for the constant of [`StepOf`].
-pub trait UnknownStep {
+impl<T: ShapedStep> StepOf<T> {
+    /// The step, which says what it takes and gives.
+    pub fn shaped(value: impl FnOnce() -> T) -> Option<T> {
+        Some(value())
+    }
+}
+
+/// Stands in for what [`StepOf`] has.
+pub trait UnknownStep<T> {
+    /// Nothing is known of the step.
+    fn shaped(_value: impl FnOnce() -> T) -> Option<crate::nn::step::Flatten> {
+        None
+    }
+
     /// Whether the step's output has the shape of its input is not known.
     const KEEPS: bool = false;
 }
 
-impl<T> UnknownStep for StepOf<T> {}
+impl<T> UnknownStep<T> for StepOf<T> {}

@@ -4,11 +4,41 @@ use std::marker::PhantomData;
 
 use candle_core::Result;
 
+use super::ItemOf;
 use super::invalid;
-use crate::flow::SampleShape;
+use crate::flow::{Network, SampleShape};
 use crate::generated::TargetPlan;
-use crate::hyper_target::IsFixed;
+use crate::hyper_target::{Configures, IsFixed};
+use crate::structure::layer::Container;
 use crate::{FixedTarget, HyperTarget, ShapedTarget};
+
+/// What has a network for a configuration: a target, or what a container of targets holds.
+pub trait Networked {
+    /// The target's own.
+    type Config;
+
+    /// The target's own.
+    fn network(config: &Self::Config) -> Option<Network>;
+}
+
+impl<T: HyperTarget> Networked for T {
+    type Config = T::Config;
+
+    fn network(config: &Self::Config) -> Option<Network> {
+        T::network(config)
+    }
+}
+
+impl<T: Container> Networked for ItemOf<T>
+where
+    T::Item: Networked,
+{
+    type Config = <T::Item as Networked>::Config;
+
+    fn network(config: &Self::Config) -> Option<Network> {
+        T::Item::network(config)
+    }
+}
 
 /// The target of a declared hypernetwork.
 ///
@@ -31,6 +61,13 @@ impl<T: ShapedTarget> TargetOf<T> {
 
     /// The shapes of all its inputs.
     pub const INPUT_SHAPES: &'static [SampleShape] = T::INPUT_SHAPES;
+}
+
+impl<T: Networked> TargetOf<T> {
+    /// Its network for a configuration.
+    pub fn network_of<B: Configures<T::Config>>(config: &B) -> Option<Network> {
+        T::network(config.config())
+    }
 }
 
 impl<T: HyperTarget> TargetOf<T> {
@@ -77,6 +114,11 @@ pub trait NoTarget<T> {
 
     /// How many it takes is not known either.
     const INPUT_SHAPES: &'static [SampleShape] = &[];
+
+    /// Nothing is known.
+    fn network_of<B>(_: &B) -> Option<Network> {
+        None
+    }
 
     /// Nothing more to report: `IS_FIXED` is that of any fixed target.
     fn fixed(_: IsFixed<Known>) {}

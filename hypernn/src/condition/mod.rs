@@ -227,3 +227,8 @@ impl Encoding {
         }
     }
 }
+
+/// Runs the program of the page on sequences as a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/sequences.md")]
+pub struct Page;

@@ -1,6 +1,7 @@
 //! Shapes on their way through the steps of a forward, and what does not fit.
 
 use super::bindings::Bindings;
+use super::size::same_text;
 use super::{Given, SampleShape};
 use crate::check::Problem;
 
@@ -33,8 +34,13 @@ pub struct Value {
     giver: Giver,
     /// The last step that made another shape of what it took.
     maker: Option<Maker>,
+    /// The last field that it went through, since it was an input or made of several values.
+    field: Option<&'static str>,
     /// The input that it still is, as far as its shape tells.
     input: Option<usize>,
+    /// The shape that was met where a step takes another one. All that follows is as if the step were right, so that a
+    /// misfit of several values, one of which went another way, may not be a mistake of its own.
+    doubtful: Option<SampleShape>,
 }
 
 /// What a message calls a value by.
@@ -64,11 +70,6 @@ impl Value {
         self.shape.same(&other.shape)
     }
 
-    /// A tensor of the target's own, which is no step's output.
-    pub const fn tensor(name: &'static str, shape: SampleShape) -> Self {
-        Self { shape, giver: Giver::Named(name), maker: None, input: None }
-    }
-
     /// Appends "`conv` gives [8]" or "the input is [8]".
     const fn found(&self, text: Problem) -> Problem {
         match self.giver {
@@ -79,12 +80,15 @@ impl Value {
         .shape(&self.shape)
     }
 
-    /// The same by the name of the step that made the shape.
+    /// The same by the name of the step that made the shape: "`split_heads` after `q` gives [4, T, 8]".
     const fn made(&self, text: Problem) -> Problem {
-        match self.maker {
-            Some(Maker { step, .. }) => Self { giver: Giver::Step(step), ..*self }.found(text),
-            None => self.found(text),
-        }
+        let Some(Maker { step, .. }) = self.maker else { return self.found(text) };
+        let text = text.text("`").text(step);
+        let text = match self.field {
+            Some(field) if !same_text(field, step) => text.text("` after `").text(field),
+            _ => text,
+        };
+        text.text("` gives ").shape(&self.shape)
     }
 }
 
@@ -123,7 +127,7 @@ impl<const N: usize> Chain<N> {
     const fn add_input(&mut self, number: usize, giver: Giver, shape: SampleShape) -> Value {
         let shape = if shape.check().is_some() { SampleShape::ANY } else { shape };
         self.inputs[number] = shape;
-        Value { shape, giver, maker: None, input: Some(number) }
+        Value { shape, giver, maker: None, field: None, input: Some(number), doubtful: None }
     }
 
     /// The shape of an input, with what the steps say of it that take it.
@@ -165,6 +169,7 @@ impl<const N: usize> Chain<N> {
             Some(met) => xs.shape = met,
             None => {
                 self.misfit(place, misfit(step, &takes, remedy, &xs));
+                xs.doubtful = Some(xs.shape);
                 xs.shape = takes.over(&xs.shape);
             }
         }
@@ -174,15 +179,15 @@ impl<const N: usize> Chain<N> {
 
     /// What is known of a value that is still an input is known of that.
     const fn learns(&mut self, xs: &Value) {
-        if let Some(number) = xs.input {
-            if let Some(met) = self.inputs[number].meet(&xs.shape) {
-                self.inputs[number] = met;
-            }
+        if let Some(number) = xs.input
+            && let Some(met) = self.inputs[number].meet(&xs.shape)
+        {
+            self.inputs[number] = met;
         }
     }
 
     /// What a field gives of a value that it takes. `of_any` is what it gives of any shape: the same shape again says
-    /// that it never makes another one.
+    /// that it never makes another one. Where such a field does not fit, the next step meets the shape that it met.
     pub const fn gives(
         &mut self,
         place: usize,
@@ -191,8 +196,16 @@ impl<const N: usize> Chain<N> {
         xs: Value,
     ) -> Value {
         let keeps = matches!(&of_any, Given::Shape(shape) if shape.same(&SampleShape::ANY));
-        let ys = self.given(place, step, gives, &xs);
-        if keeps { Value { maker: xs.maker, ..ys } } else { ys }
+        let ys = Value { field: Some(step), ..self.given(place, step, gives, &xs) };
+        if !keeps {
+            return ys;
+        }
+        let shape = match (self.steps[place].takes, xs.doubtful) {
+            (Some(_), Some(met)) => met,
+            _ => ys.shape,
+        };
+        self.steps[place].shape = shape;
+        Value { shape, maker: xs.maker, ..ys }
     }
 
     const fn given(&mut self, place: usize, step: &'static str, gives: Given, xs: &Value) -> Value {
@@ -203,14 +216,14 @@ impl<const N: usize> Chain<N> {
                 SampleShape::ANY
             }
         };
-        self.made(place, step, shape)
+        Value { field: xs.field, doubtful: xs.doubtful, ..self.made(place, step, shape) }
     }
 
     /// A value that a step made.
     const fn made(&mut self, place: usize, step: &'static str, shape: SampleShape) -> Value {
         self.steps[place].shape = shape;
-        let maker = Some(Maker { place, step });
-        Value { shape, giver: Giver::Step(step), maker, input: None }
+        let (giver, maker) = (Giver::Step(step), Some(Maker { place, step }));
+        Value { shape, giver, maker, field: None, input: None, doubtful: None }
     }
 
     /// What a step between fields gives. One that keeps the shape is not where it comes from.
@@ -228,6 +241,19 @@ impl<const N: usize> Chain<N> {
             }
             _ => self.given(place, step, gives, &xs),
         }
+    }
+
+    /// A tensor of the target's own, which is no step's output.
+    pub const fn tensor(&mut self, place: usize, name: &'static str, shape: SampleShape) -> Value {
+        self.steps[place].shape = shape;
+        let giver = Giver::Named(name);
+        Value { shape, giver, maker: None, field: None, input: None, doubtful: None }
+    }
+
+    /// What a step gives that is known to keep the shape.
+    pub const fn keeps(&mut self, place: usize, xs: Value) -> Value {
+        self.steps[place].shape = xs.shape;
+        Value { input: None, ..xs }
     }
 
     /// What a step gives of which nobody knows what.
@@ -249,7 +275,8 @@ impl<const N: usize> Chain<N> {
     }
 
     /// What a target gives: `gives`, with the names in it that its inputs' shapes `takes` have for the sizes of the
-    /// values.
+    /// values. Of another number of values than it takes nothing is known; a type's own error says it where `takes` or
+    /// `xs` is of one.
     pub const fn target(
         &mut self,
         place: usize,
@@ -257,20 +284,34 @@ impl<const N: usize> Chain<N> {
         (takes, gives): (&[SampleShape], SampleShape),
         xs: &[Value],
     ) -> Value {
-        if takes.is_empty() {
-            return self.unknown(place, step);
-        }
         if takes.len() != xs.len() {
-            self.misfit(place, wrong_number(step, takes.len(), xs.len()));
             return self.unknown(place, step);
         }
-        let (mut names, mut i) = (Bindings::NONE, 0);
+        let (mut names, mut doubtful, mut i) = (Bindings::NONE, None, 0);
         while i < xs.len() {
             names = names.bind(&takes[i], xs[i].shape());
-            self.meets(place, step, names.put_into(&takes[i]), None, xs[i]);
+            let met = self.meets(place, step, names.put_into(&takes[i]), None, xs[i]);
+            if let (None, Some(_)) = (doubtful, met.doubtful) {
+                doubtful = met.doubtful;
+            }
             i += 1;
         }
-        self.made(place, step, names.put_into(&gives))
+        let ys = self.made(place, step, names.put_into(&gives));
+        Value { field: Some(step), doubtful, ..ys }
+    }
+
+    /// What a target gives that is called with several values; another number of values is a problem.
+    pub const fn called_target(
+        &mut self,
+        place: usize,
+        step: &'static str,
+        (takes, gives): (&[SampleShape], SampleShape),
+        xs: &[Value],
+    ) -> Value {
+        if takes.len() > 1 && takes.len() != xs.len() {
+            self.misfit(place, wrong_number(step, takes.len(), xs.len()));
+        }
+        self.target(place, step, (takes, gives), xs)
     }
 
     /// What a step gives that takes several values.
@@ -281,14 +322,23 @@ impl<const N: usize> Chain<N> {
         gives: Given,
         xs: &[Value],
     ) -> Value {
+        let (sure, doubtful) = (sure(xs), doubtful(xs));
         let shape = match gives {
             Given::Shape(shape) => shape,
-            Given::Misfit { operand, beside, problem }
+            // One of them is not what it would be without a mistake that is known.
+            _ if doubtful.is_some() => sure,
+            Given::Misfit { operand, beside, instead, problem }
                 if operand < xs.len() && beside < xs.len() =>
             {
-                let (at, text) = (self.blamed(places, operand, &xs[operand]), Problem::new("`"));
-                let text = xs[operand].made(text.text(step).text("`: ")).text(", but ");
-                let text = xs[beside].made(text).text(": ").text(problem.message());
+                let at = self.blamed(places, operand, &xs[operand]);
+                let text = Problem::new("`").text(step).text("`: ");
+                let text = xs[beside].made(xs[operand].made(text).text(", but ")).text(": ");
+                let text = match instead {
+                    Some((wrong, right)) if at < places.operands => {
+                        text.text("write ").number(right).text(" in place of ").number(wrong)
+                    }
+                    _ => text.text(problem.message()),
+                };
                 self.impossible(at, text);
                 SampleShape::ANY
             }
@@ -298,7 +348,7 @@ impl<const N: usize> Chain<N> {
                 SampleShape::ANY
             }
         };
-        self.made(places.own, step, shape)
+        Value { doubtful, ..self.made(places.own, step, shape) }
     }
 
     /// The step within the operand that made its shape; else the operand.
@@ -354,6 +404,30 @@ impl<const N: usize> Default for Chain<N> {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The shape of the first value that nothing is wrong with.
+const fn sure(xs: &[Value]) -> SampleShape {
+    let mut i = 0;
+    while i < xs.len() {
+        if xs[i].doubtful.is_none() {
+            return xs[i].shape;
+        }
+        i += 1;
+    }
+    SampleShape::ANY
+}
+
+/// What was met where one of the values is not what it would be.
+const fn doubtful(xs: &[Value]) -> Option<SampleShape> {
+    let mut i = 0;
+    while i < xs.len() {
+        if xs[i].doubtful.is_some() {
+            return xs[i].doubtful;
+        }
+        i += 1;
+    }
+    None
 }
 
 /// `remedy`: the size to replace, and by what.
@@ -481,15 +555,41 @@ mod tests {
         let misfit = |operand, beside| Given::Misfit {
             operand,
             beside,
-            problem: Problem::new("write 1 in place of 8"),
+            instead: Some((8, 1)),
+            problem: Problem::new("one shape is expected"),
         };
         let places = JoinPlaces { own: 0, operands: 2 };
         chain.joins(places, "residual", misfit(0, 1), &[ys, xs]);
         let expected = "`residual`: `conv` gives [8, 28, 28], but the input is [1, 28, 28]: write 1 in place of 8";
         assert_eq!(message(chain.problem_given(1)).as_deref(), Some(expected));
-        // What was made before is shown where it is named.
+        // What was made before is shown where it is named, where there is no size to replace.
         chain.joins(places, "add", misfit(1, 0), &[ys, xs]);
-        assert!(chain.problem_given(3).is_some());
+        let expected =
+            "`add`: the input is [1, 28, 28], but `conv` gives [8, 28, 28]: one shape is expected";
+        assert_eq!(message(chain.problem_given(3)).as_deref(), Some(expected));
+    }
+
+    /// Of several mistakes in a row each is found; what follows from one is not.
+    #[test]
+    fn what_follows_from_a_mistake_is_none_of_its_own() {
+        let (mut chain, xs) = start();
+        let ys = chain.takes(1, "fc", SampleShape::last(7), xs);
+        let ys = chain.gives(1, "fc", (shape(&[1, 28, 9]), shape(&[9])), ys);
+        let misfit = Given::Misfit {
+            operand: 0,
+            beside: 1,
+            instead: None,
+            problem: Problem::new("one shape is expected"),
+        };
+        let places = JoinPlaces { own: 0, operands: 2 };
+        let ys = chain.joins(places, "residual", misfit, &[ys, xs]);
+        assert!(chain.problem_taken(1).is_some() && chain.problem_given(1).is_none());
+        assert_eq!(ys.shape().to_string(), "[1, 28, 28]");
+        // A norm of another width gives what it gets.
+        let any = Given::Shape(SampleShape::ANY);
+        let zs = chain.takes(3, "norm", SampleShape::last(5), ys);
+        let zs = chain.gives(3, "norm", (Given::Shape(*zs.shape()), any), zs);
+        assert_eq!(zs.shape().to_string(), "[1, 28, 28]");
     }
 
     #[test]
@@ -507,6 +607,8 @@ mod tests {
         let expected = "`same` takes [S, 4], but `context` is [N, 4]";
         assert_eq!(message(chain.first()).as_deref(), Some(expected));
         chain.target(1, "cross", (&takes, takes[0]), &[xs]);
+        assert!(chain.problem_taken(1).is_none());
+        chain.called_target(1, "cross", (&takes, takes[0]), &[xs]);
         assert!(
             message(chain.problem_taken(1))
                 .is_some_and(|text| text.contains("takes 2 values, but gets 1"))

@@ -23,20 +23,69 @@
 //! const _: () = assert!(Net::OUTPUT_SHAPE.is(&[10]));
 //! ```
 //!
+//! A forward may have residuals, branches, attention, several inputs and sizes that have a name:
+//!
+//! ```
+//! use hypernn::HyperTarget;
+//! use hypernn::nn::{LayerNorm, Linear};
+//!
+//! #[derive(HyperTarget)]
+//! #[hyper(
+//!     sequential = [
+//!         residual([
+//!             norm1,
+//!             attention([q, split_heads(4)], [k, split_heads(4)], [v, split_heads(4)]),
+//!             merge_heads,
+//!             out,
+//!         ]),
+//!         residual([norm2, mul([gate, silu], [up]), down]),
+//!     ],
+//!     input = (T, 32),
+//! )]
+//! struct Block {
+//!     #[hyper(layer_norm(32, 1e-5))]
+//!     norm1: LayerNorm,
+//!     #[hyper(linear(32, 32))]
+//!     q: Linear,
+//!     #[hyper(linear(32, 32))]
+//!     k: Linear,
+//!     #[hyper(linear(32, 32))]
+//!     v: Linear,
+//!     #[hyper(linear(32, 32))]
+//!     out: Linear,
+//!     #[hyper(layer_norm(32, 1e-5))]
+//!     norm2: LayerNorm,
+//!     #[hyper(linear(32, 64))]
+//!     gate: Linear,
+//!     #[hyper(linear(32, 64))]
+//!     up: Linear,
+//!     #[hyper(linear(64, 32))]
+//!     down: Linear,
+//! }
+//!
+//! // `T` positions, however many these are.
+//! assert_eq!(Block::OUTPUT_SHAPE.to_string(), "[T, 32]");
+//! ```
+//!
+//! `docs/forward-language.md` in the repository has all of the language. [`HyperTarget::network`](crate::HyperTarget::network)
+//! gives the steps with their shapes, as a table or a drawing.
+//!
 //! A layer of your own takes part with two inherent functions of its spec, `const fn info(&self) -> LayerInfo` and
 //! `const fn gives(&self, input: &SampleShape) -> Given`, see [`HyperLayer`](crate::HyperLayer); a step without
 //! parameters likewise, see [`nn::step`](crate::nn::step).
 
 mod bindings;
 mod chain;
+mod network;
 mod shape;
 mod size;
 mod step;
 
 pub use chain::{Chain, JoinPlaces, Value};
+pub use network::{Network, Node, NodeAt, NodePlace};
 pub use shape::SampleShape;
 pub use size::Size;
-pub use step::{Join, JoinT, KeepsShape, Step, StepT};
+pub use step::{Join, JoinT, KeepsShape, ShapedStep, Step, StepT};
 
 use crate::check::Problem;
 
@@ -55,7 +104,9 @@ pub enum Given {
         operand: usize,
         /// The number of the one that it does not fit.
         beside: usize,
-        /// What is wrong, or what to change, without the step's name and the two shapes.
+        /// The size to replace in what made the first of them, and by what, where that is known.
+        instead: Option<(usize, usize)>,
+        /// What is expected, without the step's name and the two shapes.
         problem: Problem,
     },
 }

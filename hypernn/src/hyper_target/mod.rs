@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::flow::Network;
 use crate::generated::GeneratedParams;
 use crate::structure::layer::Parameters;
 use crate::structure::layout::Layout;
@@ -45,6 +46,11 @@ pub trait HyperTarget: Parameters + Sized {
     /// # Errors
     /// An invalid size, or whatever the source returns.
     fn build(config: &Self::Config, source: &mut dyn ParamSource) -> Result<Self>;
+
+    /// The steps of the forward, with the shape of one sample behind each; none where the forward is written by hand.
+    fn network(_config: &Self::Config) -> Option<Network> {
+        None
+    }
 
     /// Builds the network, and tells the source where it takes one set of weights at a time.
     #[doc(hidden)]
@@ -137,6 +143,10 @@ impl<T: HyperTarget> HyperTarget for Box<T> {
     const NAME: &'static str = T::NAME;
 
     const TAKES_SETS: bool = T::TAKES_SETS;
+
+    fn network(config: &Self::Config) -> Option<Network> {
+        T::network(config)
+    }
 
     fn build(config: &Self::Config, source: &mut dyn ParamSource) -> Result<Self> {
         T::build(config, source).map(Self::new)

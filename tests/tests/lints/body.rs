@@ -18,6 +18,34 @@ pub mod public {
         fc: Linear,
     }
 
+    /// Branches, values with names, several inputs.
+    #[derive(Debug, HyperTarget)]
+    #[hyper(
+        sequential = [
+            kept = first,
+            residual([first, relu]),
+            add([], [other, second], kept),
+            repeat(2, [first]),
+            concat(0, [class], []),
+        ],
+        input = (x: (T, 4), other: (T, 2)),
+    )]
+    pub struct Branches {
+        #[hyper(linear(4, 4))]
+        first: Linear,
+        #[hyper(linear(2, 4))]
+        second: Linear,
+        #[hyper(tensor([1, 4]))]
+        class: candle_core::Tensor,
+    }
+
+    /// One in another.
+    #[derive(Debug, HyperTarget)]
+    #[hyper(sequential = [branches(other)], input = (x: (T, 4), other: (T, 2)))]
+    pub struct Nested {
+        branches: Branches,
+    }
+
     /// What it is sized by.
     #[derive(Clone, Copy, Debug)]
     pub struct Sizes {

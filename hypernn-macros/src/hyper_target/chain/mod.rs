@@ -43,9 +43,18 @@ pub(crate) struct Input {
 
 /// Steps one after the other.
 pub(crate) struct Block {
-    /// The value that it begins with, where that is not the one before it.
-    pub(crate) start: Option<usize>,
+    /// What it begins with, where that is not the value before it.
+    pub(crate) start: Option<Start>,
     pub(crate) links: Vec<Link>,
+}
+
+/// What a block begins with.
+#[derive(Clone, Copy)]
+pub(crate) enum Start {
+    /// The value of this number.
+    Kept(usize),
+    /// The field of this number, a tensor.
+    Tensor(usize),
 }
 
 /// One step of a chain.
@@ -100,6 +109,11 @@ pub(crate) enum Operand {
 }
 
 impl Operand {
+    /// Whether it is made of what has been computed so far.
+    fn begins_with_current(&self) -> bool {
+        matches!(self, Self::Current | Self::Block(Block { start: None, .. }, _))
+    }
+
     /// Where it is written, if it is.
     pub(crate) fn ends(&self) -> Option<(Span, Span)> {
         match self {
@@ -121,14 +135,21 @@ impl Chain {
 
 impl Block {
     fn in_files(&self, fields: &[Field]) -> String {
-        let start = self.start.map(|value| format!("@{value}"));
+        let start = self.start.map(|start| match start {
+            Start::Kept(value) => format!("@{value}"),
+            Start::Tensor(i) => field_in_files(&fields[i]),
+        });
         let links = self.links.iter().map(|link| link.in_files(fields));
         start.into_iter().chain(links).collect::<Vec<_>>().join(", ")
     }
 
     /// The fields that it uses, and as what.
     pub(crate) fn uses(&self) -> Vec<(usize, Use)> {
-        self.links.iter().flat_map(Link::uses).collect()
+        let start = match self.start {
+            Some(Start::Tensor(i)) => Some((i, Use::Tensor)),
+            Some(Start::Kept(_)) | None => None,
+        };
+        start.into_iter().chain(self.links.iter().flat_map(Link::uses)).collect()
     }
 
     /// How many of its steps compute something.
@@ -274,14 +295,29 @@ impl Checker<'_> {
 
     /// All mistakes of a block are reported.
     fn block(&mut self, steps: Vec<Step>) -> Option<Block> {
-        let mut steps = steps.into_iter().peekable();
-        let start = steps.peek().and_then(|step| self.value_of(step)).map(|(value, _)| value);
-        if start.is_some() {
-            steps.next();
-        }
+        let start = steps.first().and_then(|step| self.value_of(step));
+        let start = start.map(|(value, _)| Start::Kept(value));
+        self.block_from(start, steps)
+    }
+
+    fn block_from(&mut self, start: Option<Start>, steps: Vec<Step>) -> Option<Block> {
+        let steps = steps.into_iter().skip(usize::from(start.is_some()));
         let links: Vec<_> = steps.map(|step| self.step(step)).collect();
         let links: Option<Vec<_>> = links.into_iter().collect();
         Some(Block { start, links: links?.into_iter().flatten().collect() })
+    }
+
+    /// A block that is one of several values may also begin with a tensor.
+    fn operand_block(&mut self, steps: Vec<Step>) -> Option<Block> {
+        match steps.first() {
+            Some(Step::Name(member)) => match self.names.find(member) {
+                Found::Field(i) if is_tensor(&self.fields[i]) => {
+                    self.block_from(Some(Start::Tensor(i)), steps)
+                }
+                _ => self.block(steps),
+            },
+            _ => self.block(steps),
+        }
     }
 
     /// The value that a step names, where it is one.
@@ -351,16 +387,18 @@ impl Checker<'_> {
         }
     }
 
-    /// A target with several inputs.
+    /// A target with several inputs: the first is what has been computed so far.
     fn called(&mut self, call: Call, field: usize) -> Option<Join> {
         let operands = RawOperand::of_call(&call);
         let operands = self.report.take(operands)?;
         let ends = (ends(&call.func).0, shown_at(call.paren.span.close()));
         let name = member_name(&self.fields[field].member);
         let scope = self.names.scope();
-        let operands = self.operands(operands);
+        let others: Vec<_> = operands.into_iter().map(|operand| self.operand(operand)).collect();
         self.names.leave(scope);
-        Some(Join { name, ends, joined: Joined::Field(field), operands: operands? })
+        let others: Option<Vec<_>> = others.into_iter().collect();
+        let operands = std::iter::once(Operand::Current).chain(others?).collect();
+        Some(Join { name, ends, joined: Joined::Field(field), operands })
     }
 
     fn kept(&mut self, name: &Ident, steps: Vec<Step>) -> Option<Vec<Link>> {
@@ -428,18 +466,19 @@ impl Checker<'_> {
 
     /// What has been computed so far takes part: in the blocks, or as the first value.
     fn operands(&mut self, raw: Vec<RawOperand>) -> Option<Vec<Operand>> {
-        let blocks = raw.iter().any(|operand| matches!(operand, RawOperand::Block(_)));
         let operands: Vec<_> = raw.into_iter().map(|operand| self.operand(operand)).collect();
-        let operands: Option<Vec<_>> = operands.into_iter().collect();
-        let current = (!blocks).then_some(Operand::Current);
-        Some(current.into_iter().chain(operands?).collect())
+        let operands = operands.into_iter().collect::<Option<Vec<_>>>()?;
+        let takes_part = operands.iter().any(Operand::begins_with_current);
+        let current = (!takes_part).then_some(Operand::Current);
+        Some(current.into_iter().chain(operands).collect())
     }
 
     fn operand(&mut self, operand: RawOperand) -> Option<Operand> {
         let member = match operand {
             RawOperand::Block(block) => {
                 let ends = block.ends();
-                return self.block(block.steps).map(|block| Operand::Block(block, ends));
+                let block = self.operand_block(block.steps);
+                return block.map(|block| Operand::Block(block, ends));
             }
             RawOperand::Name(member) => member,
         };
@@ -560,7 +599,10 @@ mod tests {
     }
 
     fn all_shown(block: &Block) -> String {
-        let start = block.start.map(|value| format!("from {value}"));
+        let start = block.start.map(|start| match start {
+            Start::Kept(value) => format!("from {value}"),
+            Start::Tensor(i) => format!("tensor {i}"),
+        });
         let links = start.into_iter().chain(block.links.iter().map(shown));
         format!("[{}]", links.collect::<Vec<_>>().join(", "))
     }
@@ -596,7 +638,7 @@ mod tests {
     fn several_inputs() {
         let found = steps(quote!(
             input = (x: (T, 8), y: (S, 8)),
-            sequential = [a, relu, b(y), add([y, tanh], []), join(self::mine(1), y)]
+            sequential = [a, relu, b(y), add([y, tanh], []), join(self::mine(1), y), mul([y, tanh])]
         ));
         let expected = [
             "field 0",
@@ -604,6 +646,7 @@ mod tests {
             "b(current, kept 1)",
             "add([from 1, value tanh], [])",
             "mine(current, kept 1)",
+            "mul(current, [from 1, value tanh])",
         ];
         assert_eq!(found, expected);
     }
@@ -634,9 +677,14 @@ mod tests {
             "there is no value `y` yet: an earlier step gives it its name, `y = [conv, relu]`, or `input = (x: (1, 28, 28), y: (10))`",
             "`b` is no value: in brackets it is what the step makes of one, `[b]`",
             "`x` in the middle of a block would drop what comes before it: it stands at the beginning, or in a step that takes several values, `add(x)`, `concat(0, x)`",
-            "no step takes `z`: a value with a name stands in a later step, `add(z)`, `concat(0, z)`",
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_value_that_nothing_takes() {
+        let expected = "no step takes `z`: a value with a name stands in a later step, `add(z)`, `concat(0, z)`";
+        assert_eq!(messages(quote!(sequential = [a, relu, z = b])), [expected]);
     }
 
     #[test]

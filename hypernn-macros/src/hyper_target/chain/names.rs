@@ -59,6 +59,8 @@ pub(super) struct Names<'a> {
     unused: Vec<Ident>,
     /// Names that values can't have.
     refused: Vec<Ident>,
+    /// Whether a value was asked for that there is not, which may be one that nothing takes.
+    missed: bool,
 }
 
 /// A value with a name.
@@ -70,7 +72,14 @@ struct Kept {
 
 impl<'a> Names<'a> {
     pub(super) fn new(fields: &'a [Field]) -> Self {
-        Self { fields, values: Vec::new(), count: 0, unused: Vec::new(), refused: Vec::new() }
+        Self {
+            fields,
+            values: Vec::new(),
+            count: 0,
+            unused: Vec::new(),
+            refused: Vec::new(),
+            missed: false,
+        }
     }
 
     pub(super) fn find(&mut self, member: &Member) -> Found {
@@ -142,6 +151,9 @@ impl<'a> Names<'a> {
     /// The names that nothing took, and what to say of them.
     pub(super) fn unused(&mut self) -> Vec<(Ident, String)> {
         self.leave(0);
+        if self.missed {
+            return Vec::new();
+        }
         let message = |name: Ident| {
             let text = format!(
                 "no step takes `{name}`: a value with a name stands in a later step, `add({name})`, `concat(0, {name})`"
@@ -151,7 +163,8 @@ impl<'a> Names<'a> {
         self.unused.drain(..).map(message).collect()
     }
 
-    pub(super) fn no_such_step(&self, name: &str) -> String {
+    pub(super) fn no_such_step(&mut self, name: &str) -> String {
+        self.missed = true;
         match self.similar(name, STEPS) {
             Some(similar) => {
                 format!("there is no field or step `{name}`; did you mean `{similar}`?")
@@ -162,7 +175,8 @@ impl<'a> Names<'a> {
         }
     }
 
-    pub(super) fn no_such_value(&self, name: &str) -> String {
+    pub(super) fn no_such_value(&mut self, name: &str) -> String {
+        self.missed = true;
         match self.similar(name, &[]) {
             Some(similar) => format!("there is no value `{name}`; did you mean `{similar}`?"),
             None => format!(

@@ -166,6 +166,9 @@ fn join(input: ParseStream<'_>) -> Result<RawJoin> {
 }
 
 fn first_argument(content: ParseStream<'_>) -> Result<Expr> {
+    if content.peek(token::Bracket) {
+        return Err(content.error("the axis, or the step, comes before the values"));
+    }
     let value = content.parse()?;
     if !content.is_empty() {
         content.parse::<Token![,]>()?;
@@ -296,7 +299,7 @@ fn names_inputs(input: ParseStream<'_>) -> bool {
         parenthesized!(content in ahead);
         Ok(content.peek(Ident) && content.peek2(Token![:]) && !content.peek2(Token![::]))
     })();
-    content.unwrap_or_else(|_: syn::Error| false)
+    content.unwrap_or(false)
 }
 
 impl Parse for RawInput {

@@ -123,7 +123,7 @@ impl RotaryStep {
     pub const fn gives(&self, input: &SampleShape) -> Given {
         match input.dim(2) {
             Some(width) if !width.is_multiple_of(2) => {
-                let text = Problem::new("pairs of values are turned, and a head has ");
+                let text = Problem::new("pairs of values are turned, but a head has ");
                 Given::Problem(text.number(width))
             }
             _ => Given::Shape(*input),
@@ -204,25 +204,25 @@ impl Attention {
 
     const fn misfit(&self, q: &SampleShape, k: &SampleShape, v: &SampleShape) -> Option<Given> {
         if q.size(2).meet(k.size(2)).is_none() {
-            return Some(differ(1, 0, "queries and keys have one width"));
+            return Some(differ(1, 0, "queries and keys are expected to have one width"));
         }
         if let (Some(heads), Some(keys)) = (q.dim(0), k.dim(0))
             && !heads.is_multiple_of(keys)
         {
             let text = Problem::new("").number(heads).text(" heads of queries are no multiple of ");
             let problem = text.number(keys).text(" of keys");
-            return Some(Given::Misfit { operand: 1, beside: 0, problem });
+            return Some(Given::Misfit { operand: 1, beside: 0, instead: None, problem });
         }
         if v.size(0).meet(k.size(0)).is_none() {
-            return Some(differ(2, 1, "keys and values have the same heads"));
+            return Some(differ(2, 1, "keys and values are expected to have the same heads"));
         }
         if v.size(1).meet(k.size(1)).is_none() {
-            return Some(differ(2, 1, "keys and values have the same positions"));
+            return Some(differ(2, 1, "keys and values are expected to have the same positions"));
         }
         match (q.dim(1), k.dim(1)) {
             (Some(queries), Some(keys)) if queries <= keys => None,
             _ if self.causal && q.size(1).meet(k.size(1)).is_none() => {
-                Some(differ(1, 0, "a causal mask takes as many keys as queries"))
+                Some(differ(1, 0, "a causal mask is expected to have as many keys as queries"))
             }
             _ => None,
         }
@@ -230,7 +230,7 @@ impl Attention {
 }
 
 const fn differ(operand: usize, beside: usize, expected: &str) -> Given {
-    Given::Misfit { operand, beside, problem: Problem::new(expected) }
+    Given::Misfit { operand, beside, instead: None, problem: Problem::new(expected) }
 }
 
 impl Join for Attention {
@@ -266,7 +266,7 @@ mod tests {
         match given {
             Given::Shape(shape) => shape.to_string(),
             Given::Problem(problem) => problem.message().to_owned(),
-            Given::Misfit { operand, beside, problem } => {
+            Given::Misfit { operand, beside, problem, .. } => {
                 format!("{operand}, {beside}: {}", problem.message())
             }
         }
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(found(split_heads(5).gives(&wide)), "5 heads do not divide 12");
         assert_eq!(found(merge_heads.gives(&heads(3, T, 4))), "[T, 12]");
         assert_eq!(found(rotary(1e4).gives(&heads(3, T, 4))), "[3, T, 4]");
-        let odd = "pairs of values are turned, and a head has 5";
+        let odd = "pairs of values are turned, but a head has 5";
         assert_eq!(found(rotary(1e4).gives(&heads(3, T, 5))), odd);
         assert!(rotary(0.).info().problem.is_some() && rotary(f64::NAN).info().problem.is_some());
     }
@@ -295,19 +295,22 @@ mod tests {
         );
         assert_eq!(
             found(step.gives(&[q, heads(2, S, 5), v])),
-            "1, 0: queries and keys have one width"
+            "1, 0: queries and keys are expected to have one width"
         );
         let one = heads(1, S, 6);
-        assert_eq!(found(step.gives(&[q, k, one])), "2, 1: keys and values have the same heads");
+        assert_eq!(
+            found(step.gives(&[q, k, one])),
+            "2, 1: keys and values are expected to have the same heads"
+        );
         let other = heads(2, T, 6);
         assert_eq!(
             found(step.gives(&[q, k, other])),
-            "2, 1: keys and values have the same positions"
+            "2, 1: keys and values are expected to have the same positions"
         );
         let causal = step.causal(true);
         assert_eq!(
             found(causal.gives(&[q, k, v])),
-            "1, 0: a causal mask takes as many keys as queries"
+            "1, 0: a causal mask is expected to have as many keys as queries"
         );
         assert!(found(step.gives(&[q, k])).starts_with("three values are expected"));
         let flat = SampleShape::new(&[4, 8]);

@@ -70,19 +70,21 @@ impl Elementwise {
     /// A block is what has to fit its skip; of other values each the first.
     const fn misfit(&self, inputs: &[SampleShape], i: usize) -> Given {
         let (operand, beside) = if self.skips { (0, i) } else { (i, 0) };
-        let problem = match inputs[beside].difference(&inputs[operand]) {
-            Some((right, wrong)) => {
-                let text = Problem::new("write ").number(right);
-                text.text(" in place of ").number(wrong)
+        let instead = match inputs[operand].difference(&inputs[beside]) {
+            Some(instead) if !self.skips => Some(instead),
+            _ => None,
+        };
+        let problem = match (self.skips, inputs[operand].difference(&inputs[beside])) {
+            (true, Some((wrong, right))) => {
+                let text = Problem::new("write ").number(right).text(" in place of ").number(wrong);
+                text.text(", or give the skip layers of its own: `skip = […]`")
             }
-            None => Problem::new("values of one shape are expected"),
+            (true, None) => Problem::new(
+                "give the skip layers of its own, `skip = […]`, or the block one shape with its input",
+            ),
+            (false, _) => Problem::new("values of one shape are expected"),
         };
-        let problem = match self.skips {
-            true => problem
-                .text(", or give the skip layers that make the same shape of it: `skip = […]`"),
-            false => problem,
-        };
-        Given::Misfit { operand, beside, problem }
+        Given::Misfit { operand, beside, instead, problem }
     }
 
     fn two(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -176,7 +178,7 @@ impl Concat {
             (Some(a), Some(b)) if a != b => Problem::new("values of one rank are expected"),
             _ => self.differ(&a, &b),
         };
-        Given::Misfit { operand: i, beside: 0, problem }
+        Given::Misfit { operand: i, beside: 0, instead: None, problem }
     }
 
     /// The first sizes that differ.
@@ -185,8 +187,8 @@ impl Concat {
         while a.size(i).meet(b.size(i)).is_some() && i < SampleShape::MAX {
             i += 1;
         }
-        let text = Problem::new("beside axis ").number(self.axis).text(", ");
-        text.size(b.size(i)).text(" is expected to be ").size(a.size(i))
+        let text = Problem::new("all sizes but that along axis ").number(self.axis);
+        text.text(" are expected to be the same, ").size(b.size(i)).text(" is not ").size(a.size(i))
     }
 
     const fn no_axis(&self, inputs: &[SampleShape], i: usize) -> Given {

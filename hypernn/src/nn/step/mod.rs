@@ -88,9 +88,41 @@ pub use self::heads::{
 pub use self::join::{Concat, Elementwise, add, concat, mul, of_each_sample, residual};
 use super::pool;
 use crate::check::{Problem, ensure, too_many};
-use crate::flow::{Given, SampleShape, Size};
+use crate::flow::{Given, SampleShape, ShapedStep, Size};
 use crate::info::LayerInfo;
 use crate::ops::activation;
+
+/// The inherent functions of a step as a trait's, for values at run time.
+macro_rules! shaped {
+    ($($step:ty $(, $R:ident)?;)*) => {$(
+        impl$(<const $R: usize>)? ShapedStep for $step {
+            fn info(&self) -> LayerInfo {
+                Self::info(self)
+            }
+
+            fn gives(&self, input: &SampleShape) -> Given {
+                Self::gives(self, input)
+            }
+        }
+    )*};
+}
+
+shaped! {
+    ShapePreserving;
+    Dropout;
+    Flatten;
+    FlattenFrom;
+    Reshape<R>, R;
+    Permute<R>, R;
+    Reduce;
+    Upsample2d;
+    Pool2d;
+    MaxPool2d;
+    GlobalAvgPool2d;
+    SplitHeads;
+    MergeHeads;
+    RotaryStep;
+}
 
 /// A function that keeps the shape.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,153 @@
+//! A forward as a graph of its steps, with the shape that each gives.
+
+use std::fmt::{Display, Formatter, Result, Write};
+
+use super::{Chain, SampleShape};
+
+/// The steps of a [chain](crate::flow), as [`HyperTarget::network`](crate::HyperTarget::network) gives them.
+///
+/// Printed, it is a table: each step, what it is, and the shape that one sample has behind it.
+///
+/// ```
+/// use hypernn::HyperTarget;
+/// use hypernn::nn::{Conv2d, Linear};
+///
+/// #[derive(HyperTarget)]
+/// #[hyper(sequential = [conv, relu, flatten, fc], input = (1, 8, 8))]
+/// struct Net {
+///     #[hyper(conv2d(1, 4, 3))]
+///     conv: Conv2d,
+///     #[hyper(linear(4 * 6 * 6, 10))]
+///     fc: Linear,
+/// }
+///
+/// # fn main() -> Result<(), &'static str> {
+/// let network = Net::network(&()).ok_or("a chain")?;
+/// let table = "\
+/// input                           [1, 8, 8]
+/// conv     conv2d(1, 4, 3)        [4, 6, 6]
+/// relu                            [4, 6, 6]
+/// flatten                         [144]
+/// fc       linear(4 * 6 * 6, 10)  [10]
+/// ";
+/// assert_eq!(network.to_string(), table);
+/// assert!(network.mermaid().starts_with("flowchart TD\n"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    nodes: Vec<Node>,
+    inputs: usize,
+    output: SampleShape,
+}
+
+/// An input or a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Node {
+    /// The name of the field, the step or the input.
+    pub name: &'static str,
+    /// What the field is, as its attribute says it; nothing of a step or an input.
+    pub what: &'static str,
+    /// The numbers of the nodes whose values it takes, in their order.
+    pub inputs: Vec<usize>,
+    /// The shape of one sample behind it, as far as it is known. Of steps that are repeated, the last one's.
+    pub shape: SampleShape,
+}
+
+/// A node as the derive writes it.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct NodeAt {
+    pub name: &'static str,
+    pub what: &'static str,
+    pub inputs: &'static [usize],
+    pub place: NodePlace,
+}
+
+/// Where the shape of a node is.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum NodePlace {
+    Input(usize),
+    Step(usize),
+}
+
+impl Network {
+    /// The nodes with their shapes.
+    #[doc(hidden)]
+    pub fn of<const N: usize>(chain: &Chain<N>, nodes: &[NodeAt]) -> Self {
+        let node = |at: &NodeAt| Node {
+            name: at.name,
+            what: at.what,
+            inputs: at.inputs.to_vec(),
+            shape: match at.place {
+                NodePlace::Input(number) => chain.input_shape(number),
+                NodePlace::Step(place) => chain.shape_given(place),
+            },
+        };
+        let inputs = nodes.iter().filter(|at| matches!(at.place, NodePlace::Input(_))).count();
+        Self { nodes: nodes.iter().map(node).collect(), inputs, output: chain.output_shape() }
+    }
+
+    /// The shape of one sample of each input.
+    pub fn input_shapes(&self) -> Vec<SampleShape> {
+        self.nodes[..self.inputs].iter().map(|node| node.shape).collect()
+    }
+
+    /// The shape of one sample that the forward gives.
+    pub fn output_shape(&self) -> SampleShape {
+        self.output
+    }
+
+    /// The inputs, then the steps in the order in which they are computed.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// A drawing in the language of [Mermaid](https://mermaid.js.org), which Markdown on GitHub shows in a block
+    /// with the word `mermaid`.
+    pub fn mermaid(&self) -> String {
+        let mut text = String::from("flowchart TD\n");
+        for (i, node) in self.nodes.iter().enumerate() {
+            text.push_str(&node.mermaid(i));
+        }
+        text
+    }
+
+    /// The longest text of each column.
+    fn widths(&self) -> (usize, usize) {
+        let longest = |text: fn(&Node) -> &str| {
+            self.nodes.iter().map(|node| text(node).chars().count()).max().unwrap_or(0)
+        };
+        (longest(|node| node.name), longest(|node| node.what))
+    }
+}
+
+impl Node {
+    fn mermaid(&self, number: usize) -> String {
+        let lines = [self.name, self.what].into_iter().filter(|line| !line.is_empty());
+        let lines: Vec<_> = lines.map(escaped).chain([self.shape.to_string()]).collect();
+        let mut text = format!("    n{number}[\"{}\"]\n", lines.join("<br/>"));
+        for input in &self.inputs {
+            text.push_str(&format!("    n{input} --> n{number}\n"));
+        }
+        text
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "#amp;").replace('"', "#quot;").replace('<', "#lt;").replace('>', "#gt;")
+}
+
+impl Display for Network {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let (names, whats) = self.widths();
+        for Node { name, what, shape, .. } in &self.nodes {
+            write!(f, "{name:names$}  {what:whats$}  {shape}")?;
+            f.write_char('\n')?;
+        }
+        Ok(())
+    }
+}

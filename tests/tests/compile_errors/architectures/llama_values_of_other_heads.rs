@@ -1,0 +1,44 @@
+//! Llama: other heads of values than of keys.
+
+use hypernn::HyperTarget;
+use hypernn::nn::{Linear, RmsNorm};
+
+#[derive(HyperTarget)]
+#[hyper(
+    sequential = [
+        residual([
+            norm1,
+            attention(
+                [q, split_heads(8), rotary(1e4)],
+                [k, split_heads(2), rotary(1e4)],
+                [v, split_heads(4)],
+                causal = true,
+            ),
+            merge_heads, o,
+        ]),
+        residual([norm2, mul([gate, silu], [up]), down]),
+    ],
+    input = (T, 64),
+)]
+struct Block {
+    #[hyper(rms_norm(64, 1e-5))]
+    norm1: RmsNorm,
+    #[hyper(linear_no_bias(64, 64))]
+    q: Linear,
+    #[hyper(linear_no_bias(64, 16))]
+    k: Linear,
+    #[hyper(linear_no_bias(64, 16))]
+    v: Linear,
+    #[hyper(linear_no_bias(64, 64))]
+    o: Linear,
+    #[hyper(rms_norm(64, 1e-5))]
+    norm2: RmsNorm,
+    #[hyper(linear_no_bias(64, 172))]
+    gate: Linear,
+    #[hyper(linear_no_bias(64, 172))]
+    up: Linear,
+    #[hyper(linear_no_bias(172, 64))]
+    down: Linear,
+}
+
+fn main() {}

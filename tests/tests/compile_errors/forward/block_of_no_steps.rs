@@ -1,0 +1,17 @@
+//! A residual block without steps.
+
+use hypernn::HyperTarget;
+use hypernn::nn::Linear;
+
+#[derive(HyperTarget)]
+#[hyper(sequential = [fc, a, b, residual([])])]
+struct Net {
+    #[hyper(linear(4, 8))]
+    fc: Linear,
+    #[hyper(linear(8, 8))]
+    a: Linear,
+    #[hyper(linear(8, 8))]
+    b: Linear,
+}
+
+fn main() {}

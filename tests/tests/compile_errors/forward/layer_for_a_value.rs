@@ -1,0 +1,17 @@
+//! A layer where a value is expected.
+
+use hypernn::HyperTarget;
+use hypernn::nn::Linear;
+
+#[derive(HyperTarget)]
+#[hyper(sequential = [fc, a, add(b)])]
+struct Net {
+    #[hyper(linear(4, 8))]
+    fc: Linear,
+    #[hyper(linear(8, 8))]
+    a: Linear,
+    #[hyper(linear(8, 8))]
+    b: Linear,
+}
+
+fn main() {}

@@ -1,0 +1,17 @@
+//! A layer to be repeated.
+
+use hypernn::HyperTarget;
+use hypernn::nn::Linear;
+
+#[derive(HyperTarget)]
+#[hyper(sequential = [fc, repeat(a), b])]
+struct Net {
+    #[hyper(linear(4, 8))]
+    fc: Linear,
+    #[hyper(linear(8, 8))]
+    a: Linear,
+    #[hyper(linear(8, 8))]
+    b: Linear,
+}
+
+fn main() {}

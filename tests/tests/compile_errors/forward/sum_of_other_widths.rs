@@ -1,0 +1,17 @@
+//! A sum of branches of different widths.
+
+use hypernn::HyperTarget;
+use hypernn::nn::Linear;
+
+#[derive(HyperTarget)]
+#[hyper(sequential = [fc, add([a], [b, relu])])]
+struct Net {
+    #[hyper(linear(4, 8))]
+    fc: Linear,
+    #[hyper(linear(8, 8))]
+    a: Linear,
+    #[hyper(linear(8, 6))]
+    b: Linear,
+}
+
+fn main() {}

@@ -1,0 +1,17 @@
+//! A value with a name in the middle of a block.
+
+use hypernn::HyperTarget;
+use hypernn::nn::Linear;
+
+#[derive(HyperTarget)]
+#[hyper(sequential = [kept = fc, a, b, kept])]
+struct Net {
+    #[hyper(linear(4, 8))]
+    fc: Linear,
+    #[hyper(linear(8, 8))]
+    a: Linear,
+    #[hyper(linear(8, 8))]
+    b: Linear,
+}
+
+fn main() {}
