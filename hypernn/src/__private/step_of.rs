@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 
-use crate::flow::{KeepsShape, ShapedStep};
+use crate::flow::KeepsShape;
+use crate::nn::step::ShapedStep;
 
 /// Whether such a field's type is known to keep the shape: the inherent constant where it is, that
 /// of [`UnknownStep`] elsewhere.

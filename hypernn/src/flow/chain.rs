@@ -1,7 +1,6 @@
 //! Shapes on their way through the steps of a forward, and what does not fit.
 
 use super::bindings::Bindings;
-use super::size::same_text;
 use super::{Given, SampleShape};
 use crate::check::Problem;
 
@@ -57,6 +56,8 @@ enum Giver {
 struct Maker {
     place: usize,
     step: &'static str,
+    /// The last field before a step that is none.
+    after: Option<&'static str>,
 }
 
 impl Value {
@@ -82,11 +83,11 @@ impl Value {
 
     /// The same by the name of the step that made the shape: "`split_heads` after `q` gives [4, T, 8]".
     const fn made(&self, text: Problem) -> Problem {
-        let Some(Maker { step, .. }) = self.maker else { return self.found(text) };
+        let Some(Maker { step, after, .. }) = self.maker else { return self.found(text) };
         let text = text.text("`").text(step);
-        let text = match self.field {
-            Some(field) if !same_text(field, step) => text.text("` after `").text(field),
-            _ => text,
+        let text = match after {
+            Some(field) => text.text("` after `").text(field),
+            None => text,
         };
         text.text("` gives ").shape(&self.shape)
     }
@@ -198,7 +199,7 @@ impl<const N: usize> Chain<N> {
         let keeps = matches!(&of_any, Given::Shape(shape) if shape.same(&SampleShape::ANY));
         let ys = Value { field: Some(step), ..self.given(place, step, gives, &xs) };
         if !keeps {
-            return ys;
+            return Value { maker: Some(Maker { place, step, after: None }), ..ys };
         }
         let shape = match (self.steps[place].takes, xs.doubtful) {
             (Some(_), Some(met)) => met,
@@ -216,13 +217,14 @@ impl<const N: usize> Chain<N> {
                 SampleShape::ANY
             }
         };
-        Value { field: xs.field, doubtful: xs.doubtful, ..self.made(place, step, shape) }
+        let maker = Some(Maker { place, step, after: xs.field });
+        Value { maker, field: xs.field, doubtful: xs.doubtful, ..self.made(place, step, shape) }
     }
 
     /// A value that a step made.
     const fn made(&mut self, place: usize, step: &'static str, shape: SampleShape) -> Value {
         self.steps[place].shape = shape;
-        let (giver, maker) = (Giver::Step(step), Some(Maker { place, step }));
+        let (giver, maker) = (Giver::Step(step), Some(Maker { place, step, after: None }));
         Value { shape, giver, maker, field: None, input: None, doubtful: None }
     }
 
@@ -322,11 +324,11 @@ impl<const N: usize> Chain<N> {
         gives: Given,
         xs: &[Value],
     ) -> Value {
-        let (sure, doubtful) = (sure(xs), doubtful(xs));
+        let doubtful = doubtful(xs);
         let shape = match gives {
             Given::Shape(shape) => shape,
             // One of them is not what it would be without a mistake that is known.
-            _ if doubtful.is_some() => sure,
+            _ if doubtful.is_some() => SampleShape::ANY,
             Given::Misfit { operand, beside, instead, problem }
                 if operand < xs.len() && beside < xs.len() =>
             {
@@ -404,18 +406,6 @@ impl<const N: usize> Default for Chain<N> {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// The shape of the first value that nothing is wrong with.
-const fn sure(xs: &[Value]) -> SampleShape {
-    let mut i = 0;
-    while i < xs.len() {
-        if xs[i].doubtful.is_none() {
-            return xs[i].shape;
-        }
-        i += 1;
-    }
-    SampleShape::ANY
 }
 
 /// What was met where one of the values is not what it would be.
@@ -584,10 +574,10 @@ mod tests {
         let places = JoinPlaces { own: 0, operands: 2 };
         let ys = chain.joins(places, "residual", misfit, &[ys, xs]);
         assert!(chain.problem_taken(1).is_some() && chain.problem_given(1).is_none());
-        assert_eq!(ys.shape().to_string(), "[1, 28, 28]");
+        assert_eq!(ys.shape().to_string(), "[…]");
         // A norm of another width gives what it gets.
         let any = Given::Shape(SampleShape::ANY);
-        let zs = chain.takes(3, "norm", SampleShape::last(5), ys);
+        let zs = chain.takes(3, "norm", SampleShape::last(5), xs);
         let zs = chain.gives(3, "norm", (Given::Shape(*zs.shape()), any), zs);
         assert_eq!(zs.shape().to_string(), "[1, 28, 28]");
     }

@@ -85,7 +85,7 @@ pub use chain::{Chain, JoinPlaces, Value};
 pub use network::{Network, Node, NodeAt, NodePlace};
 pub use shape::SampleShape;
 pub use size::Size;
-pub use step::{Join, JoinT, KeepsShape, ShapedStep, Step, StepT};
+pub use step::{Join, JoinT, KeepsShape, Step, StepT};
 
 use crate::check::Problem;
 

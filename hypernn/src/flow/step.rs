@@ -2,9 +2,6 @@
 
 use candle_core::{Module, ModuleT, Result, Tensor};
 
-use super::{Given, SampleShape};
-use crate::info::LayerInfo;
-
 /// A step of a `sequential` chain: a [`Module`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be a step of `sequential`",
@@ -92,16 +89,6 @@ impl<T: Join + ?Sized> JoinT for T {
 ///
 /// Behind a field whose type does not say so, shapes are unknown up to the next layer.
 pub trait KeepsShape {}
-
-/// A step without parameters that says what it takes and gives, for a field with a `value` in a chain: sizes that are
-/// known only at run time, `#[hyper(value = split_heads(config.heads))] heads: SplitHeads`.
-pub trait ShapedStep {
-    /// What the step takes for one sample, and what is wrong with its settings, if anything.
-    fn info(&self) -> LayerInfo;
-
-    /// The shape of the output of one sample.
-    fn gives(&self, input: &SampleShape) -> Given;
-}
 
 impl KeepsShape for candle_nn::Activation {}
 impl KeepsShape for candle_nn::Dropout {}

@@ -70,11 +70,9 @@ impl Elementwise {
     /// A block is what has to fit its skip; of other values each the first.
     const fn misfit(&self, inputs: &[SampleShape], i: usize) -> Given {
         let (operand, beside) = if self.skips { (0, i) } else { (i, 0) };
-        let instead = match inputs[operand].difference(&inputs[beside]) {
-            Some(instead) if !self.skips => Some(instead),
-            _ => None,
-        };
-        let problem = match (self.skips, inputs[operand].difference(&inputs[beside])) {
+        let replaced = one_difference(&inputs[operand], &inputs[beside]);
+        let instead = if self.skips { None } else { replaced };
+        let problem = match (self.skips, replaced) {
             (true, Some((wrong, right))) => {
                 let text = Problem::new("write ").number(right).text(" in place of ").number(wrong);
                 text.text(", or give the skip layers of its own: `skip = […]`")
@@ -95,6 +93,21 @@ impl Elementwise {
             (true, false) => a.broadcast_mul(b),
         }
     }
+}
+
+/// The sizes of the only dimension in which two shapes differ. Of a stride or a kernel, which changes several, the size
+/// is written nowhere.
+const fn one_difference(a: &SampleShape, b: &SampleShape) -> Option<(usize, usize)> {
+    let Some((wrong, right)) = a.difference(b) else { return None };
+    let (mut count, mut i) = (0, 0);
+    while i < SampleShape::MAX {
+        match (a.dim(i), b.dim(i)) {
+            (Some(a), Some(b)) if a != b => count += 1,
+            _ => {}
+        }
+        i += 1;
+    }
+    if count > 1 { None } else { Some((wrong, right)) }
 }
 
 /// What two shapes of one rank become, where a size of 1 counts for all.

@@ -88,9 +88,19 @@ pub use self::heads::{
 pub use self::join::{Concat, Elementwise, add, concat, mul, of_each_sample, residual};
 use super::pool;
 use crate::check::{Problem, ensure, too_many};
-use crate::flow::{Given, SampleShape, ShapedStep, Size};
+use crate::flow::{Given, SampleShape, Size};
 use crate::info::LayerInfo;
 use crate::ops::activation;
+
+/// A step without parameters that says what it takes and gives, for a field with a `value` in a chain: sizes that are
+/// known only at run time, `#[hyper(value = split_heads(config.heads))] heads: SplitHeads`.
+pub trait ShapedStep {
+    /// What the step takes for one sample, and what is wrong with its settings, if anything.
+    fn info(&self) -> LayerInfo;
+
+    /// The shape of the output of one sample.
+    fn gives(&self, input: &SampleShape) -> Given;
+}
 
 /// The inherent functions of a step as a trait's, for values at run time.
 macro_rules! shaped {
