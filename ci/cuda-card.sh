@@ -16,20 +16,24 @@ wheels=(nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 
     nvidia-cuda-cccl==13.0.85)
 
 # The program that `cargo test` or `cargo bench` would run.
+features=cuda
 program() {
-    cargo test --locked --workspace --features cuda --profile "$profile" "${more[@]}" --no-run \
+    cargo test --locked --workspace --features "$features" --profile "$profile" "${more[@]}" --no-run \
         --message-format=json "$@" | grep -o '"executable":"[^"]*"' | tail -n 1 | cut -d '"' -f 4
 }
 
 # What runs on the card, into a FOLDER.
 gather() {
     mkdir -p "$1/peers"
-    local tests bench
+    local tests bench nccl
     tests=$(program --test cuda)
     bench=$(program --bench card)
+    # Apart from the others, which are to start where there is no NCCL.
+    nccl=$(features=cuda,nccl program --test nccl)
     cp "$tests" "$1/tests"
     cp "$bench" "$1/bench"
-    strip "$1/tests" "$1/bench"
+    cp "$nccl" "$1/nccl"
+    strip "$1/tests" "$1/bench" "$1/nccl"
     cp -r tests/golden ci/cuda-card/run.sh "$1"
     cp ci/cuda-card/peers.py benches/peers/*.py "$1/peers"
     printf 'hypernn %s' "$(git describe --always --dirty 2>/dev/null || echo 'of an unknown commit')" >"$1/version"
@@ -66,7 +70,7 @@ stubs() {
     mkdir -p "$root/stubs/lib"
     local name module file
     for pair in cuda:driver:libcuda.so.1 cublas:cublas:libcublas.so.13 cublasLt:cublaslt:libcublasLt.so.13 \
-        curand:curand:libcurand.so.10 nvrtc:nvrtc:libnvrtc.so.13 cudart::libcudart.so.13; do
+        curand:curand:libcurand.so.10 nvrtc:nvrtc:libnvrtc.so.13 cudart::libcudart.so.13 nccl:nccl:libnccl.so.2; do
         IFS=: read -r name module file <<<"$pair"
         { [ -z "$module" ] || grep -A1 'extern "C" {' "$(sources_of cudarc)/src/$module/sys/mod.rs"; } |
             sed -n 's/^ *fn \([A-Za-z0-9_]*\)(.*/void \1(void) {}/p' | sort -u |

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Checks the libraries with none of their features, with each one alone, and with all that the CPU can have together; and
 # a new project from the folder `template`. Nothing else of the workspace is looked at, so that no feature that another
-# member, a test or an example asks for hides one that is missing. cuda and cudnn are checked by ci/cuda-check.sh.
+# member, a test or an example asks for hides one that is missing. cuda and cudnn are checked by ci/cuda-check.sh, mpi by
+# ci/mpi.sh.
 #
 #     ci/each-feature.sh FOLDER    # builds there
 set -euo pipefail

@@ -35,6 +35,17 @@ tests() {
     *) verdict='**failed**' ;;
     esac
 }
+# One rank for each of the first two cards; NCCL is PyTorch's where the system has none.
+over_nccl() {
+    if ldd "$here/nccl" | grep -q 'libnccl.* not found'; then
+        nccl_verdict='there is no NCCL here'
+    elif within 40 "$here/nccl" 2>&1 | tee "$scratch/nccl"; [ "${PIPESTATUS[0]}" = 0 ]; then
+        nccl_verdict='all passed'
+    else
+        nccl_verdict='**failed**, or did not come to an end'
+    fi
+    printf '%s\n' "$nccl_verdict"
+}
 # Into FILE, what did not come to its end included.
 measure() { # FILE NAME SECONDS COMMAND
     local start=$SECONDS code
@@ -56,6 +67,8 @@ peer() { # NAME SECONDS
 
 printf '== tests\n'
 tests
+printf '\n== several ranks, by NCCL\n'
+over_nccl
 printf '\n== the cases of the table\n'
 measure cases hypernn 100 "$here/bench" cases 0.2
 printf '\n== larger batches\n'
@@ -101,7 +114,8 @@ table() {
     cat "$scratch/cases" "$scratch/batches" | grep '^# ' | sed 's/^# /- /'
     printf '\n## Tests\n\nOf `tests/tests/cuda.rs` with `HYPERNN_REQUIRE_CUDA=1`: %s.\n\n```text\n' "$verdict"
     grep -E '^test result|^test .*FAILED|panicked' "$scratch/tests"
-    printf '```\n\n## The cases of the table, milliseconds\n\n'
+    printf '```\n\nOf `tests/tests/nccl.rs`: %s.\n' "$nccl_verdict"
+    printf '\n## The cases of the table, milliseconds\n\n'
     table hypernn:f32 candle:f32 plain_candle:f32 torch:f32 torch_compiled:f32 jax:f32 <"$scratch/cases"
     printf '\n## Sets of weights at once, forward and backward, milliseconds\n\n'
     sort -t_ -k2 -n "$scratch/batches" | table hypernn:f32 candle:f32 hypernn:bf16 candle:bf16

@@ -1,10 +1,10 @@
 //! The programs of the guide: each page is the documentation of a module, so that its programs are documentation tests.
 
 macro_rules! pages {
-    ($($module:ident: $page:literal,)*) => {
-        /// Each page below `src`.
+    ($name:ident = $($module:ident: $page:literal,)*) => {
+        /// Files by their paths from `src`, and what is in them.
         #[cfg(test)]
-        const PAGES: &[(&str, &str)] = &[$(($page, include_str!(concat!("src/", $page)))),*];
+        const $name: &[(&str, &str)] = &[$(($page, include_str!(concat!("src/", $page)))),*];
 
         $(
             #[cfg(doctest)]
@@ -15,6 +15,7 @@ macro_rules! pages {
 }
 
 pages! {
+    PAGES =
     any_model: "any-model.md",
     audit: "audit.md",
     coming_from_candle: "coming-from/candle.md",
@@ -31,6 +32,7 @@ pages! {
     introduction: "introduction.md",
     language_models: "language-models.md",
     own_parts: "own-parts.md",
+    parallel: "parallel.md",
     pretrained: "pretrained.md",
     project: "project.md",
     reference_attributes: "reference/attributes.md",
@@ -38,11 +40,16 @@ pages! {
     reference_features: "reference/features.md",
     reference_keys: "reference/keys.md",
     reference_layers: "reference/layers.md",
-    sequences: "sequences.md",
     serving: "serving.md",
     tasks: "tasks.md",
     training: "training.md",
     weight_sets: "weight-sets.md",
+}
+
+// Documents of the repository that are pages as they are.
+pages! {
+    DOCUMENTS =
+    sequences: "../../sequences.md",
 }
 
 #[cfg(test)]
@@ -51,12 +58,12 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
-    use super::PAGES;
+    use super::{DOCUMENTS, PAGES};
 
     const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 
-    /// What has no programs: the table of contents, and pages that are one of the repository's documents.
-    fn has_programs(text: &str) -> bool {
+    /// Neither the table of contents nor a page that is one of the repository's documents.
+    fn is_page(text: &str) -> bool {
         !text.starts_with("# Summary") && !text.starts_with("{{#include ")
     }
 
@@ -77,7 +84,7 @@ mod tests {
     fn every_page_is_tested() -> std::io::Result<()> {
         let mut found = BTreeSet::new();
         for path in pages_below(Path::new(SOURCES))? {
-            if has_programs(&fs::read_to_string(&path)?) {
+            if is_page(&fs::read_to_string(&path)?) {
                 let relative = path.strip_prefix(SOURCES).unwrap_or(&path);
                 found.insert(relative.to_string_lossy().replace('\\', "/"));
             }
@@ -92,7 +99,7 @@ mod tests {
     #[test]
     fn no_program_is_left_out() {
         let kinds = ["rust", "rust,compile_fail", "rust,standalone_crate"];
-        for (page, text) in PAGES {
+        for (page, text) in PAGES.iter().chain(DOCUMENTS) {
             let mut lines = text.lines();
             while let Some(line) = lines.next() {
                 let Some(kind) = line.strip_prefix("```").filter(|kind| kind.starts_with('r'))

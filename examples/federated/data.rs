@@ -50,7 +50,7 @@ pub fn clients(images: &Images, args: &Args) -> Result<Vec<Client>> {
         };
         let train: Vec<u32> = classes.iter().flat_map(of_class).collect();
         ensure!(!train.is_empty(), "there are not enough images for all clients");
-        let most = if args.common.quick { TESTED / 10 } else { TESTED };
+        let most = if args.common.quick { TESTED / 25 } else { TESTED };
         let test = classes.iter().flat_map(|&class| tested[class].iter().take(most).copied());
         let test = rows(&images.test, &test.collect::<Vec<_>>())?;
         Ok(Client { classes: classes.clone(), train: rows(&images.train, &train)?, test })

@@ -90,7 +90,7 @@ impl Run {
         let (device, out) = (args.common.device.open()?, args.common.out_dir("federated")?);
         let images = args.dataset.load(&device)?.standardized()?;
         if args.common.quick {
-            (args.rounds, args.steps) = (args.rounds.min(6), args.steps.min(3));
+            (args.rounds, args.steps) = (args.rounds.min(4), args.steps.min(2));
         }
         let clients = clients(&images, &args)?;
         Ok(Self { args, device, clients, out })

@@ -18,7 +18,7 @@ hypernetwork! {
     /// From the vector of a sentence to adapters of the upper blocks; all else of the model is frozen.
     pub struct TextToLora for Decoder {
         config: DecoderConfig,
-        embedding: encoder(WIDTH, [], gelu, 1, 128),
+        embedding: encoder(WIDTH, [], gelu, 1, 48),
         generator: per_module(64, [256, 256], gelu),
         mode: dynamic,
         roles: [

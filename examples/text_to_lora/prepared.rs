@@ -11,7 +11,7 @@ use crate::sequences::{Batch, Sequence, Writing, compute_states};
 use crate::tasks::Task;
 
 /// The largest noise on a value of a description's vector, whose values have a mean square of 1.
-const NOISE: f32 = 0.5;
+const NOISE: f32 = 0.8;
 
 /// A task that is ready to be trained or tested.
 pub struct Prepared {
@@ -82,8 +82,7 @@ pub struct Drawn {
 }
 
 impl Drawn {
-    /// So many tasks, and so many questions of each. Descriptions have noise, so that what lies near a description means
-    /// the same.
+    /// So many tasks, and so many questions of each.
     ///
     /// # Errors
     /// candle's own.
@@ -97,9 +96,7 @@ impl Drawn {
         let mut sequences = Vec::new();
         let mut vectors = Vec::new();
         for task in drawn.iter().map(|at| &tasks[*at]) {
-            let vector = task.trained.get(rng.random_range(0..task.trained.dim(0)?))?;
-            let noise = (0..WIDTH).map(|_| rng.random_range(-NOISE..NOISE));
-            vectors.push((vector + Tensor::from_iter(noise, &Device::Cpu)?)?);
+            vectors.push(task.varied(rng)?);
             let some = (0..questions).map(|_| &task.train[rng.random_range(0..task.train.len())]);
             sequences.extend(some);
         }
@@ -112,6 +109,17 @@ impl Drawn {
 }
 
 impl Prepared {
+    /// A description as no one wrote it: a mixture of two to train on, with noise, so that what lies between and near
+    /// descriptions means the same.
+    fn varied(&self, rng: &mut impl Rng) -> Result<Tensor> {
+        let [first, second] = [(); 2].map(|()| rng.random_range(0..self.trained.dims()[0]));
+        let (first, second) = (self.trained.get(first)?, self.trained.get(second)?);
+        let share = rng.random_range(0. ..1.);
+        let mixed = ((first * share)? + (second * (1. - share))?)?;
+        let noise = (0..WIDTH).map(|_| rng.random_range(-NOISE..NOISE));
+        Ok((mixed + Tensor::from_iter(noise, &Device::Cpu)?)?)
+    }
+
     /// The description that no training has seen, `[1, WIDTH]`.
     pub fn vector(&self) -> &Tensor {
         &self.tested

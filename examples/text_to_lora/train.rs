@@ -39,7 +39,7 @@ pub fn train(run: &Run, adapters: &impl TrainableAdapters, what: Trained<'_>) ->
         name: what.name,
         length: Length::Steps { steps: what.steps, rounds: 10, measured: "right answers" },
         learning_rate: what.learning_rate,
-        weight_decay: 0.01,
+        weight_decay: 0.05,
         checkpoint: Checkpoint::new(&run.out, what.name, format!("{args:?}")),
         resume: args.run.resume,
     };

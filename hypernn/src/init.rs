@@ -15,8 +15,8 @@
 //! }
 //!
 //! hypernetwork! {
-//!     struct Exact for Net { embedding: table(300, 16), generator: linear, mode: static }
-//!     struct AsHyperNn for Net { embedding: table(300, 16), generator: linear, mode: static, init: hyper_nn }
+//!     struct Exact for Net { embedding: table(301, 16), generator: linear, mode: static }
+//!     struct AsHyperNn for Net { embedding: table(301, 16), generator: linear, mode: static, init: hyper_nn }
 //! }
 //!
 //! /// The mean square of the generated weight.

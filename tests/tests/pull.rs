@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, Var};
 use candle_nn::VarMap;
 use hypernn::nn::{LayerNorm, Linear};
 use hypernn::{Error, GeneratedParams, HyperTarget, hypernetwork};
@@ -120,7 +120,7 @@ fn a_change_that_does_not_fit_is_an_error() {
     assert!(matches!(kind, Some(Error::Dtype { .. })));
     let mut broken = vec![0f32; count];
     (broken[50], broken[60]) = (f32::NAN, f32::INFINITY);
-    let (kind, words) = error(&Tensor::new(broken, &Device::Cpu).unwrap());
+    let (kind, words) = error(&Tensor::new(broken, device()).unwrap());
     assert_eq!(
         words,
         "the change of `norm.weight` of Net: 1 of 8 values are not finite, the first at index 2 is NaN"

@@ -1,5 +1,7 @@
 //! Runs examples, kills them, and lets them go on.
 
+#![allow(dead_code, reason = "each test takes a part")]
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

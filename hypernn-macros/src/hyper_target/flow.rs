@@ -627,6 +627,8 @@ fn input_shape(input: &Input, generics: &Generics) -> TokenStream {
 }
 
 fn known(size: &Expr) -> TokenStream {
+    // A user's parentheses would be said to be one pair too many.
+    let size = bare(size);
     quote!({
         let __size: __p::usize = #size;
         __p::Size::Known(__size)

@@ -140,7 +140,7 @@ impl Sizes {
             let problem = problem.text(", expected a multiple of the ").number(heads);
             return Some(problem.text(" heads"));
         }
-        if matches!(self.positions, Positions::Rotary) && self.head_dim() % 2 != 0 {
+        if matches!(self.positions, Positions::Rotary) && !self.head_dim().is_multiple_of(2) {
             let problem = problem.text(", expected a multiple of twice the ").number(heads);
             return Some(problem.text(" heads: positions turn pairs of values"));
         }

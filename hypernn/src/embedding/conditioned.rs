@@ -134,7 +134,8 @@ pub trait ConditionedEmbedding: std::fmt::Debug + Send + Sync {
         Ok(State::default())
     }
 
-    /// The embeddings for a condition `[G, width]` or `[G]`, and the state of the next step.
+    /// The embeddings for a condition `[G, width]` or `[G]`, or for sequences of one length `[G, T, width]`, and the
+    /// state of the next step.
     ///
     /// # Errors
     /// A state of another number of sets, an unknown task, or candle's own.
@@ -172,6 +173,69 @@ pub trait ConditionedEmbedding: std::fmt::Debug + Send + Sync {
 ///
 /// The type has the inherent function `info` of [`EmbeddingSpec`], whose result also says what the embedding is
 /// conditioned on: `EmbeddingInfo::new(n, e).condition(Condition::Vector(width))`.
+///
+/// One of your own that takes sets of vectors, of any number:
+///
+/// ```
+/// use candle_core::{DType, Device, Result, Tensor};
+/// use hypernn::embedding::{
+///     ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, EmbeddingInfo, State,
+/// };
+/// use hypernn::init::InitScheme;
+/// use hypernn::nn::{Linear, VarBuilder, VarMap};
+/// use hypernn::{Condition, HyperTarget, Sequences, hypernetwork};
+///
+/// /// One embedding: the mean of the vectors.
+/// #[derive(Clone, Copy, Debug)]
+/// pub struct Mean(usize);
+///
+/// impl Mean {
+///     const fn info(&self) -> EmbeddingInfo {
+///         EmbeddingInfo::new(1, self.0).condition(Condition::Set(self.0))
+///     }
+/// }
+///
+/// impl std::fmt::Display for Mean {
+///     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+///         write!(f, "Mean({})", self.0)
+///     }
+/// }
+///
+/// impl ConditionedEmbeddingSpec for Mean {
+///     fn build(&self, _: InitScheme, _: VarBuilder<'_>) -> Result<Box<dyn ConditionedEmbedding>> {
+///         Ok(Box::new(*self))
+///     }
+/// }
+///
+/// impl ConditionedEmbedding for Mean {
+///     fn forward(&self, condition: &Tensor, state: &State) -> Result<(Embedded, State)> {
+///         self.forward_sequences(&Sequences::new(condition)?, state)
+///     }
+///
+///     fn forward_sequences(&self, sets: &Sequences, state: &State) -> Result<(Embedded, State)> {
+///         let mean = sets.mean(sets.values())?.unsqueeze(1)?;
+///         Ok((Embedded::PerSet(mean), state.clone()))
+///     }
+/// }
+///
+/// #[derive(HyperTarget)]
+/// struct Net {
+///     #[hyper(linear(4, 2))]
+///     fc: Linear,
+/// }
+///
+/// hypernetwork! {
+///     struct HyperNet for Net { embedding: Mean(3), generator: linear, mode: dynamic }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let hyper = HyperNet::new(VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu))?;
+/// let sets = [Tensor::ones((4, 3), DType::F32, &Device::Cpu)?, Tensor::ones((9, 3), DType::F32, &Device::Cpu)?];
+/// let params = hyper.generate_params(&Sequences::pad(&sets)?)?;
+/// assert_eq!(params.flat()?.dims(), [2, 10]);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// What `Display` writes is in checkpoints, and another declaration must write the same to load one.
 #[diagnostic::on_unimplemented(

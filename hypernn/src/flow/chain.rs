@@ -180,10 +180,10 @@ impl<const N: usize> Chain<N> {
 
     /// What is known of a value that is still an input is known of that.
     const fn learns(&mut self, xs: &Value) {
-        if let Some(number) = xs.input {
-            if let Some(met) = self.inputs[number].meet(&xs.shape) {
-                self.inputs[number] = met;
-            }
+        if let Some(number) = xs.input
+            && let Some(met) = self.inputs[number].meet(&xs.shape)
+        {
+            self.inputs[number] = met;
         }
     }
 

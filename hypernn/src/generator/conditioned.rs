@@ -18,7 +18,8 @@ use crate::structure::layout::{Layout, ParamInfo};
 
 /// A weight generator of a dynamic hypernetwork.
 pub trait ConditionedGenerator: std::fmt::Debug + Send + Sync {
-    /// Embeddings and the condition, `[G, width]` or `[G]`, to `[G × rows, chunk]`.
+    /// Embeddings and the condition, `[G, width]` or `[G]`, or sequences of one length `[G, T, width]`, to
+    /// `[G × rows, chunk]`.
     ///
     /// # Errors
     /// candle's own.

@@ -88,11 +88,7 @@ impl Mpi {
         Tensor::from_vec(sums, tensor.shape(), tensor.device())
     }
 
-    fn from_root<T: WithDType + Equivalence>(
-        &self,
-        tensor: &Tensor,
-        root: usize,
-    ) -> Result<Tensor> {
+    fn received<T: WithDType + Equivalence>(&self, tensor: &Tensor, root: usize) -> Result<Tensor> {
         let mut values = tensor.flatten_all()?.to_vec1::<T>()?;
         let root = self.world.process_at_rank(i32::try_from(root).unwrap_or(i32::MAX));
         values.chunks_mut(MOST).for_each(|values| root.broadcast_into(values));
@@ -124,11 +120,11 @@ impl AllReduce for Mpi {
         for tensor in tensors {
             ensure_sendable(tensor, root, self.size())?;
             *tensor = match tensor.dtype() {
-                DType::F32 => self.from_root::<f32>(tensor, root)?,
-                DType::F64 => self.from_root::<f64>(tensor, root)?,
-                DType::U8 => self.from_root::<u8>(tensor, root)?,
-                DType::U32 => self.from_root::<u32>(tensor, root)?,
-                _ => self.from_root::<i64>(tensor, root)?,
+                DType::F32 => self.received::<f32>(tensor, root)?,
+                DType::F64 => self.received::<f64>(tensor, root)?,
+                DType::U8 => self.received::<u8>(tensor, root)?,
+                DType::U32 => self.received::<u32>(tensor, root)?,
+                _ => self.received::<i64>(tensor, root)?,
             };
         }
         Ok(())

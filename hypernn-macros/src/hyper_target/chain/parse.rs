@@ -299,7 +299,7 @@ fn names_inputs(input: ParseStream<'_>) -> bool {
         parenthesized!(content in ahead);
         Ok(content.peek(Ident) && content.peek2(Token![:]) && !content.peek2(Token![::]))
     })();
-    content.unwrap_or_else(|_: syn::Error| false)
+    content.unwrap_or(false)
 }
 
 impl Parse for RawInput {

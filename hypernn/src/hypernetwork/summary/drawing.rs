@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn signs_of_both_languages_are_escaped() {
-        assert_eq!(for_mermaid("Net<\"a\"> #1"), "Net#lt;#quot;a#quot;#gt; #351");
+        assert_eq!(for_mermaid("Net<\"a\"> #1"), "Net#lt;#quot;a#quot;#gt; #35;1");
         assert_eq!(quoted("a\\b \"c\"\nd"), r#""a\\b \"c\"\nd""#);
     }
 }
