@@ -339,10 +339,18 @@ impl<'a> Flow<'a> {
         let own = self.place(Place::between(join.ends));
         let operands: Vec<_> =
             join.operands.iter().map(|operand| self.operand(operand, xs)).collect();
+        let operands: Vec<_> = operands.iter().map(|xs| self.learned(xs)).collect();
         match &join.joined {
             Joined::Step(step) => self.join_step((join, own), step, &operands),
             Joined::Field(i) => self.join_field(&self.target.fields[*i], &operands),
         }
+    }
+
+    /// A value with what the blocks beside it said of it.
+    fn learned(&mut self, xs: &Ident) -> Ident {
+        let value = self.value(quote!((&__chain).learned(#xs)));
+        self.same_node(xs, &value);
+        value
     }
 
     fn join_step(

@@ -131,6 +131,16 @@ impl<const N: usize> Chain<N> {
         Value { shape, giver, maker: None, field: None, input: Some(number), doubtful: None }
     }
 
+    /// A value as it is known by now: what a step says of an input is said of it in every block that takes it.
+    pub const fn learned(&self, mut xs: Value) -> Value {
+        if let Some(number) = xs.input
+            && let Some(met) = xs.shape.meet(&self.inputs[number])
+        {
+            xs.shape = met;
+        }
+        xs
+    }
+
     /// The shape of an input, with what the steps say of it that take it.
     pub const fn input_shape(&self, number: usize) -> SampleShape {
         self.inputs[number]
