@@ -38,7 +38,7 @@ pub fn run(run: &Run) -> Result<()> {
     let reader = Reader::new(&model, vb, &run.device)?;
     println!("{:#?}", reader.hyper);
     let distilled = run.distil(&reader, &vars)?;
-    reader.hyper.save(run.out.join("doc_to_lora.safetensors"))?;
+    reader.hyper.save(run.out.join("hypernetwork.safetensors"))?;
     show(run, &reader)?;
     report(run, &reader, &[taught, distilled], &run.test(&reader)?)
 }

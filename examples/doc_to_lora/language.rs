@@ -60,15 +60,18 @@ pub struct Document {
 }
 
 impl Document {
-    /// A document of about so many tokens, with needles at any places.
+    /// A document of nearly so many tokens, with needles at any places.
     pub fn draw(tokens: usize, rng: &mut impl Rng) -> Self {
         let most = (tokens / TOKENS_PER_NEEDLE).clamp(1, WORDS as usize);
         let mut needles = draw_needles(rng.random_range(1..=most), rng);
         let mut sentences: Vec<_> = needles.iter().map(|needle| needle.sentence()).collect();
         let mut count: usize = sentences.iter().map(Vec::len).sum();
-        while count < tokens {
+        loop {
             let filler = draw_filler(rng);
             count += filler.len();
+            if count > tokens {
+                break;
+            }
             sentences.insert(rng.random_range(0..=sentences.len()), filler);
         }
         needles.shuffle(rng);

@@ -67,7 +67,7 @@ impl Reader {
     /// # Errors
     /// candle's own.
     pub fn new(model: &VarMap, vb: VarBuilder<'_>, device: &Device) -> Result<Self> {
-        let (config, frozen) = (config()?, VarBuilder::from_varmap(model, DType::F32, device));
+        let (config, frozen) = (config()?, frozen(model, device)?);
         let decoder = Decoder::with_config(&config, frozen.clone())?;
         let hyper = DocToLora::new_from(&config, vb, frozen)?;
         Ok(Self { decoder, hyper, device: device.clone() })
@@ -94,6 +94,13 @@ impl Reader {
         let states = self.decoder.blocks(0..READ, &self.decoder.embed(&ids)?, None)?.detach();
         Ok(Sequences::padded(&states, &Tensor::new(lengths, &self.device)?)?)
     }
+}
+
+/// The values of the model's variables, through which no gradient is followed.
+fn frozen(model: &VarMap, device: &Device) -> Result<VarBuilder<'static>> {
+    let Ok(vars) = model.data().lock() else { anyhow::bail!("the variables are poisoned") };
+    let tensors = vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor()));
+    Ok(VarBuilder::from_tensors(tensors.collect(), DType::F32, device))
 }
 
 /// Tokens, and padding behind them, where a causal model's tokens do not see it.

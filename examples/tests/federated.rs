@@ -29,7 +29,8 @@ fn the_order_of_clients_changes_nothing() {
     let left_out = alone.0["left_out"].as_array().unwrap();
     assert!(left_out.len() > 1, "{left_out:?}");
     for one in left_out {
-        let line = format!("round {:>4}: client {} is left out: ", one["round"], one["client"]);
+        let [round, client] = ["round", "client"].map(|of| one[of].as_u64().unwrap());
+        let line = format!("round {round:>4}: client {client} is left out: ");
         let [own, of_rank] = [&alone.1, &by_three.1]
             .map(|printed| printed.lines().find(|said| said.starts_with(&line)).unwrap());
         assert!(own.ends_with("the client is gone"), "{own}");
