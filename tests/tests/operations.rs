@@ -41,7 +41,7 @@ fn implemented() -> BTreeSet<Operation> {
     let mut found = BTreeSet::new();
     for path in files {
         let source = fs::read_to_string(&path).unwrap();
-        let file = path.strip_prefix(root.join("ops")).unwrap_or(&path);
+        let file = path.strip_prefix(root.join("ops")).or(path.strip_prefix(&root)).unwrap();
         let file = file.to_string_lossy().replace('\\', "/");
         for part in source.split("\nimpl").skip(1) {
             let body = part.split("\n}").next().unwrap();

@@ -658,8 +658,9 @@ fn may_be_a_name(name: &Ident, generics: &Generics) -> bool {
 /// As a pattern, a constant is what equals it, and a name that nothing has is what equals anything.
 fn named(name: &Ident) -> TokenStream {
     let text = name.to_string();
+    // Not the user's token: a variable of this name is none that lints should look at.
+    let name = Ident::new(&text, Span::call_site());
     quote!({
-        #[allow(non_snake_case, unreachable_patterns, unused_variables, clippy::all)]
         const fn __equals(__size: __p::usize) -> __p::bool {
             match __size {
                 #name => true,

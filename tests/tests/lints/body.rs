@@ -36,7 +36,7 @@ pub mod public {
         #[hyper(linear(2, 4))]
         second: Linear,
         #[hyper(tensor([1, 4]))]
-        class: candle_core::Tensor,
+        class: hypernn::candle_core::Tensor,
     }
 
     /// One in another.
