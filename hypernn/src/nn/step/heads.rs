@@ -151,7 +151,7 @@ pub struct Attention {
     scale: Option<f64>,
 }
 
-/// Scaled dot-product attention, see [`nn::attention`](crate::nn::attention): of queries `[H, T, D]`, keys `[K, S, D]` and values
+/// Scaled dot-product attention, see [`nn::attention`](crate::nn::attention()): of queries `[H, T, D]`, keys `[K, S, D]` and values
 /// `[K, S, E]`, `[H, T, E]`. Where there are fewer heads of keys than of queries, each serves `H / K` of them.
 ///
 /// `causal = true` lets a position see itself and those before it; `scale = 0.1` takes the place of `1 / √D`.
