@@ -773,13 +773,14 @@ impl ByHand {
         let width = queries.dim(1)? / heads;
         let head = |at: usize| {
             let of_head = |xs: &Tensor, turn: bool| {
-                let xs = xs.narrow(1, at * width, width)?;
+                // Products of slices are refused on CUDA.
+                let xs = xs.narrow(1, at * width, width)?.contiguous()?;
                 if turn { turned(&xs) } else { Ok(xs) }
             };
             let (queries, keys) = (of_head(&queries, turn_queries)?, of_head(&keys, turn_keys)?);
             let scores = (queries.matmul(&keys.t()?.contiguous()?)? / (width as f64).sqrt())?;
             let weights = candle_nn::ops::softmax(&scores, 1)?;
-            weights.matmul(&of_head(&values, false)?.contiguous()?)
+            weights.matmul(&of_head(&values, false)?)
         };
         let found = (0..heads).map(head).collect::<Result<Vec<_>>>()?;
         stream + self.linear(&Tensor::cat(&found, 1)?, &format!("{name}.out"))?
