@@ -186,11 +186,11 @@ impl Batch {
     pub fn right(&self, params: &GeneratedParams<Decoder>, with_end: bool) -> Result<Vec<bool>> {
         let found = self.logits(params)?.argmax(candle_core::D::Minus1)?.to_vec1::<u32>()?;
         let expected = self.expected.to_vec1::<u32>()?;
-        let mut tokens = found.iter().zip(&expected).map(|(found, expected)| found == expected);
+        let mut start = 0;
         let right = self.lengths.iter().map(|len| {
-            let mut answer: Vec<_> = tokens.by_ref().take(*len).collect();
-            let counted = if with_end { *len } else { len - 1 };
-            answer.drain(..counted).all(|right| right)
+            let counted = start..start + if with_end { *len } else { len - 1 };
+            start += len;
+            found[counted.clone()] == expected[counted]
         });
         Ok(right.collect())
     }

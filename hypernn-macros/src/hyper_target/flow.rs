@@ -4,7 +4,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Expr, Generics, Ident};
 
-use super::chain::{Block, Chain, Input, Join, Joined, Link, Operand, Start};
+use super::chain::{Block, Chain, Input, Join, Joined, Link, Operand, Start, Takes};
 use super::check::{Header, Target};
 use super::expand::value_function;
 use super::field::{Field, FieldKind, member_name};
@@ -212,34 +212,51 @@ impl<'a> Flow<'a> {
         match &field.kind {
             FieldKind::Layer { layer, .. } => {
                 self.steps.extend(known_field(field, layer));
-                self.layer(layer, &name, &ty, xs)
+                self.layer(Takes::One, layer, &name, &ty, std::slice::from_ref(xs))
             }
             FieldKind::Value(_) => self.value_field(field, xs),
         }
     }
 
-    fn layer(&mut self, layer: &Layer, name: &str, ty: &TokenStream, xs: &Ident) -> Ident {
+    /// A layer that takes these values, or each layer of a container: what it gives takes the place of the first.
+    fn layer(
+        &mut self,
+        takes: Takes,
+        layer: &Layer,
+        name: &str,
+        ty: &TokenStream,
+        xs: &[Ident],
+    ) -> Ident {
+        let (first, others) = (&xs[0], &xs[1..]);
+        let with = |first: Ident| [&[first], others].concat();
         match layer {
-            Layer::Call(call) => self.call(call, name, xs),
+            Layer::Call(call) => match takes {
+                Takes::One => self.call(call, name, first),
+                Takes::Several => self.unknown(name, ty, xs),
+            },
             Layer::Target(_, config) => {
-                let of = (name, ty, quote!(target));
-                self.target(of, config.as_deref(), std::slice::from_ref(xs))
+                let method = match takes {
+                    Takes::One => quote!(target),
+                    Takes::Several => quote!(called_target),
+                };
+                self.target((name, ty, method), config.as_deref(), xs)
             }
             Layer::Repeat(layer, count) => {
                 let (count, item) = (count.to_token_stream(), spec::item(ty));
-                self.repeat(&count, xs, |flow, xs| flow.layer(layer, name, &item, &xs))
+                self.repeat(&count, first, |flow, xs| {
+                    flow.layer(takes, layer, name, &item, &with(xs))
+                })
             }
             Layer::List(layers) => {
                 let item = spec::item(ty);
-                let layers = layers.iter().enumerate();
-                layers.fold(xs.clone(), |xs, (i, layer)| {
-                    self.layer(layer, &format!("{name}.{i}"), &item, &xs)
+                layers.iter().enumerate().fold(first.clone(), |xs, (i, layer)| {
+                    self.layer(takes, layer, &format!("{name}.{i}"), &item, &with(xs))
                 })
             }
             Layer::When(condition, layer) => {
                 let item = spec::item(ty);
-                let (ys, body) = self.apart(|flow| flow.layer(layer, name, &item, xs));
-                let value = self.value(quote!(if #condition { #body #ys } else { #xs }));
+                let (ys, body) = self.apart(|flow| flow.layer(takes, layer, name, &item, xs));
+                let value = self.value(quote!(if #condition { #body #ys } else { #first }));
                 self.same_node(&ys, &value);
                 value
             }
@@ -385,7 +402,9 @@ impl<'a> Flow<'a> {
     fn join_field(&mut self, field: &Field, operands: &[Ident]) -> Ident {
         let (name, ty) = (member_name(&field.member), field.ty.to_token_stream());
         match &field.kind {
-            FieldKind::Layer { layer, .. } => self.join_layer(layer, &name, &ty, operands),
+            FieldKind::Layer { layer, .. } => {
+                self.layer(Takes::Several, layer, &name, &ty, operands)
+            }
             FieldKind::Value(_) => self.unknown(&name, &ty, operands),
         }
     }
@@ -394,38 +413,6 @@ impl<'a> Flow<'a> {
         let place = self.place(Place::at(ty));
         let code = quote!((&mut __chain).unknown(#place, #name));
         self.step_value((place, name, type_text(ty)), xs, code)
-    }
-
-    fn join_layer(&mut self, layer: &Layer, name: &str, ty: &TokenStream, xs: &[Ident]) -> Ident {
-        let (first, others) = (&xs[0], &xs[1..]);
-        let with = |first: &Ident| -> Vec<Ident> {
-            std::iter::once(first).chain(others).cloned().collect()
-        };
-        match layer {
-            Layer::Call(_) => self.unknown(name, ty, xs),
-            Layer::Target(_, config) => {
-                self.target((name, ty, quote!(called_target)), config.as_deref(), xs)
-            }
-            Layer::Repeat(layer, count) => {
-                let (count, item) = (count.to_token_stream(), spec::item(ty));
-                self.repeat(&count, first, |flow, xs| {
-                    flow.join_layer(layer, name, &item, &with(&xs))
-                })
-            }
-            Layer::List(layers) => {
-                let item = spec::item(ty);
-                layers.iter().enumerate().fold(first.clone(), |xs, (i, layer)| {
-                    self.join_layer(layer, &format!("{name}.{i}"), &item, &with(&xs))
-                })
-            }
-            Layer::When(condition, layer) => {
-                let item = spec::item(ty);
-                let (ys, body) = self.apart(|flow| flow.join_layer(layer, name, &item, xs));
-                let value = self.value(quote!(if #condition { #body #ys } else { #first }));
-                self.same_node(&ys, &value);
-                value
-            }
-        }
     }
 
     fn operand(&mut self, operand: &Operand, xs: &Ident) -> Ident {

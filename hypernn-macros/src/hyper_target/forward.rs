@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Generics, Ident, WherePredicate, parse_quote};
 
-use super::chain::{Block, Chain, Join, Joined, Link, Operand, Start, Use};
+use super::chain::{Block, Chain, Join, Joined, Link, Operand, Start, Takes, Use};
 use super::check::{Header, Target};
 use super::field::{Field, FieldKind, used};
 use super::parse::Layer;
@@ -257,13 +257,14 @@ impl Writer<'_> {
         let member = used(&field.member);
         let value = quote!(self.#member);
         match &field.kind {
-            FieldKind::Layer { layer, .. } if is_container(layer) => {
-                let each = self.each(layer, &quote!(__item), &Step::One);
+            FieldKind::Layer { layer, .. } if layer.inner().is_some() => {
+                let each = self.each(layer, &quote!(__item), None);
                 several(&value, xs, &each)
             }
             _ => {
                 let ty = field.ty.to_token_stream();
-                let applied = self.apply(Some(&ty), &ty, &quote!(&#value), &xs.to_token_stream());
+                let to = (Takes::One, xs.to_token_stream());
+                let applied = self.apply(Some(&ty), &ty, &quote!(&#value), to);
                 quote!(#applied?)
             }
         }
@@ -271,60 +272,51 @@ impl Writer<'_> {
 
     fn between(&self, step: &TokenStream, shown: &impl ToTokens, xs: &Xs) -> TokenStream {
         let step = quote_spanned!(ends(shown).0=> &#step);
-        let applied = self.apply(None, &shown.to_token_stream(), &step, &xs.to_token_stream());
+        let to = (Takes::One, xs.to_token_stream());
+        let applied = self.apply(None, &shown.to_token_stream(), &step, to);
         quote!(#applied?)
     }
 
-    /// One layer of a container after the other.
-    fn each(&self, layer: &Layer, item: &TokenStream, step: &Step) -> TokenStream {
-        let inner = match layer {
-            Layer::Repeat(layer, _) | Layer::When(_, layer) => &**layer,
-            Layer::List(layers) => &layers[0],
-            Layer::Call(_) | Layer::Target(..) => layer,
-        };
-        if is_container(inner) {
-            let each = self.each(inner, item, step);
+    /// One layer of a container after the other; each takes the value before it, and the others where there are any.
+    fn each(
+        &self,
+        layer: &Layer,
+        item: &TokenStream,
+        others: Option<&[TokenStream]>,
+    ) -> TokenStream {
+        let inner = layer.inner().unwrap_or(layer);
+        if inner.inner().is_some() {
+            let each = self.each(inner, item, others);
             return quote!(for #item in __p::Container::items(#item) { #each });
         }
-        let applied = match step {
-            Step::One => self.apply(None, &shown(inner), item, &quote!(&__all)),
-            Step::Join(others) => {
-                let xs = quote!(&[&__all, #(#others),*]);
-                self.apply_join(None, &shown(inner), item, &xs)
-            }
+        let to = match others {
+            None => (Takes::One, quote!(&__all)),
+            Some(others) => (Takes::Several, quote!(&[&__all, #(#others),*])),
         };
+        let applied = self.apply(None, &shown(inner), item, to);
         quote!(__all = #applied?;)
     }
 
-    /// A step, of a type that an error is shown at where it is known.
+    /// A step of values, of a type that an error is shown at where it is known.
     fn apply(
         &self,
         ty: Option<&TokenStream>,
         shown: &TokenStream,
         value: &TokenStream,
-        xs: &TokenStream,
+        (takes, xs): (Takes, TokenStream),
     ) -> TokenStream {
         let (span, _) = ends(shown);
-        let (name, call) = match self.chain.train {
-            false => (quote!(Step), quote_spanned!(span=> step(#value, #xs))),
-            true => (quote!(StepT), quote_spanned!(span=> step_t(#value, #xs, __train))),
+        let name = trait_of(takes, self.chain.train);
+        let call = match (takes, self.chain.train) {
+            (Takes::One, false) => quote_spanned!(span=> step(#value, #xs)),
+            (Takes::One, true) => quote_spanned!(span=> step_t(#value, #xs, __train)),
+            (Takes::Several, false) => quote_spanned!(span=> join(#value, #xs)),
+            (Takes::Several, true) => quote_spanned!(span=> join_t(#value, #xs, __train)),
         };
-        of_trait(ty, &name, &call, shown)
-    }
-
-    fn apply_join(
-        &self,
-        ty: Option<&TokenStream>,
-        shown: &TokenStream,
-        value: &TokenStream,
-        xs: &TokenStream,
-    ) -> TokenStream {
-        let (span, _) = ends(shown);
-        let (name, call) = match self.chain.train {
-            false => (quote!(Join), quote_spanned!(span=> join(#value, #xs))),
-            true => (quote!(JoinT), quote_spanned!(span=> join_t(#value, #xs, __train))),
-        };
-        of_trait(ty, &name, &call, shown)
+        match ty {
+            Some(ty) => quote_spanned!(span=> <#ty as __p::#name>::#call),
+            None => quote_spanned!(span=> __p::#name::#call),
+        }
     }
 
     /// The same steps several times.
@@ -353,7 +345,8 @@ impl Writer<'_> {
         let joined = match &join.joined {
             Joined::Step(step) => {
                 let step = quote_spanned!(join.ends.0=> &#step);
-                let applied = self.apply_join(None, &step, &step, &quote!(&[#(#operands),*]));
+                let to = (Takes::Several, quote!(&[#(#operands),*]));
+                let applied = self.apply(None, &step, &step, to);
                 quote!(#applied?)
             }
             Joined::Field(i) => self.join_field(&self.target.fields[*i], &operands),
@@ -368,15 +361,14 @@ impl Writer<'_> {
         let member = used(&field.member);
         let value = quote!(self.#member);
         match &field.kind {
-            FieldKind::Layer { layer, .. } if is_container(layer) => {
-                let step = Step::Join(operands[1..].to_vec());
-                let each = self.each(layer, &quote!(__item), &step);
+            FieldKind::Layer { layer, .. } if layer.inner().is_some() => {
+                let each = self.each(layer, &quote!(__item), Some(&operands[1..]));
                 several(&value, &Xs::Borrowed(operands[0].clone()), &each)
             }
             _ => {
                 let ty = field.ty.to_token_stream();
-                let xs = quote!(&[#(#operands),*]);
-                let applied = self.apply_join(Some(&ty), &ty, &quote!(&#value), &xs);
+                let to = (Takes::Several, quote!(&[#(#operands),*]));
+                let applied = self.apply(Some(&ty), &ty, &quote!(&#value), to);
                 quote!(#applied?)
             }
         }
@@ -411,24 +403,13 @@ impl Writer<'_> {
     }
 }
 
-/// What each layer of a container is applied to.
-enum Step {
-    One,
-    /// The values before it, and these.
-    Join(Vec<TokenStream>),
-}
-
-/// A function of one of our traits, for a type where it is known.
-fn of_trait(
-    ty: Option<&TokenStream>,
-    name: &TokenStream,
-    call: &TokenStream,
-    shown: &TokenStream,
-) -> TokenStream {
-    let (span, _) = ends(shown);
-    match ty {
-        Some(ty) => quote_spanned!(span=> <#ty as __p::#name>::#call),
-        None => quote_spanned!(span=> __p::#name::#call),
+/// The trait of a step.
+fn trait_of(takes: Takes, train: bool) -> TokenStream {
+    match (takes, train) {
+        (Takes::One, false) => quote!(Step),
+        (Takes::One, true) => quote!(StepT),
+        (Takes::Several, false) => quote!(Join),
+        (Takes::Several, true) => quote!(JoinT),
     }
 }
 
@@ -447,10 +428,6 @@ impl Xs {
     fn owned_copy(&self) -> TokenStream {
         quote!(__p::Clone::clone(#self))
     }
-}
-
-fn is_container(layer: &Layer) -> bool {
-    !matches!(layer, Layer::Call(_) | Layer::Target(..))
 }
 
 /// What an error about a layer in a container is shown at.
@@ -483,21 +460,15 @@ fn bound((i, used): (usize, Use), target: &Target, chain: &Chain) -> Option<Wher
         FieldKind::Layer { layer, .. } => innermost(layer, field.ty.to_token_stream()),
         FieldKind::Value(_) => field.ty.to_token_stream(),
     };
-    match (used, chain.train) {
-        (Use::Step, false) => Some(parse_quote!(#ty: __p::Step)),
-        (Use::Step, true) => Some(parse_quote!(#ty: __p::StepT)),
-        (Use::Join, false) => Some(parse_quote!(#ty: __p::Join)),
-        (Use::Join, true) => Some(parse_quote!(#ty: __p::JoinT)),
-        (Use::Tensor, _) => None,
-    }
+    let Use::Step(takes) = used else { return None };
+    let name = trait_of(takes, chain.train);
+    Some(parse_quote!(#ty: __p::#name))
 }
 
 /// The type of one layer in containers of them.
 fn innermost(layer: &Layer, ty: TokenStream) -> TokenStream {
-    let inner = match layer {
-        Layer::Call(_) | Layer::Target(..) => return ty,
-        Layer::Repeat(layer, _) | Layer::When(_, layer) => layer,
-        Layer::List(layers) => &layers[0],
-    };
-    innermost(inner, quote!(<#ty as __p::Container>::Item))
+    match layer.inner() {
+        Some(inner) => innermost(inner, quote!(<#ty as __p::Container>::Item)),
+        None => ty,
+    }
 }

@@ -81,6 +81,17 @@ pub(crate) enum Layer {
     When(Box<Expr>, Box<Layer>),
 }
 
+impl Layer {
+    /// Where it is a container, what its first layer is.
+    pub(crate) fn inner(&self) -> Option<&Self> {
+        match self {
+            Self::Call(_) | Self::Target(..) => None,
+            Self::Repeat(layer, _) | Self::When(_, layer) => Some(layer),
+            Self::List(layers) => layers.first(),
+        }
+    }
+}
+
 /// A layer's constructor, without `vb`.
 pub(crate) struct Call {
     pub(crate) func: ExprPath,

@@ -4,6 +4,7 @@ use candle_core::{DType, Result, Tensor};
 
 use crate::check::{ensure_same_device, ensure_same_dtype};
 use crate::error::bail;
+use crate::ops::padded::padded_groups;
 
 /// `G` sequences, or sets, of vectors, `[G, T, width]`; each may be shorter than `T`.
 ///
@@ -226,16 +227,8 @@ fn marked(number: usize, mask: &[i64]) -> Result<Vec<usize>> {
 /// The vectors at these positions of each sequence, then zeros.
 fn gather(values: &Tensor, kept: &[Vec<usize>]) -> Result<Tensor> {
     let (sets, length, width) = values.dims3()?;
-    let longest = kept.iter().map(Vec::len).max().unwrap_or(0);
-    // No padding is multiplied or added, so that it may be NaN: it has the place of a row of zeros.
-    let zeros = Tensor::zeros((1, width), values.dtype(), values.device())?;
-    let rows = Tensor::cat(&[&values.reshape((sets * length, width))?, &zeros], 0)?;
-    let row = |(set, kept): (usize, &Vec<usize>)| {
-        let kept = kept.iter().map(move |at| (set * length + at) as i64);
-        let padding = std::iter::repeat_n((sets * length) as i64, longest - kept.len());
-        kept.chain(padding).collect::<Vec<_>>()
-    };
-    let ids: Vec<i64> = kept.iter().enumerate().flat_map(row).collect();
-    let ids = Tensor::new(ids, values.device())?;
-    rows.index_select(&ids, 0)?.reshape((sets, longest, width))
+    let places =
+        |(set, kept): (usize, &Vec<usize>)| kept.iter().map(|at| set * length + at).collect();
+    let places: Vec<_> = kept.iter().enumerate().map(places).collect();
+    padded_groups(&values.reshape((sets * length, width))?, &places)
 }

@@ -4,6 +4,7 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::check::{Problem, ensure, product, sum, too_many, too_many_together, zero};
+use crate::condition::{Condition, Sequences};
 use crate::init::InitScheme;
 use crate::mlp::Activation;
 use crate::nn::{
@@ -48,6 +49,14 @@ impl Positions {
         match self {
             Self::Unordered => "unordered",
             Self::Rotary => "rotary",
+        }
+    }
+
+    /// The condition of an embedding of vectors of this width.
+    pub(super) const fn condition(self, width: usize) -> Condition {
+        match self {
+            Self::Unordered => Condition::Set(width),
+            Self::Rotary => Condition::Sequence(width),
         }
     }
 
@@ -299,7 +308,7 @@ pub(super) fn for_each_set(queries: &Tensor, sets: usize) -> Result<Tensor> {
 }
 
 /// The mask of padding among keys.
-pub(super) fn key_mask(sequences: &crate::condition::Sequences) -> Result<AttentionMask> {
+pub(super) fn key_mask(sequences: &Sequences) -> Result<AttentionMask> {
     let mask = sequences.mask()?;
     Ok(mask.map_or_else(AttentionMask::none, |mask| AttentionMask::none().with_keys(&mask)))
 }

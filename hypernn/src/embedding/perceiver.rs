@@ -9,7 +9,7 @@ use super::attention::{
 };
 use super::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
 use crate::check::{ensure, product, sum};
-use crate::condition::{Condition, Sequences};
+use crate::condition::Sequences;
 use crate::info::EmbeddingInfo;
 use crate::init::InitScheme;
 use crate::nn::{AttentionMask, RmsNorm};
@@ -80,10 +80,7 @@ impl PerceiverSpec {
         let num_params = sum(&[self.width, product(&[rows, dim]), blocks, dim]);
         EmbeddingInfo::new(rows, dim)
             .params(num_params)
-            .condition(match self.positions {
-                Positions::Unordered => Condition::Set(self.width),
-                Positions::Rotary => Condition::Sequence(self.width),
-            })
+            .condition(self.positions.condition(self.width))
             .checked(sizes.check(num_params))
     }
 }

@@ -9,7 +9,7 @@ use super::attention::{
 };
 use super::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
 use crate::check::{ensure, product, sum};
-use crate::condition::{Condition, Sequences};
+use crate::condition::Sequences;
 use crate::info::EmbeddingInfo;
 use crate::init::InitScheme;
 use crate::nn::{Linear, RmsNorm};
@@ -86,10 +86,7 @@ impl TransformerSpec {
         let num_params = sum(&[inputs, product(&[rows, dim]), blocks, dim, dim]);
         EmbeddingInfo::new(rows, dim)
             .params(num_params)
-            .condition(match self.positions {
-                Positions::Unordered => Condition::Set(self.width),
-                Positions::Rotary => Condition::Sequence(self.width),
-            })
+            .condition(self.positions.condition(self.width))
             .checked(sizes.check(num_params))
     }
 }

@@ -6,6 +6,7 @@ use candle_core::{Result, Tensor};
 
 use super::GeneratedParams;
 use crate::error::bail;
+use crate::ops::padded::padded_groups;
 use crate::structure::source::ParamKind;
 
 impl<T> GeneratedParams<T> {
@@ -184,16 +185,14 @@ fn grouped(sets: &Tensor, groups: &[usize], largest: usize) -> Result<Tensor> {
     if groups.iter().all(|count| *count == largest) {
         return sets.reshape(shape);
     }
-    let zeros = Tensor::zeros((1, rows, columns), sets.dtype(), sets.device())?;
-    let mut ids = Vec::with_capacity(groups.len() * largest);
     let mut next = 0;
-    for count in groups {
-        ids.extend((next..next + count).map(|set| set as i64));
-        ids.extend(std::iter::repeat_n(held as i64, largest - count));
+    let places = groups.iter().map(|count| {
+        let first = next;
         next += count;
-    }
-    let ids = Tensor::new(ids, sets.device())?;
-    Tensor::cat(&[sets, &zeros], 0)?.index_select(&ids, 0)?.reshape(shape)
+        (first..next).collect()
+    });
+    let places: Vec<_> = places.collect();
+    padded_groups(&sets.reshape((held, rows * columns))?, &places)?.reshape(shape)
 }
 
 /// The part of each set in the mean of each group, one group after the other.

@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::GeneratedParams;
 use crate::check::ensure_same_device;
 use crate::error::bail;
+use crate::ops::wide;
 
 impl<T> GeneratedParams<T> {
     /// A loss whose descent moves what is generated along `delta`, a change of these parameters that was found
@@ -110,12 +111,5 @@ impl<T> GeneratedParams<T> {
             )?;
         }
         Ok(())
-    }
-}
-
-fn wide(tensor: &Tensor) -> Result<Tensor> {
-    match tensor.dtype() {
-        DType::F16 | DType::BF16 => tensor.to_dtype(DType::F32),
-        _ => Ok(tensor.clone()),
     }
 }

@@ -8,6 +8,7 @@ use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var, ba
 use candle_nn::ParamsAdamW;
 use hypernn_kernels::adam_w::{self, Settings, Variable, power};
 
+use super::dtype::internal;
 use super::kernels::{CandleThreads, kernel};
 use super::scalar::{Scalar, is_direct};
 
@@ -25,10 +26,7 @@ impl Moments {
     /// gradients below 2.4e-4 nor an ε of 1e-8, and a mean in bf16 stands still where it changes by less
     /// than a 256th.
     pub(crate) fn dtype(var: &Var) -> DType {
-        match var.dtype() {
-            DType::F16 | DType::BF16 => DType::F32,
-            dtype => dtype,
-        }
+        internal(var.dtype())
     }
 
     /// The moments before the first step, all zero.

@@ -20,6 +20,7 @@ pub(crate) mod lookup;
 pub(crate) mod low_rank;
 pub(crate) mod max_pool;
 pub(crate) mod outer;
+pub(crate) mod padded;
 pub(crate) mod prelu;
 pub(crate) mod probe;
 pub(crate) mod product;
@@ -34,4 +35,4 @@ mod to_tensor;
 pub(crate) mod unfold;
 pub(crate) mod with_backward;
 
-pub(crate) use dtype::internal;
+pub(crate) use dtype::{internal, wide};

@@ -13,6 +13,7 @@ use super::all_reduce::AllReduce;
 use super::buckets::buckets;
 use super::local::LocalGradients;
 use crate::error::{bail, copied};
+use crate::ops::wide;
 
 /// A bucket of PyTorch's `DistributedDataParallel` has as many bytes.
 const BUCKET_BYTES: usize = 25 << 20;
@@ -384,14 +385,6 @@ fn ensure_described(own: &str, first: &str) -> Result<()> {
                 bail!(ranks, "has {}, but rank 0 has {}", words(own), words(first))
             }
         }
-    }
-}
-
-/// In a dtype that every engine has, without a loss.
-pub(super) fn wide(tensor: &Tensor) -> Result<Tensor> {
-    match tensor.dtype() {
-        DType::F16 | DType::BF16 => tensor.to_dtype(DType::F32),
-        _ => Ok(tensor.clone()),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use super::data_parallel::wide;
 use crate::error::bail;
+use crate::ops::wide;
 
 /// The mean gradient over the samples that a rank has had since the last step.
 #[derive(Debug)]

@@ -82,10 +82,16 @@ pub(crate) struct Join {
 /// What a field is used as.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Use {
-    Step,
-    /// A step of several values.
-    Join,
+    Step(Takes),
     Tensor,
+}
+
+/// How many values a step takes.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Takes {
+    One,
+    /// A target with several inputs, or a step that joins.
+    Several,
 }
 
 /// What takes the values.
@@ -172,7 +178,7 @@ impl Link {
 
     fn uses(&self) -> Vec<(usize, Use)> {
         match self {
-            Self::Field(i) => vec![(*i, Use::Step)],
+            Self::Field(i) => vec![(*i, Use::Step(Takes::One))],
             Self::Call(..) | Self::Value(..) | Self::Keep(..) => Vec::new(),
             Self::Repeat(_, block) => block.uses(),
             Self::Join(join) => join.uses(),
@@ -205,7 +211,7 @@ impl Join {
 
     fn uses(&self) -> Vec<(usize, Use)> {
         let own = match self.joined {
-            Joined::Field(i) => vec![(i, Use::Join)],
+            Joined::Field(i) => vec![(i, Use::Step(Takes::Several))],
             Joined::Step(_) => Vec::new(),
         };
         let operands = self.operands.iter().flat_map(|operand| match operand {
