@@ -6,7 +6,6 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::{Generics, Ident, Member, Type, parse_quote};
 
-use super::chain::trains;
 use super::check::{Forward, Header, Target};
 use super::field::{Field, FieldKind, member_name, used};
 use super::flow::{self, Flow};
@@ -112,14 +111,15 @@ pub(crate) fn stub(header: &Header) -> TokenStream {
 /// The forward of a chain, and its shapes.
 fn chain(target: &Target) -> TokenStream {
     let Some(chain) = &target.chain else { return TokenStream::new() };
-    let (module, flow) = (forward::module(target, chain), Flow::new(target, chain));
+    let Some(key) = &target.header.sequential else { return TokenStream::new() };
+    let (module, flow) = (forward::module(target, chain, key), Flow::new(target, chain));
     let constants = flow.constants(target, chain);
     quote!(#module #constants)
 }
 
 fn chain_stub(header: &Header) -> TokenStream {
     let Some(key) = &header.sequential else { return TokenStream::new() };
-    let (module, shapes) = (forward::stub(header, trains(key)), flow::stub(header));
+    let (module, shapes) = (forward::stub(header, key), flow::stub(header));
     quote!(#module #shapes)
 }
 

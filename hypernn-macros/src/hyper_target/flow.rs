@@ -18,8 +18,8 @@ pub(crate) struct Flow<'a> {
     target: &'a Target,
     /// Follows the shapes: a variable for each value.
     steps: TokenStream,
-    /// The shape that the chain gives.
-    output: Ident,
+    /// What the chain gives: one value or several.
+    outputs: Vec<Ident>,
     /// Where each problem is shown, if there is one.
     places: Vec<Place>,
     values: usize,
@@ -69,7 +69,7 @@ impl<'a> Flow<'a> {
         let mut flow = Self {
             target,
             steps: TokenStream::new(),
-            output: kept(0),
+            outputs: Vec::new(),
             places: Vec::new(),
             values: 0,
             nodes: Vec::new(),
@@ -79,8 +79,31 @@ impl<'a> Flow<'a> {
             let name = input.name.as_ref().map_or("input".to_owned(), ToString::to_string);
             flow.draw(&name, String::new(), &[], quote!(__p::NodePlace::Input(#i)), &kept(i));
         }
-        flow.output = flow.block(&chain.block, kept(0));
+        let ys = flow.block(&chain.block, kept(0));
+        flow.outputs(chain, ys);
         flow
+    }
+
+    /// The outputs of a chain whose steps give `ys`.
+    fn outputs(&mut self, chain: &Chain, ys: Ident) {
+        if chain.outputs.is_empty() {
+            self.outputs.push(ys);
+            return;
+        }
+        for (i, output) in chain.outputs.iter().enumerate() {
+            let value = self.operand(&output.operand, &ys);
+            // What the others said of an input is said of it here.
+            let value = self.learned(&value);
+            let (place, name) = (quote!(__p::NodePlace::Output(#i)), format_ident!("__output{i}"));
+            self.draw(
+                &output.name,
+                "output".to_owned(),
+                std::slice::from_ref(&value),
+                place,
+                &name,
+            );
+            self.outputs.push(value);
+        }
     }
 
     /// A new place; its number.
@@ -456,6 +479,7 @@ impl<'a> Flow<'a> {
             };
         }
         let inputs = (0..chain_of.inputs.len()).map(|i| quote!((&Self::__CHAIN).input_shape(#i)));
+        let outputs = (0..self.outputs.len()).map(|i| quote!((&Self::__CHAIN).output_shape(#i)));
         let shape = quote!(__p::SampleShape);
         quote! {
             #[automatically_derived]
@@ -466,15 +490,18 @@ impl<'a> Flow<'a> {
             #[automatically_derived]
             impl #impl_generics __p::ShapedTarget for #ident #ty_generics #where_clause {
                 const INPUT_SHAPE: #shape = (&Self::__CHAIN).input_shape(0);
-                const OUTPUT_SHAPE: #shape = (&Self::__CHAIN).output_shape();
+                const OUTPUT_SHAPE: #shape = (&Self::__CHAIN).output_shape(0);
                 const INPUT_SHAPES: &'static [#shape] = &[#(#inputs),*];
+                const OUTPUT_SHAPES: &'static [#shape] = &[#(#outputs),*];
             }
         }
     }
 
     fn chain(&self, chain: &Chain) -> TokenStream {
-        let Self { steps, output, places, .. } = self;
+        let Self { steps, outputs, places, .. } = self;
         let places = places.len();
+        let outputs =
+            outputs.iter().enumerate().map(|(i, ys)| quote!((&mut __chain).gives_output(#i, #ys);));
         let inputs = chain.inputs.iter().enumerate().map(|(i, input)| {
             let (value, shape) = (kept(i), input_shape(input, &self.target.header.generics));
             match &input.name {
@@ -490,7 +517,7 @@ impl<'a> Flow<'a> {
             let mut __chain = __p::Chain::<#places>::new();
             #(#inputs)*
             #steps
-            (&mut __chain).ends(#output);
+            #(#outputs)*
             __chain
         }
     }

@@ -39,16 +39,16 @@ use super::{Chain, SampleShape};
 pub struct Network {
     nodes: Vec<Node>,
     inputs: usize,
-    output: SampleShape,
+    outputs: Vec<SampleShape>,
 }
 
-/// An input or a step.
+/// An input, a step, or one of several outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Node {
-    /// The name of the field, the step or the input.
+    /// The name of the field, the step, the input or the output.
     pub name: &'static str,
-    /// What the field is, as its attribute says it; nothing of a step or an input.
+    /// What the field is, as its attribute says it; nothing of a step or an input, `output` of an output.
     pub what: &'static str,
     /// The numbers of the nodes whose values it takes, in their order.
     pub inputs: Vec<usize>,
@@ -72,6 +72,7 @@ pub struct NodeAt {
 pub enum NodePlace {
     Input(usize),
     Step(usize),
+    Output(usize),
 }
 
 impl Network {
@@ -85,10 +86,13 @@ impl Network {
             shape: match at.place {
                 NodePlace::Input(number) => chain.input_shape(number),
                 NodePlace::Step(place) => chain.shape_given(place),
+                NodePlace::Output(number) => chain.output_shape(number),
             },
         };
         let inputs = nodes.iter().filter(|at| matches!(at.place, NodePlace::Input(_))).count();
-        Self { nodes: nodes.iter().map(node).collect(), inputs, output: chain.output_shape() }
+        let outputs = nodes.iter().filter(|at| matches!(at.place, NodePlace::Output(_))).count();
+        let outputs = (0..outputs.max(1)).map(|number| chain.output_shape(number)).collect();
+        Self { nodes: nodes.iter().map(node).collect(), inputs, outputs }
     }
 
     /// The shape of one sample of each input.
@@ -96,12 +100,17 @@ impl Network {
         self.nodes[..self.inputs].iter().map(|node| node.shape).collect()
     }
 
-    /// The shape of one sample that the forward gives.
+    /// The shape of one sample that the forward gives; of several outputs, the first one's.
     pub fn output_shape(&self) -> SampleShape {
-        self.output
+        self.outputs[0]
     }
 
-    /// The inputs, then the steps in the order in which they are computed.
+    /// The shape of one sample of each output.
+    pub fn output_shapes(&self) -> &[SampleShape] {
+        &self.outputs
+    }
+
+    /// The inputs, then the steps in the order in which they are computed, then the outputs where there are several.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
