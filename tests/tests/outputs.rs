@@ -145,7 +145,9 @@ context  output        [T, 6]
 2        output        [T, 8]
 ";
     assert_eq!(network.to_string(), table);
-    assert!(network.mermaid().contains("n4 --> n7") && network.mermaid().contains("n1 --> n8"));
+    assert!(
+        network.to_mermaid().contains("n4 --> n7") && network.to_mermaid().contains("n1 --> n8")
+    );
     assert_eq!(network.output_shapes().len(), 3);
 }
 
@@ -325,6 +327,7 @@ fn generic_targets_and_tensors() -> Result<()> {
     let (second, plain) = new::<Generic<Inner>>()?.forward(&randn(&[4, 2, 3])?)?;
     assert_eq!((second.dims(), plain.dims()), (&[4, 2][..], &[4, 2, 5][..]));
     let shapes: Vec<_> = Generic::<Inner>::OUTPUT_SHAPES.iter().map(ToString::to_string).collect();
-    assert_eq!(shapes, ["[2]", "[_, 5]"]);
+    // Nothing is known of what a type parameter stands for.
+    assert_eq!(shapes, ["[2]", "[…]"]);
     Ok(())
 }

@@ -79,7 +79,29 @@ pub(crate) fn check(raw: RawTarget, report: &mut Report) -> Target {
     }
     header.num_outputs = output.as_ref().map_or(1, |(_, outputs)| outputs.len().max(1));
     let chain = chain.map(|chain| chain::check(chain, (input, output), &fields, report));
+    if let Some(chain) = &chain {
+        check_configs(chain, &header, &fields, report);
+    }
     Target { header, fields, chain }
+}
+
+/// A step is made in each forward, where the configuration is what the target keeps of it.
+fn check_configs(chain: &Chain, header: &Header, fields: &[Field], report: &mut Report) {
+    let Some(config) = &header.config else { return };
+    if kept_config(fields).is_some() {
+        return;
+    }
+    let config = config.to_token_stream();
+    for at in chain.reads_config() {
+        report.error(&at, format!("`config` is known when the target is built, and this step is made in each forward: keep it, `#[hyper(value = config.clone())] config: {config}`, or make the step a field, as in `#[hyper(value = split_heads(config.heads))] heads: SplitHeads`"));
+    }
+}
+
+/// The field `config` with a value, which steps read.
+pub(crate) fn kept_config(fields: &[Field]) -> Option<&Field> {
+    fields.iter().find(|field| {
+        matches!(field.kind, FieldKind::Value(_)) && member_name(&field.member) == "config"
+    })
 }
 
 /// A target in itself, whose size has no end.

@@ -128,7 +128,7 @@ fn config_type(header: &Header) -> TokenStream {
 }
 
 /// The argument that the user's expressions read, by the name they read it.
-fn config_argument(header: &Header) -> Ident {
+pub(crate) fn config_argument(header: &Header) -> Ident {
     match header.config {
         Some(_) => Ident::new("config", Span::call_site()),
         None => Ident::new("__config", Span::mixed_site()),

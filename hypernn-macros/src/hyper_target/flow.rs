@@ -4,9 +4,9 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Expr, Generics, Ident};
 
-use super::chain::{Block, Chain, Input, Join, Joined, Link, Operand, Start, Takes};
-use super::check::{Header, Target};
-use super::expand::value_function;
+use super::chain::{Block, Chain, Input, Join, Joined, Link, Operand, Start, Takes, configs};
+use super::check::{Header, Target, kept_config};
+use super::expand::{config_argument, value_function};
 use super::field::{Field, FieldKind, member_name};
 use super::parse::{Arg, Call, Layer, bare};
 use super::typed::known_field;
@@ -90,8 +90,9 @@ impl<'a> Flow<'a> {
             self.outputs.push(ys);
             return;
         }
-        for (i, output) in chain.outputs.iter().enumerate() {
-            let value = self.operand(&output.operand, &ys);
+        let values: Vec<_> =
+            chain.outputs.iter().map(|output| self.operand(&output.operand, &ys)).collect();
+        for (i, (output, value)) in chain.outputs.iter().zip(values).enumerate() {
             // What the others said of an input is said of it here.
             let value = self.learned(&value);
             let (place, name) = (quote!(__p::NodePlace::Output(#i)), format_ident!("__output{i}"));
@@ -180,13 +181,15 @@ impl<'a> Flow<'a> {
             Link::Field(i) => self.field(&target.fields[*i], xs),
             Link::Call(call, name) => {
                 let place = self.place(Place::of_call(call));
-                let code = between(place, name, &spec::step(call), ends(&call.func).0, xs);
+                let step = self.expression(&spec::step(call));
+                let code = between(place, name, &step, ends(&call.func).0, xs);
                 let what = call_text(call);
                 self.step_value((place, name, what), std::slice::from_ref(xs), code)
             }
             Link::Value(value, name) => {
                 let place = self.place(Place::at(value));
-                let code = between(place, name, &spec::step_value(value), ends(value).0, xs);
+                let step = self.expression(&spec::step_value(value));
+                let code = between(place, name, &step, ends(value).0, xs);
                 self.step_value((place, name, String::new()), std::slice::from_ref(xs), code)
             }
             Link::Keep(value) => {
@@ -197,10 +200,33 @@ impl<'a> Flow<'a> {
             }
             Link::Join(join) => self.join(join, xs),
             Link::Repeat(count, block) => {
-                let count = count.to_token_stream();
+                let count = self.expression(&count.to_token_stream());
                 self.repeat(&count, xs, |flow, xs| flow.block(block, xs))
             }
         }
+    }
+
+    /// An expression of a step, which reads the `config` that the target keeps.
+    fn expression(&self, expression: &TokenStream) -> TokenStream {
+        let header = &self.target.header;
+        if header.config.is_none() || configs(expression.clone()).is_empty() {
+            return expression.clone();
+        }
+        let config = config_argument(header);
+        quote!({
+            let #config = &__kept_config;
+            #expression
+        })
+    }
+
+    /// The `config` that the target will keep, where steps read it.
+    fn kept_config(&self, chain: &Chain) -> Option<TokenStream> {
+        let header = &self.target.header;
+        header.config.as_ref()?;
+        let field =
+            kept_config(&self.target.fields).filter(|_| !chain.reads_config().is_empty())?;
+        let (config, value) = (config_argument(header), value_function(&field.member));
+        Some(quote!(let __kept_config = Self::#value(#config);))
     }
 
     /// The same several times; once is enough where the shape stays as it is.
@@ -215,7 +241,8 @@ impl<'a> Flow<'a> {
         let (ys, body) = self.apart(|flow| each(flow, all.clone()));
         let value = self.value(quote!({
             let (mut #all, mut __i) = (#xs, 0);
-            while __i < #count {
+            let __count: __p::usize = #count;
+            while __i < __count {
                 #body
                 let __same = (&#ys).has_shape_of(&#all);
                 #all = #ys;
@@ -403,7 +430,7 @@ impl<'a> Flow<'a> {
         for operand in &join.operands {
             self.place(Place::between(operand.ends().unwrap_or(join.ends)));
         }
-        let name = &join.name;
+        let (name, step) = (&join.name, self.expression(step));
         self.step_value(
             (own, name, String::new()),
             operands,
@@ -479,8 +506,7 @@ impl<'a> Flow<'a> {
             };
         }
         let inputs = (0..chain_of.inputs.len()).map(|i| quote!((&Self::__CHAIN).input_shape(#i)));
-        let outputs = (0..self.outputs.len()).map(|i| quote!((&Self::__CHAIN).output_shape(#i)));
-        let shape = quote!(__p::SampleShape);
+        let (outputs, shape) = (self.output_shapes(), quote!(__p::SampleShape));
         quote! {
             #[automatically_derived]
             impl #impl_generics #ident #ty_generics #where_clause {
@@ -492,9 +518,16 @@ impl<'a> Flow<'a> {
                 const INPUT_SHAPE: #shape = (&Self::__CHAIN).input_shape(0);
                 const OUTPUT_SHAPE: #shape = (&Self::__CHAIN).output_shape(0);
                 const INPUT_SHAPES: &'static [#shape] = &[#(#inputs),*];
-                const OUTPUT_SHAPES: &'static [#shape] = &[#(#outputs),*];
+                #outputs
             }
         }
+    }
+
+    /// The constant of all shapes that the chain gives, where these are several.
+    fn output_shapes(&self) -> Option<TokenStream> {
+        let several = self.outputs.len() > 1;
+        let shapes = (0..self.outputs.len()).map(|i| quote!((&Self::__CHAIN).output_shape(#i)));
+        several.then(|| quote!(const OUTPUT_SHAPES: &'static [__p::SampleShape] = &[#(#shapes),*];))
     }
 
     fn chain(&self, chain: &Chain) -> TokenStream {
@@ -512,8 +545,10 @@ impl<'a> Flow<'a> {
                 }
             }
         });
+        let config = self.kept_config(chain);
         quote! {
             use __p::{NoTarget as _, UnknownStep as _};
+            #config
             let mut __chain = __p::Chain::<#places>::new();
             #(#inputs)*
             #steps

@@ -5,7 +5,8 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Generics, Ident, WherePredicate, parse_quote};
 
 use super::chain::{Block, Chain, Join, Joined, Link, Operand, Start, Takes, Use};
-use super::check::{Header, Target};
+use super::check::{Header, Target, kept_config};
+use super::expand::config_argument;
 use super::field::{Field, FieldKind, used};
 use super::forward_impl::{Signature, implement};
 use super::parse::Layer;
@@ -19,7 +20,9 @@ pub(crate) fn module(target: &Target, chain: &Chain, key: &Ident) -> TokenStream
     let ys = writer.block(&chain.block, input(0));
     let ys = writer.outputs(ys);
     let (inputs, statements) = (inputs(&signature), writer.statements);
+    let config = config(target, chain);
     let body = quote! {
+        #config
         #inputs
         #statements
         __p::StdResult::Ok(#ys)
@@ -31,6 +34,14 @@ pub(crate) fn module(target: &Target, chain: &Chain, key: &Ident) -> TokenStream
 pub(crate) fn stub(header: &Header, key: &Ident) -> TokenStream {
     let signature = Signature::new(header, key);
     implement(header, &header.generics, &signature, &quote!(__p::invalid()))
+}
+
+/// The configuration that the target keeps, for steps that read it.
+fn config(target: &Target, chain: &Chain) -> Option<TokenStream> {
+    target.header.config.as_ref()?;
+    let field = kept_config(&target.fields).filter(|_| !chain.reads_config().is_empty())?;
+    let (config, member) = (config_argument(&target.header), used(&field.member));
+    Some(quote!(let #config = &self.#member;))
 }
 
 /// The inputs as the first values.

@@ -110,6 +110,7 @@
 
 mod bindings;
 mod chain;
+pub(crate) mod drawing;
 mod network;
 mod shape;
 mod size;

@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Formatter, Result, Write};
 
+use super::drawing::{for_mermaid, quoted};
 use super::{Chain, SampleShape};
 
 /// The steps of a [chain](crate::flow), as [`HyperTarget::network`](crate::HyperTarget::network) gives them.
@@ -31,7 +32,22 @@ use super::{Chain, SampleShape};
 /// fc       linear(4 * 6 * 6, 10)  [10]
 /// ";
 /// assert_eq!(network.to_string(), table);
-/// assert!(network.mermaid().starts_with("flowchart TD\n"));
+/// let drawing = "\
+/// digraph {
+///     node [shape=box]
+///     n0 [label=\"input\\n[1, 8, 8]\"]
+///     n1 [label=\"conv\\nconv2d(1, 4, 3)\\n[4, 6, 6]\"]
+///     n0 -> n1
+///     n2 [label=\"relu\\n[4, 6, 6]\"]
+///     n1 -> n2
+///     n3 [label=\"flatten\\n[144]\"]
+///     n2 -> n3
+///     n4 [label=\"fc\\nlinear(4 * 6 * 6, 10)\\n[10]\"]
+///     n3 -> n4
+/// }
+/// ";
+/// assert_eq!(network.to_dot(), drawing);
+/// assert!(network.to_mermaid().starts_with("flowchart TD\n"));
 /// # Ok(())
 /// # }
 /// ```
@@ -117,11 +133,25 @@ impl Network {
 
     /// A drawing in the language of [Mermaid](https://mermaid.js.org), which Markdown on GitHub shows in a block
     /// with the word `mermaid`.
-    pub fn mermaid(&self) -> String {
+    pub fn to_mermaid(&self) -> String {
         let mut text = String::from("flowchart TD\n");
         for (i, node) in self.nodes.iter().enumerate() {
-            text.push_str(&node.mermaid(i));
+            let lines: Vec<_> = node.lines().iter().map(|line| for_mermaid(line)).collect();
+            text.push_str(&format!("    n{i}[\"{}\"]\n", lines.join("<br/>")));
+            let arrows = node.inputs.iter().map(|input| format!("    n{input} --> n{i}\n"));
+            text.extend(arrows);
         }
+        text
+    }
+
+    /// The drawing of [`to_mermaid`](Self::to_mermaid) in the language of Graphviz: `dot -Tsvg`.
+    pub fn to_dot(&self) -> String {
+        let mut text = String::from("digraph {\n    node [shape=box]\n");
+        for (i, node) in self.nodes.iter().enumerate() {
+            text.push_str(&format!("    n{i} [label={}]\n", quoted(&node.lines().join("\n"))));
+            text.extend(node.inputs.iter().map(|input| format!("    n{input} -> n{i}\n")));
+        }
+        text.push_str("}\n");
         text
     }
 
@@ -135,19 +165,11 @@ impl Network {
 }
 
 impl Node {
-    fn mermaid(&self, number: usize) -> String {
+    /// What stands in its box.
+    fn lines(&self) -> Vec<String> {
         let lines = [self.name, self.what].into_iter().filter(|line| !line.is_empty());
-        let lines: Vec<_> = lines.map(escaped).chain([self.shape.to_string()]).collect();
-        let mut text = format!("    n{number}[\"{}\"]\n", lines.join("<br/>"));
-        for input in &self.inputs {
-            text.push_str(&format!("    n{input} --> n{number}\n"));
-        }
-        text
+        lines.map(str::to_owned).chain([self.shape.to_string()]).collect()
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "#amp;").replace('"', "#quot;").replace('<', "#lt;").replace('>', "#gt;")
 }
 
 impl Display for Network {

@@ -3,7 +3,7 @@
 mod names;
 pub(crate) mod parse;
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
@@ -11,9 +11,9 @@ use syn::{Expr, Ident, Member};
 
 use self::names::{Found, Names, last_name};
 use self::parse::{RawInput, RawJoin, RawOperand, RawOutput, RawRepeat, Step};
-use super::call;
 use super::field::{Field, FieldKind, member_name};
 use super::parse::{Call, Layer};
+use super::{call, spec};
 
 use crate::report::Report;
 use crate::span::{ends, shown_at};
@@ -146,6 +146,13 @@ impl Operand {
         }
     }
 
+    fn expressions(&self) -> Vec<TokenStream> {
+        match self {
+            Self::Block(block, _) => block.expressions(),
+            Self::Current | Self::Kept(..) | Self::Tensor(..) => Vec::new(),
+        }
+    }
+
     fn uses(&self) -> Vec<(usize, Use)> {
         match self {
             Self::Block(block, _) => block.uses(),
@@ -177,6 +184,12 @@ impl Chain {
         }
     }
 
+    /// Where an expression of a step reads `config`.
+    pub(crate) fn reads_config(&self) -> Vec<Ident> {
+        let outputs = self.outputs.iter().flat_map(|output| output.operand.expressions());
+        self.block.expressions().into_iter().chain(outputs).flat_map(configs).collect()
+    }
+
     /// The fields that it uses, and as what.
     pub(crate) fn uses(&self) -> Vec<(usize, Use)> {
         let outputs = self.outputs.iter().flat_map(|output| output.operand.uses());
@@ -201,6 +214,11 @@ impl Block {
             Some(Start::Kept(_)) | None => None,
         };
         start.into_iter().chain(self.links.iter().flat_map(Link::uses)).collect()
+    }
+
+    /// The expressions of its steps.
+    fn expressions(&self) -> Vec<TokenStream> {
+        self.links.iter().flat_map(Link::expressions).collect()
     }
 
     /// How many of its steps compute something.
@@ -229,6 +247,46 @@ impl Link {
             Self::Join(join) => join.uses(),
         }
     }
+}
+
+impl Link {
+    fn expressions(&self) -> Vec<TokenStream> {
+        match self {
+            Self::Field(_) | Self::Keep(_) => Vec::new(),
+            Self::Call(call, _) => vec![spec::step(call)],
+            Self::Value(value, _) => vec![value.to_token_stream()],
+            Self::Repeat(count, block) => {
+                [vec![count.to_token_stream()], block.expressions()].concat()
+            }
+            Self::Join(join) => {
+                let own = match &join.joined {
+                    Joined::Step(step) => vec![step.clone()],
+                    Joined::Field(_) => Vec::new(),
+                };
+                let operands = join.operands.iter().flat_map(Operand::expressions);
+                own.into_iter().chain(operands).collect()
+            }
+        }
+    }
+}
+
+/// Each `config` among tokens that is no field, method or path of something else.
+pub(crate) fn configs(tokens: TokenStream) -> Vec<Ident> {
+    let (mut found, mut before) = (Vec::new(), ' ');
+    for tree in tokens {
+        match &tree {
+            TokenTree::Ident(ident) if ident == "config" && !matches!(before, '.' | ':') => {
+                found.push(ident.clone());
+            }
+            TokenTree::Group(group) => found.extend(configs(group.stream())),
+            _ => {}
+        }
+        before = match tree {
+            TokenTree::Punct(punct) => punct.as_char(),
+            _ => ' ',
+        };
+    }
+    found
 }
 
 fn field_in_files(field: &Field) -> String {
@@ -754,6 +812,52 @@ mod tests {
             "mul(current, [from 1, value tanh])",
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn several_outputs() {
+        let outputs = |on_struct| {
+            let (chain, messages) = checked(on_struct);
+            assert_eq!(messages, [""; 0]);
+            let outputs = chain.map_or(Vec::new(), |chain| chain.outputs);
+            let shown = outputs.iter().map(|Output { name, operand }| {
+                let operand = match operand {
+                    Operand::Block(block, _) => all_shown(block),
+                    Operand::Kept(value, _) => format!("kept {value}"),
+                    Operand::Current | Operand::Tensor(..) => "no output is".to_owned(),
+                };
+                format!("{name}: {operand}")
+            });
+            shown.collect::<Vec<_>>()
+        };
+        let found = outputs(quote!(
+            sequential = [x = a, y = relu],
+            output = (y, r#in = x, b = b, [y, tanh], tanh = [relu])
+        ));
+        let expected = [
+            "y: kept 2",
+            "in: [from 1]",
+            "b: [field 1]",
+            "3: [from 2, value tanh]",
+            "tanh: [field 2]",
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(outputs(quote!(sequential = [a, relu])), [""; 0]);
+    }
+
+    #[test]
+    fn outputs_that_will_not_do() {
+        let found = messages(quote!(sequential = [a, relu], output = (x, b)));
+        let expected = [
+            "there is no value `x` yet: an earlier step gives it its name, `x = [conv, relu]`, or `input = (x: (1, 28, 28), x: (10))`",
+            "`b` is no value: in brackets it is what the step makes of one, `[b]`",
+        ];
+        assert_eq!(found, expected);
+        let dropped = messages(quote!(sequential = [x = a, relu], output = (x, [x, tanh])));
+        assert!(dropped.concat().starts_with("nothing takes what the chain ends with"));
+        // What it ends with has a name that nothing takes: one mistake.
+        let found = messages(quote!(sequential = [x = a, y = relu], output = (x, [x, tanh])));
+        assert!(found.len() == 1 && found[0].starts_with("no step takes `y`"), "{found:?}");
     }
 
     fn messages(on_struct: TokenStream) -> Vec<String> {
