@@ -48,6 +48,8 @@ pub(crate) struct Header {
     pub(crate) inputs: Vec<Option<Ident>>,
     /// At least one.
     pub(crate) num_outputs: usize,
+    /// Whether a target in it is one of its own kind, which lies in a `Box`.
+    pub(crate) holds_itself: bool,
 }
 
 /// A method that also gets a function over flat parameters.
@@ -74,6 +76,10 @@ pub(crate) fn check(raw: RawTarget, report: &mut Report) -> Target {
     if header.config.is_none() {
         check_recursion(&header.ident, &fields, report);
     }
+    header.holds_itself = fields.iter().any(|field| {
+        matches!(field.kind, FieldKind::Layer { .. })
+            && find_itself(field.ty.to_token_stream(), &header.ident).is_some()
+    });
     if let Some(inputs) = &input {
         header.inputs = inputs.iter().map(|input| input.name.clone()).collect();
     }
@@ -233,6 +239,7 @@ fn header(
         sequential: None,
         inputs: vec![None],
         num_outputs: 1,
+        holds_itself: false,
     }
 }
 

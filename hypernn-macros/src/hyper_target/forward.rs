@@ -22,8 +22,8 @@ pub(crate) fn module(target: &Target, chain: &Chain, key: &Ident) -> TokenStream
     let (inputs, statements) = (inputs(&signature), writer.statements);
     let config = config(target, chain);
     let body = quote! {
-        #config
         #inputs
+        #config
         #statements
         __p::StdResult::Ok(#ys)
     };
@@ -32,7 +32,7 @@ pub(crate) fn module(target: &Target, chain: &Chain, key: &Ident) -> TokenStream
 
 /// What stands in for it while the declaration is wrong.
 pub(crate) fn stub(header: &Header, key: &Ident) -> TokenStream {
-    let signature = Signature::new(header, key);
+    let signature = Signature::of_stub(header, key);
     implement(header, &header.generics, &signature, &quote!(__p::invalid()))
 }
 

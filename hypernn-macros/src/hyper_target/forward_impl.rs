@@ -25,6 +25,12 @@ impl Signature {
         Self { train: trains(key), inputs, outputs: header.num_outputs }
     }
 
+    /// The same without the user's names, of which a body that computes nothing makes no use.
+    pub(crate) fn of_stub(header: &Header, key: &Ident) -> Self {
+        let input = |i| format_ident!("__x{i}", span = Span::mixed_site());
+        Self { inputs: (0..header.inputs.len()).map(input).collect(), ..Self::new(header, key) }
+    }
+
     /// The variable of each input in the forward.
     pub(crate) fn inputs(&self) -> &[Ident] {
         &self.inputs
@@ -58,7 +64,11 @@ pub(crate) fn implement(
 ) -> TokenStream {
     let writer = Impls { header, generics, signature };
     match (signature.inputs.len(), signature.outputs) {
-        (1, 1) => writer.module(body),
+        (1, 1) => {
+            let boxed = header.holds_itself.then(|| writer.boxed());
+            let module = writer.module(body);
+            quote!(#module #boxed)
+        }
         (1, outputs) => {
             let target = (outputs <= MOST_OUTPUTS).then(|| writer.forward_target());
             let method = writer.method(body);
@@ -97,6 +107,23 @@ impl Impls<'_> {
     fn train(&self) -> (Option<TokenStream>, Option<TokenStream>) {
         let train = self.signature.train;
         (train.then(|| quote!(__train: __p::bool,)), train.then(|| quote!(__train)))
+    }
+
+    /// The same of a `Box`, which candle has none of: a target that holds one of its own kind holds it so.
+    fn boxed(&self) -> TokenStream {
+        let ident = &self.header.ident;
+        let (impl_generics, _, where_clause) = self.generics.split_for_impl();
+        let (_, ty_generics, _) = self.header.generics.split_for_impl();
+        let name = if self.signature.train { quote!(ModuleT) } else { quote!(Module) };
+        let (function, (train, passed)) = (self.signature.name(), self.train());
+        quote! {
+            #[automatically_derived]
+            impl #impl_generics __p::#name for __p::Box<#ident #ty_generics> #where_clause {
+                fn #function(&self, __xs: &__p::Tensor, #train) -> __p::Result<__p::Tensor> {
+                    <#ident #ty_generics as __p::#name>::#function(&**self, __xs, #passed)
+                }
+            }
+        }
     }
 
     fn module(&self, body: &TokenStream) -> TokenStream {

@@ -10,6 +10,7 @@ mod step_of;
 mod target;
 mod value;
 
+pub use std::boxed::Box;
 pub use std::clone::Clone;
 pub use std::convert::{AsRef, Into};
 pub use std::fmt::{Debug, Formatter, Result as FmtResult};

@@ -163,3 +163,11 @@ pub trait ShapedTarget {
     /// The shapes of one sample of all outputs, of a target that gives several.
     const OUTPUT_SHAPES: &'static [SampleShape] = &[Self::OUTPUT_SHAPE];
 }
+
+#[diagnostic::do_not_recommend]
+impl<T: ShapedTarget> ShapedTarget for Box<T> {
+    const INPUT_SHAPE: SampleShape = T::INPUT_SHAPE;
+    const OUTPUT_SHAPE: SampleShape = T::OUTPUT_SHAPE;
+    const INPUT_SHAPES: &'static [SampleShape] = T::INPUT_SHAPES;
+    const OUTPUT_SHAPES: &'static [SampleShape] = T::OUTPUT_SHAPES;
+}

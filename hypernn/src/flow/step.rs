@@ -63,6 +63,13 @@ pub trait Join {
     fn join(&self, xs: &[&Tensor]) -> Result<Tensor>;
 }
 
+#[diagnostic::do_not_recommend]
+impl<T: Join + ?Sized> Join for Box<T> {
+    fn join(&self, xs: &[&Tensor]) -> Result<Tensor> {
+        (**self).join(xs)
+    }
+}
+
 /// A step of `sequential_t` that takes several values, as every [`Join`] is.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be a step of several values",

@@ -340,6 +340,10 @@ pub(crate) fn check(
     let mut checker = Checker { fields, names: Names::new(fields), report };
     checker.inputs(&inputs);
     let block = checker.block(steps);
+    // The first input is what the steps begin with, unless they say another value.
+    if block.as_ref().is_none_or(|block| block.start.is_none()) {
+        checker.names.use_first();
+    }
     let outputs = match outputs {
         Some((key, outputs)) => checker.outputs(&key, outputs, block.as_ref()),
         None => Some(Vec::new()),
@@ -388,10 +392,9 @@ struct Checker<'a> {
 impl Checker<'_> {
     /// Inputs are the first values.
     fn inputs(&mut self, inputs: &[Input]) {
-        for (i, input) in inputs.iter().enumerate() {
+        for input in inputs {
             match &input.name {
-                // What a chain begins with is used.
-                Some(name) => self.keep(name, i == 0),
+                Some(name) => self.keep(name),
                 None => self.names.no_name(),
             };
         }
@@ -446,13 +449,13 @@ impl Checker<'_> {
     }
 
     /// The number of a value that goes by a name from here on.
-    fn keep(&mut self, name: &Ident, used: bool) -> usize {
+    fn keep(&mut self, name: &Ident) -> usize {
         match self.names.refused(name) {
             Some(message) => {
                 self.report.error(name, message);
                 self.names.keep_refused(name)
             }
-            None => self.names.keep(name, used),
+            None => self.names.keep(name),
         }
     }
 
@@ -570,7 +573,7 @@ impl Checker<'_> {
             return None;
         }
         let links: Vec<_> = steps.into_iter().map(|step| self.step(step)).collect();
-        let value = self.keep(name, false);
+        let value = self.keep(name);
         let links: Option<Vec<_>> = links.into_iter().collect();
         Some(links?.into_iter().flatten().chain([Link::Keep(value)]).collect())
     }

@@ -107,10 +107,15 @@ impl<'a> Names<'a> {
         self.count - 1
     }
 
-    pub(super) fn keep(&mut self, name: &Ident, used: bool) -> usize {
+    pub(super) fn keep(&mut self, name: &Ident) -> usize {
         let value = self.no_name();
-        self.values.push(Kept { name: name.clone(), value, used });
+        self.values.push(Kept { name: name.clone(), value, used: false });
         value
+    }
+
+    /// The first value is used.
+    pub(super) fn use_first(&mut self) {
+        self.values.iter_mut().filter(|kept| kept.value == 0).for_each(|kept| kept.used = true);
     }
 
     /// A value whose name it can't have.
