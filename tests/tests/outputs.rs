@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Result, Tensor};
+use hypernn::flow::{Given, Join, SampleShape};
 use hypernn::nn::step::{SplitHeads, split_heads};
 use hypernn::nn::{BatchNorm, Conv2d, Linear, Module, ModuleT, VarBuilder, VarMap};
 use hypernn::target::{ForwardTarget, Outputs};
-use hypernn::{HyperTarget, ShapedTarget, hypernetwork, seeded};
+use hypernn::{HyperTarget, LayerInfo, ShapedTarget, hypernetwork, seeded};
 use hypernn_tests::device;
 
 fn vb(vars: &VarMap) -> VarBuilder<'static> {
@@ -329,5 +330,136 @@ fn generic_targets_and_tensors() -> Result<()> {
     let shapes: Vec<_> = Generic::<Inner>::OUTPUT_SHAPES.iter().map(ToString::to_string).collect();
     // Nothing is known of what a type parameter stands for.
     assert_eq!(shapes, ["[2]", "[…]"]);
+    Ok(())
+}
+
+/// A target with several outputs in another: each has a name, and the chain goes on from the first.
+#[derive(HyperTarget)]
+#[hyper(
+    sequential = [(mean, log_variance) = encoder, join(self::Sample, log_variance), decode],
+    input = (T, 6),
+    output = (pixels = [], mean, log_variance),
+)]
+struct Autoencoder {
+    encoder: Rows,
+    #[hyper(linear(3, 6))]
+    decode: Linear,
+}
+
+/// An encoder of rows.
+#[derive(HyperTarget)]
+#[hyper(
+    sequential = [fc, relu],
+    input = (N, 6),
+    output = (mean = to_mean, log_variance = to_log_variance),
+)]
+struct Rows {
+    #[hyper(linear(6, 8))]
+    fc: Linear,
+    #[hyper(linear(8, 3))]
+    to_mean: Linear,
+    #[hyper(linear(8, 3))]
+    to_log_variance: Linear,
+}
+
+/// The mean and a deviation: a sample of which the noise is 1.
+struct Sample;
+
+impl Sample {
+    const fn info(&self) -> LayerInfo {
+        LayerInfo::new("sample")
+    }
+
+    const fn gives(&self, inputs: &[SampleShape]) -> Given {
+        Given::Shape(inputs[0])
+    }
+}
+
+impl Join for Sample {
+    fn join(&self, xs: &[&Tensor]) -> Result<Tensor> {
+        xs[0] + (xs[1] * 0.5)?.exp()?
+    }
+}
+
+/// In training, in a block, with an output that nobody needs.
+#[derive(HyperTarget)]
+#[hyper(sequential_t = [residual([(_, boxes) = detect, relu, mul([boxes, relu, widen])])], input = (4, H, W))]
+struct Nested<T> {
+    detect: T,
+    #[hyper(conv2d(8, 4, 1))]
+    widen: Conv2d,
+}
+
+#[derive(HyperTarget)]
+#[hyper(
+    sequential_t = [features = [conv1, norm, relu]],
+    input = (4, H, W),
+    output = (features, late = conv2),
+)]
+struct Stages {
+    #[hyper(conv2d(4, 4, 3, padding = 1))]
+    conv1: Conv2d,
+    #[hyper(batch_norm(4, 1e-5))]
+    norm: BatchNorm,
+    #[hyper(conv2d(4, 8, 3, padding = 1))]
+    conv2: Conv2d,
+}
+
+#[test]
+fn a_target_with_several_outputs_in_another() -> Result<()> {
+    let (net, xs) = (new::<Autoencoder>()?, randn(&[2, 5, 6])?);
+    let hidden = net.encoder.fc.forward(&xs)?.relu()?;
+    let mean = net.encoder.to_mean.forward(&hidden)?;
+    let log_variance = net.encoder.to_log_variance.forward(&hidden)?;
+    let pixels = net.decode.forward(&(&mean + (&log_variance * 0.5)?.exp()?)?)?;
+    assert!(same(&net.forward(&xs)?, &(pixels, mean, log_variance)));
+    let shapes: Vec<_> = Autoencoder::OUTPUT_SHAPES.iter().map(ToString::to_string).collect();
+    assert_eq!(shapes, ["[T, 6]", "[T, 3]", "[T, 3]"]);
+
+    let (net, xs) = (new::<Nested<Stages>>()?, randn(&[2, 4, 5, 5])?);
+    let (features, late) = net.detect.forward_t(&xs, false)?;
+    let ys = ((features.relu()? * net.widen.forward(&late.relu()?)?)? + &xs)?;
+    assert!(same(&net.forward_t(&xs, false)?, &ys));
+    Ok(())
+}
+
+/// By hand, another number of values than the chain has names for.
+#[derive(HyperTarget)]
+#[hyper(sequential = [(a, b, c) = two, add(b, c)])]
+struct Three {
+    two: OneSet,
+}
+
+#[test]
+fn another_number_of_outputs_than_names() -> Result<()> {
+    let error = new::<Three>()?.forward(&randn(&[1, 2])?).err().unwrap().to_string();
+    assert!(error.starts_with("`two` gives 2 values, expected 3"), "{error}");
+    Ok(())
+}
+
+/// Sizes at run time, in another target.
+#[derive(HyperTarget)]
+#[hyper(
+    config = Sizes,
+    sequential = [(hidden, heads) = inner, widen, add(hidden)],
+    input = (T, config.width),
+    output = ([], heads),
+)]
+struct OfConfigured {
+    #[hyper(target(config))]
+    inner: Configured,
+    #[hyper(linear(8, 8))]
+    widen: Linear,
+}
+
+#[test]
+fn sizes_at_run_time_in_another_target() -> Result<()> {
+    let sizes = Sizes { width: 4, heads: 2 };
+    let net = OfConfigured::with_config(&sizes, vb(&VarMap::new()))?;
+    let (ys, heads) = net.forward(&randn(&[1, 3, 4])?)?;
+    assert_eq!((ys.dims(), heads.dims()), (&[1, 3, 8][..], &[1, 2, 3, 4][..]));
+    let network = OfConfigured::network(&sizes).unwrap();
+    let shapes: Vec<_> = network.output_shapes().iter().map(ToString::to_string).collect();
+    assert_eq!(shapes, ["[T, 8]", "[2, T, 4]"]);
     Ok(())
 }

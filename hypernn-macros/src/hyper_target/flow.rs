@@ -4,7 +4,9 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Expr, Generics, Ident};
 
-use super::chain::{Block, Chain, Input, Join, Joined, Link, Operand, Start, Takes, configs};
+use super::chain::{
+    Block, Chain, Input, Join, Joined, Link, Operand, Split, Start, Takes, configs,
+};
 use super::check::{Header, Target, kept_config};
 use super::expand::{config_argument, value_function};
 use super::field::{Field, FieldKind, member_name};
@@ -198,6 +200,7 @@ impl<'a> Flow<'a> {
                 self.same_node(xs, &value);
                 xs.clone()
             }
+            Link::Split(split) => self.split(split, xs),
             Link::Join(join) => self.join(join, xs),
             Link::Repeat(count, block) => {
                 let count = self.expression(&count.to_token_stream());
@@ -372,6 +375,50 @@ impl<'a> Flow<'a> {
             },
         };
         self.step_value((place, name, type_text(ty)), xs, code)
+    }
+
+    /// The first of the outputs of a target; those with names have variables.
+    fn split(&mut self, split: &Split, xs: &Ident) -> Ident {
+        let field = &self.target.fields[split.field];
+        let (name, ty) = (member_name(&field.member), field.ty.to_token_stream());
+        let (place, count) = (self.places.len(), split.values.len());
+        self.place(Place { takes: ends(&ty), gives: split.ends });
+        let layer = match &field.kind {
+            FieldKind::Layer { layer, .. } => Some(layer),
+            FieldKind::Value(_) => None,
+        };
+        let config = match layer {
+            Some(Layer::Target(_, config)) => config.as_deref(),
+            _ => None,
+        };
+        let splits = |shapes: TokenStream| quote!((&mut __chain).splits::<#count>(#place, #name, #shapes, #xs));
+        let code = match (config, &self.target.header.config) {
+            (Some(config), Some(_)) => {
+                let known =
+                    splits(quote!((&(&__network).input_shapes(), (&__network).output_shapes())));
+                let unknown = splits(quote!((&[], &[])));
+                quote! {
+                    match __p::TargetOf::<#ty>::network_of(&#config) {
+                        __p::Option::Some(__network) => #known,
+                        __p::Option::None => #unknown,
+                    }
+                }
+            }
+            _ => splits(quote!((
+                __p::TargetOf::<#ty>::INPUT_SHAPES,
+                __p::TargetOf::<#ty>::OUTPUT_SHAPES,
+            ))),
+        };
+        let inputs = std::slice::from_ref(xs);
+        let values = self.step_value((place, &name, type_text(&ty)), inputs, code);
+        for (i, value) in split.values.iter().enumerate() {
+            let Some(value) = value.map(kept) else { continue };
+            self.steps.extend(quote!(let #value = #values[#i];));
+            self.same_node(&values, &value);
+        }
+        let first = self.value(quote!(#values[0]));
+        self.same_node(&values, &first);
+        first
     }
 
     /// A field without parameters.

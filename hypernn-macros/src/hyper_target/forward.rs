@@ -4,10 +4,10 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Generics, Ident, WherePredicate, parse_quote};
 
-use super::chain::{Block, Chain, Join, Joined, Link, Operand, Start, Takes, Use};
+use super::chain::{Block, Chain, Join, Joined, Link, Operand, Split, Start, Takes, Use};
 use super::check::{Header, Target, kept_config};
 use super::expand::config_argument;
-use super::field::{Field, FieldKind, used};
+use super::field::{Field, FieldKind, member_name, used};
 use super::forward_impl::{Signature, implement};
 use super::parse::Layer;
 use super::{bounds, spec};
@@ -154,10 +154,37 @@ impl Writer<'_> {
             Link::Field(i) => self.field(&self.target.fields[*i], xs),
             Link::Call(call, _) => self.between(&spec::step(call), &call.func, xs),
             Link::Value(value, _) => self.between(&spec::step_value(value), value, xs),
+            Link::Split(split) => self.split(split, xs),
             Link::Join(join) => self.join(join, xs),
             Link::Repeat(count, block) => self.repeat(count, block, xs),
             Link::Keep(..) => xs.owned(),
         }
+    }
+
+    /// The first of the outputs of a target; those with names have variables.
+    fn split(&mut self, split: &Split, xs: &Xs) -> TokenStream {
+        let field = &self.target.fields[split.field];
+        let (member, ty, name) = (used(&field.member), &field.ty, member_name(&field.member));
+        let (outputs, parts, count) = (self.variable(), self.variable(), split.values.len());
+        let (span, _) = ends(ty);
+        let given = match self.chain.train {
+            false => {
+                quote_spanned!(span=> <#ty as __p::ForwardTarget>::outputs(&self.#member, #xs)?)
+            }
+            true => quote_spanned! {span=>
+                <#ty as __p::ForwardTargetT>::outputs_t(&self.#member, #xs, __train)?
+            },
+        };
+        let kept = split.values.iter().enumerate().filter_map(|(i, value)| {
+            let value = kept((*value)?);
+            Some(quote!(let #value = #parts[#i];))
+        });
+        self.push(quote! {
+            let #outputs = #given;
+            let #parts = __p::parts::<#count>(#name, &#outputs)?;
+            #(#kept)*
+        });
+        quote!(__p::Clone::clone(#parts[0]))
     }
 
     fn field(&self, field: &Field, xs: &Xs) -> TokenStream {
@@ -367,8 +394,12 @@ fn bound((i, used): (usize, Use), target: &Target, chain: &Chain) -> Option<Wher
         FieldKind::Layer { layer, .. } => innermost(layer, field.ty.to_token_stream()),
         FieldKind::Value(_) => field.ty.to_token_stream(),
     };
-    let Use::Step(takes) = used else { return None };
-    let name = trait_of(takes, chain.train);
+    let name = match (used, chain.train) {
+        (Use::Step(takes), train) => trait_of(takes, train),
+        (Use::Split, false) => quote!(ForwardTarget),
+        (Use::Split, true) => quote!(ForwardTargetT),
+        (Use::Tensor, _) => return None,
+    };
     Some(parse_quote!(#ty: __p::#name))
 }
 

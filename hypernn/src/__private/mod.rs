@@ -81,6 +81,20 @@ pub fn wrong_number_of_inputs<T>(target: &str, expected: usize, found: usize) ->
     crate::error::bail!(shape, "{target}: {found} inputs, expected {expected}")
 }
 
+/// The outputs of a step, of which `N` are expected.
+///
+/// # Errors
+/// There is another number of them.
+pub fn parts<'a, const N: usize>(
+    step: &str,
+    outputs: &'a impl crate::structure::Outputs,
+) -> Result<[&'a Tensor; N]> {
+    let tensors = outputs.tensors();
+    let found = tensors.len();
+    <[&Tensor; N]>::try_from(tensors)
+        .or_else(|_| crate::error::bail!(shape, "`{step}` gives {found} values, expected {N}"))
+}
+
 /// What a target whose declaration does not compile builds.
 ///
 /// # Errors

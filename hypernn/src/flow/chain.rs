@@ -317,6 +317,29 @@ impl<const N: usize> Chain<N> {
         Value { field: Some(step), doubtful, ..ys }
     }
 
+    /// What a target gives that gives several values; another number of them than `M` is a problem.
+    pub const fn splits<const M: usize>(
+        &mut self,
+        place: usize,
+        step: &'static str,
+        (takes, gives): (&[SampleShape], &[SampleShape]),
+        xs: Value,
+    ) -> [Value; M] {
+        let known = gives.len() == M;
+        if !known && !gives.is_empty() {
+            self.impossible(place, wrong_number_of_outputs(step, gives.len(), M));
+        }
+        let mut values = [xs; M];
+        // The last shape that is noted for the step is the first one's.
+        let mut i = M;
+        while i > 0 {
+            i -= 1;
+            let shape = if known { gives[i] } else { SampleShape::ANY };
+            values[i] = self.target(place, step, (takes, shape), &[xs]);
+        }
+        values
+    }
+
     /// What a target gives that is called with several values; another number of values is a problem.
     pub const fn called_target(
         &mut self,
@@ -468,6 +491,12 @@ const fn wrong_number(step: &str, takes: usize, found: usize) -> Problem {
         .text(": write `")
         .text(step)
         .text("(context)`, with one name or block for each value but the first")
+}
+
+const fn wrong_number_of_outputs(step: &str, gives: usize, names: usize) -> Problem {
+    let text = Problem::new("`").text(step).text("` gives ").number(gives);
+    let text = text.text(if gives == 1 { " value" } else { " values" });
+    text.text(", and there are ").number(names).text(" names: one for each, or `_`")
 }
 
 #[cfg(test)]

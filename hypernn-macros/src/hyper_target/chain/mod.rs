@@ -10,7 +10,7 @@ use syn::spanned::Spanned;
 use syn::{Expr, Ident, Member};
 
 use self::names::{Found, Names, last_name};
-use self::parse::{RawInput, RawJoin, RawOperand, RawOutput, RawRepeat, Step};
+use self::parse::{RawInput, RawJoin, RawOperand, RawOutput, RawRepeat, RawSplit, Step};
 use super::field::{Field, FieldKind, member_name};
 use super::parse::{Call, Layer};
 use super::{call, spec};
@@ -83,8 +83,18 @@ pub(crate) enum Link {
     Value(Expr, String),
     /// What has been computed so far is the value of this number.
     Keep(usize),
+    Split(Split),
     Join(Join),
     Repeat(Box<Expr>, Block),
+}
+
+/// A target that gives several values. The chain goes on from the first.
+pub(crate) struct Split {
+    pub(crate) field: usize,
+    /// The numbers of those that have a name.
+    pub(crate) values: Vec<Option<usize>>,
+    /// What the names begin and end with.
+    pub(crate) ends: (Span, Span),
 }
 
 /// A step that takes several values.
@@ -100,6 +110,8 @@ pub(crate) struct Join {
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Use {
     Step(Takes),
+    /// A target that gives several values.
+    Split,
     Tensor,
 }
 
@@ -234,6 +246,7 @@ impl Link {
             Self::Call(_, name) | Self::Value(_, name) if names::is_step(name) => name.clone(),
             Self::Call(..) | Self::Value(..) => "_".to_owned(),
             Self::Keep(value) => format!("={value}"),
+            Self::Split(split) => split.in_files(fields),
             Self::Repeat(_, block) => format!("repeat({})", block.in_files(fields)),
             Self::Join(join) => join.in_files(fields),
         }
@@ -243,6 +256,7 @@ impl Link {
         match self {
             Self::Field(i) => vec![(*i, Use::Step(Takes::One))],
             Self::Call(..) | Self::Value(..) | Self::Keep(..) => Vec::new(),
+            Self::Split(split) => vec![(split.field, Use::Split)],
             Self::Repeat(_, block) => block.uses(),
             Self::Join(join) => join.uses(),
         }
@@ -252,7 +266,7 @@ impl Link {
 impl Link {
     fn expressions(&self) -> Vec<TokenStream> {
         match self {
-            Self::Field(_) | Self::Keep(_) => Vec::new(),
+            Self::Field(_) | Self::Keep(_) | Self::Split(_) => Vec::new(),
             Self::Call(call, _) => vec![spec::step(call)],
             Self::Value(value, _) => vec![value.to_token_stream()],
             Self::Repeat(count, block) => {
@@ -293,6 +307,14 @@ fn field_in_files(field: &Field) -> String {
     match field.kind {
         FieldKind::Layer { .. } => field.name.clone(),
         FieldKind::Value(_) => "_".to_owned(),
+    }
+}
+
+impl Split {
+    fn in_files(&self, fields: &[Field]) -> String {
+        let value = |value: &Option<usize>| value.map_or("_".to_owned(), |value| value.to_string());
+        let values: Vec<_> = self.values.iter().map(value).collect();
+        format!("({})={}", values.join(", "), field_in_files(&fields[self.field]))
     }
 }
 
@@ -342,7 +364,7 @@ pub(crate) fn check(
     let block = checker.block(steps);
     // The first input is what the steps begin with, unless they say another value.
     if block.as_ref().is_none_or(|block| block.start.is_none()) {
-        checker.names.use_first();
+        checker.names.use_value(Some(0));
     }
     let outputs = match outputs {
         Some((key, outputs)) => checker.outputs(&key, outputs, block.as_ref()),
@@ -505,6 +527,7 @@ impl Checker<'_> {
                 Some(Link::Value(value, name))
             }
             Step::Kept(name, steps) => return self.kept(&name, steps),
+            Step::Split(split) => self.split(split).map(Link::Split),
             Step::Join(join) => self.join(join).map(Link::Join),
             Step::Repeat(repeat) => self.repeat(repeat),
         };
@@ -576,6 +599,28 @@ impl Checker<'_> {
         let value = self.keep(name);
         let links: Option<Vec<_>> = links.into_iter().collect();
         Some(links?.into_iter().flatten().chain([Link::Keep(value)]).collect())
+    }
+
+    fn split(&mut self, raw: RawSplit) -> Option<Split> {
+        let found = self.names.find(&raw.field);
+        let values: Vec<_> =
+            raw.names.iter().map(|name| name.as_ref().map(|name| self.keep(name))).collect();
+        // The chain goes on from it.
+        self.names.use_value(values.first().copied().flatten());
+        let field = match found {
+            Found::Field(i) if is_target(&self.fields[i]) => i,
+            Found::Nothing => {
+                self.report.error(&raw.field, self.names.no_such_step(&member_name(&raw.field)));
+                return None;
+            }
+            _ => {
+                let name = member_name(&raw.field);
+                self.report.error(&raw.field, format!("`{name}` is no target that gives several values, as one with `output = (mean = to_mean, log_variance = to_log_variance)` does"));
+                return None;
+            }
+        };
+        let ends = (shown_at(raw.paren.span.open()), shown_at(raw.paren.span.close()));
+        Some(Split { field, values, ends })
     }
 
     fn repeat(&mut self, repeat: RawRepeat) -> Option<Link> {
@@ -685,6 +730,10 @@ fn is_list(field: &Field) -> bool {
     matches!(layer, Layer::Repeat(..) | Layer::List(_))
 }
 
+fn is_target(field: &Field) -> bool {
+    matches!(&field.kind, FieldKind::Layer { layer: Layer::Target(..), .. })
+}
+
 /// Whether the field's layer is a bare tensor.
 pub(crate) fn is_tensor(field: &Field) -> bool {
     let FieldKind::Layer { layer: Layer::Call(call), .. } = &field.kind else { return false };
@@ -751,6 +800,7 @@ mod tests {
             Link::Call(_, name) => format!("call {name}"),
             Link::Value(_, name) => format!("value {name}"),
             Link::Keep(value) => format!("keep {value}"),
+            Link::Split(Split { field, values, .. }) => format!("field {field} to {values:?}"),
             Link::Repeat(_, block) => format!("repeat {}", all_shown(block)),
             Link::Join(join) => {
                 let operands = join.operands.iter().map(|operand| match operand {
