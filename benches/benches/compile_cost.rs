@@ -1,6 +1,7 @@
-//! What the macros cost a compilation: `cargo check` of a crate with 50 targets and 50
-//! hypernetworks, beside the same structs without them, and rustc's own count of the time that it
-//! spends in expanding macros. The first run also checks candle, in a folder of its own.
+//! What the macros cost a compilation: `cargo check` of a crate with 50 targets and 50 hypernetworks, and with one of
+//! each, after its file was touched; beside the same structs without macros, and structs of as many fields with the
+//! derives of serde (`Serialize`, `Deserialize`) and clap (`Parser`). Then rustc's own count of the time that it spends
+//! in expanding macros. The first run also checks candle, in a folder of its own.
 //!
 //! ```sh
 //! cargo bench -p hypernn-benches --bench compile_cost
@@ -15,7 +16,7 @@ use std::{env, fs};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const COUNT: usize = 50;
+const COUNTS: [usize; 2] = [1, 50];
 const ROUNDS: usize = 7;
 
 const MANIFEST: &str = r#"
@@ -28,6 +29,8 @@ edition = "2024"
 
 [dependencies]
 hypernn = { path = "@root@/hypernn" }
+serde = { version = "1", features = ["derive"] }
+clap = { version = "4", features = ["derive"] }
 
 [profile.dev]
 debug = "line-tables-only"
@@ -39,14 +42,54 @@ opt-level = 3
 opt-level = 3
 "#;
 
-/// A module with one target of five layers, and a hypernetwork over it.
-fn module(i: usize, macros: bool) -> String {
+/// What the structs of a crate derive.
+#[derive(Clone, Copy)]
+enum Derives {
+    Nothing,
+    Hypernn,
+    Serde,
+    Clap,
+}
+
+impl Derives {
+    const ALL: [Self; 4] = [Self::Nothing, Self::Hypernn, Self::Serde, Self::Clap];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "the structs alone",
+            Self::Hypernn => "a target and a hypernetwork each",
+            Self::Serde => "serde, Serialize and Deserialize",
+            Self::Clap => "clap, Parser",
+        }
+    }
+
+    /// A module with one struct of five fields.
+    fn module(self, i: usize) -> String {
+        let code = match self {
+            Self::Nothing => target(i, false),
+            Self::Hypernn => target(i, true),
+            Self::Serde => fields("#[derive(serde::Serialize, serde::Deserialize)]\n", ""),
+            Self::Clap => fields("#[derive(clap::Parser)]\n", "#[arg(long)] "),
+        };
+        format!("pub mod m{i} {{\n{code}}}\n")
+    }
+}
+
+fn fields(derive: &str, attribute: &str) -> String {
+    let types =
+        [("a", "String"), ("norm", "u64"), ("b", "Vec<String>"), ("c", "f64"), ("d", "bool")];
+    let field = |(name, ty)| format!("    {attribute}pub {name}: {ty},\n");
+    format!("{derive}pub struct Net {{\n{}}}\n", types.map(field).concat())
+}
+
+/// A target of five layers, and a hypernetwork over it.
+fn target(i: usize, macros: bool) -> String {
     let (width, hidden) = (8 + i, 16 + i);
     let layer = |attribute: String, field: &str| {
         let attribute = if macros { format!("#[hyper({attribute})] ") } else { String::new() };
         format!("    {attribute}pub {field},\n")
     };
-    let mut code = format!("pub mod m{i} {{\nuse hypernn::nn::{{LayerNorm, Linear}};\n");
+    let mut code = "use hypernn::nn::{LayerNorm, Linear};\n".to_owned();
     if macros {
         code += "#[derive(hypernn::HyperTarget)]\n";
         code += "#[hyper(sequential = [a, relu, norm, b, relu, c, d])]\n";
@@ -62,7 +105,7 @@ fn module(i: usize, macros: bool) -> String {
         code += "hypernn::hypernetwork! { pub struct HyperNet for Net {\n";
         code += "embedding: table(1, 4), generator: linear, mode: static } }\n";
     }
-    code + "}\n"
+    code
 }
 
 struct Krate {
@@ -72,12 +115,12 @@ struct Krate {
 }
 
 impl Krate {
-    fn new(folder: &Path, root: &Path, macros: bool) -> Result<Self> {
+    fn new(folder: &Path, root: &Path, derives: Derives, count: usize) -> Result<Self> {
         fs::create_dir_all(folder.join("src"))?;
         let (manifest, source) = (folder.join("Cargo.toml"), folder.join("src/lib.rs"));
         fs::write(&manifest, MANIFEST.replace("@root@", &root.display().to_string()))?;
         fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock"))?;
-        let code = (0..COUNT).map(|i| module(i, macros)).collect();
+        let code = (0..count).map(|i| derives.module(i)).collect();
         Ok(Self { manifest, source, code })
     }
 
@@ -137,13 +180,21 @@ fn folder() -> PathBuf {
 
 fn main() -> Result<()> {
     let root = fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
-    let with = Krate::new(&folder().join("with"), &root, true)?;
-    let without = Krate::new(&folder().join("without"), &root, false)?;
-    let (with_time, without_time) = (with.median()?, without.median()?);
-    let each = with_time.saturating_sub(without_time) / COUNT as u32;
-    println!("cargo check of {COUNT} targets of five layers, {COUNT} hypernetworks over them");
-    println!("with the macros {with_time:.0?}, the structs alone {without_time:.0?}");
-    println!("a target and its hypernetwork: {each:.1?}");
-    print!("rustc's passes:\n{}", with.passes()?);
+    let folder = folder().join("crate");
+    println!("| `cargo check` after a touch | of one, ms | of 50, ms | each of the 50, ms |");
+    println!("|---|---|---|---|");
+    let mut alone = Duration::ZERO;
+    for derives in Derives::ALL {
+        let median = |count| Krate::new(&folder, &root, derives, count)?.median();
+        let [one, fifty] = [median(COUNTS[0])?, median(COUNTS[1])?];
+        if let Derives::Nothing = derives {
+            alone = fifty;
+        }
+        let each = fifty.saturating_sub(alone).as_secs_f64() * 1e3 / COUNTS[1] as f64;
+        let (one, fifty) = (one.as_millis(), fifty.as_millis());
+        println!("| {} | {one} | {fifty} | {each:.1} |", derives.name());
+    }
+    let with = Krate::new(&folder, &root, Derives::Hypernn, COUNTS[1])?;
+    print!("rustc's passes of the 50 targets and hypernetworks:\n{}", with.passes()?);
     Ok(())
 }

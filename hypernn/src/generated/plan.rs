@@ -1,10 +1,13 @@
 //! A target with its layout: what all that is generated for it shares.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use super::flat::FlatRecord;
+use super::scale::Scales;
 use super::seen_forwards::SeenForwards;
 use crate::constructor::Requests;
 use crate::flow::Network;
@@ -24,13 +27,15 @@ pub struct TargetPlan<T> {
     pub(crate) layout: Layout,
     pub(crate) initial_values: InitialValues,
     /// What fields without parameters hold.
-    pub(crate) values: Values,
+    pub(crate) values: Arc<Values>,
     roles: Vec<(String, Role)>,
     pub(super) model: Model<T>,
     /// What forwards over several sets were seen to do.
     pub(super) forwards: SeenForwards,
     /// Whether outputs have shown that each build makes the same model.
     same_model: AtomicBool,
+    /// How a flat vector is cut, once one was given.
+    plain: OnceLock<Scales>,
 }
 
 /// How a target is built.
@@ -115,8 +120,10 @@ impl<T> TargetPlan<T> {
     }
 
     /// The plan for a flat vector, of no network: what was recorded for the type serves again.
-    pub(crate) fn of_flat(declared: DeclaredTarget<T>, recorded: Recorded) -> Self {
+    pub(crate) fn of_flat(declared: DeclaredTarget<T>, record: &FlatRecord) -> Self {
+        let recorded = (record.layout.clone(), record.values.clone());
         let plan = Self::of(declared.name, declared.into_model(), recorded);
+        let plan = Self { plain: record.plain.clone().into(), ..plan };
         // A plan for each flat vector would look each time.
         plan.same_model.store(true, Ordering::Relaxed);
         plan
@@ -156,11 +163,10 @@ impl<T> TargetPlan<T> {
     fn record(name: &'static str, model: Model<T>) -> Result<Self> {
         let recorded = model.record(&[])?;
         recorded.0.ensure_parameters(name)?;
-        Ok(Self::of(name, model, recorded))
+        Ok(Self::of(name, model, (recorded.0, recorded.1.into())))
     }
 
-    fn of(name: &'static str, model: Model<T>, recorded: Recorded) -> Self {
-        let (layout, values) = recorded;
+    fn of(name: &'static str, model: Model<T>, (layout, values): (Layout, Arc<Values>)) -> Self {
         Self {
             name,
             layout,
@@ -170,7 +176,13 @@ impl<T> TargetPlan<T> {
             model,
             forwards: SeenForwards::default(),
             same_model: AtomicBool::default(),
+            plain: OnceLock::new(),
         }
+    }
+
+    /// How a flat vector is cut, whose values are taken as they are.
+    pub(super) fn plain(&self) -> &Scales {
+        self.plain.get_or_init(|| Scales::identity(&self.layout))
     }
 
     /// This target's plan with other roles for the tensors that a pattern matches, and no pretrained
@@ -182,7 +194,9 @@ impl<T> TargetPlan<T> {
         let roles: Vec<_> = roles.iter().map(|(name, role)| ((*name).to_owned(), *role)).collect();
         let (layout, values) = self.model.record(&roles)?;
         layout.ensure_parameters(self.name)?;
-        Ok(Self { layout, values, initial_values: InitialValues::default(), roles, ..self })
+        let (values, plain) = (values.into(), OnceLock::new());
+        let initial_values = InitialValues::default();
+        Ok(Self { layout, values, initial_values, roles, plain, ..self })
     }
 
     /// This target's plan, with the roles that it has, starting from a pretrained network in `dtype`,
@@ -206,10 +220,11 @@ impl<T> TargetPlan<T> {
         }
         Ok(Self {
             layout,
-            values,
+            values: values.into(),
             initial_values,
             model,
             same_model: AtomicBool::default(),
+            plain: OnceLock::new(),
             ..self
         })
     }

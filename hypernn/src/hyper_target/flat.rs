@@ -8,8 +8,8 @@ use candle_core::{Result, Tensor};
 use super::HyperTarget;
 use super::layout_cache::recorded;
 use crate::check::ensure_same_device;
-use crate::generated::{DeclaredTarget, GeneratedParams, Kept, TargetPlan, flatten};
-use crate::structure::layout::{Layout, Location, Recorded};
+use crate::generated::{DeclaredTarget, GeneratedParams, TargetPlan, flatten};
+use crate::structure::layout::{Layout, Location};
 use crate::structure::source::ParamSource;
 
 /// How a target is built for a configuration.
@@ -69,15 +69,16 @@ impl<T: HyperTarget> TargetPlan<T> {
 }
 
 impl<T: HyperTarget> GeneratedParams<T> {
-    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as it is.
+    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as it is. Where the target has a configuration, its layout is
+    /// recorded in each call: a plan that is made once, `TargetPlan::new(&config)`, takes any number of vectors by
+    /// [`params_from_flat`](TargetPlan::params_from_flat).
     ///
     /// # Errors
     /// The vector's length, rank or dtype is not the target's.
     pub fn from_flat(config: &T::Config, flat: &Tensor) -> Result<Self> {
-        let recorded = Recorded::clone(&*recorded::<T>(config)?);
-        let plan = Arc::new(TargetPlan::of_flat(declared(config), recorded));
-        let kept = Kept { values: plan.values.tensors.clone().into(), ..Kept::default() };
-        Self::from_flat_and_kept(plan, flat, kept)
+        let record = recorded::<T>(config)?;
+        let plan = Arc::new(TargetPlan::of_flat(declared(config), &record));
+        Self::from_flat_and_kept(plan, flat, record.kept.clone())
     }
 }
 

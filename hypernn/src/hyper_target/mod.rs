@@ -88,10 +88,11 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: HyperTarget<Config = ()>,
     {
-        Ok(recorded::<Self>(&())?.0.clone())
+        Ok(recorded::<Self>(&())?.layout.clone())
     }
 
-    /// The network over a flat vector `[P]`, or over `G` sets `[G, P]`; gradients flow into it.
+    /// The network over a flat vector `[P]`, or over `G` sets `[G, P]`; gradients flow into it. The tensors of one set
+    /// are views of the vector, as those of candle's `narrow`.
     ///
     /// # Errors
     /// The vector's length or rank is not the target's.
@@ -111,7 +112,7 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: HyperTarget<Config = ()>,
     {
-        flat::pack(self, &recorded::<Self>(&())?.0)
+        flat::pack(self, &recorded::<Self>(&())?.layout)
     }
 
     /// `unpack(flat)?.forward(xs)`.

@@ -13,8 +13,8 @@ use crate::check::ensure;
 use crate::condition::{Condition, ConditionValue, Rows};
 use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
 use crate::error::bail;
-use crate::generated::{Buffers, GeneratedParams, TargetPlan};
-use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
+use crate::generated::{Buffers, GeneratedParams, StreamedParams, TargetPlan};
+use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec, GeneratorOutput};
 use crate::ops::split::steps;
 use crate::structure::layout::ParamInfo;
 use crate::structure::{ForwardTarget, ForwardTargetT, Outputs};
@@ -132,6 +132,22 @@ impl<T> DynamicHyperNetwork<T> {
         Ok(self.generate_rows(&rows, sets, &state)?.params)
     }
 
+    /// The target's parameters for a condition as [`generate_params`](Self::generate_params) takes it, each of which is
+    /// generated when a layer asks for it: for a target that does not fit into memory, where nothing is to be learned.
+    /// See [`StreamedParams`].
+    ///
+    /// # Errors
+    /// Those of [`generate_params`](Self::generate_params).
+    pub fn stream_params<'a>(
+        &self,
+        condition: impl Into<ConditionValue<'a>>,
+    ) -> Result<StreamedParams<T>> {
+        let (dtype, device) = self.core.kind();
+        let (rows, sets) = self.condition.rows(condition.into(), dtype, device)?;
+        let (output, ..) = self.generator_output(&rows, &self.zero_state(rows.sets())?)?;
+        self.core.stream(&output, sets)
+    }
+
     /// One step of a recurrent embedding: generates the target's parameters for a condition, `[width]` or
     /// `[G, width]`, from the state of the step before. Returns them and the next state.
     ///
@@ -161,6 +177,16 @@ impl<T> DynamicHyperNetwork<T> {
         state: &State,
     ) -> Result<DynamicAux<T>> {
         span!("generate", self.core.name);
+        let (output, embedding, state) = self.generator_output(rows, state)?;
+        Ok(DynamicAux { params: self.core.generate(&output, sets)?, embedding, state })
+    }
+
+    /// What the generator gives for a condition, the embeddings that it was given, and the next state.
+    fn generator_output(
+        &self,
+        rows: &Rows,
+        state: &State,
+    ) -> Result<(GeneratorOutput, Embedded, State)> {
         let (embedding, state) = match rows {
             Rows::Vectors(rows) => self.embedding.forward(rows, state)?,
             Rows::Many(sequences) => self.embedding.forward_sequences(sequences, state)?,
@@ -170,7 +196,7 @@ impl<T> DynamicHyperNetwork<T> {
             Rows::Vectors(rows) => self.generator.forward(&embedding, rows)?,
             Rows::Many(sequences) => self.generator.forward_sequences(&embedding, sequences)?,
         };
-        Ok(DynamicAux { params: self.core.generate(&output, sets)?, embedding, state })
+        Ok((output, embedding, state))
     }
 
     /// The target's input as its own condition: a vector per row.
