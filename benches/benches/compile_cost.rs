@@ -1,10 +1,12 @@
 //! What the macros cost a compilation: `cargo check` of a crate with 50 targets and 50 hypernetworks, and with one of
 //! each, after its file was touched; beside the same structs without macros, and structs of as many fields with the
 //! derives of serde (`Serialize`, `Deserialize`) and clap (`Parser`). Then rustc's own count of the time that it spends
-//! in expanding macros. The first run also checks candle, in a folder of its own.
+//! in expanding macros. At the beginning, the same of a ResNet-18 whose forward is in attributes, beside its structs
+//! without attributes; `resnet` behind the command is that alone. The first run also checks candle, in a folder of its
+//! own.
 //!
 //! ```sh
-//! cargo bench -p hypernn-benches --bench compile_cost
+//! cargo bench -p hypernn-benches --bench compile_cost -- resnet
 //! ```
 
 use std::error::Error;
@@ -108,6 +110,60 @@ fn target(i: usize, macros: bool) -> String {
     code
 }
 
+/// A ResNet-18 for images of 224 by 224: each attribute is a line.
+const RESNET_18: &str = "
+use hypernn::nn::{BatchNorm, Conv2d, Linear};
+#[derive(hypernn::HyperTarget)]
+#[hyper(sequential_t)]
+pub struct Downsample<const I: usize, const O: usize> {
+    #[hyper(conv2d_no_bias(I, O, 1, stride = 2))]
+    pub conv: Conv2d,
+    #[hyper(batch_norm(O, 1e-5))]
+    pub norm: BatchNorm,
+}
+#[derive(hypernn::HyperTarget)]
+#[hyper(sequential_t = [residual([conv1, bn1, relu, conv2, bn2], skip = [downsample]), relu], input = (I, H, W))]
+pub struct Block<const I: usize, const O: usize, const STRIDE: usize> {
+    #[hyper(conv2d_no_bias(I, O, 3, stride = STRIDE, padding = 1))]
+    pub conv1: Conv2d,
+    #[hyper(batch_norm(O, 1e-5))]
+    pub bn1: BatchNorm,
+    #[hyper(conv2d_no_bias(O, O, 3, padding = 1))]
+    pub conv2: Conv2d,
+    #[hyper(batch_norm(O, 1e-5))]
+    pub bn2: BatchNorm,
+    #[hyper(if STRIDE > 1 { target })]
+    pub downsample: Option<Downsample<I, O>>,
+}
+#[derive(hypernn::HyperTarget)]
+#[hyper(sequential_t)]
+pub struct Stage<const I: usize, const O: usize> {
+    pub first: Block<I, O, 2>,
+    pub second: Block<O, O, 1>,
+}
+#[derive(hypernn::HyperTarget)]
+#[hyper(sequential_t = [conv1, bn1, relu, max_pool2d(3, stride = 2, padding = 1), repeat(layer1), layer2, layer3, layer4, global_avg_pool2d, fc], input = (3, 224, 224))]
+pub struct ResNet18 {
+    #[hyper(conv2d_no_bias(3, 64, 7, stride = 2, padding = 3))]
+    pub conv1: Conv2d,
+    #[hyper(batch_norm(64, 1e-5))]
+    pub bn1: BatchNorm,
+    #[hyper([target; 2])]
+    pub layer1: Vec<Block<64, 64, 1>>,
+    pub layer2: Stage<64, 128>,
+    pub layer3: Stage<128, 256>,
+    pub layer4: Stage<256, 512>,
+    #[hyper(linear(512, 1000))]
+    pub fc: Linear,
+}
+";
+
+/// Rust without the lines that are attributes.
+fn without_attributes(code: &str) -> String {
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("#["));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
 struct Krate {
     manifest: PathBuf,
     source: PathBuf,
@@ -116,11 +172,14 @@ struct Krate {
 
 impl Krate {
     fn new(folder: &Path, root: &Path, derives: Derives, count: usize) -> Result<Self> {
+        Self::of(folder, root, (0..count).map(|i| derives.module(i)).collect())
+    }
+
+    fn of(folder: &Path, root: &Path, code: String) -> Result<Self> {
         fs::create_dir_all(folder.join("src"))?;
         let (manifest, source) = (folder.join("Cargo.toml"), folder.join("src/lib.rs"));
         fs::write(&manifest, MANIFEST.replace("@root@", &root.display().to_string()))?;
         fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock"))?;
-        let code = (0..count).map(|i| derives.module(i)).collect();
         Ok(Self { manifest, source, code })
     }
 
@@ -148,9 +207,19 @@ impl Krate {
     fn median(&self) -> Result<Duration> {
         self.check(0)?;
         let times: Result<Vec<_>> = (1..=ROUNDS).map(|round| self.check(round)).collect();
-        let mut times = times?;
-        times.sort();
-        Ok(times[ROUNDS / 2])
+        Ok(median(times?))
+    }
+
+    /// The medians of the time on the clock and of the time on cores.
+    fn medians(&self) -> Result<[Duration; 2]> {
+        self.check(0)?;
+        let (mut clock, mut cores) = (Vec::new(), Vec::new());
+        for round in 1..=ROUNDS {
+            let before = time_of_children()?;
+            clock.push(self.check(round)?);
+            cores.push(time_of_children()?.saturating_sub(before));
+        }
+        Ok([clock, cores].map(median))
     }
 
     /// The lines of `-Ztime-passes` about macros and the whole, which a stable rustc prints where it
@@ -171,6 +240,22 @@ impl Krate {
     }
 }
 
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// The time on cores, for users and kernel, of all programs that this one has run: on Linux, in hundredths of a second;
+/// elsewhere nothing.
+fn time_of_children() -> Result<Duration> {
+    let Ok(stat) = fs::read_to_string("/proc/self/stat") else { return Ok(Duration::ZERO) };
+    // The first field behind the program's name, in parentheses, is the third; these are the 16th and 17th.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks = fields.skip(13).take(2).map(str::parse::<u64>);
+    let ticks = ticks.sum::<std::result::Result<u64, _>>()?;
+    Ok(Duration::from_millis(10 * ticks))
+}
+
 /// A build of its own, below the workspace's.
 fn folder() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -181,6 +266,10 @@ fn folder() -> PathBuf {
 fn main() -> Result<()> {
     let root = fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
     let folder = folder().join("crate");
+    resnet_18(&folder, &root)?;
+    if env::args().any(|argument| argument == "resnet") {
+        return Ok(());
+    }
     println!("| `cargo check` after a touch | of one, ms | of 50, ms | each of the 50, ms |");
     println!("|---|---|---|---|");
     let mut alone = Duration::ZERO;
@@ -196,5 +285,16 @@ fn main() -> Result<()> {
     }
     let with = Krate::new(&folder, &root, Derives::Hypernn, COUNTS[1])?;
     print!("rustc's passes of the 50 targets and hypernetworks:\n{}", with.passes()?);
+    Ok(())
+}
+
+fn resnet_18(folder: &Path, root: &Path) -> Result<()> {
+    let with = Krate::of(folder, root, RESNET_18.to_owned())?.medians()?;
+    let without = Krate::of(folder, root, without_attributes(RESNET_18))?.medians()?;
+    println!("`cargo check` of a ResNet-18 in attributes, and of its structs alone:");
+    for (what, with, without) in [("clock", with[0], without[0]), ("cores", with[1], without[1])] {
+        let ratio = with.as_secs_f64() / without.as_secs_f64();
+        println!("{what}: {} and {} ms, {ratio:.2} times", with.as_millis(), without.as_millis());
+    }
     Ok(())
 }
