@@ -29,7 +29,7 @@ pub const VOCABULARY: u32 = FIRST_FILLER + FILLERS;
 pub const QUESTION: usize = 5;
 
 /// One needle for so many tokens of a document, at most.
-const TOKENS_PER_NEEDLE: usize = 24;
+const TOKENS_PER_NEEDLE: usize = 12;
 
 /// "the key of WORD is NUMBER".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,13 @@ impl Document {
     /// All tokens.
     pub fn tokens(&self) -> Vec<u32> {
         self.sentences.concat()
+    }
+
+    /// All tokens, with the sentences in another order.
+    pub fn in_another_order(&self, rng: &mut impl Rng) -> Vec<u32> {
+        let mut sentences = self.sentences.clone();
+        sentences.shuffle(rng);
+        sentences.concat()
     }
 
     /// The tokens in chunks of whole sentences, of at most so many tokens, or of one sentence.

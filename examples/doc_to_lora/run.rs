@@ -29,7 +29,7 @@ pub struct Args {
     pub documents: u32,
 
     /// Questions about each of them
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     pub questions: u32,
 
     /// Highest learning rate of the language model

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::simd::CAP_VARIABLE;
+
 /// The result of a kernel.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -68,6 +70,12 @@ pub enum Error {
         /// How many places there were.
         expected: usize,
     },
+    /// The environment names a cap of the instruction set that there is not
+    /// ([`InstructionSet::cap`](crate::simd::InstructionSet::cap)).
+    InstructionSet {
+        /// What it says.
+        found: String,
+    },
 }
 
 impl fmt::Display for Error {
@@ -93,6 +101,9 @@ impl fmt::Display for Error {
             }
             Self::Values { found, expected } => {
                 write!(f, "{found} of {expected} values were written")
+            }
+            Self::InstructionSet { found } => {
+                write!(f, "{CAP_VARIABLE} is {found:?}, expected scalar, avx2 or avx512")
             }
         }
     }

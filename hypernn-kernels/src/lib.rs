@@ -13,10 +13,11 @@
 //! | [`transpose`](fn@transpose) | Matrices, transposed |
 //! | [`executor`] | The threads that a caller brings |
 //! | [`uninit`] | Vectors that several threads write |
-//! | [`simd`] | Passes that are compiled for AVX2 as well |
+//! | [`simd`] | The instruction set in use, and passes that are compiled for AVX2 as well |
 //! | [`heap`] | Buffers that the allocator keeps |
 //!
-//! Vector instructions are found at run time, up to AVX-512. Nothing here starts threads by itself: a kernel that
+//! Vector instructions are found at run time, up to AVX-512, or up to a cap that the environment names
+//! ([`InstructionSet`](simd::InstructionSet)). Nothing here starts threads by itself: a kernel that
 //! can use several takes an [`Executor`](executor::Executor).
 //!
 //! ```

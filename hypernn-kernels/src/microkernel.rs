@@ -6,16 +6,16 @@
 //! offsets serve for pointers).
 //!
 //! It is compiled for each set of vector instructions that `pulp` knows, and runs by the widest that the
-//! machine has.
+//! machine has and [`InstructionSet`](crate::simd::InstructionSet) allows.
 
 #![allow(unsafe_code, reason = "a look at each bound takes a tenth of the time")]
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
-use crate::simd::SimdScalar;
+use crate::simd::{SimdScalar, arch};
 use crate::transpose::{TILE, transpose_rows};
 
 /// Columns that are summed up side by side: with two vectors of a panel, these are as many sums as
@@ -119,7 +119,7 @@ impl<T: SimdScalar> WithSimd for Count<T> {
 
 impl RegisterShape {
     fn of<T: SimdScalar>() -> Self {
-        Arch::new().dispatch(Count(PhantomData::<T>))
+        arch().dispatch(Count(PhantomData::<T>))
     }
 
     /// The columns of each panel of a matrix with so many, and their width.
@@ -199,7 +199,7 @@ fn lines<T: SimdScalar>(len: usize) -> (Vec<T>, usize) {
 impl<T: SimdScalar> PackedPanel<'_, T> {
     /// Writes the product with a right side to `out`, `[columns, width]`, each row added to `start`.
     pub(crate) fn product(&self, out: &mut [T], start: &[T], right: Operand<'_, T>) {
-        Arch::new().dispatch(self.accumulators(out, Some(start), right));
+        arch().dispatch(self.accumulators(out, Some(start), right));
     }
 
     /// Gives the product with a right side to `store`, row by row, each added to `start`.
@@ -210,12 +210,12 @@ impl<T: SimdScalar> PackedPanel<'_, T> {
         store: impl StoreRows<T>,
     ) {
         let to = RowByRow { start, store };
-        Arch::new().dispatch(PanelProduct { panel: self, right, to });
+        arch().dispatch(PanelProduct { panel: self, right, to });
     }
 
     /// Adds the product to what is in `out`.
     pub(crate) fn add_product(&self, out: &mut [T], right: Operand<'_, T>) {
-        Arch::new().dispatch(self.accumulators(out, None, right));
+        arch().dispatch(self.accumulators(out, None, right));
     }
 
     fn accumulators<'a>(
@@ -518,9 +518,7 @@ mod tests {
     #[test]
     fn products_are_those_by_hand_with_the_instructions_of_this_machine() {
         let vectors = RegisterShape::of::<f32>();
-        cases()
-            .iter()
-            .for_each(|case| case.check(vectors, |product| Arch::new().dispatch(product)));
+        cases().iter().for_each(|case| case.check(vectors, |product| arch().dispatch(product)));
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub use crate::structure::layer::{Container, Parameters, Repeat, Visitor};
 pub use crate::structure::role;
 pub use crate::structure::role::Role;
 pub use crate::structure::source::{ParamSource, TiedSource, scoped};
+pub use crate::structure::{ForwardTarget, ForwardTargetT};
 pub use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
 
 /// The names that may stand in `#[hyper(…)]`.

@@ -14,7 +14,7 @@ pub(super) const MAX_OPERANDS: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub struct Chain<const N: usize> {
     inputs: [SampleShape; MAX_OPERANDS],
-    output: SampleShape,
+    outputs: [SampleShape; MAX_OPERANDS],
     steps: [StepRecord; N],
 }
 
@@ -107,7 +107,7 @@ impl<const N: usize> Chain<N> {
     pub const fn new() -> Self {
         let none = StepRecord { takes: None, gives: None, shape: SampleShape::ANY };
         let any = SampleShape::ANY;
-        Self { inputs: [any; MAX_OPERANDS], output: any, steps: [none; N] }
+        Self { inputs: [any; MAX_OPERANDS], outputs: [any; MAX_OPERANDS], steps: [none; N] }
     }
 
     /// The only input, which has this shape; where that is wrong, any.
@@ -148,12 +148,17 @@ impl<const N: usize> Chain<N> {
 
     /// What the forward gives.
     pub const fn ends(&mut self, ys: Value) {
-        self.output = ys.shape;
+        self.gives_output(0, ys);
     }
 
-    /// The shape of what the forward gives.
-    pub const fn output_shape(&self) -> SampleShape {
-        self.output
+    /// One of several outputs.
+    pub const fn gives_output(&mut self, number: usize, ys: Value) {
+        self.outputs[number] = ys.shape;
+    }
+
+    /// The shape of an output.
+    pub const fn output_shape(&self, number: usize) -> SampleShape {
+        self.outputs[number]
     }
 
     /// The value, as a step takes it that takes this.

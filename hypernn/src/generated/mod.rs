@@ -326,7 +326,7 @@ impl<T> GeneratedParams<T> {
     }
 
     /// Applies the target; the input's rows are shared out among the sets, and the result is that of
-    /// each set by itself.
+    /// each set by itself: a tensor, or a tuple of them of a target with several outputs.
     ///
     /// All sets go through the target at once where its layers take several sets, and one after the
     /// other elsewhere: with a layer of `candle_nn`, with a bare tensor that is generated, and where the
@@ -337,11 +337,11 @@ impl<T> GeneratedParams<T> {
     /// Rows that are not a multiple of the number of sets, or the target's own. At the first forward of a
     /// target by constructor also a constructor that draws values by itself, others for each model; likewise a
     /// [field](crate::structure::value) that is made anew in each build, and is another each time.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
+    pub fn forward(&self, xs: &Tensor) -> Result<T::Output>
     where
         T: ForwardTarget,
     {
-        let outputs = self.apply(xs, false, |target, xs| target.forward(xs));
+        let outputs = self.apply(xs, false, |target, xs| target.outputs(xs));
         outputs.map_err(|err| self.with_dtypes(err, xs))
     }
 
@@ -349,11 +349,11 @@ impl<T> GeneratedParams<T> {
     ///
     /// # Errors
     /// Those of [`forward`](Self::forward).
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
+    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<T::Output>
     where
         T: ForwardTargetT,
     {
-        let outputs = self.apply(xs, train, |target, xs| target.forward_t(xs, train));
+        let outputs = self.apply(xs, train, |target, xs| target.outputs_t(xs, train));
         outputs.map_err(|err| self.with_dtypes(err, xs))
     }
 

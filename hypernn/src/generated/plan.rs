@@ -10,6 +10,7 @@ use super::flat::FlatRecord;
 use super::scale::Scales;
 use super::seen_forwards::SeenForwards;
 use crate::constructor::Requests;
+use crate::flow::Network;
 use crate::pretrained::{InitialValues, Pretrained};
 use crate::structure::layout::{Layout, Recorded};
 use crate::structure::name::short_name;
@@ -41,6 +42,7 @@ pub struct TargetPlan<T> {
 pub(super) enum Model<T> {
     Declared {
         build: Box<Build<T>>,
+        network: Box<StepsOf>,
         /// Whether the type says all: there is no configuration.
         of_type_alone: bool,
     },
@@ -49,6 +51,9 @@ pub(super) enum Model<T> {
 }
 
 pub(crate) type Build<T> = dyn Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync;
+
+/// The steps of a forward, where these are known.
+type StepsOf = dyn Fn() -> Option<Network> + Send + Sync;
 
 type Constructor<T> = dyn Fn(VarBuilder<'static>) -> Result<T> + Send + Sync;
 
@@ -95,13 +100,16 @@ impl<T> Model<T> {
 pub(crate) struct DeclaredTarget<T> {
     pub(crate) name: &'static str,
     pub(crate) build: Box<Build<T>>,
+    /// The steps of its forward.
+    pub(crate) network: Box<StepsOf>,
     /// Whether the type says all: there is no configuration.
     pub(crate) of_type_alone: bool,
 }
 
 impl<T> DeclaredTarget<T> {
     fn into_model(self) -> Model<T> {
-        Model::Declared { build: self.build, of_type_alone: self.of_type_alone }
+        let Self { build, network, of_type_alone, .. } = self;
+        Model::Declared { build, network, of_type_alone }
     }
 }
 
@@ -235,6 +243,15 @@ impl<T> TargetPlan<T> {
             Model::Constructed { requests, .. } => Some(requests),
         };
         requests.into_iter().flat_map(Requests::constants)
+    }
+
+    /// The steps of the target's forward with the shape of one sample behind each, of a target with
+    /// `#[hyper(sequential)]`.
+    pub fn network(&self) -> Option<Network> {
+        match &self.model {
+            Model::Declared { network, .. } => network(),
+            Model::Constructed { .. } => None,
+        }
     }
 
     /// Which tensor lies where in the flat vector.

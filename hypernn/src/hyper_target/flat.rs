@@ -14,10 +14,16 @@ use crate::structure::source::ParamSource;
 
 /// How a target is built for a configuration.
 fn declared<T: HyperTarget>(config: &T::Config) -> DeclaredTarget<T> {
-    let config = config.clone();
+    let (config, of_network) = (config.clone(), config.clone());
     let build = move |source: &mut dyn ParamSource| T::build_by_sets(&config, source);
+    let network = move || T::network(&of_network);
     let of_type_alone = TypeId::of::<T::Config>() == TypeId::of::<()>();
-    DeclaredTarget { name: T::NAME, build: Box::new(build), of_type_alone }
+    DeclaredTarget {
+        name: T::NAME,
+        build: Box::new(build),
+        network: Box::new(network),
+        of_type_alone,
+    }
 }
 
 impl<T: HyperTarget> TargetPlan<T> {

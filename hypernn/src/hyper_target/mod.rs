@@ -119,7 +119,7 @@ pub trait HyperTarget: Parameters + Sized {
     ///
     /// # Errors
     /// The vector's length or rank is not the target's, or the forward's own.
-    fn functional_forward(flat: &Tensor, xs: &Tensor) -> Result<Tensor>
+    fn functional_forward(flat: &Tensor, xs: &Tensor) -> Result<<Self as ForwardTarget>::Output>
     where
         Self: HyperTarget<Config = ()> + ForwardTarget,
     {
@@ -130,7 +130,11 @@ pub trait HyperTarget: Parameters + Sized {
     ///
     /// # Errors
     /// The vector's length or rank is not the target's, or the forward's own.
-    fn functional_forward_t(flat: &Tensor, xs: &Tensor, train: bool) -> Result<Tensor>
+    fn functional_forward_t(
+        flat: &Tensor,
+        xs: &Tensor,
+        train: bool,
+    ) -> Result<<Self as ForwardTargetT>::Output>
     where
         Self: HyperTarget<Config = ()> + ForwardTargetT,
     {

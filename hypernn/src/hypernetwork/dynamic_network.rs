@@ -17,7 +17,7 @@ use crate::generated::{Buffers, GeneratedParams, StreamedParams, TargetPlan};
 use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec, GeneratorOutput};
 use crate::ops::split::steps;
 use crate::structure::layout::ParamInfo;
-use crate::structure::{ForwardTarget, ForwardTargetT};
+use crate::structure::{ForwardTarget, ForwardTargetT, Outputs};
 use crate::trace::span;
 
 /// What a dynamic hypernetwork computed on the way to the target's output.
@@ -239,7 +239,7 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// The input's width is not the condition's, or the target's own.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
+    pub fn forward(&self, xs: &Tensor) -> Result<T::Output>
     where
         T: ForwardTarget,
     {
@@ -251,7 +251,7 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`forward`](Self::forward).
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
+    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<T::Output>
     where
         T: ForwardTargetT,
     {
@@ -263,7 +263,7 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`forward`](Self::forward).
-    pub fn forward_aux(&self, xs: &Tensor) -> Result<(Tensor, DynamicAux<T>)>
+    pub fn forward_aux(&self, xs: &Tensor) -> Result<(T::Output, DynamicAux<T>)>
     where
         T: ForwardTarget,
     {
@@ -279,7 +279,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// # Errors
     /// The input's width is not the condition's, a state of another number of rows, or the target's
     /// own.
-    pub fn step(&self, xs: &Tensor, state: &State) -> Result<(Tensor, State)>
+    pub fn step(&self, xs: &Tensor, state: &State) -> Result<(T::Output, State)>
     where
         T: ForwardTarget,
     {
@@ -292,7 +292,7 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`step`](Self::step).
-    pub fn step_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
+    pub fn step_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(T::Output, State)>
     where
         T: ForwardTargetT,
     {
@@ -305,7 +305,7 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`step`](Self::step), or a sequence of no steps.
-    pub fn run(&self, xs: &Tensor, state: &State) -> Result<(Tensor, State)>
+    pub fn run(&self, xs: &Tensor, state: &State) -> Result<(T::Output, State)>
     where
         T: ForwardTarget,
     {
@@ -317,19 +317,19 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
-    pub fn run_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
+    pub fn run_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(T::Output, State)>
     where
         T: ForwardTargetT,
     {
         self.run_with(xs, state, |params, xs| params.forward_t(xs, train))
     }
 
-    fn run_with(
+    fn run_with<O: Outputs>(
         &self,
         xs: &Tensor,
         state: &State,
-        forward: impl Fn(&GeneratedParams<T>, &Tensor) -> Result<Tensor>,
-    ) -> Result<(Tensor, State)> {
+        forward: impl Fn(&GeneratedParams<T>, &Tensor) -> Result<O>,
+    ) -> Result<(O, State)> {
         check_steps(xs)?;
         self.check_own(&[&xs.dims()[..1], &xs.dims()[2..]].concat())?;
         let conditions = if xs.rank() > 3 { &xs.flatten_from(2)? } else { xs };
@@ -358,13 +358,13 @@ impl<T> DynamicHyperNetwork<T> {
         self.scan_params(conditions, state, carried, step)
     }
 
-    fn scan_params<C>(
+    fn scan_params<O: Outputs, C>(
         &self,
         conditions: &Tensor,
         state: &State,
         carried: C,
-        mut step: impl FnMut(&GeneratedParams<T>, usize, C) -> Result<(Tensor, C)>,
-    ) -> Result<(Tensor, State, C)> {
+        mut step: impl FnMut(&GeneratedParams<T>, usize, C) -> Result<(O, C)>,
+    ) -> Result<(O, State, C)> {
         check_steps(conditions)?;
         let (mut state, mut carried) = (state.clone(), carried);
         let mut outputs = Vec::with_capacity(conditions.dim(1)?);
@@ -374,7 +374,7 @@ impl<T> DynamicHyperNetwork<T> {
             outputs.push(output);
             (state, carried) = (next, next_carried);
         }
-        Ok((Tensor::stack(&outputs, 1)?, state, carried))
+        Ok((O::joined(&outputs, &|parts| Tensor::stack(parts, 1))?, state, carried))
     }
 
     /// Adds `count` tasks to an embedding of `tasks`, with variables below `vb`, the builder that

@@ -133,7 +133,7 @@ impl<T> StaticHyperNetwork<T> {
     ///
     /// # Errors
     /// The target's own.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
+    pub fn forward(&self, xs: &Tensor) -> Result<T::Output>
     where
         T: ForwardTarget,
     {
@@ -144,7 +144,7 @@ impl<T> StaticHyperNetwork<T> {
     ///
     /// # Errors
     /// The target's own.
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
+    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<T::Output>
     where
         T: ForwardTargetT,
     {
@@ -156,7 +156,7 @@ impl<T> StaticHyperNetwork<T> {
     ///
     /// # Errors
     /// The target's own.
-    pub fn forward_aux(&self, xs: &Tensor) -> Result<(Tensor, Aux<T>)>
+    pub fn forward_aux(&self, xs: &Tensor) -> Result<(T::Output, Aux<T>)>
     where
         T: ForwardTarget,
     {

@@ -156,7 +156,7 @@ impl<'a> Names<'a> {
         }
         let message = |name: Ident| {
             let text = format!(
-                "no step takes `{name}`: a value with a name stands in a later step, `add({name})`, `concat(0, {name})`"
+                "no step takes `{name}`: a value with a name stands in a later step, `add({name})`, `concat(0, {name})`, or in `output`"
             );
             (name, text)
         };

@@ -310,6 +310,49 @@ impl Parse for RawInput {
     }
 }
 
+/// One of several outputs.
+pub(crate) struct RawOutput {
+    pub(crate) name: Option<Ident>,
+    pub(crate) operand: RawOperand,
+}
+
+/// `= (features, scores = [head, softmax], boxes = regress)`.
+pub(crate) fn outputs(input: ParseStream<'_>) -> Result<Vec<RawOutput>> {
+    with_form(in_parens(input), "#[hyper(output = (features, scores = [head, softmax]))]")
+}
+
+fn in_parens(input: ParseStream<'_>) -> Result<Vec<RawOutput>> {
+    input.parse::<Token![=]>()?;
+    let content;
+    parenthesized!(content in input);
+    let outputs = Punctuated::<RawOutput, Token![,]>::parse_terminated(&content)?;
+    Ok(outputs.into_iter().collect())
+}
+
+impl Parse for RawOutput {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        if input.peek(Ident) && input.peek2(Token![:]) && !input.peek2(Token![::]) {
+            let after: Ident = input.parse()?;
+            return Err(syn::Error::new_spanned(
+                &after,
+                format!(
+                    "the steps of an output stand behind `{after} =`, and its shape follows from them"
+                ),
+            ));
+        }
+        if !is_assigned(input) {
+            return Ok(Self { name: None, operand: input.parse()? });
+        }
+        let name: Ident = input.parse()?;
+        input.parse::<Token![=]>()?;
+        let block = match input.peek(token::Bracket) {
+            true => input.parse()?,
+            false => RawBlock { bracket: token::Bracket(name.span()), steps: vec![input.parse()?] },
+        };
+        Ok(Self { name: Some(name), operand: RawOperand::Block(block) })
+    }
+}
+
 fn sizes(input: ParseStream<'_>) -> Result<Vec<Expr>> {
     let size: Expr = input.parse()?;
     Ok(match bare(&size) {

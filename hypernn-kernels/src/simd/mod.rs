@@ -9,9 +9,12 @@ use std::array;
 use pulp::bytemuck::cast_slice;
 #[cfg(target_arch = "x86_64")]
 use pulp::cast;
-#[cfg(target_arch = "x86_64")]
-use pulp::x86::V3;
 use pulp::{NullaryFnOnce, Simd};
+
+mod instruction_set;
+
+pub(crate) use instruction_set::arch;
+pub use instruction_set::{CAP_VARIABLE, InstructionSet};
 
 /// A number of which a register holds several.
 pub trait SimdScalar: Copy + Default + Send + Sync + 'static {
@@ -132,7 +135,7 @@ pub fn dispatch<R>(pass: impl FnOnce() -> R) -> R {
 #[inline(always)]
 pub(crate) fn dispatch_pass<P: NullaryFnOnce>(pass: P) -> P::Output {
     #[cfg(target_arch = "x86_64")]
-    if let Some(avx2) = V3::try_new() {
+    if let Some(avx2) = instruction_set::avx2() {
         return avx2.vectorize(pass);
     }
     pass.call()
