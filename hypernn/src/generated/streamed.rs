@@ -91,7 +91,7 @@ impl<T> StreamedParams<T> {
     ///
     /// # Errors
     /// Those of [`GeneratedParams::forward`].
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
+    pub fn forward(&self, xs: &Tensor) -> Result<T::Output>
     where
         T: ForwardTarget,
     {
@@ -102,7 +102,7 @@ impl<T> StreamedParams<T> {
     ///
     /// # Errors
     /// Those of [`GeneratedParams::forward`].
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
+    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<T::Output>
     where
         T: ForwardTargetT,
     {
