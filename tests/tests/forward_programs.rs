@@ -395,7 +395,7 @@ fn tensors_and_shared_layers() -> Result<()> {
 #[hyper(
     config = Depth,
     sequential_t = [skip = [down, relu], below, norm, concat(1, skip), up],
-    input = (T, config.width),
+    input = (3, config.width),
 )]
 struct Level {
     #[hyper(linear(config.width, config.width + 2))]
@@ -421,7 +421,7 @@ fn a_level_in_a_level() -> Result<()> {
     let sizes = Depth { depth: 3, width: 4 };
     let (net, xs) = (Level::with_config(&sizes, vb())?, randn(&[2, 3, 4])?);
     assert!(same(&net.forward_t(&xs, false)?, &net.by_hand(&xs)?)?);
-    assert_eq!(Level::network(&sizes).unwrap().output_shape().to_string(), "[T, 4]");
+    assert_eq!(Level::network(&sizes).unwrap().output_shape().to_string(), "[3, 4]");
     Ok(())
 }
 
