@@ -83,13 +83,6 @@ impl Document {
         self.sentences.concat()
     }
 
-    /// All tokens, with the sentences in another order.
-    pub fn in_another_order(&self, rng: &mut impl Rng) -> Vec<u32> {
-        let mut sentences = self.sentences.clone();
-        sentences.shuffle(rng);
-        sentences.concat()
-    }
-
     /// The tokens in chunks of whole sentences, of at most so many tokens, or of one sentence.
     pub fn chunks(&self, most: usize) -> Vec<Vec<u32>> {
         let mut chunks: Vec<Vec<u32>> = Vec::new();

@@ -41,7 +41,7 @@ pub fn config() -> Result<DecoderConfig> {
         r#"{{
             "model_type": "llama", "vocab_size": {VOCABULARY}, "hidden_size": {WIDTH}, "intermediate_size": 192,
             "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 32,
-            "max_position_embeddings": 1024, "rope_theta": 1e6, "rms_norm_eps": 1e-5, "tie_word_embeddings": true
+            "max_position_embeddings": 1024, "rms_norm_eps": 1e-5, "tie_word_embeddings": true
         }}"#
     ))?)
 }

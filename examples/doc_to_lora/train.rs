@@ -6,12 +6,11 @@ use candle_nn::loss::cross_entropy;
 use hypernn::HyperTarget;
 use hypernn::nn::VarMap;
 use hypernn_examples::checkpoint::Checkpoint;
-use hypernn_examples::random::rng_of;
 use hypernn_examples::train::mean;
 use hypernn_examples::training::{History, Length, Training, Variables};
 use hypernn_models::Decoder;
 
-use crate::batch::{Batch, distillation, second_reading};
+use crate::batch::{Batch, distillation};
 use crate::language::Document;
 use crate::model::{Reader, config};
 use crate::run::{LONGEST, Purpose, Run};
@@ -21,6 +20,9 @@ const LONGEST_OF_MODEL: usize = 4 * LONGEST;
 
 /// The shortest document.
 const SHORTEST: usize = LONGEST / 4;
+
+/// The longest document that the language model begins with.
+const SHORT: usize = 40;
 
 /// Documents to measure with.
 const MEASURED: usize = 64;
@@ -52,10 +54,6 @@ impl Run {
         start_small(&vars)?;
         let loss = |step: usize| {
             let documents = self.drawn(Purpose::Model, step, self.longest_of_model(step));
-            if step < self.args.model_steps as usize / 3 {
-                let mut rng = rng_of([self.args.run.common.seed, step as u64, 0, 0]);
-                return second_reading(&decoder, &documents, &mut rng, &self.device);
-            }
             let batch = self.batch(&documents);
             Ok(cross_entropy(&batch.prompted(&decoder)?, &batch.expected()?)?)
         };
@@ -69,12 +67,13 @@ impl Run {
         Ok((vars, history))
     }
 
-    /// The longest document of a step. That a word tells which number is meant is learned by short documents first, with
-    /// few needles; then they grow, and one step in four has long ones.
+    /// The longest document of a step. That the word tells which number is meant is learned from short documents, in half
+    /// of the steps; then they grow, and in the last quarter one step in four has long ones.
     fn longest_of_model(&self, step: usize) -> usize {
-        let growing = self.args.model_steps as usize / 2;
-        match step {
-            _ if step < growing => SHORTEST + (LONGEST - SHORTEST) * step / growing,
+        let quarter = (self.args.model_steps as usize / 4).max(1);
+        match step / quarter {
+            0 | 1 => SHORT,
+            2 => SHORT + (LONGEST - SHORT) * (step % quarter) / quarter,
             _ if step % 4 == 3 => LONGEST_OF_MODEL,
             _ => LONGEST,
         }

@@ -252,6 +252,16 @@ impl<'a, T> UninitWriter<'a, T> {
         self.written += values.len();
     }
 
+    /// Takes off the first places that hold no value yet, as if they did.
+    ///
+    /// # Safety
+    /// The caller writes to all of them before the writer is given back.
+    #[inline(always)]
+    pub(crate) unsafe fn claim(&mut self, len: usize) -> &'a mut [MaybeUninit<T>] {
+        self.written += len;
+        self.next(len)
+    }
+
     /// Appends as many values as `write` is given places for.
     ///
     /// # Safety

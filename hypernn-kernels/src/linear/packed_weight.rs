@@ -1,5 +1,7 @@
 //! The weight is packed, so that vectors lie along the outputs of a row.
 
+#![allow(unsafe_code, reason = "strips of outputs are written by pointers")]
+
 use std::ops::Range;
 use std::slice::IterMut;
 
@@ -9,7 +11,10 @@ use super::{Linear, Offsets, Sizes};
 use crate::error::{Result, ensure_at_least, ensure_len};
 use crate::executor::{Executor, for_products, map_parts};
 use crate::float::Float;
-use crate::microkernel::{Operand, StoreRows, for_each_panel, widest_panel};
+use crate::microkernel::{
+    Operand, Scaling, StoreRows, StripRows, for_each_panel, for_each_strip, strip_width,
+    widest_panel,
+};
 use crate::uninit::{UninitWriter, column_ranges, write_vectors};
 
 /// What becomes of a run of outputs, `[G, rows, out]` in the order in which they lie.
@@ -123,25 +128,21 @@ struct Piece<'a, T> {
     writer: UninitWriter<'a, T>,
     /// How many are still to be left out; then there are no places.
     skip: usize,
-    scale: T,
-    shift: T,
-    /// Neither scale nor shift does anything.
-    plain: bool,
+    scaling: Scaling<T>,
 }
 
 impl<'a, T: Float> Piece<'a, T> {
     fn new(epilogue: &Epilogue<T>, writer: Option<UninitWriter<'a, T>>, len: usize) -> Self {
         let &Epilogue { scale, shift, .. } = epilogue;
         let skip = if writer.is_some() { 0 } else { len };
-        let plain = scale == T::of(1.) && shift == T::of(0.);
-        Self { writer: writer.unwrap_or_default(), skip, scale, shift, plain }
+        Self { writer: writer.unwrap_or_default(), skip, scaling: Scaling::new(scale, shift) }
     }
 
     /// Takes as many sums as belong to it, and gives the others.
     fn append<'b>(&mut self, sums: &'b [T]) -> &'b [T] {
         let (now, later) = sums.split_at(sums.len().min(self.writer.remaining().max(self.skip)));
         self.skip -= now.len().min(self.skip);
-        let (scale, shift) = (self.scale, self.shift);
+        let Scaling { scale, shift, .. } = self.scaling;
         self.writer.extend(now.iter().map(|&sum| sum * scale + shift));
         later
     }
@@ -203,6 +204,9 @@ fn write<'a, T: Float>(
     weight: Operand<'_, T>,
     bias: Option<&[T]>,
 ) {
+    if let Some(width) = strip_width::<T>(weight.terms.len()) {
+        return write_strips(width, rows, pieces, xs, weight, bias);
+    }
     let mut start = Vec::with_capacity(widest_panel::<T>());
     for_each_panel(weight, |panel| {
         start.clear();
@@ -216,6 +220,46 @@ fn write<'a, T: Float>(
             RowsEpilogue { rows: rows.iter_mut(), pieces, whole, outputs },
         );
     });
+}
+
+/// The outputs of one set, by strips of so many.
+fn write_strips<'a, T: Float>(
+    width: usize,
+    rows: &mut [Row<'a, T>],
+    pieces: &mut [Piece<'a, T>],
+    xs: Operand<'_, T>,
+    weight: Operand<'_, T>,
+    bias: Option<&[T]>,
+) {
+    let mut to = StripPieces { rows, pieces };
+    for_each_strip(weight, width, |strip| {
+        let start = bias.map_or(&[][..], |bias| &bias[strip.columns.clone()]);
+        strip.product_into(start, xs, &mut to);
+    });
+}
+
+/// Appends the outputs of a strip to where they belong.
+struct StripPieces<'a, 'b, T> {
+    rows: &'a mut [Row<'b, T>],
+    pieces: &'a mut [Piece<'b, T>],
+}
+
+impl<T: Float> StripRows<T> for StripPieces<'_, '_, T> {
+    #[inline(always)]
+    unsafe fn places(&mut self, row: usize, count: usize) -> Option<(*mut T, Scaling<T>)> {
+        let piece = &mut self.rows[row].piece;
+        if piece.writer.remaining() < count {
+            return None;
+        }
+        // SAFETY: the caller's word.
+        let places = unsafe { piece.writer.claim(count) };
+        Some((places.as_mut_ptr().cast(), piece.scaling))
+    }
+
+    fn append(&mut self, row: usize, outputs: &[T]) {
+        let Row { piece, next } = &mut self.rows[row];
+        append(piece, self.pieces, next, outputs);
+    }
 }
 
 /// Appends the sums of a panel to where they belong.
@@ -237,15 +281,10 @@ impl<T: Float> StoreRows<T> for RowsEpilogue<'_, '_, T> {
             let sums = &T::as_scalars::<S>(&copy)[..self.outputs];
             return append(piece, self.pieces, next, sums);
         }
-        if piece.plain {
+        if piece.scaling.plain {
             return piece.writer.extend_from_slice(T::as_scalars::<S>(&sums));
         }
-        let (scale, shift) = (T::splat(simd, piece.scale), T::splat(simd, piece.shift));
-        let mut values = sums;
-        // By hand, for `map` would be a call.
-        for value in &mut values {
-            *value = T::multiply_add(simd, *value, scale, shift);
-        }
+        let values = piece.scaling.of::<S, V>(simd, sums);
         piece.writer.extend_from_slice(T::as_scalars::<S>(&values));
     }
 }

@@ -21,6 +21,12 @@ pub trait SimdScalar: Copy + Default + Send + Sync + 'static {
     /// The values that one register holds.
     type Register<S: Simd>: Copy;
 
+    /// How many values one register holds.
+    #[inline(always)]
+    fn lanes<S: Simd>() -> usize {
+        size_of::<Self::Register<S>>() / size_of::<Self>()
+    }
+
     /// The value in each place of a register.
     fn splat<S: Simd>(simd: S, value: Self) -> Self::Register<S>;
 

@@ -10,6 +10,8 @@
 
 #![allow(unsafe_code, reason = "a look at each bound takes a tenth of the time")]
 
+mod strip;
+
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -17,6 +19,8 @@ use pulp::{Simd, WithSimd};
 
 use crate::simd::{SimdScalar, arch};
 use crate::transpose::{TILE, transpose_rows};
+
+pub(crate) use strip::{Scaling, StripRows, for_each_strip, strip_width};
 
 /// Columns that are summed up side by side: with two vectors of a panel, these are as many sums as
 /// sixteen registers hold beside what is multiplied, and with four as many as thirty-two do.
@@ -112,8 +116,7 @@ impl<T: SimdScalar> WithSimd for Count<T> {
     type Output = RegisterShape;
 
     fn with_simd<S: Simd>(self, _: S) -> RegisterShape {
-        let lanes = size_of::<T::Register<S>>() / size_of::<T>();
-        RegisterShape { lanes, most: if S::REGISTER_COUNT < 32 { 2 } else { 4 } }
+        RegisterShape { lanes: T::lanes::<S>(), most: if S::REGISTER_COUNT < 32 { 2 } else { 4 } }
     }
 }
 
