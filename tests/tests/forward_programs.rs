@@ -175,17 +175,17 @@ fn containers_and_what_is_empty() -> Result<()> {
 
 /// A marker, a bound, a type parameter by the name of a size, and fields under conditions.
 #[derive(HyperTarget)]
-#[cfg_attr(all(), hyper(sequential = [residual([first]), act, second], input = (T, 3)))]
-#[cfg_attr(any(), hyper(sequential = [first]))]
+#[cfg_attr(test, hyper(sequential = [residual([first]), act, second], input = (T, 3)))]
+#[cfg_attr(not(test), hyper(sequential = [first]))]
 struct Marked<T, M>
 where
     T: Module,
 {
     first: T,
-    #[cfg(all())]
+    #[cfg(test)]
     #[hyper(linear(3, 2))]
     second: Linear,
-    #[cfg(any())]
+    #[cfg(not(test))]
     #[hyper(linear(3, 7))]
     third: Linear,
     #[hyper(value = Activation::Relu)]
