@@ -24,8 +24,9 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PEERS = pathlib.Path(__file__).resolve().parent / "peers"
 STEPS = {"generate": "generate", "forward": "forward", "backward": "forward + backward", "adam": "Adam step"}
+STEPS |= {"unpack": "unpack", "pack": "pack", "layout": "layout"}
 CASES = ["static_small", "static_mlp_1m", "static_deep", "static_cnn", "dynamic_step"]
-CASES += ["dynamic_10", "dynamic_64", "dynamic_256", "dynamic_rnn", "batched_conv"]
+CASES += ["dynamic_10", "dynamic_64", "dynamic_256", "dynamic_rnn", "batched_conv", "flat_small", "flat_deep"]
 RUST, TORCH, JAX = "rust", "torch", "jax"
 # Of each column: who measures it, what it is called there, and its head.
 COLUMNS = [

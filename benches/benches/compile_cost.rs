@@ -1,9 +1,12 @@
-//! What the macros cost a compilation: `cargo check` of a crate with 50 targets and 50
-//! hypernetworks, beside the same structs without them, and rustc's own count of the time that it
-//! spends in expanding macros. The first run also checks candle, in a folder of its own.
+//! What the macros cost a compilation: `cargo check` of a crate with 50 targets and 50 hypernetworks, and with one of
+//! each, after its file was touched; beside the same structs without macros, and structs of as many fields with the
+//! derives of serde (`Serialize`, `Deserialize`) and clap (`Parser`). Then rustc's own count of the time that it spends
+//! in expanding macros. At the beginning, the same of a ResNet-18 whose forward is in attributes, beside its structs
+//! without attributes; `resnet` behind the command is that alone. The first run also checks candle, in a folder of its
+//! own.
 //!
 //! ```sh
-//! cargo bench -p hypernn-benches --bench compile_cost
+//! cargo bench -p hypernn-benches --bench compile_cost -- resnet
 //! ```
 
 use std::error::Error;
@@ -15,7 +18,7 @@ use std::{env, fs};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const COUNT: usize = 50;
+const COUNTS: [usize; 2] = [1, 50];
 const ROUNDS: usize = 7;
 
 const MANIFEST: &str = r#"
@@ -28,6 +31,8 @@ edition = "2024"
 
 [dependencies]
 hypernn = { path = "@root@/hypernn" }
+serde = { version = "1", features = ["derive"] }
+clap = { version = "4", features = ["derive"] }
 
 [profile.dev]
 debug = "line-tables-only"
@@ -39,14 +44,54 @@ opt-level = 3
 opt-level = 3
 "#;
 
-/// A module with one target of five layers, and a hypernetwork over it.
-fn module(i: usize, macros: bool) -> String {
+/// What the structs of a crate derive.
+#[derive(Clone, Copy)]
+enum Derives {
+    Nothing,
+    Hypernn,
+    Serde,
+    Clap,
+}
+
+impl Derives {
+    const ALL: [Self; 4] = [Self::Nothing, Self::Hypernn, Self::Serde, Self::Clap];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "the structs alone",
+            Self::Hypernn => "a target and a hypernetwork each",
+            Self::Serde => "serde, Serialize and Deserialize",
+            Self::Clap => "clap, Parser",
+        }
+    }
+
+    /// A module with one struct of five fields.
+    fn module(self, i: usize) -> String {
+        let code = match self {
+            Self::Nothing => target(i, false),
+            Self::Hypernn => target(i, true),
+            Self::Serde => fields("#[derive(serde::Serialize, serde::Deserialize)]\n", ""),
+            Self::Clap => fields("#[derive(clap::Parser)]\n", "#[arg(long)] "),
+        };
+        format!("pub mod m{i} {{\n{code}}}\n")
+    }
+}
+
+fn fields(derive: &str, attribute: &str) -> String {
+    let types =
+        [("a", "String"), ("norm", "u64"), ("b", "Vec<String>"), ("c", "f64"), ("d", "bool")];
+    let field = |(name, ty)| format!("    {attribute}pub {name}: {ty},\n");
+    format!("{derive}pub struct Net {{\n{}}}\n", types.map(field).concat())
+}
+
+/// A target of five layers, and a hypernetwork over it.
+fn target(i: usize, macros: bool) -> String {
     let (width, hidden) = (8 + i, 16 + i);
     let layer = |attribute: String, field: &str| {
         let attribute = if macros { format!("#[hyper({attribute})] ") } else { String::new() };
         format!("    {attribute}pub {field},\n")
     };
-    let mut code = format!("pub mod m{i} {{\nuse hypernn::nn::{{LayerNorm, Linear}};\n");
+    let mut code = "use hypernn::nn::{LayerNorm, Linear};\n".to_owned();
     if macros {
         code += "#[derive(hypernn::HyperTarget)]\n";
         code += "#[hyper(sequential = [a, relu, norm, b, relu, c, d])]\n";
@@ -62,7 +107,61 @@ fn module(i: usize, macros: bool) -> String {
         code += "hypernn::hypernetwork! { pub struct HyperNet for Net {\n";
         code += "embedding: table(1, 4), generator: linear, mode: static } }\n";
     }
-    code + "}\n"
+    code
+}
+
+/// A ResNet-18 for images of 224 by 224: each attribute is a line.
+const RESNET_18: &str = "
+use hypernn::nn::{BatchNorm, Conv2d, Linear};
+#[derive(hypernn::HyperTarget)]
+#[hyper(sequential_t)]
+pub struct Downsample<const I: usize, const O: usize> {
+    #[hyper(conv2d_no_bias(I, O, 1, stride = 2))]
+    pub conv: Conv2d,
+    #[hyper(batch_norm(O, 1e-5))]
+    pub norm: BatchNorm,
+}
+#[derive(hypernn::HyperTarget)]
+#[hyper(sequential_t = [residual([conv1, bn1, relu, conv2, bn2], skip = [downsample]), relu], input = (I, H, W))]
+pub struct Block<const I: usize, const O: usize, const STRIDE: usize> {
+    #[hyper(conv2d_no_bias(I, O, 3, stride = STRIDE, padding = 1))]
+    pub conv1: Conv2d,
+    #[hyper(batch_norm(O, 1e-5))]
+    pub bn1: BatchNorm,
+    #[hyper(conv2d_no_bias(O, O, 3, padding = 1))]
+    pub conv2: Conv2d,
+    #[hyper(batch_norm(O, 1e-5))]
+    pub bn2: BatchNorm,
+    #[hyper(if STRIDE > 1 { target })]
+    pub downsample: Option<Downsample<I, O>>,
+}
+#[derive(hypernn::HyperTarget)]
+#[hyper(sequential_t)]
+pub struct Stage<const I: usize, const O: usize> {
+    pub first: Block<I, O, 2>,
+    pub second: Block<O, O, 1>,
+}
+#[derive(hypernn::HyperTarget)]
+#[hyper(sequential_t = [conv1, bn1, relu, max_pool2d(3, stride = 2, padding = 1), repeat(layer1), layer2, layer3, layer4, global_avg_pool2d, fc], input = (3, 224, 224))]
+pub struct ResNet18 {
+    #[hyper(conv2d_no_bias(3, 64, 7, stride = 2, padding = 3))]
+    pub conv1: Conv2d,
+    #[hyper(batch_norm(64, 1e-5))]
+    pub bn1: BatchNorm,
+    #[hyper([target; 2])]
+    pub layer1: Vec<Block<64, 64, 1>>,
+    pub layer2: Stage<64, 128>,
+    pub layer3: Stage<128, 256>,
+    pub layer4: Stage<256, 512>,
+    #[hyper(linear(512, 1000))]
+    pub fc: Linear,
+}
+";
+
+/// Rust without the lines that are attributes.
+fn without_attributes(code: &str) -> String {
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("#["));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 struct Krate {
@@ -72,12 +171,15 @@ struct Krate {
 }
 
 impl Krate {
-    fn new(folder: &Path, root: &Path, macros: bool) -> Result<Self> {
+    fn new(folder: &Path, root: &Path, derives: Derives, count: usize) -> Result<Self> {
+        Self::of(folder, root, (0..count).map(|i| derives.module(i)).collect())
+    }
+
+    fn of(folder: &Path, root: &Path, code: String) -> Result<Self> {
         fs::create_dir_all(folder.join("src"))?;
         let (manifest, source) = (folder.join("Cargo.toml"), folder.join("src/lib.rs"));
         fs::write(&manifest, MANIFEST.replace("@root@", &root.display().to_string()))?;
         fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock"))?;
-        let code = (0..COUNT).map(|i| module(i, macros)).collect();
         Ok(Self { manifest, source, code })
     }
 
@@ -105,9 +207,19 @@ impl Krate {
     fn median(&self) -> Result<Duration> {
         self.check(0)?;
         let times: Result<Vec<_>> = (1..=ROUNDS).map(|round| self.check(round)).collect();
-        let mut times = times?;
-        times.sort();
-        Ok(times[ROUNDS / 2])
+        Ok(median(times?))
+    }
+
+    /// The medians of the time on the clock and of the time on cores.
+    fn medians(&self) -> Result<[Duration; 2]> {
+        self.check(0)?;
+        let (mut clock, mut cores) = (Vec::new(), Vec::new());
+        for round in 1..=ROUNDS {
+            let before = time_of_children()?;
+            clock.push(self.check(round)?);
+            cores.push(time_of_children()?.saturating_sub(before));
+        }
+        Ok([clock, cores].map(median))
     }
 
     /// The lines of `-Ztime-passes` about macros and the whole, which a stable rustc prints where it
@@ -128,6 +240,22 @@ impl Krate {
     }
 }
 
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// The time on cores, for users and kernel, of all programs that this one has run: on Linux, in hundredths of a second;
+/// elsewhere nothing.
+fn time_of_children() -> Result<Duration> {
+    let Ok(stat) = fs::read_to_string("/proc/self/stat") else { return Ok(Duration::ZERO) };
+    // The first field behind the program's name, in parentheses, is the third; these are the 16th and 17th.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks = fields.skip(13).take(2).map(str::parse::<u64>);
+    let ticks = ticks.sum::<std::result::Result<u64, _>>()?;
+    Ok(Duration::from_millis(10 * ticks))
+}
+
 /// A build of its own, below the workspace's.
 fn folder() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -137,13 +265,36 @@ fn folder() -> PathBuf {
 
 fn main() -> Result<()> {
     let root = fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
-    let with = Krate::new(&folder().join("with"), &root, true)?;
-    let without = Krate::new(&folder().join("without"), &root, false)?;
-    let (with_time, without_time) = (with.median()?, without.median()?);
-    let each = with_time.saturating_sub(without_time) / COUNT as u32;
-    println!("cargo check of {COUNT} targets of five layers, {COUNT} hypernetworks over them");
-    println!("with the macros {with_time:.0?}, the structs alone {without_time:.0?}");
-    println!("a target and its hypernetwork: {each:.1?}");
-    print!("rustc's passes:\n{}", with.passes()?);
+    let folder = folder().join("crate");
+    resnet_18(&folder, &root)?;
+    if env::args().any(|argument| argument == "resnet") {
+        return Ok(());
+    }
+    println!("| `cargo check` after a touch | of one, ms | of 50, ms | each of the 50, ms |");
+    println!("|---|---|---|---|");
+    let mut alone = Duration::ZERO;
+    for derives in Derives::ALL {
+        let median = |count| Krate::new(&folder, &root, derives, count)?.median();
+        let [one, fifty] = [median(COUNTS[0])?, median(COUNTS[1])?];
+        if let Derives::Nothing = derives {
+            alone = fifty;
+        }
+        let each = fifty.saturating_sub(alone).as_secs_f64() * 1e3 / COUNTS[1] as f64;
+        let (one, fifty) = (one.as_millis(), fifty.as_millis());
+        println!("| {} | {one} | {fifty} | {each:.1} |", derives.name());
+    }
+    let with = Krate::new(&folder, &root, Derives::Hypernn, COUNTS[1])?;
+    print!("rustc's passes of the 50 targets and hypernetworks:\n{}", with.passes()?);
+    Ok(())
+}
+
+fn resnet_18(folder: &Path, root: &Path) -> Result<()> {
+    let with = Krate::of(folder, root, RESNET_18.to_owned())?.medians()?;
+    let without = Krate::of(folder, root, without_attributes(RESNET_18))?.medians()?;
+    println!("`cargo check` of a ResNet-18 in attributes, and of its structs alone:");
+    for (what, with, without) in [("clock", with[0], without[0]), ("cores", with[1], without[1])] {
+        let ratio = with.as_secs_f64() / without.as_secs_f64();
+        println!("{what}: {} and {} ms, {ratio:.2} times", with.as_millis(), without.as_millis());
+    }
     Ok(())
 }

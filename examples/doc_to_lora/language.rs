@@ -29,7 +29,7 @@ pub const VOCABULARY: u32 = FIRST_FILLER + FILLERS;
 pub const QUESTION: usize = 5;
 
 /// One needle for so many tokens of a document, at most.
-const TOKENS_PER_NEEDLE: usize = 24;
+const TOKENS_PER_NEEDLE: usize = 12;
 
 /// "the key of WORD is NUMBER".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use hypernn_models::{Decoder, DecoderConfig};
 use crate::language::{Document, PADDING, VOCABULARY};
 
 /// The width of a hidden state.
-const WIDTH: usize = 64;
+const WIDTH: usize = 96;
 
 /// The rank of the adapter of one chunk: room for so many needles.
 const RANK: usize = 8;
@@ -39,8 +39,8 @@ hypernetwork! {
 pub fn config() -> Result<DecoderConfig> {
     Ok(DecoderConfig::from_json(&format!(
         r#"{{
-            "model_type": "llama", "vocab_size": {VOCABULARY}, "hidden_size": {WIDTH}, "intermediate_size": 128,
-            "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 4,
+            "model_type": "llama", "vocab_size": {VOCABULARY}, "hidden_size": {WIDTH}, "intermediate_size": 192,
+            "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 32,
             "max_position_embeddings": 1024, "rms_norm_eps": 1e-5, "tie_word_embeddings": true
         }}"#
     ))?)

@@ -1,6 +1,6 @@
 //! What is trained: the language model, with documents in its prompt, and the hypernetwork, from what it says then.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::Tensor;
 use candle_nn::loss::cross_entropy;
 use hypernn::HyperTarget;
@@ -18,15 +18,28 @@ use crate::run::{LONGEST, Purpose, Run};
 /// The longest document that the language model is taught with, as long as the longest of the tests.
 const LONGEST_OF_MODEL: usize = 4 * LONGEST;
 
+/// The shortest document.
+const SHORTEST: usize = LONGEST / 4;
+
+/// The longest document that the language model begins with.
+const SHORT: usize = 40;
+
 /// Documents to measure with.
 const MEASURED: usize = 64;
 
-/// Lets the table of embeddings, which is the head as well, start with logits of about one.
+/// Lets all matrices start as small as PyTorch's: those of linear layers with a deviation of `(3 · inputs)^-1/2`, where
+/// candle's have `(2 / inputs)^1/2`, with which attention starts so sharp that it learns slowly; and the table of
+/// embeddings, which is the head as well, so that logits start at about one.
 fn start_small(vars: &VarMap) -> Result<()> {
     let Ok(vars) = vars.data().lock() else { anyhow::bail!("the variables are poisoned") };
-    let table = vars.get("model.embed_tokens.weight").context("the model has no embeddings")?;
-    let small = (table.as_detached_tensor() * (table.dim(1)? as f64).powf(-0.5))?;
-    Ok(table.set(&small)?)
+    for (name, var) in vars.iter().filter(|(_, var)| var.rank() == 2) {
+        let factor = match name.as_str() {
+            "model.embed_tokens.weight" => (var.dim(1)? as f64).powf(-0.5),
+            _ => 6f64.powf(-0.5),
+        };
+        var.set(&(var.as_detached_tensor() * factor)?)?;
+    }
+    Ok(())
 }
 
 impl Run {
@@ -40,9 +53,7 @@ impl Run {
         let decoder = Decoder::with_config(&config()?, vb)?;
         start_small(&vars)?;
         let loss = |step: usize| {
-            // Most documents are short, so that steps are fast; one step in eight has long ones.
-            let longest = if step % 8 == 7 { LONGEST_OF_MODEL } else { LONGEST };
-            let documents = self.drawn(Purpose::Model, step, longest);
+            let documents = self.drawn(Purpose::Model, step, self.longest_of_model(step));
             let batch = self.batch(&documents);
             Ok(cross_entropy(&batch.prompted(&decoder)?, &batch.expected()?)?)
         };
@@ -54,6 +65,18 @@ impl Run {
         let training = self.training("model", steps, rate);
         let history = training.run(Variables::plain(&vars), loss, measure)?;
         Ok((vars, history))
+    }
+
+    /// The longest document of a step. That the word tells which number is meant is learned from short documents, in half
+    /// of the steps; then they grow, and in the last quarter one step in four has long ones.
+    fn longest_of_model(&self, step: usize) -> usize {
+        let quarter = (self.args.model_steps as usize / 4).max(1);
+        match step / quarter {
+            0 | 1 => SHORT,
+            2 => SHORT + (LONGEST - SHORT) * (step % quarter) / quarter,
+            _ if step % 4 == 3 => LONGEST_OF_MODEL,
+            _ => LONGEST,
+        }
     }
 
     /// Trains the hypernetwork to write what the language model says with the document in its prompt.
@@ -113,11 +136,11 @@ impl Run {
     }
 
     fn drawn(&self, purpose: Purpose, step: usize, longest: usize) -> Vec<Document> {
-        self.documents(purpose, step, self.args.documents as usize, (LONGEST / 4, longest))
+        self.documents(purpose, step, self.args.documents as usize, (SHORTEST, longest))
     }
 
     fn measured(&self) -> Vec<Document> {
-        self.documents(Purpose::Measure, 0, self.few(MEASURED), (LONGEST / 4, LONGEST))
+        self.documents(Purpose::Measure, 0, self.few(MEASURED), (SHORTEST, LONGEST))
     }
 
     fn batch<'a>(&self, documents: &'a [Document]) -> Batch<'a> {

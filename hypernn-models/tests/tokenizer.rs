@@ -52,12 +52,10 @@ fn text(text: &str) -> Value {
 }
 
 fn file(pre: &str, vocabulary: &Vocabulary, more: &[(&str, Value)]) -> Gguf {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("tokenizer.gguf");
     let tokens = vocabulary.tokens.iter().map(|(token, _)| text(token)).collect();
     let types = vocabulary.tokens.iter().map(|(_, kind)| Value::I32(*kind)).collect();
     let merges = vocabulary.merges.iter().map(|merge| text(merge)).collect();
-    let mut metadata = vec![
+    let metadata = vec![
         ("tokenizer.ggml.model", text("gpt2")),
         ("tokenizer.ggml.pre", text(pre)),
         ("tokenizer.ggml.tokens", Value::Array(tokens)),
@@ -65,19 +63,20 @@ fn file(pre: &str, vocabulary: &Vocabulary, more: &[(&str, Value)]) -> Gguf {
         ("tokenizer.ggml.merges", Value::Array(merges)),
         ("tokenizer.ggml.bos_token_id", Value::U32(1)),
     ];
-    for (key, value) in more {
-        metadata.retain(|(known, _)| known != key);
-        metadata.push((*key, value.clone()));
-    }
+    written(metadata, more)
+}
+
+/// A file with this metadata, some of it in place of what is there before.
+fn written<'a>(mut metadata: Vec<(&'a str, Value)>, more: &[(&'a str, Value)]) -> Gguf {
+    metadata.retain(|(key, _)| more.iter().all(|(other, _)| key != other));
+    metadata.extend_from_slice(more);
     let metadata: Vec<_> = metadata.iter().map(|(key, value)| (*key, value)).collect();
     let ones = Tensor::ones(4, DType::F32, &DEVICE).unwrap();
     let ones = QTensor::quantize(&ones, GgmlDType::F32).unwrap();
-    gguf_file::write(
-        &mut File::create(&path).unwrap(),
-        &metadata,
-        &[("output_norm.weight", &ones)],
-    )
-    .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.gguf");
+    let mut file = File::create(&path).unwrap();
+    gguf_file::write(&mut file, &metadata, &[("output_norm.weight", &ones)]).unwrap();
     Gguf::open(&path).unwrap()
 }
 
@@ -87,7 +86,11 @@ fn tokenizer(pre: &str) -> Tokenizer {
 
 /// The tokens of a text by name.
 fn parts(tokenizer: &Tokenizer, text: &str) -> Vec<String> {
-    let ids = encode(tokenizer, text, false).unwrap();
+    parts_of(tokenizer, text, false)
+}
+
+fn parts_of(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Vec<String> {
+    let ids = encode(tokenizer, text, add_special).unwrap();
     ids.iter().map(|id| tokenizer.id_to_token(*id).unwrap()).collect()
 }
 
@@ -162,8 +165,9 @@ fn files_with_other_tokenizers() {
         message(from_gguf(&file(pre, vocabulary, more)))
     };
     let advice = "take the tokenizer.json of the model";
-    let expected = format!("GGUF: tokenizer.ggml.model is `llama`, expected `gpt2`: {advice}");
-    let model = [("tokenizer.ggml.model", text("llama"))];
+    let expected =
+        format!("GGUF: tokenizer.ggml.model is `bert`, expected `gpt2` or `llama`: {advice}");
+    let model = [("tokenizer.ggml.model", text("bert"))];
     assert_eq!(failed("smollm", &vocabulary(), &model), expected);
     let expected = format!(
         "GGUF: tokenizer.ggml.pre is `falcon`, expected `smollm`, `llama-bpe`, `qwen2` or `gpt-2`: {advice}"
@@ -192,4 +196,83 @@ fn files_with_other_tokenizers() {
     ];
     let expected = format!("GGUF: `tokenizer.ggml.bos_token_id` is 1000, there are {count} tokens");
     assert_eq!(failed("smollm", &vocabulary(), &begin), expected);
+}
+
+/// A small SentencePiece model and what SentencePiece makes of texts with it; by tests/data/sentencepiece.py.
+#[derive(serde::Deserialize)]
+struct SentencePiece {
+    tokens: Vec<String>,
+    scores: Vec<f32>,
+    types: Vec<i32>,
+    encoded: Vec<Encoded>,
+}
+
+#[derive(serde::Deserialize)]
+struct Encoded {
+    text: String,
+    ids: Vec<u32>,
+}
+
+impl SentencePiece {
+    fn golden() -> Self {
+        serde_json::from_str(include_str!("data/sentencepiece.json")).unwrap()
+    }
+
+    fn file(&self, more: &[(&str, Value)]) -> Gguf {
+        let tokens = self.tokens.iter().map(|token| text(token)).collect();
+        let scores = self.scores.iter().map(|score| Value::F32(*score)).collect();
+        let types = self.types.iter().map(|kind| Value::I32(*kind)).collect();
+        let metadata = vec![
+            ("tokenizer.ggml.model", text("llama")),
+            ("tokenizer.ggml.tokens", Value::Array(tokens)),
+            ("tokenizer.ggml.scores", Value::Array(scores)),
+            ("tokenizer.ggml.token_type", Value::Array(types)),
+            ("tokenizer.ggml.bos_token_id", Value::U32(1)),
+            ("tokenizer.ggml.unknown_token_id", Value::U32(0)),
+        ];
+        written(metadata, more)
+    }
+}
+
+#[test]
+fn sentence_piece_as_by_its_own_library() {
+    let golden = SentencePiece::golden();
+    let tokenizer = from_gguf(&golden.file(&[])).unwrap();
+    for Encoded { text, ids } in &golden.encoded {
+        assert_eq!(&encode(&tokenizer, text, false).unwrap(), ids, "{text:?}");
+        assert_eq!(&decode(&tokenizer, ids).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_text_of_sentence_piece_begins_with_its_token() {
+    let golden = SentencePiece::golden();
+    let begins = |more: &[_]| {
+        let tokenizer = from_gguf(&golden.file(more)).unwrap();
+        parts_of(&tokenizer, "the", true)
+    };
+    assert_eq!(begins(&[]), ["<s>", "▁the"]);
+    let without = [("tokenizer.ggml.add_bos_token", Value::Bool(false))];
+    assert_eq!(begins(&without), ["▁the"]);
+    let no_space = [("tokenizer.ggml.add_space_prefix", Value::Bool(false))];
+    assert_eq!(begins(&no_space), ["<s>", "t", "h", "e"]);
+}
+
+/// llama.cpp puts a space in front of what follows a token that stands for itself, as here.
+#[test]
+fn tokens_that_stand_for_themselves_cut_a_text_of_sentence_piece() {
+    let tokenizer = from_gguf(&SentencePiece::golden().file(&[])).unwrap();
+    assert_eq!(parts(&tokenizer, "the<tool>the</s>"), ["▁the", "<tool>", "▁the", "</s>"]);
+}
+
+#[test]
+fn files_of_sentence_piece_that_do_not_fit() {
+    let golden = SentencePiece::golden();
+    let failed = |more: &[_]| message(from_gguf(&golden.file(more)));
+    let scores = [("tokenizer.ggml.scores", Value::Array(vec![Value::F32(0.)]))];
+    let expected = "GGUF: tokenizer.ggml.scores has 1 entries, expected 700, one for each token";
+    assert_eq!(failed(&scores), expected);
+    let unknown = [("tokenizer.ggml.unknown_token_id", Value::U32(700))];
+    let expected = "GGUF: `tokenizer.ggml.unknown_token_id` is 700, there are 700 tokens";
+    assert_eq!(failed(&unknown), expected);
 }

@@ -192,7 +192,7 @@ pub use structure::role::Role;
 pub mod target {
     pub use crate::hyper_target::{Configures, FixedTarget, HyperTarget, NestedSpec};
     pub use crate::structure::{
-        ForwardTarget, ForwardTargetT, adapter, layer, layout, role, source, tensor, value,
+        ForwardTarget, ForwardTargetT, Outputs, adapter, layer, layout, role, source, tensor, value,
     };
 }
 

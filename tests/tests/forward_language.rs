@@ -235,7 +235,7 @@ add                     [20]
 more    linear(20, 20)  [20]
 ";
     assert_eq!(network.to_string(), table);
-    let drawing = network.mermaid();
+    let drawing = network.to_mermaid();
     for line in ["n1[\"fc1<br/>linear(4, 8)<br/>[8]\"]", "n2 --> n6", "n3 --> n6", "n5 --> n6"] {
         assert!(drawing.contains(line), "{line} is not in\n{drawing}");
     }
@@ -322,5 +322,103 @@ fn sizes_at_run_time() -> Result<()> {
         error(sizes(6, 2)),
         "`residual`: `mlp` gives […, 8], but `residual` gives [T, 6]: write 6 in place of 8, or give the skip layers of its own: `skip = […]`"
     );
+    Ok(())
+}
+
+/// Steps read the configuration that the target keeps: in their arguments, in counts and in options.
+#[derive(HyperTarget)]
+#[hyper(
+    config = Sizes,
+    sequential = [
+        residual([
+            attention(
+                [q, split_heads(config.heads)],
+                [k, split_heads(config.heads)],
+                [v, split_heads(config.heads)],
+                scale = 1. / config.heads as f64,
+            ),
+            merge_heads,
+        ]),
+        repeat(config.inner, [residual([out, tanh])]),
+        reshape([config.heads * 12]),
+    ],
+    input = (3, config.width),
+    output = ([], by_head = [reshape([config.heads, 12])]),
+)]
+struct Kept {
+    #[hyper(linear(config.width, config.width))]
+    q: Linear,
+    #[hyper(linear(config.width, config.width))]
+    k: Linear,
+    #[hyper(linear(config.width, config.width))]
+    v: Linear,
+    #[hyper(linear(config.width, config.width))]
+    out: Linear,
+    #[hyper(value = std::sync::Arc::new(config.clone()))]
+    config: std::sync::Arc<Sizes>,
+}
+
+/// The same with numbers.
+#[derive(HyperTarget)]
+#[hyper(
+    sequential = [
+        residual([
+            attention([q, split_heads(2)], [k, split_heads(2)], [v, split_heads(2)], scale = 0.5),
+            merge_heads,
+        ]),
+        repeat(3, [residual([out, tanh])]),
+        reshape([24]),
+    ],
+    input = (3, 8),
+    output = ([], by_head = [reshape([2, 12])]),
+)]
+struct Numbers {
+    #[hyper(linear(8, 8))]
+    q: Linear,
+    #[hyper(linear(8, 8))]
+    k: Linear,
+    #[hyper(linear(8, 8))]
+    v: Linear,
+    #[hyper(linear(8, 8))]
+    out: Linear,
+}
+
+#[test]
+fn steps_read_the_configuration() -> Result<()> {
+    let sizes = |heads| Sizes { width: 8, heads, inner: 3 };
+    let vb = || seeded::var_builder(&VarMap::new(), 0, DType::F32, device());
+    let xs = randn(&[2, 3, 8])?;
+    let (ys, by_head) = Kept::with_config(&sizes(2), vb())?.forward(&xs)?;
+    let (expected, expected_by_head) = Numbers::new(vb())?.forward(&xs)?;
+    assert!(same(&ys, &expected)? && same(&by_head, &expected_by_head)?);
+    let network = Kept::network(&sizes(2)).unwrap();
+    assert_eq!(network.output_shapes()[1].to_string(), "[2, 12]");
+    let error = Kept::with_config(&sizes(3), vb()).err().unwrap().to_string();
+    assert!(
+        error.starts_with("`split_heads`: 3 heads do not divide 8; `q` gives [3, 8]"),
+        "{error}"
+    );
+    Ok(())
+}
+
+hypernetwork! {
+    struct HyperKept for Kept {
+        config: Sizes,
+        embedding: table(20, 8),
+        generator: linear,
+        mode: static,
+    }
+}
+
+/// The configuration that is kept serves generated parameters as well.
+#[test]
+fn steps_read_the_configuration_over_generated_parameters() -> Result<()> {
+    let sizes = Sizes { width: 8, heads: 2, inner: 3 };
+    let vb = seeded::var_builder(&VarMap::new(), 0, DType::F32, device());
+    let (hyper, xs) = (HyperKept::new(&sizes, vb)?, randn(&[2, 3, 8])?);
+    let (ys, by_head) = hyper.forward(&xs)?;
+    let (expected, expected_by_head) =
+        Numbers::functional_forward(&hyper.generate_params()?.flat()?, &xs)?;
+    assert!(same(&ys, &expected)? && same(&by_head, &expected_by_head)?);
     Ok(())
 }

@@ -325,6 +325,54 @@ fn blocks_that_are_computed_again_hold_their_inputs_alone() -> Result<()> {
     Ok(())
 }
 
+/// The weights of a layer live while it runs: at once they are sixteen times as many.
+#[test]
+fn streamed_weights_are_those_of_a_layer() -> Result<()> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_vars, vb) = variables(0, DType::F32);
+    let hyper = HyperDeep::new(vb)?;
+    let xs = input(&[4, 64], 1, DType::F32)?;
+    let at_once = || hyper.generate_params()?.detach().forward(&xs);
+    let streamed = || hyper.stream_params()?.forward(&xs);
+    // Threads and buffers that stay.
+    at_once()?;
+    streamed()?;
+    let values = HyperDeep::NUM_TARGET_PARAMS * size_of::<f32>();
+    let (of_all, of_each) = (peak_of(at_once)?, peak_of(streamed)?);
+    println!(
+        "{values} bytes of weights: at once {of_all}, streamed {of_each}, {:.3} of them",
+        of_each as f64 / values as f64
+    );
+    assert!(of_all >= values);
+    assert!(4 * of_each <= values, "{of_each} bytes, the weights have {values}");
+    Ok(())
+}
+
+/// Eight parts of a batch, generated once: less than a third of what the batch at once holds.
+#[test]
+fn parts_of_a_batch_hold_what_a_part_does() -> Result<()> {
+    const PARTS: usize = 8;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_vars, vb) = variables(0, DType::F32);
+    let hyper = HyperDeep::new(vb)?;
+    let xs = input(&[1024, 64], 1, DType::F32)?;
+    let whole = || hyper.forward(&xs)?.sqr()?.mean_all()?.backward();
+    let parts = || {
+        let mut passes = hyper.generate_params()?.micro_batches()?;
+        for part in xs.chunk(PARTS, 0)? {
+            let loss = passes.params().forward(&part)?.sqr()?.mean_all()?;
+            passes.backward(&(loss / PARTS as f64)?)?;
+        }
+        passes.finish()
+    };
+    whole()?;
+    parts()?;
+    let (of_whole, of_parts) = (peak_of(whole)?, peak_of(parts)?);
+    println!("a batch: {of_whole} bytes, {PARTS} parts of it {of_parts}");
+    assert!(3 * of_parts < of_whole, "{of_parts} bytes, at once {of_whole}");
+    Ok(())
+}
+
 /// All weights of attention at once would be many times what it is given.
 #[test]
 fn attention_holds_some_rows_of_weights() -> Result<()> {

@@ -216,3 +216,44 @@ fn a_summary_is_written_by_serde() {
     assert_eq!(json["tensors"][0]["rows"], serde_json::Value::Null);
     assert_eq!((&json["mode"], &json["chunks"]["rows"]), (&"dynamic".into(), &10.into()));
 }
+
+/// Two heads on a trunk.
+#[derive(HyperTarget)]
+#[hyper(sequential = [trunk, relu], input = (T, 6), output = (values = [value], [policy, softmax]))]
+struct Heads {
+    #[hyper(linear(6, 8))]
+    trunk: Linear,
+    #[hyper(linear(8, 1))]
+    value: Linear,
+    #[hyper(linear(8, 3))]
+    policy: Linear,
+}
+
+hypernetwork! {
+    struct OfHeads for Heads { embedding: tasks(2, 9, 3), generator: linear, mode: dynamic }
+}
+
+#[test]
+fn the_steps_of_a_chain_come_first() {
+    let summary = OfHeads::new(variables(0, DType::F32).1).unwrap().summary();
+    let table = "\
+| step of Heads |              | shape  |
+|:--------------|:-------------|:-------|
+| input         |              | [T, 6] |
+| trunk         | linear(6, 8) | [T, 8] |
+| relu          |              | [T, 8] |
+| value         | linear(8, 1) | [T, 1] |
+| policy        | linear(8, 3) | [T, 3] |
+| softmax       |              | [T, 3] |
+| values        | output       | [T, 1] |
+| 1             | output       | [T, 3] |
+
+| tensor of Heads |";
+    assert!(summary.to_string().starts_with(table), "{summary}");
+    let network = summary.network().unwrap();
+    assert_eq!(Some(network), Heads::network(&()).as_ref());
+    assert!(network.to_mermaid().contains("    n3 --> n6\n"));
+    assert!(network.to_dot().contains("    n7 [label=\"1\\noutput\\n[T, 3]\"]\n    n5 -> n7\n"));
+    // A forward by hand has no steps that anybody knows.
+    assert!(some().summary().network().is_none());
+}

@@ -25,7 +25,7 @@ pub(super) fn linear_shapes(sizes: &[(usize, usize)]) -> Vec<Vec<usize>> {
     sizes.iter().flat_map(|&(inputs, outputs)| [vec![outputs, inputs], vec![outputs]]).collect()
 }
 
-fn num_params(shapes: &[Vec<usize>]) -> usize {
+pub(super) fn num_params(shapes: &[Vec<usize>]) -> usize {
     shapes.iter().map(|dims| dims.iter().product::<usize>()).sum()
 }
 

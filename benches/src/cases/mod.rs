@@ -9,6 +9,7 @@ mod batched_conv;
 mod by_hand;
 mod dynamic;
 mod dynamic_rnn;
+mod flat;
 mod static_cnn;
 mod static_deep;
 mod static_mlp_1m;
@@ -24,7 +25,7 @@ use hypernn::nn::{AdamW, Optimizer, ParamsAdamW, VarBuilder, VarMap};
 use hypernn::seeded;
 
 /// The names of all cases.
-pub const CASES: [&str; 10] = [
+pub const CASES: [&str; 12] = [
     "static_small",
     "static_mlp_1m",
     "static_deep",
@@ -35,6 +36,8 @@ pub const CASES: [&str; 10] = [
     "dynamic_256",
     "dynamic_rnn",
     "batched_conv",
+    "flat_small",
+    "flat_deep",
 ];
 
 /// Who computes a case.
@@ -80,11 +83,25 @@ pub enum Step {
     Backward,
     /// Forward over variables, loss, gradients, and a step of Adam.
     Adam,
+    /// A target over a flat vector that is a variable.
+    Unpack,
+    /// The flat vector of that target, with gradients to come.
+    Pack,
+    /// Name, shape and place of each tensor.
+    Layout,
 }
 
 impl Step {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 4] = [Self::Generate, Self::Forward, Self::Backward, Self::Adam];
+    pub const ALL: [Self; 7] = [
+        Self::Generate,
+        Self::Forward,
+        Self::Backward,
+        Self::Adam,
+        Self::Unpack,
+        Self::Pack,
+        Self::Layout,
+    ];
 
     /// The name in a case's path.
     pub const fn name(self) -> &'static str {
@@ -93,6 +110,9 @@ impl Step {
             Self::Forward => "forward",
             Self::Backward => "backward",
             Self::Adam => "adam",
+            Self::Unpack => "unpack",
+            Self::Pack => "pack",
+            Self::Layout => "layout",
         }
     }
 }
@@ -102,7 +122,8 @@ type Loss = dyn Fn(&Tensor) -> Result<Tensor>;
 
 /// A network and its input.
 pub struct Network {
-    generate: Option<Run<()>>,
+    /// What else than a forward is measured of it.
+    others: Vec<(Step, Run<()>)>,
     forward: Run<Tensor>,
     loss: Box<Loss>,
     /// The largest norm of all gradients, where they are clipped.
@@ -113,7 +134,7 @@ impl Network {
     /// A network whose loss is the sum of what it gives.
     fn new(forward: impl Fn() -> Result<Tensor> + 'static) -> Self {
         Self {
-            generate: None,
+            others: Vec::new(),
             forward: Box::new(forward),
             loss: Box::new(Tensor::sum_all),
             clip: None,
@@ -129,7 +150,17 @@ impl Network {
         let hyper = Rc::new(hyper);
         let generator = hyper.clone();
         let network = Self::new(move || forward(&hyper));
-        Self { generate: Some(Box::new(move || generate(&generator).map(drop))), ..network }
+        network.with(Step::Generate, move || generate(&generator))
+    }
+
+    /// This network with something else to measure.
+    fn with<R>(mut self, step: Step, run: impl Fn() -> Result<R> + 'static) -> Self {
+        self.others.push((step, Box::new(move || run().map(drop))));
+        self
+    }
+
+    fn has(&self, step: Step) -> bool {
+        self.others.iter().any(|(other, _)| *other == step)
     }
 
     /// A classifier of ten classes.
@@ -169,6 +200,8 @@ pub fn network(case: &str, who: Who, vb: &VarBuilder<'_>) -> Result<Option<Netwo
         "dynamic_step" => dynamic::network(who, 1, vb),
         "dynamic_rnn" => dynamic_rnn::network(who, vb),
         "batched_conv" => batched_conv::network(who, vb),
+        "flat_small" => static_small::flat(who, vb),
+        "flat_deep" => static_deep::flat(who, vb),
         _ => match case.strip_prefix("dynamic_").and_then(|batch| batch.parse().ok()) {
             Some(batch) => dynamic::network(who, batch, vb),
             None => bail!("there is no case `{case}`: expected one of {CASES:?}, or dynamic_BATCH"),
@@ -200,17 +233,19 @@ pub fn prepare_on(
     let Some(network) = network(case, who, &vb)? else { return Ok(None) };
     shrink(&vars)?;
     let run: Run<()> = match step {
-        Step::Generate => match network.generate {
-            Some(generate) => generate,
-            None => return Ok(None),
-        },
         Step::Forward => match self::network(case, who, &constants(&vars, &vb)?)? {
             Some(network) => Box::new(move || network.forward().map(drop)),
             None => return Ok(None),
         },
         Step::Backward => Box::new(move || network.backward().map(drop)),
-        Step::Adam if case == "batched_conv" => return Ok(None),
+        Step::Adam if !trains(case) => return Ok(None),
         Step::Adam => train(network, &vars, who)?,
+        Step::Generate | Step::Unpack | Step::Pack | Step::Layout => {
+            match network.others.into_iter().find(|(other, _)| *other == step) {
+                Some((_, run)) => run,
+                None => return Ok(None),
+            }
+        }
     };
     Ok(Some(run))
 }
@@ -225,9 +260,9 @@ pub fn paths() -> Result<Vec<(String, &'static str, Step, Who)>> {
         for who in Who::ALL {
             let Some(network) = network(case, who, &variables(&VarMap::new()))? else { continue };
             let has = |step: &Step| match step {
-                Step::Generate => network.generate.is_some(),
                 Step::Forward | Step::Backward => true,
-                Step::Adam => case != "batched_conv",
+                Step::Adam => trains(case),
+                other => network.has(*other),
             };
             for step in Step::ALL.into_iter().filter(has) {
                 let path = format!("{case}/{}/{}", step.name(), who.name());
@@ -236,6 +271,11 @@ pub fn paths() -> Result<Vec<(String, &'static str, Step, Who)>> {
         }
     }
     Ok(paths)
+}
+
+/// Whether a case has a step of an optimiser: a layer by itself and a flat vector are parts of something larger.
+fn trains(case: &str) -> bool {
+    case != "batched_conv" && !case.starts_with("flat_")
 }
 
 /// What a path, `case/step/who`, names.

@@ -6,6 +6,7 @@ use hypernn::nn::{Linear, Module, VarBuilder};
 use hypernn::{HyperTarget, hypernetwork};
 
 use super::by_hand;
+use super::flat::{self, Sizes};
 use super::{Network, Who, input};
 
 const BATCH: usize = 64;
@@ -36,6 +37,13 @@ hypernetwork! {
 
 fn target(tensors: &[Tensor], xs: &Tensor) -> Result<Tensor> {
     (0..LAYERS).try_fold(xs.clone(), |xs, index| by_hand::linear(tensors, index, &xs)?.relu())
+}
+
+/// The target over a flat vector, in 128 tensors.
+pub(super) fn flat(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> {
+    let shapes = by_hand::linear_shapes(&[(WIDTH, WIDTH); LAYERS]);
+    let sizes = Sizes { shapes, target, xs: input(&[BATCH, WIDTH], vb)?, stdev: 0.11 };
+    flat::network::<Net>(who, sizes, vb)
 }
 
 pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> {

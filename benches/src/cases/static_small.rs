@@ -12,6 +12,7 @@ use hypernn::target::source::{ParamSource, scoped};
 use hypernn::{ChunkPlan, HyperLayer, HyperTarget, Parameters, embedding, generator, hypernetwork};
 
 use super::by_hand::{self, linear_shapes};
+use super::flat::{self, Sizes};
 use super::{Network, Who, input};
 
 const BATCH: usize = 64;
@@ -83,6 +84,12 @@ fn hypernetwork_by_hand(vb: &VarBuilder<'_>) -> Result<HyperByHand> {
     let declared = Declared { name: "HyperByHand", shape, scheme: InitScheme::HyperNn };
     let (embedding, generator) = (embedding::spec::table(32, 4), generator::spec::linear);
     HyperByHand::new(plan, &declared, &embedding, &generator, vb.clone())
+}
+
+/// The target over a flat vector.
+pub(super) fn flat(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> {
+    let (shapes, xs) = (linear_shapes(&[(32, 64), (64, 32)]), input(&[BATCH, 32], vb)?);
+    flat::network::<Net>(who, Sizes { shapes, target: by_hand::mlp, xs, stdev: 0.1 }, vb)
 }
 
 pub(super) fn network(who: Who, vb: &VarBuilder<'_>) -> Result<Option<Network>> {

@@ -10,7 +10,7 @@ use syn::{
 
 use super::call;
 use super::chain::parse::RawInput;
-use super::chain::{self, Chain, RawChain};
+use super::chain::{self, Chain, RawChain, RawOutputs};
 use super::field::{Field, FieldKind, member_name, same, same_member};
 use super::parse::{
     Arg, Body, Call, FieldItem, Layer, RawField, RawRole, RawTarget, StructItem, Tie,
@@ -20,7 +20,8 @@ use crate::attr::{similar, unknown_key};
 use crate::report::Report;
 use crate::span::shown_at;
 
-const STRUCT_KEYS: &[&str] = &["config", "crate", "forward", "sequential", "sequential_t", "input"];
+const STRUCT_KEYS: &[&str] =
+    &["config", "crate", "forward", "sequential", "sequential_t", "input", "output"];
 const FIELD_KEYS: &[&str] = &["value", "name", "tie", "role"];
 
 /// A target without errors, unless the report has some.
@@ -43,8 +44,12 @@ pub(crate) struct Header {
     pub(crate) forwards: Vec<Forward>,
     /// The key of the chain, where the target is one.
     pub(crate) sequential: Option<Ident>,
-    /// Of the chain.
-    pub(crate) num_inputs: usize,
+    /// The names of the chain's inputs, of which there is at least one.
+    pub(crate) inputs: Vec<Option<Ident>>,
+    /// At least one.
+    pub(crate) num_outputs: usize,
+    /// Whether a target in it is one of its own kind, which lies in a `Box`.
+    pub(crate) holds_itself: bool,
 }
 
 /// A method that also gets a function over flat parameters.
@@ -59,6 +64,7 @@ pub(crate) fn check(raw: RawTarget, report: &mut Report) -> Target {
     let mut items = raw.items;
     let chain = take_chain(&mut items, report);
     let input = take_input(&mut items, chain.is_some(), report);
+    let output = take_output(&mut items, chain.is_some(), report);
     let ident = raw.ident.clone();
     let mut header = header(raw.vis, (raw.ident, raw.generics, raw.shared), items, report);
     header.sequential = chain.as_ref().map(|chain| chain.key.clone());
@@ -70,9 +76,38 @@ pub(crate) fn check(raw: RawTarget, report: &mut Report) -> Target {
     if header.config.is_none() {
         check_recursion(&header.ident, &fields, report);
     }
-    header.num_inputs = input.as_ref().map_or(1, Vec::len);
-    let chain = chain.map(|chain| chain::check(chain, input, &fields, report));
+    header.holds_itself = fields.iter().any(|field| {
+        matches!(field.kind, FieldKind::Layer { .. })
+            && find_itself(field.ty.to_token_stream(), &header.ident).is_some()
+    });
+    if let Some(inputs) = &input {
+        header.inputs = inputs.iter().map(|input| input.name.clone()).collect();
+    }
+    header.num_outputs = output.as_ref().map_or(1, |(_, outputs)| outputs.len().max(1));
+    let chain = chain.map(|chain| chain::check(chain, (input, output), &fields, report));
+    if let Some(chain) = &chain {
+        check_configs(chain, &header, &fields, report);
+    }
     Target { header, fields, chain }
+}
+
+/// A step is made in each forward, where the configuration is what the target keeps of it.
+fn check_configs(chain: &Chain, header: &Header, fields: &[Field], report: &mut Report) {
+    let Some(config) = &header.config else { return };
+    if kept_config(fields).is_some() {
+        return;
+    }
+    let config = config.to_token_stream();
+    for at in chain.reads_config() {
+        report.error(&at, format!("`config` is known when the target is built, and this step is made in each forward: keep it, `#[hyper(value = config.clone())] config: {config}`, or make the step a field, as in `#[hyper(value = split_heads(config.heads))] heads: SplitHeads`"));
+    }
+}
+
+/// The field `config` with a value, which steps read.
+pub(crate) fn kept_config(fields: &[Field]) -> Option<&Field> {
+    fields.iter().find(|field| {
+        matches!(field.kind, FieldKind::Value(_)) && member_name(&field.member) == "config"
+    })
 }
 
 /// A target in itself, whose size has no end.
@@ -151,6 +186,23 @@ fn take_input(
     input.value
 }
 
+/// What a chain gives, where that is several values.
+fn take_output(
+    items: &mut Vec<StructItem>,
+    chained: bool,
+    report: &mut Report,
+) -> Option<RawOutputs> {
+    let mut output = Once::new();
+    for item in items.extract_if(.., |item| matches!(item, StructItem::Output(..))) {
+        let StructItem::Output(key, outputs) = item else { continue };
+        if !chained {
+            report.error(&key, "`output` needs `sequential`: a forward that is written by hand says itself what it gives");
+        }
+        output.set(&key.clone(), (key, outputs), report);
+    }
+    output.value
+}
+
 fn not_a_struct(token: impl ToTokens, report: &mut Report) -> Vec<Field> {
     report.error(token, "a target is a struct whose fields are layers");
     Vec::new()
@@ -170,7 +222,7 @@ fn header(
             StructItem::Forward(signature) => forwards.extend(forward(*signature, report)),
             StructItem::Unknown(key) => unknown_on_struct(&key, report),
             // Taken before.
-            StructItem::Sequential(..) | StructItem::Input(..) => {}
+            StructItem::Sequential(..) | StructItem::Input(..) | StructItem::Output(..) => {}
         }
     }
     check_distinct_forwards(&forwards, report);
@@ -185,7 +237,9 @@ fn header(
         config,
         forwards,
         sequential: None,
-        num_inputs: 1,
+        inputs: vec![None],
+        num_outputs: 1,
+        holds_itself: false,
     }
 }
 
@@ -688,7 +742,7 @@ mod tests {
     fn unknown_keys_are_named() {
         assert_eq!(
             on_struct(quote!(#[hyper(confg = A)])),
-            "unknown key `confg`; did you mean `config`? (known here: `config`, `crate`, `forward`, `sequential`, `sequential_t`, `input`)"
+            "unknown key `confg`; did you mean `config`? (known here: `config`, `crate`, `forward`, `sequential`, `sequential_t`, `input`, `output`)"
         );
         assert_eq!(
             field(quote!(#[hyper(linear(1, 2), bias = true)])),

@@ -6,7 +6,6 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::{Generics, Ident, Member, Type, parse_quote};
 
-use super::chain::trains;
 use super::check::{Forward, Header, Target};
 use super::field::{Field, FieldKind, member_name, used};
 use super::flow::{self, Flow};
@@ -112,14 +111,15 @@ pub(crate) fn stub(header: &Header) -> TokenStream {
 /// The forward of a chain, and its shapes.
 fn chain(target: &Target) -> TokenStream {
     let Some(chain) = &target.chain else { return TokenStream::new() };
-    let (module, flow) = (forward::module(target, chain), Flow::new(target, chain));
+    let Some(key) = &target.header.sequential else { return TokenStream::new() };
+    let (module, flow) = (forward::module(target, chain, key), Flow::new(target, chain));
     let constants = flow.constants(target, chain);
     quote!(#module #constants)
 }
 
 fn chain_stub(header: &Header) -> TokenStream {
     let Some(key) = &header.sequential else { return TokenStream::new() };
-    let (module, shapes) = (forward::stub(header, trains(key)), flow::stub(header));
+    let (module, shapes) = (forward::stub(header, key), flow::stub(header));
     quote!(#module #shapes)
 }
 
@@ -128,7 +128,7 @@ fn config_type(header: &Header) -> TokenStream {
 }
 
 /// The argument that the user's expressions read, by the name they read it.
-fn config_argument(header: &Header) -> Ident {
+pub(crate) fn config_argument(header: &Header) -> Ident {
     match header.config {
         Some(_) => Ident::new("config", Span::call_site()),
         None => Ident::new("__config", Span::mixed_site()),

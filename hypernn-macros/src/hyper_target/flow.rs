@@ -4,9 +4,11 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Expr, Generics, Ident};
 
-use super::chain::{Block, Chain, Input, Join, Joined, Link, Operand, Start, Takes};
-use super::check::{Header, Target};
-use super::expand::value_function;
+use super::chain::{
+    Block, Chain, Input, Join, Joined, Link, Operand, Split, Start, Takes, configs,
+};
+use super::check::{Header, Target, kept_config};
+use super::expand::{config_argument, value_function};
 use super::field::{Field, FieldKind, member_name};
 use super::parse::{Arg, Call, Layer, bare};
 use super::typed::known_field;
@@ -18,8 +20,8 @@ pub(crate) struct Flow<'a> {
     target: &'a Target,
     /// Follows the shapes: a variable for each value.
     steps: TokenStream,
-    /// The shape that the chain gives.
-    output: Ident,
+    /// What the chain gives: one value or several.
+    outputs: Vec<Ident>,
     /// Where each problem is shown, if there is one.
     places: Vec<Place>,
     values: usize,
@@ -69,7 +71,7 @@ impl<'a> Flow<'a> {
         let mut flow = Self {
             target,
             steps: TokenStream::new(),
-            output: kept(0),
+            outputs: Vec::new(),
             places: Vec::new(),
             values: 0,
             nodes: Vec::new(),
@@ -79,8 +81,32 @@ impl<'a> Flow<'a> {
             let name = input.name.as_ref().map_or("input".to_owned(), ToString::to_string);
             flow.draw(&name, String::new(), &[], quote!(__p::NodePlace::Input(#i)), &kept(i));
         }
-        flow.output = flow.block(&chain.block, kept(0));
+        let ys = flow.block(&chain.block, kept(0));
+        flow.outputs(chain, ys);
         flow
+    }
+
+    /// The outputs of a chain whose steps give `ys`.
+    fn outputs(&mut self, chain: &Chain, ys: Ident) {
+        if chain.outputs.is_empty() {
+            self.outputs.push(ys);
+            return;
+        }
+        let values: Vec<_> =
+            chain.outputs.iter().map(|output| self.operand(&output.operand, &ys)).collect();
+        for (i, (output, value)) in chain.outputs.iter().zip(values).enumerate() {
+            // What the others said of an input is said of it here.
+            let value = self.learned(&value);
+            let (place, name) = (quote!(__p::NodePlace::Output(#i)), format_ident!("__output{i}"));
+            self.draw(
+                &output.name,
+                "output".to_owned(),
+                std::slice::from_ref(&value),
+                place,
+                &name,
+            );
+            self.outputs.push(value);
+        }
     }
 
     /// A new place; its number.
@@ -157,13 +183,15 @@ impl<'a> Flow<'a> {
             Link::Field(i) => self.field(&target.fields[*i], xs),
             Link::Call(call, name) => {
                 let place = self.place(Place::of_call(call));
-                let code = between(place, name, &spec::step(call), ends(&call.func).0, xs);
+                let step = self.expression(&spec::step(call));
+                let code = between(place, name, &step, ends(&call.func).0, xs);
                 let what = call_text(call);
                 self.step_value((place, name, what), std::slice::from_ref(xs), code)
             }
             Link::Value(value, name) => {
                 let place = self.place(Place::at(value));
-                let code = between(place, name, &spec::step_value(value), ends(value).0, xs);
+                let step = self.expression(&spec::step_value(value));
+                let code = between(place, name, &step, ends(value).0, xs);
                 self.step_value((place, name, String::new()), std::slice::from_ref(xs), code)
             }
             Link::Keep(value) => {
@@ -172,12 +200,36 @@ impl<'a> Flow<'a> {
                 self.same_node(xs, &value);
                 xs.clone()
             }
+            Link::Split(split) => self.split(split, xs),
             Link::Join(join) => self.join(join, xs),
             Link::Repeat(count, block) => {
-                let count = count.to_token_stream();
+                let count = self.expression(&count.to_token_stream());
                 self.repeat(&count, xs, |flow, xs| flow.block(block, xs))
             }
         }
+    }
+
+    /// An expression of a step, which reads the `config` that the target keeps.
+    fn expression(&self, expression: &TokenStream) -> TokenStream {
+        let header = &self.target.header;
+        if header.config.is_none() || configs(expression.clone()).is_empty() {
+            return expression.clone();
+        }
+        let config = config_argument(header);
+        quote!({
+            let #config = &__kept_config;
+            #expression
+        })
+    }
+
+    /// The `config` that the target will keep, where steps read it.
+    fn kept_config(&self, chain: &Chain) -> Option<TokenStream> {
+        let header = &self.target.header;
+        header.config.as_ref()?;
+        let field =
+            kept_config(&self.target.fields).filter(|_| !chain.reads_config().is_empty())?;
+        let (config, value) = (config_argument(header), value_function(&field.member));
+        Some(quote!(let __kept_config = Self::#value(#config);))
     }
 
     /// The same several times; once is enough where the shape stays as it is.
@@ -192,7 +244,8 @@ impl<'a> Flow<'a> {
         let (ys, body) = self.apart(|flow| each(flow, all.clone()));
         let value = self.value(quote!({
             let (mut #all, mut __i) = (#xs, 0);
-            while __i < #count {
+            let __count: __p::usize = #count;
+            while __i < __count {
                 #body
                 let __same = (&#ys).has_shape_of(&#all);
                 #all = #ys;
@@ -324,6 +377,50 @@ impl<'a> Flow<'a> {
         self.step_value((place, name, type_text(ty)), xs, code)
     }
 
+    /// The first of the outputs of a target; those with names have variables.
+    fn split(&mut self, split: &Split, xs: &Ident) -> Ident {
+        let field = &self.target.fields[split.field];
+        let (name, ty) = (member_name(&field.member), field.ty.to_token_stream());
+        let (place, count) = (self.places.len(), split.values.len());
+        self.place(Place { takes: ends(&ty), gives: split.ends });
+        let layer = match &field.kind {
+            FieldKind::Layer { layer, .. } => Some(layer),
+            FieldKind::Value(_) => None,
+        };
+        let config = match layer {
+            Some(Layer::Target(_, config)) => config.as_deref(),
+            _ => None,
+        };
+        let splits = |shapes: TokenStream| quote!((&mut __chain).splits::<#count>(#place, #name, #shapes, #xs));
+        let code = match (config, &self.target.header.config) {
+            (Some(config), Some(_)) => {
+                let known =
+                    splits(quote!((&(&__network).input_shapes(), (&__network).output_shapes())));
+                let unknown = splits(quote!((&[], &[])));
+                quote! {
+                    match __p::TargetOf::<#ty>::network_of(&#config) {
+                        __p::Option::Some(__network) => #known,
+                        __p::Option::None => #unknown,
+                    }
+                }
+            }
+            _ => splits(quote!((
+                __p::TargetOf::<#ty>::INPUT_SHAPES,
+                __p::TargetOf::<#ty>::OUTPUT_SHAPES,
+            ))),
+        };
+        let inputs = std::slice::from_ref(xs);
+        let values = self.step_value((place, &name, type_text(&ty)), inputs, code);
+        for (i, value) in split.values.iter().enumerate() {
+            let Some(value) = value.map(kept) else { continue };
+            self.steps.extend(quote!(let #value = #values[#i];));
+            self.same_node(&values, &value);
+        }
+        let first = self.value(quote!(#values[0]));
+        self.same_node(&values, &first);
+        first
+    }
+
     /// A field without parameters.
     fn value_field(&mut self, field: &Field, xs: &Ident) -> Ident {
         let (name, ty) = (member_name(&field.member), field.ty.to_token_stream());
@@ -380,7 +477,7 @@ impl<'a> Flow<'a> {
         for operand in &join.operands {
             self.place(Place::between(operand.ends().unwrap_or(join.ends)));
         }
-        let name = &join.name;
+        let (name, step) = (&join.name, self.expression(step));
         self.step_value(
             (own, name, String::new()),
             operands,
@@ -456,7 +553,7 @@ impl<'a> Flow<'a> {
             };
         }
         let inputs = (0..chain_of.inputs.len()).map(|i| quote!((&Self::__CHAIN).input_shape(#i)));
-        let shape = quote!(__p::SampleShape);
+        let (outputs, shape) = (self.output_shapes(), quote!(__p::SampleShape));
         quote! {
             #[automatically_derived]
             impl #impl_generics #ident #ty_generics #where_clause {
@@ -466,15 +563,25 @@ impl<'a> Flow<'a> {
             #[automatically_derived]
             impl #impl_generics __p::ShapedTarget for #ident #ty_generics #where_clause {
                 const INPUT_SHAPE: #shape = (&Self::__CHAIN).input_shape(0);
-                const OUTPUT_SHAPE: #shape = (&Self::__CHAIN).output_shape();
+                const OUTPUT_SHAPE: #shape = (&Self::__CHAIN).output_shape(0);
                 const INPUT_SHAPES: &'static [#shape] = &[#(#inputs),*];
+                #outputs
             }
         }
     }
 
+    /// The constant of all shapes that the chain gives, where these are several.
+    fn output_shapes(&self) -> Option<TokenStream> {
+        let several = self.outputs.len() > 1;
+        let shapes = (0..self.outputs.len()).map(|i| quote!((&Self::__CHAIN).output_shape(#i)));
+        several.then(|| quote!(const OUTPUT_SHAPES: &'static [__p::SampleShape] = &[#(#shapes),*];))
+    }
+
     fn chain(&self, chain: &Chain) -> TokenStream {
-        let Self { steps, output, places, .. } = self;
+        let Self { steps, outputs, places, .. } = self;
         let places = places.len();
+        let outputs =
+            outputs.iter().enumerate().map(|(i, ys)| quote!((&mut __chain).gives_output(#i, #ys);));
         let inputs = chain.inputs.iter().enumerate().map(|(i, input)| {
             let (value, shape) = (kept(i), input_shape(input, &self.target.header.generics));
             match &input.name {
@@ -485,12 +592,14 @@ impl<'a> Flow<'a> {
                 }
             }
         });
+        let config = self.kept_config(chain);
         quote! {
             use __p::{NoTarget as _, UnknownStep as _};
+            #config
             let mut __chain = __p::Chain::<#places>::new();
             #(#inputs)*
             #steps
-            (&mut __chain).ends(#output);
+            #(#outputs)*
             __chain
         }
     }

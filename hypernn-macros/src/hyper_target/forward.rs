@@ -4,147 +4,53 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Generics, Ident, WherePredicate, parse_quote};
 
-use super::chain::{Block, Chain, Join, Joined, Link, Operand, Start, Takes, Use};
-use super::check::{Header, Target};
-use super::field::{Field, FieldKind, used};
+use super::chain::{Block, Chain, Join, Joined, Link, Operand, Split, Start, Takes, Use};
+use super::check::{Header, Target, kept_config};
+use super::expand::config_argument;
+use super::field::{Field, FieldKind, member_name, used};
+use super::forward_impl::{Signature, implement};
 use super::parse::Layer;
 use super::{bounds, spec};
 use crate::span::ends;
 
-/// `impl Module` or `impl ModuleT`; of several inputs `forward` with an argument each, and `impl Join` or `impl JoinT`.
-pub(crate) fn module(target: &Target, chain: &Chain) -> TokenStream {
+/// The forward as it is called.
+pub(crate) fn module(target: &Target, chain: &Chain, key: &Ident) -> TokenStream {
+    let signature = Signature::new(&target.header, key);
     let mut writer = Writer { target, chain, statements: TokenStream::new(), variables: 0 };
-    let inputs = writer.inputs();
     let ys = writer.block(&chain.block, input(0));
-    let statements = writer.statements;
-    let ys = ys.owned();
+    let ys = writer.outputs(ys);
+    let (inputs, statements) = (inputs(&signature), writer.statements);
+    let config = config(target, chain);
     let body = quote! {
         #inputs
+        #config
         #statements
         __p::StdResult::Ok(#ys)
     };
-    implement(&target.header, &with_steps(target, chain), chain, &body)
+    implement(&target.header, &with_steps(target, chain), &signature, &body)
 }
 
 /// What stands in for it while the declaration is wrong.
-pub(crate) fn stub(header: &Header, train: bool) -> TokenStream {
-    let body = quote!(__p::invalid());
-    match header.num_inputs {
-        1 => implement_module(header, &header.generics, train, &body),
-        _ => implement_join(header, &header.generics, train, &body),
-    }
+pub(crate) fn stub(header: &Header, key: &Ident) -> TokenStream {
+    let signature = Signature::of_stub(header, key);
+    implement(header, &header.generics, &signature, &quote!(__p::invalid()))
 }
 
-fn implement(
-    header: &Header,
-    generics: &Generics,
-    chain: &Chain,
-    body: &TokenStream,
-) -> TokenStream {
-    if chain.inputs.len() == 1 {
-        return implement_module(header, generics, chain.train, body);
-    }
-    let (method, call) = method(header, generics, chain, body);
-    let join = implement_join(header, generics, chain.train, &call);
-    quote!(#method #join)
+/// The configuration that the target keeps, for steps that read it.
+fn config(target: &Target, chain: &Chain) -> Option<TokenStream> {
+    target.header.config.as_ref()?;
+    let field = kept_config(&target.fields).filter(|_| !chain.reads_config().is_empty())?;
+    let (config, member) = (config_argument(&target.header), used(&field.member));
+    Some(quote!(let #config = &self.#member;))
 }
 
-fn implement_module(
-    header: &Header,
-    generics: &Generics,
-    train: bool,
-    body: &TokenStream,
-) -> TokenStream {
-    let (name, function) = match train {
-        false => (quote!(Module), quote!(forward)),
-        true => (quote!(ModuleT), quote!(forward_t)),
-    };
-    implement_trait(header, generics, train, (&name, &function, &quote!(&__p::Tensor)), body)
-}
-
-fn implement_join(
-    header: &Header,
-    generics: &Generics,
-    train: bool,
-    body: &TokenStream,
-) -> TokenStream {
-    let (name, function) = match train {
-        false => (quote!(Join), quote!(join)),
-        true => (quote!(JoinT), quote!(join_t)),
-    };
-    implement_trait(header, generics, train, (&name, &function, &quote!(&[&__p::Tensor])), body)
-}
-
-fn implement_trait(
-    header: &Header,
-    generics: &Generics,
-    train: bool,
-    (name, function, input): (&TokenStream, &TokenStream, &TokenStream),
-    body: &TokenStream,
-) -> TokenStream {
-    let ident = &header.ident;
-    let (impl_generics, _, where_clause) = generics.split_for_impl();
-    let (_, ty_generics, _) = header.generics.split_for_impl();
-    let train = train.then(|| quote!(__train: __p::bool,));
-    quote! {
-        #[automatically_derived]
-        impl #impl_generics __p::#name for #ident #ty_generics #where_clause {
-            fn #function(
-                &self,
-                __xs: #input,
-                #train
-            ) -> __p::Result<__p::Tensor> {
-                #body
-            }
-        }
-    }
-}
-
-/// The forward of several inputs, and its call with those of a slice.
-fn method(
-    header: &Header,
-    generics: &Generics,
-    chain: &Chain,
-    body: &TokenStream,
-) -> (TokenStream, TokenStream) {
-    let Header { ident, vis, .. } = header;
-    let (impl_generics, _, where_clause) = generics.split_for_impl();
-    let (_, ty_generics, _) = header.generics.split_for_impl();
-    let names: Vec<_> = chain.inputs.iter().filter_map(|input| input.name.as_ref()).collect();
-    let count = names.len();
-    let (function, train) = match chain.train {
-        false => (quote!(forward), None),
-        true => (quote!(forward_t), Some(quote!(__train: __p::bool))),
-    };
-    let passed = chain.train.then(|| quote!(__train));
-    let method = quote! {
-        #[automatically_derived]
-        impl #impl_generics #ident #ty_generics #where_clause {
-            /// The forward of its chain, of all its inputs.
-            ///
-            /// # Errors
-            /// Those of its steps.
-            #vis fn #function(
-                &self,
-                #(#names: &__p::Tensor,)*
-                #train
-            ) -> __p::Result<__p::Tensor> {
-                #body
-            }
-        }
-    };
-    let inputs: Vec<_> = (0..count).map(|i| format_ident!("__x{i}")).collect();
-    let call = quote! {
-        let &[#(#inputs),*] = __xs else {
-            return __p::wrong_number_of_inputs(
-                <Self as __p::HyperTarget>::NAME,
-                #count,
-                <[_]>::len(__xs),
-            );
-        };
-        Self::#function(self, #(#inputs,)* #passed)
-    };
-    (method, call)
+/// The inputs as the first values.
+fn inputs(signature: &Signature) -> TokenStream {
+    let inputs = signature.inputs().iter().enumerate().map(|(i, name)| {
+        let value = kept(i);
+        quote!(let #value = #name;)
+    });
+    inputs.collect()
 }
 
 /// The variable of an input or of a value with a name.
@@ -194,17 +100,18 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// The inputs as the first values.
-    fn inputs(&self) -> TokenStream {
-        let first = kept(0);
-        if self.chain.inputs.len() == 1 {
-            return quote!(let #first = __xs;);
+    /// What the forward gives, where `ys` is what the steps give.
+    fn outputs(&mut self, ys: Xs) -> TokenStream {
+        let chain = self.chain;
+        if chain.outputs.is_empty() {
+            return ys.owned();
         }
-        let inputs = self.chain.inputs.iter().enumerate().map(|(i, input)| {
-            let (value, name) = (kept(i), &input.name);
-            quote!(let #value = #name;)
-        });
-        inputs.collect()
+        let outputs: Vec<_> = chain
+            .outputs
+            .iter()
+            .map(|output| Xs::Borrowed(self.operand(&output.operand, &ys)).owned())
+            .collect();
+        quote!((#(#outputs),*))
     }
 
     /// What the block gives of a value.
@@ -247,10 +154,37 @@ impl Writer<'_> {
             Link::Field(i) => self.field(&self.target.fields[*i], xs),
             Link::Call(call, _) => self.between(&spec::step(call), &call.func, xs),
             Link::Value(value, _) => self.between(&spec::step_value(value), value, xs),
+            Link::Split(split) => self.split(split, xs),
             Link::Join(join) => self.join(join, xs),
             Link::Repeat(count, block) => self.repeat(count, block, xs),
             Link::Keep(..) => xs.owned(),
         }
+    }
+
+    /// The first of the outputs of a target; those with names have variables.
+    fn split(&mut self, split: &Split, xs: &Xs) -> TokenStream {
+        let field = &self.target.fields[split.field];
+        let (member, ty, name) = (used(&field.member), &field.ty, member_name(&field.member));
+        let (outputs, parts, count) = (self.variable(), self.variable(), split.values.len());
+        let (span, _) = ends(ty);
+        let given = match self.chain.train {
+            false => {
+                quote_spanned!(span=> <#ty as __p::ForwardTarget>::outputs(&self.#member, #xs)?)
+            }
+            true => quote_spanned! {span=>
+                <#ty as __p::ForwardTargetT>::outputs_t(&self.#member, #xs, __train)?
+            },
+        };
+        let kept = split.values.iter().enumerate().filter_map(|(i, value)| {
+            let value = kept((*value)?);
+            Some(quote!(let #value = #parts[#i];))
+        });
+        self.push(quote! {
+            let #outputs = #given;
+            let #parts = __p::parts::<#count>(#name, &#outputs)?;
+            #(#kept)*
+        });
+        quote!(__p::Clone::clone(#parts[0]))
     }
 
     fn field(&self, field: &Field, xs: &Xs) -> TokenStream {
@@ -443,7 +377,7 @@ fn shown(layer: &Layer) -> TokenStream {
 /// The generics, with a bound for each field of a generic type.
 fn with_steps(target: &Target, chain: &Chain) -> Generics {
     let mut generics = bounds::buildable(target);
-    let uses = chain.block.uses().into_iter();
+    let uses = chain.uses().into_iter();
     let predicates: Vec<_> = uses.filter_map(|used| bound(used, target, chain)).collect();
     if !predicates.is_empty() {
         generics.make_where_clause().predicates.extend(predicates);
@@ -460,8 +394,12 @@ fn bound((i, used): (usize, Use), target: &Target, chain: &Chain) -> Option<Wher
         FieldKind::Layer { layer, .. } => innermost(layer, field.ty.to_token_stream()),
         FieldKind::Value(_) => field.ty.to_token_stream(),
     };
-    let Use::Step(takes) = used else { return None };
-    let name = trait_of(takes, chain.train);
+    let name = match (used, chain.train) {
+        (Use::Step(takes), train) => trait_of(takes, train),
+        (Use::Split, false) => quote!(ForwardTarget),
+        (Use::Split, true) => quote!(ForwardTargetT),
+        (Use::Tensor, _) => return None,
+    };
     Some(parse_quote!(#ty: __p::#name))
 }
 

@@ -8,6 +8,7 @@ mod expand;
 mod field;
 mod flow;
 mod forward;
+mod forward_impl;
 mod parse;
 mod role;
 mod spec;

@@ -10,7 +10,7 @@ use syn::{
     Signature, Token, Type, Visibility, braced, bracketed, parenthesized, token,
 };
 
-use super::chain::parse::{RawInput, Step, chain, inputs};
+use super::chain::parse::{RawInput, RawOutput, Step, chain, inputs, outputs};
 use crate::attr;
 use crate::report::Report;
 
@@ -46,6 +46,7 @@ pub(crate) enum StructItem {
     /// `sequential` or `sequential_t`, with its steps where they are named.
     Sequential(Ident, Option<Vec<Step>>),
     Input(Ident, Vec<RawInput>),
+    Output(Ident, Vec<RawOutput>),
     Unknown(Ident),
 }
 
@@ -180,6 +181,7 @@ impl Parse for StructItem {
             }
             "input" => attr::with_form(assigned(input, inputs), "input = (1, 28, 28)")
                 .map(|inputs| Self::Input(key, inputs)),
+            "output" => outputs(input).map(|outputs| Self::Output(key, outputs)),
             _ => attr::skip_item(input).map(|()| Self::Unknown(key)),
         }
     }

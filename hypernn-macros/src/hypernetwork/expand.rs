@@ -467,7 +467,8 @@ fn module(checked: &Checked) -> TokenStream {
             for<'__a> #target: #krate::nn::Module #own
         {
             fn forward(&self, xs: &#private::Tensor) -> #private::Result<#private::Tensor> {
-                (&self.inner).forward(xs)
+                // Not the method, whose output is another type of a target with several outputs.
+                #krate::nn::Module::forward(&self.inner, xs)
             }
         }
     }

@@ -41,6 +41,9 @@ struct Paths {
     tensor: TokenStream,
     state: TokenStream,
     aux: TokenStream,
+    /// What the target's forward gives.
+    output: TokenStream,
+    output_t: TokenStream,
     /// The quantified lifetime keeps rustc from refusing a method where the bound does not hold.
     module: TokenStream,
     module_t: TokenStream,
@@ -58,6 +61,8 @@ impl Paths {
             tensor: quote!(#krate::__private::Tensor),
             state: quote!(#krate::State),
             aux: quote!(#krate::DynamicAux<#target>),
+            output: quote!(<#target as #krate::target::ForwardTarget>::Output),
+            output_t: quote!(<#target as #krate::target::ForwardTargetT>::Output),
             module: quote_spanned!(span=> where for<'__a> #target: #krate::target::ForwardTarget),
             module_t: quote_spanned!(span=> where for<'__a> #target: #krate::target::ForwardTargetT),
             own: own_condition(checked),
@@ -119,7 +124,7 @@ fn with_target_dtype(paths: &Paths) -> TokenStream {
 /// The type is a `Module` where its target is, so it is a `ModuleT` by candle's impl for all of these, whose `forward_t`
 /// comes before the network's and knows nothing of training.
 fn forward_t(paths: &Paths) -> TokenStream {
-    let Paths { private, result, tensor, module_t, own, .. } = paths;
+    let Paths { private, result, tensor, output_t, module_t, own, .. } = paths;
     quote! {
         /// Generates the parameters and applies a target that behaves otherwise in training.
         ///
@@ -129,7 +134,7 @@ fn forward_t(paths: &Paths) -> TokenStream {
             &self,
             xs: &#tensor,
             train: #private::bool,
-        ) -> #result<#tensor> #module_t #own {
+        ) -> #result<#output_t> #module_t #own {
             (&self.inner).forward_t(xs, train)
         }
     }
@@ -143,14 +148,14 @@ fn of_own_condition(paths: &Paths) -> TokenStream {
 }
 
 fn forward(paths: &Paths) -> TokenStream {
-    let Paths { result, tensor, aux, module, own, .. } = paths;
+    let Paths { result, tensor, aux, output, module, own, .. } = paths;
     quote! {
         /// Generates a weight set for each row of the input `[B, …]`, from that row and a zero state, and applies
         /// the target.
         ///
         /// # Errors
         /// The input's width is not the condition's, or the target's own.
-        pub fn forward(&self, xs: &#tensor) -> #result<#tensor> #module #own {
+        pub fn forward(&self, xs: &#tensor) -> #result<#output> #module #own {
             (&self.inner).forward(xs)
         }
 
@@ -159,14 +164,15 @@ fn forward(paths: &Paths) -> TokenStream {
         ///
         /// # Errors
         /// The input's width is not the condition's, or the target's own.
-        pub fn forward_aux(&self, xs: &#tensor) -> #result<(#tensor, #aux)> #module #own {
+        pub fn forward_aux(&self, xs: &#tensor) -> #result<(#output, #aux)> #module #own {
             (&self.inner).forward_aux(xs)
         }
     }
 }
 
 fn sequences(paths: &Paths) -> TokenStream {
-    let Paths { private, result, tensor, state, module, module_t, own, .. } = paths;
+    let Paths { private, result, tensor, state, output, output_t, module, module_t, own, .. } =
+        paths;
     quote! {
         /// One step of a sequence: the input `[B, …]` conditions its own weights, from a state. Returns the output
         /// and the next state.
@@ -174,7 +180,7 @@ fn sequences(paths: &Paths) -> TokenStream {
         /// # Errors
         /// The input's width is not the condition's, a state of another number of rows, or the
         /// target's own.
-        pub fn step(&self, xs: &#tensor, state: &#state) -> #result<(#tensor, #state)> #module #own {
+        pub fn step(&self, xs: &#tensor, state: &#state) -> #result<(#output, #state)> #module #own {
             (&self.inner).step(xs, state)
         }
 
@@ -189,7 +195,7 @@ fn sequences(paths: &Paths) -> TokenStream {
             xs: &#tensor,
             state: &#state,
             train: #private::bool,
-        ) -> #result<(#tensor, #state)> #module_t #own {
+        ) -> #result<(#output_t, #state)> #module_t #own {
             (&self.inner).step_t(xs, state, train)
         }
 
@@ -198,7 +204,7 @@ fn sequences(paths: &Paths) -> TokenStream {
         /// # Errors
         /// No steps, the input's width is not the condition's, a state of another number of rows, or the
         /// target's own.
-        pub fn run(&self, xs: &#tensor, state: &#state) -> #result<(#tensor, #state)> #module #own {
+        pub fn run(&self, xs: &#tensor, state: &#state) -> #result<(#output, #state)> #module #own {
             (&self.inner).run(xs, state)
         }
 
@@ -213,7 +219,7 @@ fn sequences(paths: &Paths) -> TokenStream {
             xs: &#tensor,
             state: &#state,
             train: #private::bool,
-        ) -> #result<(#tensor, #state)> #module_t #own {
+        ) -> #result<(#output_t, #state)> #module_t #own {
             (&self.inner).run_t(xs, state, train)
         }
     }

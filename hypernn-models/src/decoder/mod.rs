@@ -10,14 +10,17 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, IndexOp, Module, Result, Tensor, bail};
 use candle_nn::kv_cache::ConcatKvCache;
-use hypernn::nn::{AttentionMask, Embedding, Linear, RmsNorm, attention};
+use hypernn::nn::{AttentionMask, Embedding, Linear, RmsNorm, RotaryTables, attention};
 use hypernn::{HyperTarget, recompute};
 
 pub use cache::Cache;
 pub use config::DecoderConfig;
-use rotary::{Angles, RotaryTables};
+use rotary::Angles;
 
 use crate::padding;
+
+/// The fewest positions that rotary angles are computed for.
+const FEWEST_POSITIONS: usize = 256;
 
 /// A language model of Llama's family: Llama 2 and 3 (Touvron et al. 2023, Grattafiori et al. 2024), SmolLM2,
 /// Mistral (Jiang et al. 2023), Qwen2 (Yang et al. 2024).
@@ -69,7 +72,7 @@ pub struct Decoder {
     tied_head: Linear,
     #[hyper(if !config.tie_word_embeddings { linear_no_bias(config.hidden_size, config.vocab_size) })]
     lm_head: Option<Linear>,
-    #[hyper(value = RotaryTables::new(config))]
+    #[hyper(value = RotaryTables::new(&config.rotary(FEWEST_POSITIONS)))]
     rotary: RotaryTables,
     #[hyper(value = config.clone())]
     config: DecoderConfig,

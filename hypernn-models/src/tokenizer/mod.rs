@@ -1,6 +1,8 @@
 //! Tokenizers, by the crate [`tokenizers`], and the chats that SmolLM2 was trained on.
 
+mod byte_level;
 mod gguf;
+mod sentence_piece;
 
 use std::path::Path;
 

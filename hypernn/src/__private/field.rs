@@ -295,6 +295,7 @@ where
     const INPUT_SHAPE: SampleShape = T::Item::INPUT_SHAPE;
     const OUTPUT_SHAPE: SampleShape = T::Item::OUTPUT_SHAPE;
     const INPUT_SHAPES: &'static [SampleShape] = T::Item::INPUT_SHAPES;
+    const OUTPUT_SHAPES: &'static [SampleShape] = T::Item::OUTPUT_SHAPES;
 }
 
 impl<T: Container> Container for ItemOf<T>

@@ -10,6 +10,7 @@ mod step_of;
 mod target;
 mod value;
 
+pub use std::boxed::Box;
 pub use std::clone::Clone;
 pub use std::convert::{AsRef, Into};
 pub use std::fmt::{Debug, Formatter, Result as FmtResult};
@@ -53,6 +54,7 @@ pub use crate::structure::layer::{Container, Parameters, Repeat, Visitor};
 pub use crate::structure::role;
 pub use crate::structure::role::Role;
 pub use crate::structure::source::{ParamSource, TiedSource, scoped};
+pub use crate::structure::{ForwardTarget, ForwardTargetT};
 pub use crate::{FixedTarget, HyperLayer, HyperTarget, ShapedTarget};
 
 /// The names that may stand in `#[hyper(…)]`.
@@ -77,6 +79,20 @@ pub const fn deny(problem: Option<Problem>) {
 /// Always.
 pub fn wrong_number_of_inputs<T>(target: &str, expected: usize, found: usize) -> Result<T> {
     crate::error::bail!(shape, "{target}: {found} inputs, expected {expected}")
+}
+
+/// The outputs of a step, of which `N` are expected.
+///
+/// # Errors
+/// There is another number of them.
+pub fn parts<'a, const N: usize>(
+    step: &str,
+    outputs: &'a impl crate::structure::Outputs,
+) -> Result<[&'a Tensor; N]> {
+    let tensors = outputs.tensors();
+    let found = tensors.len();
+    <[&Tensor; N]>::try_from(tensors)
+        .or_else(|_| crate::error::bail!(shape, "`{step}` gives {found} values, expected {N}"))
 }
 
 /// What a target whose declaration does not compile builds.

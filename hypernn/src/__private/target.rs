@@ -61,6 +61,9 @@ impl<T: ShapedTarget> TargetOf<T> {
 
     /// The shapes of all its inputs.
     pub const INPUT_SHAPES: &'static [SampleShape] = T::INPUT_SHAPES;
+
+    /// The shapes of all its outputs.
+    pub const OUTPUT_SHAPES: &'static [SampleShape] = T::OUTPUT_SHAPES;
 }
 
 impl<T: Networked> TargetOf<T> {
@@ -114,6 +117,9 @@ pub trait NoTarget<T> {
 
     /// How many it takes is not known either.
     const INPUT_SHAPES: &'static [SampleShape] = &[];
+
+    /// How many it gives is not known either.
+    const OUTPUT_SHAPES: &'static [SampleShape] = &[];
 
     /// Nothing is known.
     fn network_of<B>(_: &B) -> Option<Network> {

@@ -9,12 +9,15 @@ use crate::init::InitScheme;
 use crate::mlp::Activation;
 use crate::nn::{
     AttentionMask, Linear, RmsNorm, Rotary, RotaryConfig, RotaryConvention, RotaryScaling,
-    attention, rms_norm,
+    RotaryTables, attention, rms_norm,
 };
 use crate::ops::product::repeat_rows;
 
 /// What norms add to a mean square.
 const EPS: f64 = 1e-6;
+
+/// The fewest positions that rotary angles are computed for.
+const FEWEST_POSITIONS: usize = 64;
 
 /// The base of rotary frequencies.
 const THETA: f64 = 10_000.;
@@ -67,12 +70,14 @@ impl Positions {
         }
         let config = RotaryConfig {
             head_dim,
-            max_positions: length,
+            max_positions: FEWEST_POSITIONS,
             theta: THETA,
             scaling: RotaryScaling::None,
             convention: RotaryConvention::Halves,
         };
-        Rotary::new(&config, like.dtype(), like.device()).map(|angles| Angles(Some(angles)))
+        let tables = RotaryTables::shared(&config);
+        let angles = tables.up_to(length, like.dtype(), like.device())?;
+        Ok(Angles(Some(angles)))
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) const MAX_OPERANDS: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub struct Chain<const N: usize> {
     inputs: [SampleShape; MAX_OPERANDS],
-    output: SampleShape,
+    outputs: [SampleShape; MAX_OPERANDS],
     steps: [StepRecord; N],
 }
 
@@ -107,7 +107,7 @@ impl<const N: usize> Chain<N> {
     pub const fn new() -> Self {
         let none = StepRecord { takes: None, gives: None, shape: SampleShape::ANY };
         let any = SampleShape::ANY;
-        Self { inputs: [any; MAX_OPERANDS], output: any, steps: [none; N] }
+        Self { inputs: [any; MAX_OPERANDS], outputs: [any; MAX_OPERANDS], steps: [none; N] }
     }
 
     /// The only input, which has this shape; where that is wrong, any.
@@ -148,12 +148,17 @@ impl<const N: usize> Chain<N> {
 
     /// What the forward gives.
     pub const fn ends(&mut self, ys: Value) {
-        self.output = ys.shape;
+        self.gives_output(0, ys);
     }
 
-    /// The shape of what the forward gives.
-    pub const fn output_shape(&self) -> SampleShape {
-        self.output
+    /// One of several outputs.
+    pub const fn gives_output(&mut self, number: usize, ys: Value) {
+        self.outputs[number] = ys.shape;
+    }
+
+    /// The shape of an output.
+    pub const fn output_shape(&self, number: usize) -> SampleShape {
+        self.outputs[number]
     }
 
     /// The value, as a step takes it that takes this.
@@ -312,6 +317,29 @@ impl<const N: usize> Chain<N> {
         Value { field: Some(step), doubtful, ..ys }
     }
 
+    /// What a target gives that gives several values; another number of them than `M` is a problem.
+    pub const fn splits<const M: usize>(
+        &mut self,
+        place: usize,
+        step: &'static str,
+        (takes, gives): (&[SampleShape], &[SampleShape]),
+        xs: Value,
+    ) -> [Value; M] {
+        let known = gives.len() == M;
+        if !known && !gives.is_empty() {
+            self.impossible(place, wrong_number_of_outputs(step, gives.len(), M));
+        }
+        let mut values = [xs; M];
+        // The last shape that is noted for the step is the first one's.
+        let mut i = M;
+        while i > 0 {
+            i -= 1;
+            let shape = if known { gives[i] } else { SampleShape::ANY };
+            values[i] = self.target(place, step, (takes, shape), &[xs]);
+        }
+        values
+    }
+
     /// What a target gives that is called with several values; another number of values is a problem.
     pub const fn called_target(
         &mut self,
@@ -463,6 +491,12 @@ const fn wrong_number(step: &str, takes: usize, found: usize) -> Problem {
         .text(": write `")
         .text(step)
         .text("(context)`, with one name or block for each value but the first")
+}
+
+const fn wrong_number_of_outputs(step: &str, gives: usize, names: usize) -> Problem {
+    let text = Problem::new("`").text(step).text("` gives ").number(gives);
+    let text = text.text(if gives == 1 { " value" } else { " values" });
+    text.text(", and there are ").number(names).text(" names: one for each, or `_`")
 }
 
 #[cfg(test)]

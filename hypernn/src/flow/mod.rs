@@ -67,6 +67,40 @@
 //! assert_eq!(Block::OUTPUT_SHAPE.to_string(), "[T, 32]");
 //! ```
 //!
+//! A forward that gives several tensors says which: `output` has a value by its name, or steps that go on from the end of
+//! the chain. [`ShapedTarget::OUTPUT_SHAPES`] has the shapes of all.
+//!
+//! ```
+//! use candle_core::{DType, Device, Result, Tensor};
+//! use hypernn::nn::{Linear, VarMap};
+//! use hypernn::{HyperTarget, hypernetwork, seeded};
+//!
+//! #[derive(HyperTarget)]
+//! #[hyper(
+//!     sequential = [fc, relu],
+//!     input = 784,
+//!     output = (mean = to_mean, log_variance = to_log_variance),
+//! )]
+//! struct Encoder {
+//!     #[hyper(linear(784, 64))]
+//!     fc: Linear,
+//!     #[hyper(linear(64, 8))]
+//!     to_mean: Linear,
+//!     #[hyper(linear(64, 8))]
+//!     to_log_variance: Linear,
+//! }
+//!
+//! hypernetwork! { struct HyperEncoder for Encoder { embedding: table(52, 8), generator: linear, mode: static } }
+//!
+//! # fn main() -> Result<()> {
+//! let hyper = HyperEncoder::new(seeded::var_builder(&VarMap::new(), 0, DType::F32, &Device::Cpu))?;
+//! let (mean, log_variance) = hyper.forward(&Tensor::ones((2, 784), DType::F32, &Device::Cpu)?)?;
+//! assert_eq!((mean.dims(), log_variance.dims()), (&[2, 8][..], &[2, 8][..]));
+//! assert!(Encoder::OUTPUT_SHAPES[1].is(&[8]));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! `docs/forward-language.md` in the repository has all of the language. [`HyperTarget::network`](crate::HyperTarget::network)
 //! gives the steps with their shapes, as a table or a drawing.
 //!
@@ -76,6 +110,7 @@
 
 mod bindings;
 mod chain;
+pub(crate) mod drawing;
 mod network;
 mod shape;
 mod size;
@@ -119,9 +154,20 @@ pub trait ShapedTarget {
     const INPUT_SHAPE: SampleShape;
 
     /// The shape of one sample that the target gives, without the batch. A [named size](Size::Named) in it is that of
-    /// the same name in the inputs' shapes.
+    /// the same name in the inputs' shapes. Of several outputs, the first one's.
     const OUTPUT_SHAPE: SampleShape;
 
     /// The shapes of one sample of all inputs, of a target that takes several.
     const INPUT_SHAPES: &'static [SampleShape] = &[Self::INPUT_SHAPE];
+
+    /// The shapes of one sample of all outputs, of a target that gives several.
+    const OUTPUT_SHAPES: &'static [SampleShape] = &[Self::OUTPUT_SHAPE];
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: ShapedTarget> ShapedTarget for Box<T> {
+    const INPUT_SHAPE: SampleShape = T::INPUT_SHAPE;
+    const OUTPUT_SHAPE: SampleShape = T::OUTPUT_SHAPE;
+    const INPUT_SHAPES: &'static [SampleShape] = T::INPUT_SHAPES;
+    const OUTPUT_SHAPES: &'static [SampleShape] = T::OUTPUT_SHAPES;
 }

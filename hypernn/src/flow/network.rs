@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Formatter, Result, Write};
 
+use super::drawing::{for_mermaid, quoted};
 use super::{Chain, SampleShape};
 
 /// The steps of a [chain](crate::flow), as [`HyperTarget::network`](crate::HyperTarget::network) gives them.
@@ -31,7 +32,22 @@ use super::{Chain, SampleShape};
 /// fc       linear(4 * 6 * 6, 10)  [10]
 /// ";
 /// assert_eq!(network.to_string(), table);
-/// assert!(network.mermaid().starts_with("flowchart TD\n"));
+/// let drawing = "\
+/// digraph {
+///     node [shape=box]
+///     n0 [label=\"input\\n[1, 8, 8]\"]
+///     n1 [label=\"conv\\nconv2d(1, 4, 3)\\n[4, 6, 6]\"]
+///     n0 -> n1
+///     n2 [label=\"relu\\n[4, 6, 6]\"]
+///     n1 -> n2
+///     n3 [label=\"flatten\\n[144]\"]
+///     n2 -> n3
+///     n4 [label=\"fc\\nlinear(4 * 6 * 6, 10)\\n[10]\"]
+///     n3 -> n4
+/// }
+/// ";
+/// assert_eq!(network.to_dot(), drawing);
+/// assert!(network.to_mermaid().starts_with("flowchart TD\n"));
 /// # Ok(())
 /// # }
 /// ```
@@ -39,16 +55,16 @@ use super::{Chain, SampleShape};
 pub struct Network {
     nodes: Vec<Node>,
     inputs: usize,
-    output: SampleShape,
+    outputs: Vec<SampleShape>,
 }
 
-/// An input or a step.
+/// An input, a step, or one of several outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Node {
-    /// The name of the field, the step or the input.
+    /// The name of the field, the step, the input or the output.
     pub name: &'static str,
-    /// What the field is, as its attribute says it; nothing of a step or an input.
+    /// What the field is, as its attribute says it; nothing of a step or an input, `output` of an output.
     pub what: &'static str,
     /// The numbers of the nodes whose values it takes, in their order.
     pub inputs: Vec<usize>,
@@ -72,6 +88,7 @@ pub struct NodeAt {
 pub enum NodePlace {
     Input(usize),
     Step(usize),
+    Output(usize),
 }
 
 impl Network {
@@ -85,10 +102,13 @@ impl Network {
             shape: match at.place {
                 NodePlace::Input(number) => chain.input_shape(number),
                 NodePlace::Step(place) => chain.shape_given(place),
+                NodePlace::Output(number) => chain.output_shape(number),
             },
         };
         let inputs = nodes.iter().filter(|at| matches!(at.place, NodePlace::Input(_))).count();
-        Self { nodes: nodes.iter().map(node).collect(), inputs, output: chain.output_shape() }
+        let outputs = nodes.iter().filter(|at| matches!(at.place, NodePlace::Output(_))).count();
+        let outputs = (0..outputs.max(1)).map(|number| chain.output_shape(number)).collect();
+        Self { nodes: nodes.iter().map(node).collect(), inputs, outputs }
     }
 
     /// The shape of one sample of each input.
@@ -96,23 +116,42 @@ impl Network {
         self.nodes[..self.inputs].iter().map(|node| node.shape).collect()
     }
 
-    /// The shape of one sample that the forward gives.
+    /// The shape of one sample that the forward gives; of several outputs, the first one's.
     pub fn output_shape(&self) -> SampleShape {
-        self.output
+        self.outputs[0]
     }
 
-    /// The inputs, then the steps in the order in which they are computed.
+    /// The shape of one sample of each output.
+    pub fn output_shapes(&self) -> &[SampleShape] {
+        &self.outputs
+    }
+
+    /// The inputs, then the steps in the order in which they are computed, then the outputs where there are several.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
     /// A drawing in the language of [Mermaid](https://mermaid.js.org), which Markdown on GitHub shows in a block
     /// with the word `mermaid`.
-    pub fn mermaid(&self) -> String {
+    pub fn to_mermaid(&self) -> String {
         let mut text = String::from("flowchart TD\n");
         for (i, node) in self.nodes.iter().enumerate() {
-            text.push_str(&node.mermaid(i));
+            let lines: Vec<_> = node.lines().iter().map(|line| for_mermaid(line)).collect();
+            text.push_str(&format!("    n{i}[\"{}\"]\n", lines.join("<br/>")));
+            let arrows = node.inputs.iter().map(|input| format!("    n{input} --> n{i}\n"));
+            text.extend(arrows);
         }
+        text
+    }
+
+    /// The drawing of [`to_mermaid`](Self::to_mermaid) in the language of Graphviz: `dot -Tsvg`.
+    pub fn to_dot(&self) -> String {
+        let mut text = String::from("digraph {\n    node [shape=box]\n");
+        for (i, node) in self.nodes.iter().enumerate() {
+            text.push_str(&format!("    n{i} [label={}]\n", quoted(&node.lines().join("\n"))));
+            text.extend(node.inputs.iter().map(|input| format!("    n{input} -> n{i}\n")));
+        }
+        text.push_str("}\n");
         text
     }
 
@@ -126,19 +165,11 @@ impl Network {
 }
 
 impl Node {
-    fn mermaid(&self, number: usize) -> String {
+    /// What stands in its box.
+    fn lines(&self) -> Vec<String> {
         let lines = [self.name, self.what].into_iter().filter(|line| !line.is_empty());
-        let lines: Vec<_> = lines.map(escaped).chain([self.shape.to_string()]).collect();
-        let mut text = format!("    n{number}[\"{}\"]\n", lines.join("<br/>"));
-        for input in &self.inputs {
-            text.push_str(&format!("    n{input} --> n{number}\n"));
-        }
-        text
+        lines.map(str::to_owned).chain([self.shape.to_string()]).collect()
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "#amp;").replace('"', "#quot;").replace('<', "#lt;").replace('>', "#gt;")
 }
 
 impl Display for Network {

@@ -8,7 +8,7 @@ use candle_core::{Module, ModuleT, Result, Tensor};
     label = "not a `Module`",
     note = "a layer that behaves otherwise in training, such as `BatchNorm`, goes into `#[hyper(sequential_t)]`",
     note = "a chain of some of the fields names them: `#[hyper(sequential = [conv, relu, flatten, fc])]`",
-    note = "for anything else than one layer after the other, write the forward by hand"
+    note = "a target with several inputs takes them, and one with several outputs gives them, by name: `cross(context)`, `(mean, log_variance) = encoder`"
 )]
 pub trait Step {
     /// The next values.
@@ -30,7 +30,7 @@ impl<T: Module + ?Sized> Step for T {
     message = "`{Self}` can't be a step of `sequential_t`",
     label = "not a `Module` or `ModuleT`",
     note = "a chain of some of the fields names them: `#[hyper(sequential_t = [conv, relu, flatten, fc])]`",
-    note = "for anything else than one layer after the other, write the forward by hand"
+    note = "a target with several inputs takes them, and one with several outputs gives them, by name: `cross(context)`, `(mean, log_variance) = encoder`"
 )]
 pub trait StepT {
     /// The next values, in training or not.
@@ -61,6 +61,13 @@ pub trait Join {
     /// # Errors
     /// The step's own; another number of values than it takes.
     fn join(&self, xs: &[&Tensor]) -> Result<Tensor>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Join + ?Sized> Join for Box<T> {
+    fn join(&self, xs: &[&Tensor]) -> Result<Tensor> {
+        (**self).join(xs)
+    }
 }
 
 /// A step of `sequential_t` that takes several values, as every [`Join`] is.

@@ -7,6 +7,7 @@ use crate::check::ensure_same_device;
 use crate::ops::split::unstack;
 use crate::param::sets::rows_per_set;
 use crate::param::{Param, watch_weights};
+use crate::structure::Outputs;
 use crate::structure::value::field_of_stored;
 use crate::trace::span;
 
@@ -39,12 +40,12 @@ impl<T> GeneratedParams<T> {
         others.next().map(|(name, value)| (field_of_stored(name), value.dtype()))
     }
 
-    pub(super) fn apply(
+    pub(super) fn apply<O: Outputs>(
         &self,
         xs: &Tensor,
         train: bool,
-        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
-    ) -> Result<Tensor> {
+        forward: impl Fn(&T, &Tensor) -> Result<O>,
+    ) -> Result<O> {
         span!("forward", self.plan.name);
         ensure_same_device(
             "the input",
@@ -66,12 +67,12 @@ impl<T> GeneratedParams<T> {
     }
 
     /// Applies the target with one weight set, which serves every row.
-    fn of_one(
+    fn of_one<O: Outputs>(
         &self,
         xs: &Tensor,
         train: bool,
-        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
-    ) -> Result<Tensor> {
+        forward: impl Fn(&T, &Tensor) -> Result<O>,
+    ) -> Result<O> {
         let ys = forward(&self.unpack_t(train)?, xs)?;
         if !train {
             self.ensure_same_model(xs, &ys, forward)?;
@@ -81,12 +82,12 @@ impl<T> GeneratedParams<T> {
 
     /// With all sets; none where the forward looked at weights, whose first dimension is that of the
     /// sets.
-    fn at_once(
+    fn at_once<O>(
         &self,
         xs: &Tensor,
         train: bool,
-        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
-    ) -> Result<Option<Tensor>> {
+        forward: impl Fn(&T, &Tensor) -> Result<O>,
+    ) -> Result<Option<O>> {
         let (target, statistics) = (self.unpack_t(train)?, self.statistics(train)?);
         let (ys, looked) = watch_weights(|| forward(&target, xs));
         if !looked {
@@ -111,18 +112,19 @@ impl<T> GeneratedParams<T> {
     }
 
     /// Applies the target with one weight set after the other, each to its run of the rows.
-    fn in_turn(
+    fn in_turn<O: Outputs>(
         &self,
         xs: &Tensor,
         sets: usize,
         train: bool,
-        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
-    ) -> Result<Tensor> {
+        forward: impl Fn(&T, &Tensor) -> Result<O>,
+    ) -> Result<O> {
         let rows = rows_per_set(self.plan.name, xs.dim(0)?, sets)?;
         let each = self.each_set(sets)?;
         let outputs = each.iter().zip(runs(xs, sets, rows)?);
         let outputs = outputs.map(|(params, xs)| params.of_one(&xs, train, &forward));
-        let outputs = Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)?;
+        let outputs = outputs.collect::<Result<Vec<_>>>()?;
+        let outputs = O::joined(&outputs, &|parts| Tensor::cat(parts, 0))?;
         if train {
             self.take_statistics(&each)?;
         }

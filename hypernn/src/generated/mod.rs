@@ -35,6 +35,7 @@ mod buffers;
 mod combine;
 mod flat;
 mod forward;
+mod micro_batches;
 mod other_values;
 mod plan;
 mod pull;
@@ -44,19 +45,21 @@ mod seen_forwards;
 mod select_sets;
 mod source;
 pub(crate) mod stack;
+mod streamed;
 
 use std::sync::{Arc, OnceLock};
 
 pub use buffers::Buffers;
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Module, Result, Tensor};
-use flat::check_flat;
-pub(crate) use flat::flatten;
+pub(crate) use flat::{FlatRecord, flatten};
+pub use micro_batches::MicroBatches;
 pub(crate) use plan::DeclaredTarget;
 use plan::Model;
 pub use plan::TargetPlan;
 use scale::Scales;
 use source::GeneratedSource;
+pub use streamed::StreamedParams;
 
 use crate::finite::ensure_finite;
 use crate::generator::GeneratorOutput;
@@ -139,6 +142,12 @@ pub(crate) struct Kept {
     pub(crate) hashes: Arc<OnceLock<Vec<String>>>,
 }
 
+impl Kept {
+    fn detach(&self) -> Self {
+        Self { params: self.params.iter().map(KeptTensor::detach).collect(), ..self.clone() }
+    }
+}
+
 impl<T> Clone for GeneratedParams<T> {
     fn clone(&self) -> Self {
         Self {
@@ -181,19 +190,19 @@ impl<T> GeneratedParams<T> {
         kept: Kept,
     ) -> Result<Self> {
         let SplitTensors { params, watch } = split(&generated.rows, sets, scales.plan())?;
-        let (params, watches) = (scales.with_bases(params)?, watch.into_iter().collect());
-        Ok(Self { plan, ranked: None, sets, params, watches, by_set: Arc::default(), kept })
+        let params = scales.with_bases(params)?;
+        Ok(Self::of_split(plan, SplitTensors { params, watch }, sets, kept))
     }
 
-    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as it is, with the tensors that a hypernetwork
-    /// keeps.
-    pub(crate) fn from_flat_and_kept(
+    /// The tensors of a split.
+    fn of_split(
         plan: Arc<TargetPlan<T>>,
-        flat: &Tensor,
+        SplitTensors { params, watch }: SplitTensors,
+        sets: Option<usize>,
         kept: Kept,
-    ) -> Result<Self> {
-        let (sets, scales) = (check_flat(&plan, flat)?, Scales::identity(&plan.layout));
-        Self::from_generated(plan, &flat.clone().into(), sets, &scales, kept)
+    ) -> Self {
+        let watches = watch.into_iter().collect();
+        Self { plan, ranked: None, sets, params, watches, by_set: Arc::default(), kept }
     }
 
     /// Tensors that were generated before, `[dims…]` or `[G, dims…]`, in the order of the layout.
@@ -232,7 +241,7 @@ impl<T> GeneratedParams<T> {
     /// The generated tensors with their places in the layout, in flat order; each of shape `[dims…]`,
     /// or `[G, dims…]` for `G` sets.
     pub fn tensors(&self) -> impl Iterator<Item = (&ParamInfo, &Tensor)> {
-        self.layout().params().iter().zip(self.params.iter().map(Param::values))
+        self.layout().params().iter().zip(self.params.iter().map(Param::visited))
     }
 
     pub(crate) fn plan(&self) -> &TargetPlan<T> {
@@ -317,7 +326,7 @@ impl<T> GeneratedParams<T> {
     }
 
     /// Applies the target; the input's rows are shared out among the sets, and the result is that of
-    /// each set by itself.
+    /// each set by itself: a tensor, or a tuple of them of a target with several outputs.
     ///
     /// All sets go through the target at once where its layers take several sets, and one after the
     /// other elsewhere: with a layer of `candle_nn`, with a bare tensor that is generated, and where the
@@ -328,11 +337,11 @@ impl<T> GeneratedParams<T> {
     /// Rows that are not a multiple of the number of sets, or the target's own. At the first forward of a
     /// target by constructor also a constructor that draws values by itself, others for each model; likewise a
     /// [field](crate::structure::value) that is made anew in each build, and is another each time.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
+    pub fn forward(&self, xs: &Tensor) -> Result<T::Output>
     where
         T: ForwardTarget,
     {
-        let outputs = self.apply(xs, false, |target, xs| target.forward(xs));
+        let outputs = self.apply(xs, false, |target, xs| target.outputs(xs));
         outputs.map_err(|err| self.with_dtypes(err, xs))
     }
 
@@ -340,11 +349,11 @@ impl<T> GeneratedParams<T> {
     ///
     /// # Errors
     /// Those of [`forward`](Self::forward).
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
+    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<T::Output>
     where
         T: ForwardTargetT,
     {
-        let outputs = self.apply(xs, train, |target, xs| target.forward_t(xs, train));
+        let outputs = self.apply(xs, train, |target, xs| target.outputs_t(xs, train));
         outputs.map_err(|err| self.with_dtypes(err, xs))
     }
 
@@ -382,11 +391,10 @@ impl<T> GeneratedParams<T> {
     /// ```
     #[must_use]
     pub fn detach(&self) -> Self {
-        let tensors = self.params.iter().map(|param| param.values().detach()).collect();
-        let params = self.kept.params.iter().map(KeptTensor::detach).collect();
-        let kept = Kept { params, ..self.kept.clone() };
-        let detached = Self::from_tensors(self.plan.clone(), tensors, self.sets, kept);
-        Self { ranked: self.ranked.clone(), ..detached }
+        let kept = self.kept.detach();
+        let detached = Self::from_tensors(self.plan.clone(), Vec::new(), self.sets, kept);
+        let params = self.params.iter().map(Param::detached).collect();
+        Self { params, ranked: self.ranked.clone(), ..detached }
     }
 
     /// The gradients of a loss, and what each generated tensor got of them, `[dims…]` or

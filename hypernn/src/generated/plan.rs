@@ -1,12 +1,16 @@
 //! A target with its layout: what all that is generated for it shares.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use super::flat::FlatRecord;
+use super::scale::Scales;
 use super::seen_forwards::SeenForwards;
 use crate::constructor::Requests;
+use crate::flow::Network;
 use crate::pretrained::{InitialValues, Pretrained};
 use crate::structure::layout::{Layout, Recorded};
 use crate::structure::name::short_name;
@@ -23,19 +27,22 @@ pub struct TargetPlan<T> {
     pub(crate) layout: Layout,
     pub(crate) initial_values: InitialValues,
     /// What fields without parameters hold.
-    pub(crate) values: Values,
+    pub(crate) values: Arc<Values>,
     roles: Vec<(String, Role)>,
     pub(super) model: Model<T>,
     /// What forwards over several sets were seen to do.
     pub(super) forwards: SeenForwards,
     /// Whether outputs have shown that each build makes the same model.
     same_model: AtomicBool,
+    /// How a flat vector is cut, once one was given.
+    plain: OnceLock<Scales>,
 }
 
 /// How a target is built.
 pub(super) enum Model<T> {
     Declared {
         build: Box<Build<T>>,
+        network: Box<StepsOf>,
         /// Whether the type says all: there is no configuration.
         of_type_alone: bool,
     },
@@ -44,6 +51,9 @@ pub(super) enum Model<T> {
 }
 
 pub(crate) type Build<T> = dyn Fn(&mut dyn ParamSource) -> Result<T> + Send + Sync;
+
+/// The steps of a forward, where these are known.
+type StepsOf = dyn Fn() -> Option<Network> + Send + Sync;
 
 type Constructor<T> = dyn Fn(VarBuilder<'static>) -> Result<T> + Send + Sync;
 
@@ -90,13 +100,16 @@ impl<T> Model<T> {
 pub(crate) struct DeclaredTarget<T> {
     pub(crate) name: &'static str,
     pub(crate) build: Box<Build<T>>,
+    /// The steps of its forward.
+    pub(crate) network: Box<StepsOf>,
     /// Whether the type says all: there is no configuration.
     pub(crate) of_type_alone: bool,
 }
 
 impl<T> DeclaredTarget<T> {
     fn into_model(self) -> Model<T> {
-        Model::Declared { build: self.build, of_type_alone: self.of_type_alone }
+        let Self { build, network, of_type_alone, .. } = self;
+        Model::Declared { build, network, of_type_alone }
     }
 }
 
@@ -107,8 +120,10 @@ impl<T> TargetPlan<T> {
     }
 
     /// The plan for a flat vector, of no network: what was recorded for the type serves again.
-    pub(crate) fn of_flat(declared: DeclaredTarget<T>, recorded: Recorded) -> Self {
+    pub(crate) fn of_flat(declared: DeclaredTarget<T>, record: &FlatRecord) -> Self {
+        let recorded = (record.layout.clone(), record.values.clone());
         let plan = Self::of(declared.name, declared.into_model(), recorded);
+        let plan = Self { plain: record.plain.clone().into(), ..plan };
         // A plan for each flat vector would look each time.
         plan.same_model.store(true, Ordering::Relaxed);
         plan
@@ -148,11 +163,10 @@ impl<T> TargetPlan<T> {
     fn record(name: &'static str, model: Model<T>) -> Result<Self> {
         let recorded = model.record(&[])?;
         recorded.0.ensure_parameters(name)?;
-        Ok(Self::of(name, model, recorded))
+        Ok(Self::of(name, model, (recorded.0, recorded.1.into())))
     }
 
-    fn of(name: &'static str, model: Model<T>, recorded: Recorded) -> Self {
-        let (layout, values) = recorded;
+    fn of(name: &'static str, model: Model<T>, (layout, values): (Layout, Arc<Values>)) -> Self {
         Self {
             name,
             layout,
@@ -162,7 +176,13 @@ impl<T> TargetPlan<T> {
             model,
             forwards: SeenForwards::default(),
             same_model: AtomicBool::default(),
+            plain: OnceLock::new(),
         }
+    }
+
+    /// How a flat vector is cut, whose values are taken as they are.
+    pub(super) fn plain(&self) -> &Scales {
+        self.plain.get_or_init(|| Scales::identity(&self.layout))
     }
 
     /// This target's plan with other roles for the tensors that a pattern matches, and no pretrained
@@ -174,7 +194,9 @@ impl<T> TargetPlan<T> {
         let roles: Vec<_> = roles.iter().map(|(name, role)| ((*name).to_owned(), *role)).collect();
         let (layout, values) = self.model.record(&roles)?;
         layout.ensure_parameters(self.name)?;
-        Ok(Self { layout, values, initial_values: InitialValues::default(), roles, ..self })
+        let (values, plain) = (values.into(), OnceLock::new());
+        let initial_values = InitialValues::default();
+        Ok(Self { layout, values, initial_values, roles, plain, ..self })
     }
 
     /// This target's plan, with the roles that it has, starting from a pretrained network in `dtype`,
@@ -198,10 +220,11 @@ impl<T> TargetPlan<T> {
         }
         Ok(Self {
             layout,
-            values,
+            values: values.into(),
             initial_values,
             model,
             same_model: AtomicBool::default(),
+            plain: OnceLock::new(),
             ..self
         })
     }
@@ -220,6 +243,15 @@ impl<T> TargetPlan<T> {
             Model::Constructed { requests, .. } => Some(requests),
         };
         requests.into_iter().flat_map(Requests::constants)
+    }
+
+    /// The steps of the target's forward with the shape of one sample behind each, of a target with
+    /// `#[hyper(sequential)]`.
+    pub fn network(&self) -> Option<Network> {
+        match &self.model {
+            Model::Declared { network, .. } => network(),
+            Model::Constructed { .. } => None,
+        }
     }
 
     /// Which tensor lies where in the flat vector.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use candle_core::{DType, Error, Result, Tensor};
 
 use super::{GeneratedParams, TargetPlan};
+use crate::structure::Outputs;
 
 /// How far outputs of one model may differ, for the order of sums.
 const SAME: f64 = 1e-3;
@@ -12,11 +13,11 @@ const SAME: f64 = 1e-3;
 impl<T> GeneratedParams<T> {
     /// Checks, by the first outputs `ys` for `xs`, that a constructor builds the same model each time, and that
     /// fields that are made anew are the same each time. A forward that draws at random can't tell.
-    pub(super) fn ensure_same_model(
+    pub(super) fn ensure_same_model<O: Outputs>(
         &self,
         xs: &Tensor,
-        ys: &Tensor,
-        forward: impl Fn(&T, &Tensor) -> Result<Tensor>,
+        ys: &O,
+        forward: impl Fn(&T, &Tensor) -> Result<O>,
     ) -> Result<()> {
         let same = self.plan.same_model().filter(|same| !same.load(Ordering::Relaxed));
         let Some(same) = same else { return Ok(()) };
@@ -49,9 +50,16 @@ impl<T> TargetPlan<T> {
     }
 }
 
+/// The largest difference of the outputs of two models.
+fn difference<O: Outputs>(ys: &O, others: &O) -> Result<f64> {
+    let (ys, others) = (ys.tensors(), others.tensors());
+    let mut pairs = ys.into_iter().zip(others);
+    pairs.try_fold(0f64, |largest, (ys, others)| Ok(largest.max(tensor_difference(ys, others)?)))
+}
+
 /// The largest difference of two outputs, as a part of the largest output; none where they are not
 /// comparable.
-fn difference(ys: &Tensor, others: &Tensor) -> Result<f64> {
+fn tensor_difference(ys: &Tensor, others: &Tensor) -> Result<f64> {
     if ys.dims() != others.dims() || !ys.dtype().is_float() || ys.elem_count() == 0 {
         return Ok(0.);
     }

@@ -33,7 +33,7 @@ pub(crate) enum StartValue {
 
 impl Base {
     /// The first comes off first: what is left is zero at the start, whatever the rounding.
-    fn apply(&self, tensor: &Tensor) -> Result<Tensor> {
+    pub(super) fn apply(&self, tensor: &Tensor) -> Result<Tensor> {
         let cast = |kept: &Tensor| kept.to_dtype(tensor.dtype());
         match self {
             Self::First(first, start) => start.put(&tensor.broadcast_sub(&cast(first)?)?),

@@ -8,16 +8,22 @@ use candle_core::{Result, Tensor};
 use super::HyperTarget;
 use super::layout_cache::recorded;
 use crate::check::ensure_same_device;
-use crate::generated::{DeclaredTarget, GeneratedParams, Kept, TargetPlan, flatten};
-use crate::structure::layout::{Layout, Location, Recorded};
+use crate::generated::{DeclaredTarget, GeneratedParams, TargetPlan, flatten};
+use crate::structure::layout::{Layout, Location};
 use crate::structure::source::ParamSource;
 
 /// How a target is built for a configuration.
 fn declared<T: HyperTarget>(config: &T::Config) -> DeclaredTarget<T> {
-    let config = config.clone();
+    let (config, of_network) = (config.clone(), config.clone());
     let build = move |source: &mut dyn ParamSource| T::build_by_sets(&config, source);
+    let network = move || T::network(&of_network);
     let of_type_alone = TypeId::of::<T::Config>() == TypeId::of::<()>();
-    DeclaredTarget { name: T::NAME, build: Box::new(build), of_type_alone }
+    DeclaredTarget {
+        name: T::NAME,
+        build: Box::new(build),
+        network: Box::new(network),
+        of_type_alone,
+    }
 }
 
 impl<T: HyperTarget> TargetPlan<T> {
@@ -63,15 +69,16 @@ impl<T: HyperTarget> TargetPlan<T> {
 }
 
 impl<T: HyperTarget> GeneratedParams<T> {
-    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as it is.
+    /// Takes a flat vector `[P]`, or `G` sets `[G, P]`, as it is. Where the target has a configuration, its layout is
+    /// recorded in each call: a plan that is made once, `TargetPlan::new(&config)`, takes any number of vectors by
+    /// [`params_from_flat`](TargetPlan::params_from_flat).
     ///
     /// # Errors
     /// The vector's length, rank or dtype is not the target's.
     pub fn from_flat(config: &T::Config, flat: &Tensor) -> Result<Self> {
-        let recorded = Recorded::clone(&*recorded::<T>(config)?);
-        let plan = Arc::new(TargetPlan::of_flat(declared(config), recorded));
-        let kept = Kept { values: plan.values.tensors.clone().into(), ..Kept::default() };
-        Self::from_flat_and_kept(plan, flat, kept)
+        let record = recorded::<T>(config)?;
+        let plan = Arc::new(TargetPlan::of_flat(declared(config), &record));
+        Self::from_flat_and_kept(plan, flat, record.kept.clone())
     }
 }
 

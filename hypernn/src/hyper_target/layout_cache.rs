@@ -7,18 +7,19 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use candle_core::Result;
 
 use super::HyperTarget;
-use crate::structure::layout::{Layout, Recorded};
+use crate::generated::FlatRecord;
+use crate::structure::layout::Layout;
 use crate::structure::role::Roles;
 
 /// Those of targets whose sizes are constants, by the address of their `build`. Two targets of one address
 /// have the same code, and so the same layout.
-static RECORDED: LazyLock<Mutex<HashMap<usize, Arc<Recorded>>>> = LazyLock::new(Mutex::default);
+static RECORDED: LazyLock<Mutex<HashMap<usize, Arc<FlatRecord>>>> = LazyLock::new(Mutex::default);
 
 /// The layout of a target: recorded once for its type, where the type has no configuration.
 ///
 /// # Errors
 /// An invalid size, two tensors of one name, or no parameters.
-pub(super) fn recorded<T: HyperTarget>(config: &T::Config) -> Result<Arc<Recorded>> {
+pub(super) fn recorded<T: HyperTarget>(config: &T::Config) -> Result<Arc<FlatRecord>> {
     if TypeId::of::<T::Config>() != TypeId::of::<()>() {
         return record::<T>(config).map(Arc::new);
     }
@@ -32,9 +33,9 @@ pub(super) fn recorded<T: HyperTarget>(config: &T::Config) -> Result<Arc<Recorde
     Ok(known().entry(of_type).or_insert(recorded).clone())
 }
 
-fn record<T: HyperTarget>(config: &T::Config) -> Result<Recorded> {
+fn record<T: HyperTarget>(config: &T::Config) -> Result<FlatRecord> {
     let recorded =
         Layout::record(Roles::default(), |source| T::build_by_sets(config, source).map(drop))?;
     recorded.0.ensure_parameters(T::NAME)?;
-    Ok(recorded)
+    Ok(FlatRecord::new(recorded))
 }

@@ -88,10 +88,11 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: HyperTarget<Config = ()>,
     {
-        Ok(recorded::<Self>(&())?.0.clone())
+        Ok(recorded::<Self>(&())?.layout.clone())
     }
 
-    /// The network over a flat vector `[P]`, or over `G` sets `[G, P]`; gradients flow into it.
+    /// The network over a flat vector `[P]`, or over `G` sets `[G, P]`; gradients flow into it. The tensors of one set
+    /// are views of the vector, as those of candle's `narrow`.
     ///
     /// # Errors
     /// The vector's length or rank is not the target's.
@@ -111,14 +112,14 @@ pub trait HyperTarget: Parameters + Sized {
     where
         Self: HyperTarget<Config = ()>,
     {
-        flat::pack(self, &recorded::<Self>(&())?.0)
+        flat::pack(self, &recorded::<Self>(&())?.layout)
     }
 
     /// `unpack(flat)?.forward(xs)`.
     ///
     /// # Errors
     /// The vector's length or rank is not the target's, or the forward's own.
-    fn functional_forward(flat: &Tensor, xs: &Tensor) -> Result<Tensor>
+    fn functional_forward(flat: &Tensor, xs: &Tensor) -> Result<<Self as ForwardTarget>::Output>
     where
         Self: HyperTarget<Config = ()> + ForwardTarget,
     {
@@ -129,7 +130,11 @@ pub trait HyperTarget: Parameters + Sized {
     ///
     /// # Errors
     /// The vector's length or rank is not the target's, or the forward's own.
-    fn functional_forward_t(flat: &Tensor, xs: &Tensor, train: bool) -> Result<Tensor>
+    fn functional_forward_t(
+        flat: &Tensor,
+        xs: &Tensor,
+        train: bool,
+    ) -> Result<<Self as ForwardTargetT>::Output>
     where
         Self: HyperTarget<Config = ()> + ForwardTargetT,
     {

@@ -16,7 +16,7 @@ use crate::condition::Condition;
 use crate::error::bail;
 use crate::finite::ensure_finite;
 use crate::generated::scale::Scales;
-use crate::generated::{GeneratedParams, Kept, TargetPlan};
+use crate::generated::{GeneratedParams, Kept, StreamedParams, TargetPlan};
 use crate::generator::{GeneratorOutput, GeneratorShape};
 use crate::init::{InitScheme, computed};
 use crate::memory::ensure_room;
@@ -161,6 +161,16 @@ impl<T> Core<T> {
         ensure_room(what, &[count, values], dtype, device)?;
         let (plan, kept) = (self.plan.clone(), self.kept.clone());
         GeneratedParams::from_generated(plan, output, sets, &self.scales, kept)
+    }
+
+    /// What is generated when a layer asks for it.
+    pub(super) fn stream(
+        &self,
+        output: &GeneratorOutput,
+        sets: Option<usize>,
+    ) -> Result<StreamedParams<T>> {
+        self.checks().check_output(output, sets)?;
+        StreamedParams::new(self.plan.clone(), output, sets, &self.scales, &self.kept)
     }
 
     fn expected_outputs<'a>(&'a self, kind: (DType, &'a Device)) -> ExpectedOutputs<'a> {

@@ -13,11 +13,11 @@ use crate::check::ensure;
 use crate::condition::{Condition, ConditionValue, Rows};
 use crate::embedding::{ConditionedEmbedding, ConditionedEmbeddingSpec, Embedded, State};
 use crate::error::bail;
-use crate::generated::{Buffers, GeneratedParams, TargetPlan};
-use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec};
+use crate::generated::{Buffers, GeneratedParams, StreamedParams, TargetPlan};
+use crate::generator::{ConditionedGenerator, ConditionedGeneratorSpec, GeneratorOutput};
 use crate::ops::split::steps;
 use crate::structure::layout::ParamInfo;
-use crate::structure::{ForwardTarget, ForwardTargetT};
+use crate::structure::{ForwardTarget, ForwardTargetT, Outputs};
 use crate::trace::span;
 
 /// What a dynamic hypernetwork computed on the way to the target's output.
@@ -132,6 +132,22 @@ impl<T> DynamicHyperNetwork<T> {
         Ok(self.generate_rows(&rows, sets, &state)?.params)
     }
 
+    /// The target's parameters for a condition as [`generate_params`](Self::generate_params) takes it, each of which is
+    /// generated when a layer asks for it: for a target that does not fit into memory, where nothing is to be learned.
+    /// See [`StreamedParams`].
+    ///
+    /// # Errors
+    /// Those of [`generate_params`](Self::generate_params).
+    pub fn stream_params<'a>(
+        &self,
+        condition: impl Into<ConditionValue<'a>>,
+    ) -> Result<StreamedParams<T>> {
+        let (dtype, device) = self.core.kind();
+        let (rows, sets) = self.condition.rows(condition.into(), dtype, device)?;
+        let (output, ..) = self.generator_output(&rows, &self.zero_state(rows.sets())?)?;
+        self.core.stream(&output, sets)
+    }
+
     /// One step of a recurrent embedding: generates the target's parameters for a condition, `[width]` or
     /// `[G, width]`, from the state of the step before. Returns them and the next state.
     ///
@@ -161,6 +177,16 @@ impl<T> DynamicHyperNetwork<T> {
         state: &State,
     ) -> Result<DynamicAux<T>> {
         span!("generate", self.core.name);
+        let (output, embedding, state) = self.generator_output(rows, state)?;
+        Ok(DynamicAux { params: self.core.generate(&output, sets)?, embedding, state })
+    }
+
+    /// What the generator gives for a condition, the embeddings that it was given, and the next state.
+    fn generator_output(
+        &self,
+        rows: &Rows,
+        state: &State,
+    ) -> Result<(GeneratorOutput, Embedded, State)> {
         let (embedding, state) = match rows {
             Rows::Vectors(rows) => self.embedding.forward(rows, state)?,
             Rows::Many(sequences) => self.embedding.forward_sequences(sequences, state)?,
@@ -170,7 +196,7 @@ impl<T> DynamicHyperNetwork<T> {
             Rows::Vectors(rows) => self.generator.forward(&embedding, rows)?,
             Rows::Many(sequences) => self.generator.forward_sequences(&embedding, sequences)?,
         };
-        Ok(DynamicAux { params: self.core.generate(&output, sets)?, embedding, state })
+        Ok((output, embedding, state))
     }
 
     /// The target's input as its own condition: a vector per row.
@@ -213,7 +239,7 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// The input's width is not the condition's, or the target's own.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
+    pub fn forward(&self, xs: &Tensor) -> Result<T::Output>
     where
         T: ForwardTarget,
     {
@@ -225,7 +251,7 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`forward`](Self::forward).
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
+    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<T::Output>
     where
         T: ForwardTargetT,
     {
@@ -237,7 +263,7 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`forward`](Self::forward).
-    pub fn forward_aux(&self, xs: &Tensor) -> Result<(Tensor, DynamicAux<T>)>
+    pub fn forward_aux(&self, xs: &Tensor) -> Result<(T::Output, DynamicAux<T>)>
     where
         T: ForwardTarget,
     {
@@ -253,7 +279,7 @@ impl<T> DynamicHyperNetwork<T> {
     /// # Errors
     /// The input's width is not the condition's, a state of another number of rows, or the target's
     /// own.
-    pub fn step(&self, xs: &Tensor, state: &State) -> Result<(Tensor, State)>
+    pub fn step(&self, xs: &Tensor, state: &State) -> Result<(T::Output, State)>
     where
         T: ForwardTarget,
     {
@@ -266,7 +292,7 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`step`](Self::step).
-    pub fn step_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
+    pub fn step_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(T::Output, State)>
     where
         T: ForwardTargetT,
     {
@@ -279,7 +305,7 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`step`](Self::step), or a sequence of no steps.
-    pub fn run(&self, xs: &Tensor, state: &State) -> Result<(Tensor, State)>
+    pub fn run(&self, xs: &Tensor, state: &State) -> Result<(T::Output, State)>
     where
         T: ForwardTarget,
     {
@@ -291,19 +317,19 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
-    pub fn run_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)>
+    pub fn run_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(T::Output, State)>
     where
         T: ForwardTargetT,
     {
         self.run_with(xs, state, |params, xs| params.forward_t(xs, train))
     }
 
-    fn run_with(
+    fn run_with<O: Outputs>(
         &self,
         xs: &Tensor,
         state: &State,
-        forward: impl Fn(&GeneratedParams<T>, &Tensor) -> Result<Tensor>,
-    ) -> Result<(Tensor, State)> {
+        forward: impl Fn(&GeneratedParams<T>, &Tensor) -> Result<O>,
+    ) -> Result<(O, State)> {
         check_steps(xs)?;
         self.check_own(&[&xs.dims()[..1], &xs.dims()[2..]].concat())?;
         let conditions = if xs.rank() > 3 { &xs.flatten_from(2)? } else { xs };
@@ -332,13 +358,13 @@ impl<T> DynamicHyperNetwork<T> {
         self.scan_params(conditions, state, carried, step)
     }
 
-    fn scan_params<C>(
+    fn scan_params<O: Outputs, C>(
         &self,
         conditions: &Tensor,
         state: &State,
         carried: C,
-        mut step: impl FnMut(&GeneratedParams<T>, usize, C) -> Result<(Tensor, C)>,
-    ) -> Result<(Tensor, State, C)> {
+        mut step: impl FnMut(&GeneratedParams<T>, usize, C) -> Result<(O, C)>,
+    ) -> Result<(O, State, C)> {
         check_steps(conditions)?;
         let (mut state, mut carried) = (state.clone(), carried);
         let mut outputs = Vec::with_capacity(conditions.dim(1)?);
@@ -348,7 +374,7 @@ impl<T> DynamicHyperNetwork<T> {
             outputs.push(output);
             (state, carried) = (next, next_carried);
         }
-        Ok((Tensor::stack(&outputs, 1)?, state, carried))
+        Ok((O::joined(&outputs, &|parts| Tensor::stack(parts, 1))?, state, carried))
     }
 
     /// Adds `count` tasks to an embedding of `tasks`, with variables below `vb`, the builder that

@@ -11,7 +11,7 @@ use super::exact_audit::ExactAudit;
 use super::scales::FirstOutput;
 use crate::condition::Condition;
 use crate::embedding::{Embedding, EmbeddingSpec};
-use crate::generated::{GeneratedParams, TargetPlan};
+use crate::generated::{GeneratedParams, StreamedParams, TargetPlan};
 use crate::generator::{GeneratorSpec, WeightGenerator};
 use crate::structure::layout::ParamInfo;
 use crate::structure::{ForwardTarget, ForwardTargetT};
@@ -103,6 +103,17 @@ impl<T> StaticHyperNetwork<T> {
         self.generate_from(&self.embedding.forward()?)
     }
 
+    /// The target's parameters, each of which is generated when a layer asks for it: for a target that does not fit into
+    /// memory, where nothing is to be learned. See [`StreamedParams`].
+    ///
+    /// # Errors
+    /// candle's own.
+    pub fn stream_params(&self) -> Result<StreamedParams<T>> {
+        let embedding = self.embedding.forward()?;
+        self.core.checks().check_embedding(&embedding)?;
+        self.core.stream(&self.generator.forward(&embedding)?, None)
+    }
+
     fn generate_from(&self, embedding: &Tensor) -> Result<GeneratedParams<T>> {
         span!("generate", self.core.name);
         self.core.checks().check_embedding(embedding)?;
@@ -122,7 +133,7 @@ impl<T> StaticHyperNetwork<T> {
     ///
     /// # Errors
     /// The target's own.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor>
+    pub fn forward(&self, xs: &Tensor) -> Result<T::Output>
     where
         T: ForwardTarget,
     {
@@ -133,7 +144,7 @@ impl<T> StaticHyperNetwork<T> {
     ///
     /// # Errors
     /// The target's own.
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<Tensor>
+    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<T::Output>
     where
         T: ForwardTargetT,
     {
@@ -145,7 +156,7 @@ impl<T> StaticHyperNetwork<T> {
     ///
     /// # Errors
     /// The target's own.
-    pub fn forward_aux(&self, xs: &Tensor) -> Result<(Tensor, Aux<T>)>
+    pub fn forward_aux(&self, xs: &Tensor) -> Result<(T::Output, Aux<T>)>
     where
         T: ForwardTarget,
     {

@@ -77,8 +77,8 @@ impl Affine {
 
     /// The number of sets, for a weight whose rank is `rank` where all share it.
     pub(super) fn sets(&self, layer: &str, rank: usize) -> Result<usize> {
-        let bias = self.bias().map(|bias| ("bias", bias, 1));
-        sets::among(layer, std::iter::once(("weight", self.weight(), rank)).chain(bias))
+        let bias = self.bias.as_ref().map(|bias| ("bias", bias.outline(), 1));
+        sets::among(layer, std::iter::once(("weight", self.weight.outline(), rank)).chain(bias))
     }
 
     /// Weight and bias as `[sets, dims…]`, without an adapter; see [`sets::spread`].
@@ -126,8 +126,8 @@ impl Affine {
     }
 
     pub(super) fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", self.weight())?;
-        self.bias().map_or(Ok(()), |bias| visitor("bias", bias))
+        visitor("weight", self.weight.visited())?;
+        self.bias.as_ref().map_or(Ok(()), |bias| visitor("bias", bias.visited()))
     }
 }
 

@@ -320,7 +320,7 @@ impl Convolution<'_> {
 
     /// A bias of another length would be read past its end, or only in part.
     fn check_bias(&self, channels: usize) -> Result<()> {
-        let Some(bias) = self.params.bias() else { return Ok(()) };
+        let Some(bias) = &self.params.bias else { return Ok(()) };
         let shape = bias.dims();
         if shape.last() != Some(&channels) {
             crate::error::bail!(
@@ -348,7 +348,7 @@ impl Convolution<'_> {
                 shape[1]
             );
         }
-        let of_weight = self.params.weight().dtype();
+        let of_weight = self.params.weight.dtype();
         ensure_same_dtype(layer, "the input", xs.dtype(), "the weight", of_weight)
     }
 

@@ -186,7 +186,7 @@ impl HyperLayer<EmbeddingSpec> for Embedding {
 
 impl Parameters for Embedding {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", self.embeddings.values())
+        visitor("weight", self.embeddings.visited())
     }
 
     fn reused(&self, name: &str) -> Result<Option<Param>> {

@@ -157,7 +157,7 @@ impl LayerNorm {
     pub(super) fn forward_as(&self, layer: &'static str, xs: &Tensor) -> Result<Tensor> {
         crate::check::ensure(norm::eps(layer, self.eps))?;
         let sets = self.params.sets(layer, 1)?;
-        let size = self.params.weight().dim(D::Minus1)?;
+        let size = self.params.weight.outline().dim(D::Minus1)?;
         let found = xs.dims().last().copied().unwrap_or(0);
         if found != size {
             crate::error::bail!(

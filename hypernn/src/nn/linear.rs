@@ -141,7 +141,7 @@ impl Module for Linear {
         let of_weight = ("weight", weight.outline(), 2);
         sets::count(LAYER, of_weight.0, of_weight.1, of_weight.2)?;
         let (bias, broadcast) = self.biases(weight.outline().dim(D::Minus2)?);
-        let of_bias = bias.map(|bias| ("bias", bias.values(), 1));
+        let of_bias = bias.map(|bias| ("bias", bias.outline(), 1));
         let sets = sets::among(LAYER, std::iter::once(of_weight).chain(of_bias))?;
         self.check_input(xs, sets.max(weight.adapter().map_or(1, Adapter::sets)))?;
         // A weight that all sets share is not repeated for a bias of each.

@@ -126,7 +126,7 @@ pub use optim::{AdamW, Optimizer, ParamsAdamW, SGD};
 pub use pool::{avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use prelu::{PReLU, PReLUSpec, prelu};
 pub use rms_norm::{RmsNorm, RmsNormSpec, rms_norm};
-pub use rotary::{Rotary, RotaryConfig, RotaryConvention, RotaryScaling};
+pub use rotary::{Rotary, RotaryConfig, RotaryConvention, RotaryScaling, RotaryTables};
 pub use sequential::{Sequential, seq};
 pub use softmax::softmax;
 

@@ -105,7 +105,7 @@ impl PReLU {
         if weight.rank() == 0 {
             weight = weight.reshaped(|weight| weight.reshape(1))?;
         }
-        let slopes = weight.spread(1, sets::among("prelu", [("weight", weight.values(), 1)])?)?;
+        let slopes = weight.spread(1, sets::among("prelu", [("weight", weight.outline(), 1)])?)?;
         if self.is_scalar && slopes.values().dim(1)? != 1 {
             crate::error::bail!(
                 shape,
@@ -172,7 +172,7 @@ impl HyperLayer<PReLUSpec> for PReLU {
 
 impl Parameters for PReLU {
     fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
-        visitor("weight", self.weight.values())
+        visitor("weight", self.weight.visited())
     }
 
     fn reused(&self, name: &str) -> Result<Option<Param>> {

@@ -89,7 +89,8 @@ impl CellSpec {
         let rows = gates * hidden_dim;
         let mut param = |name: &str, dims: &[usize], kind, init| {
             let name = &format!("{name}{suffix}");
-            source.param(&ParamSpec { name, dims, kind, init })?.into_one_weight()
+            // Each step of a sequence takes them.
+            source.param(&ParamSpec { name, dims, kind, init })?.into_one_weight()?.held()
         };
         let w_ih = param("weight_ih", &[rows, in_dim], ParamKind::Weight, weights[0])?;
         let w_hh = param("weight_hh", &[rows, hidden_dim], ParamKind::Weight, weights[1])?;
@@ -140,7 +141,7 @@ impl RecurrentCell {
 
     pub(super) fn visit(&self, visitor: &mut Visitor<'_>) -> Result<()> {
         self.named().try_for_each(|(name, param, _)| {
-            visitor(&format!("{name}{}", self.suffix), param.values())
+            visitor(&format!("{name}{}", self.suffix), param.visited())
         })
     }
 

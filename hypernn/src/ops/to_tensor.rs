@@ -53,10 +53,7 @@ impl Param {
     /// # Errors
     /// candle's own.
     pub(crate) fn collected(&self) -> Result<Tensor> {
-        if let Some(quantized) = self.blocks() {
-            return quantized.dequantize();
-        }
-        match self.resolved() {
+        match self.resolved()? {
             (tensor, Some(route)) if route.is_of_view() => route.collected(&tensor),
             (tensor, _) => Ok(tensor),
         }
@@ -66,6 +63,11 @@ impl Param {
     /// first asked for, with a gradient that is collected with all others.
     pub(crate) fn shown(&self, rank: usize) -> &Tensor {
         param::shown(self.for_others(), rank)
+    }
+
+    /// The tensor without what adapts it, for whoever looks at it by itself; its gradient is collected from any use.
+    pub(crate) fn visited(&self) -> &Tensor {
+        if self.adapter().is_none() { self.for_others() } else { self.values() }
     }
 
     fn for_others(&self) -> &Tensor {

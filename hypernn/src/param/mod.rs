@@ -1,6 +1,7 @@
 //! A parameter on its way to a layer: its values, where its gradient goes, and what adapts it.
 
 mod adapter;
+mod deferred;
 mod kept;
 mod quantized;
 mod route;
@@ -13,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{DType, Device, Result, Tensor};
 
 pub(crate) use adapter::Adapter;
+pub(crate) use deferred::Deferred;
 pub(crate) use kept::KeptTensor;
 pub(crate) use quantized::Quantized;
 pub(crate) use route::{Accumulator, PendingGradient, Route, Routes};
@@ -38,10 +40,10 @@ pub(crate) use watch::{shown, watch_weights};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Param {
-    /// The values, without what adapts them; perhaps a view of the flat vector. Of a quantised parameter no values, but
+    /// The values, without what adapts them; perhaps a view of the flat vector. Of a parameter whose values are not there
     /// all else: dimensions, dtype and device.
     tensor: Tensor,
-    quantized: Option<Box<QuantizedParam>>,
+    absent: Option<Box<AbsentValues>>,
     /// Where the gradient is collected; without one it takes the tensor's own edge of the graph.
     route: Option<Route>,
     adapter: Option<Box<Adapter>>,
@@ -51,12 +53,38 @@ pub struct Param {
     shown: OnceLock<Tensor>,
 }
 
-/// What a quantised parameter has beside its outline; in a box, for parameters are moved often and few are quantised.
+/// What a parameter has beside its outline whose values are not there; in a box, for parameters are moved often and
+/// few are so.
 #[derive(Clone, Debug)]
-struct QuantizedParam {
-    blocks: Quantized,
+struct AbsentValues {
+    from: ValueSource,
     /// The values, for whoever asks for them.
     values: OnceLock<Tensor>,
+}
+
+/// What values are computed from.
+#[derive(Clone)]
+enum ValueSource {
+    Quantized(Quantized),
+    Deferred(Arc<dyn Deferred>),
+}
+
+impl std::fmt::Debug for ValueSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Quantized(quantized) => quantized.fmt(f),
+            Self::Deferred(_) => f.write_str("Deferred"),
+        }
+    }
+}
+
+impl ValueSource {
+    fn values(&self) -> Result<Tensor> {
+        match self {
+            Self::Quantized(quantized) => quantized.dequantize(),
+            Self::Deferred(deferred) => deferred.values(),
+        }
+    }
 }
 
 impl From<Tensor> for Param {
@@ -70,7 +98,7 @@ impl Param {
     pub(crate) fn routed(tensor: Tensor, route: Option<Route>) -> Self {
         Self {
             tensor,
-            quantized: None,
+            absent: None,
             route,
             adapter: None,
             inseparable: None,
@@ -83,9 +111,27 @@ impl Param {
     /// # Errors
     /// candle's own.
     pub(crate) fn quantized(quantized: Quantized) -> Result<Self> {
-        let outline = Self::routed(quantized.outline()?, None);
-        let quantized = QuantizedParam { blocks: quantized, values: OnceLock::new() };
-        Ok(Self { quantized: Some(Box::new(quantized)), ..outline })
+        let outline = quantized::outline(quantized.dims(), quantized.dtype(), quantized.device())?;
+        Ok(Self::absent(outline, ValueSource::Quantized(quantized)))
+    }
+
+    /// A parameter whose values are computed when a layer asks for them.
+    ///
+    /// # Errors
+    /// candle's own.
+    pub(crate) fn deferred(
+        dims: &[usize],
+        dtype: DType,
+        device: &Device,
+        values: Arc<dyn Deferred>,
+    ) -> Result<Self> {
+        let outline = quantized::outline(dims, dtype, device)?;
+        Ok(Self::absent(outline, ValueSource::Deferred(values)))
+    }
+
+    fn absent(outline: Tensor, from: ValueSource) -> Self {
+        let absent = AbsentValues { from, values: OnceLock::new() };
+        Self { absent: Some(Box::new(absent)), ..Self::routed(outline, None) }
     }
 
     /// This parameter with what adapts it.
@@ -119,29 +165,41 @@ impl Param {
     }
 
     /// The tensor as it lies there, without what adapts it. Where this is a view, its own gradient costs as much as
-    /// that of the whole vector. Of a quantised parameter a copy, which is made when it is first asked for.
+    /// that of the whole vector. Where the values are not there, a copy, which is made when it is first asked for and
+    /// kept: layers of which much is expected take [`collected`](Self::collected) or [`reshaped`](Self::reshaped).
     ///
     /// Within a block that is computed twice its graph is not that of the block: see [`route`](Self::route) and
     /// [`reshaped`](Self::reshaped).
     pub(crate) fn values(&self) -> &Tensor {
-        match &self.quantized {
+        match &self.absent {
             None => &self.tensor,
-            // What can't be dequantised shows itself as no numbers.
-            Some(quantized) => {
-                let values = || quantized.blocks.dequantize();
-                quantized.values.get_or_init(|| values().unwrap_or_else(|_| self.tensor.clone()))
+            // What can't be computed shows itself as no numbers.
+            Some(absent) => {
+                let values = || absent.from.values();
+                absent.values.get_or_init(|| values().unwrap_or_else(|_| self.tensor.clone()))
             }
         }
     }
 
-    /// A tensor of its dimensions, dtype and device; of a quantised parameter without its values.
+    /// The values where they are not there, for as long as they are used.
+    ///
+    /// # Errors
+    /// candle's own.
+    pub(crate) fn computed(&self) -> Result<Option<Tensor>> {
+        self.absent.as_ref().map(|absent| absent.from.values()).transpose()
+    }
+
+    /// A tensor of its dimensions, dtype and device; without its values where they are not there.
     pub(crate) fn outline(&self) -> &Tensor {
         &self.tensor
     }
 
     /// The blocks of a parameter that is quantised.
     pub(crate) fn blocks(&self) -> Option<&Quantized> {
-        self.quantized.as_ref().map(|quantized| &quantized.blocks)
+        match self.absent.as_deref() {
+            Some(AbsentValues { from: ValueSource::Quantized(blocks), .. }) => Some(blocks),
+            _ => None,
+        }
     }
 
     /// This parameter with its values, where it is quantised.
@@ -149,17 +207,38 @@ impl Param {
     /// # Errors
     /// candle's own.
     pub(crate) fn dense(self) -> Result<Self> {
-        match &self.quantized {
+        if self.blocks().is_some() { self.held() } else { Ok(self) }
+    }
+
+    /// This parameter with its values there, for a layer that uses them more than once in a forward.
+    ///
+    /// # Errors
+    /// candle's own.
+    pub(crate) fn held(self) -> Result<Self> {
+        match self.computed()? {
             None => Ok(self),
-            Some(quantized) => {
-                Ok(Self { tensor: quantized.blocks.dequantize()?, quantized: None, ..self })
-            }
+            Some(tensor) => Ok(Self { tensor, absent: None, ..self }),
+        }
+    }
+
+    /// This parameter's values without their graph.
+    pub(crate) fn detached(&self) -> Self {
+        match self.absent {
+            None => self.tensor.detach().into(),
+            // They never had one.
+            Some(_) => self.clone(),
         }
     }
 
     /// The tensor and its route as operations take them: others within a block that is computed twice.
-    pub(crate) fn resolved(&self) -> (Tensor, Option<Route>) {
-        scope::resolve(self.values(), self.route.as_ref())
+    ///
+    /// # Errors
+    /// candle's own.
+    pub(crate) fn resolved(&self) -> Result<(Tensor, Option<Route>)> {
+        match self.computed()? {
+            Some(tensor) => Ok((tensor, None)),
+            None => Ok(scope::resolve(&self.tensor, self.route.as_ref())),
+        }
     }
 
     pub(crate) fn route(&self) -> Option<Route> {
@@ -192,7 +271,7 @@ impl Param {
     /// # Errors
     /// Those of `shape`.
     pub(crate) fn reshaped(&self, shape: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        let (tensor, route) = self.resolved();
+        let (tensor, route) = self.resolved()?;
         Ok(Self::routed(shape(&tensor)?, route))
     }
 

@@ -59,13 +59,12 @@ impl Quantized {
     pub(crate) fn dequantize(&self) -> Result<Tensor> {
         self.blocks.dequantize(&self.device)?.to_dtype(self.dtype)
     }
+}
 
-    /// A tensor of the same dimensions, dtype and device whose values are one number that is none.
-    ///
-    /// # Errors
-    /// candle's own.
-    pub(super) fn outline(&self) -> Result<Tensor> {
-        let value = Tensor::new(f32::NAN, &self.device)?.to_dtype(self.dtype)?;
-        value.broadcast_as(self.dims())
-    }
+/// A tensor of these dimensions, this dtype and device whose values are one number that is none.
+///
+/// # Errors
+/// candle's own.
+pub(super) fn outline(dims: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+    Tensor::new(f32::NAN, device)?.to_dtype(dtype)?.broadcast_as(dims)
 }

@@ -22,6 +22,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Shape, Tensor, TensorId};
 use candle_nn::Init;
@@ -145,11 +146,18 @@ pub struct BufferInfo {
 /// The order is that of the fields, weight before bias, each tensor row-major: the order of
 /// PyTorch's `named_parameters`.
 ///
+/// A clone is the same layout, and costs nothing.
+///
 /// With the feature `serde` it can be written: generated and kept tensors and buffers, by name and
 /// shape, and the place of each parameter among them.
+#[derive(Clone)]
+pub struct Layout(Arc<LayoutRecord>);
+
+/// What a layout says; in one place for all of its copies.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Layout {
+#[cfg_attr(feature = "serde", serde(rename = "Layout"))]
+struct LayoutRecord {
     params: Vec<ParamInfo>,
     kept: Vec<KeptInfo>,
     buffers: Vec<BufferInfo>,
@@ -166,6 +174,19 @@ pub struct Layout {
     ties: Vec<(String, String)>,
     #[cfg_attr(feature = "serde", serde(skip))]
     absent: Vec<String>,
+}
+
+impl std::fmt::Debug for Layout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Layout {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
 }
 
 /// A shape as the list of its dimensions.
@@ -192,9 +213,17 @@ impl Layout {
         Ok((recorder.finish(&values)?, values))
     }
 
+    /// A layout with its hash.
+    fn of(record: LayoutRecord) -> Self {
+        let mut layout = Self(Arc::new(record));
+        let hash = hash_of(&layout, String::new);
+        Arc::make_mut(&mut layout.0).hash = hash;
+        layout
+    }
+
     /// This layout, of a target whose constructor looked for these names in vain.
     pub(crate) fn with_absent(self, absent: Vec<String>) -> Self {
-        Self { absent, ..self }
+        Self(Arc::new(LayoutRecord { absent, ..LayoutRecord::clone(&self.0) }))
     }
 
     /// The names of tensors that a target's constructor looked for and that are none of the target's,
@@ -206,13 +235,13 @@ impl Layout {
     /// tied to the embeddings, or a tensor that the constructor draws at random by itself. There are
     /// none where the target derives [`HyperTarget`](crate::HyperTarget).
     pub fn absent(&self) -> &[String] {
-        &self.absent
+        &self.0.absent
     }
 
     /// Checks that the target has something to generate.
     pub(crate) fn ensure_parameters(&self, target: &str) -> Result<()> {
-        match self.kept.first() {
-            _ if self.num_params > 0 => Ok(()),
+        match self.0.kept.first() {
+            _ if self.0.num_params > 0 => Ok(()),
             None => crate::error::bail!(
                 declaration,
                 "target {target} has no parameters, so there is nothing to generate"
@@ -228,32 +257,32 @@ impl Layout {
 
     /// The generated parameters, in flat order.
     pub fn params(&self) -> &[ParamInfo] {
-        &self.params
+        &self.0.params
     }
 
     /// The parameters that are trained or frozen, in the order of asking.
     pub fn kept(&self) -> &[KeptInfo] {
-        &self.kept
+        &self.0.kept
     }
 
     /// The name and place of each parameter in the order of asking; a shared one has several names.
     pub(crate) fn places(&self) -> &[(String, Location)] {
-        &self.places
+        &self.0.places
     }
 
     /// The name of each parameter that is shared, but the first, with that of the first.
     pub(crate) fn aliases(&self) -> impl Iterator<Item = (&str, &str)> {
         let alias = |(name, place): &'_ (String, Location)| match *place {
-            Location::Generated(index) if self.params[index].name != *name => Some(index),
+            Location::Generated(index) if self.0.params[index].name != *name => Some(index),
             _ => None,
         };
-        let aliases = self.places.iter().filter_map(move |at| Some((at.0.as_str(), alias(at)?)));
-        aliases.map(|(name, index)| (name, self.params[index].name.as_str()))
+        let aliases = self.0.places.iter().filter_map(move |at| Some((at.0.as_str(), alias(at)?)));
+        aliases.map(|(name, index)| (name, self.0.params[index].name.as_str()))
     }
 
     /// The parameters with a low-rank adapter, in the order of asking.
     pub(crate) fn adapted(&self) -> impl Iterator<Item = AdaptedInfo<'_>> {
-        self.places.iter().filter_map(|(name, place)| match *place {
+        self.0.places.iter().filter_map(|(name, place)| match *place {
             Location::Adapted { base, down, scale, dropout } => {
                 Some(AdaptedInfo { name, base, down, scale, dropout })
             }
@@ -266,9 +295,9 @@ impl Layout {
     /// # Errors
     /// Something is generated that is no factor of an adapter.
     pub(crate) fn with_ranks(&self, times: usize) -> Result<Self> {
-        let mut is_factor = vec![false; self.params.len()];
+        let mut is_factor = vec![false; self.0.params.len()];
         self.adapted().flat_map(|at| at.factors()).for_each(|index| is_factor[index] = true);
-        let whole = self.params.iter().zip(is_factor).find(|(_, is_factor)| !is_factor);
+        let whole = self.0.params.iter().zip(is_factor).find(|(_, is_factor)| !is_factor);
         if let Some((param, _)) = whole {
             crate::error::bail!(
                 layout,
@@ -284,56 +313,55 @@ impl Layout {
             num_params += shape.elem_count();
             ParamInfo { shape, offset, ..param.clone() }
         };
-        let params = self.params.iter().map(widened).collect();
-        let mut layout = Self { params, num_params, ..self.clone() };
-        layout.hash = hash_of(&layout, String::new);
-        Ok(layout)
+        let params = self.0.params.iter().map(widened).collect();
+        let record = LayoutRecord { params, num_params, ..LayoutRecord::clone(&self.0) };
+        Ok(Self::of(record))
     }
 
     /// The tensors that are no parameters.
     pub fn buffers(&self) -> &[BufferInfo] {
-        &self.buffers
+        &self.0.buffers
     }
 
     /// The length of the flat vector.
     pub fn num_params(&self) -> usize {
-        self.num_params
+        self.0.num_params
     }
 
     /// SHA-256 over names, shapes and roles in order, in hexadecimal: equal exactly where a flat vector of one
     /// target means the same in the other, but for ties of fields. A target by constructor, of whose ties nobody
     /// knows, has the hash of the same target by the derive.
     pub fn hash(&self) -> &str {
-        &self.hash
+        &self.0.hash
     }
 
     /// The names of all tensors.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        let buffers = self.buffers.iter().map(|buffer| buffer.name.as_str());
-        self.places.iter().map(|(name, _)| name.as_str()).chain(buffers)
+        let buffers = self.0.buffers.iter().map(|buffer| buffer.name.as_str());
+        self.0.places.iter().map(|(name, _)| name.as_str()).chain(buffers)
     }
 
     /// The path of the first layer that computes with one set of weights at a time, if there is one:
     /// several sets then take their turns. It is empty where a constructor builds the whole target. See [`TAKES_SETS`](crate::HyperLayer::TAKES_SETS).
     pub fn one_set_layer(&self) -> Option<&str> {
-        self.one_set_layer.as_deref()
+        self.0.one_set_layer.as_deref()
     }
 
     /// What layers compute with beside their tensors, such as a stride, by path; those that say so. See
     /// [`describe`](ParamSource::describe).
     pub fn layers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.layers.iter().map(|(path, layer)| (path.as_str(), layer.as_str()))
+        self.0.layers.iter().map(|(path, layer)| (path.as_str(), layer.as_str()))
     }
 
     /// The name that each tied parameter would have, and the name of the tensor that it is.
     pub(crate) fn ties(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.ties.iter().map(|(name, first)| (name.as_str(), first.as_str()))
+        self.0.ties.iter().map(|(name, first)| (name.as_str(), first.as_str()))
     }
 
     /// The first line in which the other differs, with this layout's own, where a flat vector of one does
     /// not mean the same in the other.
     pub(crate) fn difference(&self, other: &Self) -> Option<(String, String)> {
-        if self.hash == other.hash && self.has_kinds_of(other) {
+        if self.0.hash == other.0.hash && self.has_kinds_of(other) {
             return self.other_tie(other);
         }
         first_difference(&self.to_string(), &other.to_string())
@@ -354,8 +382,8 @@ impl Layout {
 
     /// The name of each tensor's kind, in the order of the layout's lines.
     fn kinds(&self) -> impl Iterator<Item = &'static str> {
-        let params = self.params.iter().map(|param| param.kind);
-        params.chain(self.kept.iter().map(|kept| kept.kind)).map(ParamKind::name)
+        let params = self.0.params.iter().map(|param| param.kind);
+        params.chain(self.0.kept.iter().map(|kept| kept.kind)).map(ParamKind::name)
     }
 
     /// Whether a file of this hash has this layout; `text` is the file's own, by which version 0.1, whose hash has
@@ -363,7 +391,7 @@ impl Layout {
     pub(crate) fn has_hash(&self, hash: &str, text: &str) -> bool {
         let mut kinds = text.lines().filter_map(kind_in);
         let mut with_kinds = || hash_of(self, || format!(" {}", kinds.next().unwrap_or_default()));
-        hash == self.hash || hash == with_kinds()
+        hash == self.0.hash || hash == with_kinds()
     }
 
     /// Whether a constructor builds the whole target, so that the kinds of its tensors are unknown.
@@ -373,8 +401,8 @@ impl Layout {
 
     /// The parameter that holds the flat vector's value number `index`, if there is one.
     pub fn param_at(&self, index: usize) -> Option<&ParamInfo> {
-        let after = self.params.partition_point(|param| param.offset <= index);
-        let param = self.params.get(after.checked_sub(1)?)?;
+        let after = self.0.params.partition_point(|param| param.offset <= index);
+        let param = self.0.params.get(after.checked_sub(1)?)?;
         (index < param.offset + param.len()).then_some(param)
     }
 }
@@ -383,14 +411,14 @@ impl std::fmt::Display for Layout {
     /// A line per parameter: offset or role, name, shape, kind; for a shared one but the first, whose
     /// it is.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let params = self.params.iter().map(|param| param.name.as_str());
-        let names = self.places.iter().map(|(name, _)| name.as_str()).chain(params);
+        let params = self.0.params.iter().map(|param| param.name.as_str());
+        let names = self.0.places.iter().map(|(name, _)| name.as_str()).chain(params);
         let width = names.map(str::len).max().unwrap_or(0);
-        for param in &self.params {
+        for param in &self.0.params {
             let (shape, kind) = (param.shape.dims(), param.kind.name());
             writeln!(f, "{:>10}  {:width$}  {shape:?} {kind}", param.offset, param.name)?;
         }
-        for kept in &self.kept {
+        for kept in &self.0.kept {
             let (shape, kind) = (kept.shape.dims(), kept.kind.name());
             writeln!(f, "{:>10}  {:width$}  {shape:?} {kind}", kept.role.name(), kept.name)?;
         }
@@ -404,7 +432,7 @@ impl std::fmt::Display for Layout {
                 _ => writeln!(f, " dropout {dropout}")?,
             }
         }
-        write!(f, "{:>10}  parameters", self.num_params)
+        write!(f, "{:>10}  parameters", self.0.num_params)
     }
 }
 
@@ -542,7 +570,7 @@ impl LayoutRecorder {
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             crate::error::bail!(declaration, "two tensors of the target are named `{}`", pair[0]);
         }
-        let mut layout = Layout {
+        Ok(Layout::of(LayoutRecord {
             params: self.params,
             kept: self.kept,
             buffers: self.buffers,
@@ -553,9 +581,7 @@ impl LayoutRecorder {
             layers: self.layers,
             ties: self.ties,
             absent: Vec::new(),
-        };
-        layout.hash = hash_of(&layout, String::new);
-        Ok(layout)
+        }))
     }
 
     fn generate(&mut self, name: String, spec: &ParamSpec<'_>) -> Result<usize> {
@@ -756,10 +782,10 @@ fn zeros(dims: &[usize]) -> Result<Tensor> {
 /// Names, shapes, order and roles; `kind` gives what is known of the kind of one tensor after the other.
 fn hash_of(layout: &Layout, mut kind: impl FnMut() -> String) -> String {
     let mut hasher = Sha256::new();
-    for param in &layout.params {
+    for param in layout.params() {
         hasher.update(format!("{} {:?}{}\n", param.name, param.shape.dims(), kind()));
     }
-    for kept in &layout.kept {
+    for kept in layout.kept() {
         let (shape, role) = (kept.shape.dims(), kept.role.name());
         hasher.update(format!("{} {shape:?}{} {role}\n", kept.name, kind()));
     }

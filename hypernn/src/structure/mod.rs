@@ -11,4 +11,4 @@ pub mod source;
 pub mod tensor;
 pub mod value;
 
-pub use forward::{ForwardTarget, ForwardTargetT};
+pub use forward::{ForwardTarget, ForwardTargetT, Outputs};

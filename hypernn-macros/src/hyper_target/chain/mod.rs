@@ -3,16 +3,17 @@
 mod names;
 pub(crate) mod parse;
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Expr, Ident, Member};
 
 use self::names::{Found, Names, last_name};
-use self::parse::{RawInput, RawJoin, RawOperand, RawRepeat, Step};
-use super::call;
+use self::parse::{RawInput, RawJoin, RawOperand, RawOutput, RawRepeat, RawSplit, Step};
 use super::field::{Field, FieldKind, member_name};
 use super::parse::{Call, Layer};
+use super::{call, spec};
 
 use crate::report::Report;
 use crate::span::{ends, shown_at};
@@ -32,6 +33,22 @@ pub(crate) struct Chain {
     /// At least one.
     pub(crate) inputs: Vec<Input>,
     pub(crate) block: Block,
+    /// None where what the steps give is the only output, else at least two.
+    pub(crate) outputs: Vec<Output>,
+}
+
+/// The most outputs: those of the longest tuple that is `Outputs`.
+pub(crate) const MOST_OUTPUTS: usize = 12;
+
+/// The key, and what follows it.
+pub(crate) type RawOutputs = (Ident, Vec<RawOutput>);
+
+/// One of several outputs.
+pub(crate) struct Output {
+    /// Its place in the tuple where it has no other name.
+    pub(crate) name: String,
+    /// What it is, behind the steps of the chain.
+    pub(crate) operand: Operand,
 }
 
 /// One input of a chain.
@@ -66,8 +83,18 @@ pub(crate) enum Link {
     Value(Expr, String),
     /// What has been computed so far is the value of this number.
     Keep(usize),
+    Split(Split),
     Join(Join),
     Repeat(Box<Expr>, Block),
+}
+
+/// A target that gives several values. The chain goes on from the first.
+pub(crate) struct Split {
+    pub(crate) field: usize,
+    /// The numbers of those that have a name.
+    pub(crate) values: Vec<Option<usize>>,
+    /// What the names begin and end with.
+    pub(crate) ends: (Span, Span),
 }
 
 /// A step that takes several values.
@@ -83,6 +110,8 @@ pub(crate) struct Join {
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Use {
     Step(Takes),
+    /// A target that gives several values.
+    Split,
     Tensor,
 }
 
@@ -120,6 +149,30 @@ impl Operand {
         matches!(self, Self::Current | Self::Block(Block { start: None, .. }, _))
     }
 
+    fn in_files(&self, fields: &[Field]) -> String {
+        match self {
+            Self::Current => "@".to_owned(),
+            Self::Block(block, _) => format!("[{}]", block.in_files(fields)),
+            Self::Kept(value, _) => format!("@{value}"),
+            Self::Tensor(i, _) => field_in_files(&fields[*i]),
+        }
+    }
+
+    fn expressions(&self) -> Vec<TokenStream> {
+        match self {
+            Self::Block(block, _) => block.expressions(),
+            Self::Current | Self::Kept(..) | Self::Tensor(..) => Vec::new(),
+        }
+    }
+
+    fn uses(&self) -> Vec<(usize, Use)> {
+        match self {
+            Self::Block(block, _) => block.uses(),
+            Self::Tensor(i, _) => vec![(*i, Use::Tensor)],
+            Self::Current | Self::Kept(..) => Vec::new(),
+        }
+    }
+
     /// Where it is written, if it is.
     pub(crate) fn ends(&self) -> Option<(Span, Span)> {
         match self {
@@ -135,7 +188,24 @@ impl Chain {
     /// The steps as checkpoints name them: layers by their paths, steps without parameters by name, and
     /// `_` for values and steps of the user's own, which may go by another name next time.
     pub(crate) fn in_files(&self, fields: &[Field]) -> String {
-        format!("sequential, {}", self.block.in_files(fields))
+        let steps = self.block.in_files(fields);
+        let outputs = self.outputs.iter().map(|output| output.operand.in_files(fields));
+        match outputs.collect::<Vec<_>>() {
+            outputs if outputs.is_empty() => format!("sequential, {steps}"),
+            outputs => format!("sequential, {steps}, outputs({})", outputs.join(", ")),
+        }
+    }
+
+    /// Where an expression of a step reads `config`.
+    pub(crate) fn reads_config(&self) -> Vec<Ident> {
+        let outputs = self.outputs.iter().flat_map(|output| output.operand.expressions());
+        self.block.expressions().into_iter().chain(outputs).flat_map(configs).collect()
+    }
+
+    /// The fields that it uses, and as what.
+    pub(crate) fn uses(&self) -> Vec<(usize, Use)> {
+        let outputs = self.outputs.iter().flat_map(|output| output.operand.uses());
+        self.block.uses().into_iter().chain(outputs).collect()
     }
 }
 
@@ -158,6 +228,11 @@ impl Block {
         start.into_iter().chain(self.links.iter().flat_map(Link::uses)).collect()
     }
 
+    /// The expressions of its steps.
+    fn expressions(&self) -> Vec<TokenStream> {
+        self.links.iter().flat_map(Link::expressions).collect()
+    }
+
     /// How many of its steps compute something.
     pub(crate) fn computed(&self) -> usize {
         self.links.iter().filter(|link| !matches!(link, Link::Keep(..))).count()
@@ -171,6 +246,7 @@ impl Link {
             Self::Call(_, name) | Self::Value(_, name) if names::is_step(name) => name.clone(),
             Self::Call(..) | Self::Value(..) => "_".to_owned(),
             Self::Keep(value) => format!("={value}"),
+            Self::Split(split) => split.in_files(fields),
             Self::Repeat(_, block) => format!("repeat({})", block.in_files(fields)),
             Self::Join(join) => join.in_files(fields),
         }
@@ -180,16 +256,65 @@ impl Link {
         match self {
             Self::Field(i) => vec![(*i, Use::Step(Takes::One))],
             Self::Call(..) | Self::Value(..) | Self::Keep(..) => Vec::new(),
+            Self::Split(split) => vec![(split.field, Use::Split)],
             Self::Repeat(_, block) => block.uses(),
             Self::Join(join) => join.uses(),
         }
     }
 }
 
+impl Link {
+    fn expressions(&self) -> Vec<TokenStream> {
+        match self {
+            Self::Field(_) | Self::Keep(_) | Self::Split(_) => Vec::new(),
+            Self::Call(call, _) => vec![spec::step(call)],
+            Self::Value(value, _) => vec![value.to_token_stream()],
+            Self::Repeat(count, block) => {
+                [vec![count.to_token_stream()], block.expressions()].concat()
+            }
+            Self::Join(join) => {
+                let own = match &join.joined {
+                    Joined::Step(step) => vec![step.clone()],
+                    Joined::Field(_) => Vec::new(),
+                };
+                let operands = join.operands.iter().flat_map(Operand::expressions);
+                own.into_iter().chain(operands).collect()
+            }
+        }
+    }
+}
+
+/// Each `config` among tokens that is no field, method or path of something else.
+pub(crate) fn configs(tokens: TokenStream) -> Vec<Ident> {
+    let (mut found, mut before) = (Vec::new(), ' ');
+    for tree in tokens {
+        match &tree {
+            TokenTree::Ident(ident) if ident == "config" && !matches!(before, '.' | ':') => {
+                found.push(ident.clone());
+            }
+            TokenTree::Group(group) => found.extend(configs(group.stream())),
+            _ => {}
+        }
+        before = match tree {
+            TokenTree::Punct(punct) => punct.as_char(),
+            _ => ' ',
+        };
+    }
+    found
+}
+
 fn field_in_files(field: &Field) -> String {
     match field.kind {
         FieldKind::Layer { .. } => field.name.clone(),
         FieldKind::Value(_) => "_".to_owned(),
+    }
+}
+
+impl Split {
+    fn in_files(&self, fields: &[Field]) -> String {
+        let value = |value: &Option<usize>| value.map_or("_".to_owned(), |value| value.to_string());
+        let values: Vec<_> = self.values.iter().map(value).collect();
+        format!("({})={}", values.join(", "), field_in_files(&fields[self.field]))
     }
 }
 
@@ -200,12 +325,7 @@ impl Join {
             Joined::Step(_) if parse::words().any(|word| word == self.name) => self.name.clone(),
             Joined::Step(_) => "_".to_owned(),
         };
-        let operands = self.operands.iter().map(|operand| match operand {
-            Operand::Current => "@".to_owned(),
-            Operand::Block(block, _) => format!("[{}]", block.in_files(fields)),
-            Operand::Kept(value, _) => format!("@{value}"),
-            Operand::Tensor(i, _) => field_in_files(&fields[*i]),
-        });
+        let operands = self.operands.iter().map(|operand| operand.in_files(fields));
         format!("{name}({})", operands.collect::<Vec<_>>().join(", "))
     }
 
@@ -214,11 +334,7 @@ impl Join {
             Joined::Field(i) => vec![(i, Use::Step(Takes::Several))],
             Joined::Step(_) => Vec::new(),
         };
-        let operands = self.operands.iter().flat_map(|operand| match operand {
-            Operand::Block(block, _) => block.uses(),
-            Operand::Tensor(i, _) => vec![(*i, Use::Tensor)],
-            Operand::Current | Operand::Kept(..) => Vec::new(),
-        });
+        let operands = self.operands.iter().flat_map(Operand::uses);
         own.into_iter().chain(operands).collect()
     }
 }
@@ -231,36 +347,55 @@ pub(crate) fn trains(key: &Ident) -> bool {
 /// Finds out what each step is.
 pub(crate) fn check(
     raw: RawChain,
-    inputs: Option<Vec<RawInput>>,
+    (inputs, outputs): (Option<Vec<RawInput>>, Option<RawOutputs>),
     fields: &[Field],
     report: &mut Report,
 ) -> Chain {
-    let RawChain { key, steps } = raw;
-    let inputs = self::inputs(inputs);
+    let (train, inputs) = (trains(&raw.key), self::inputs(inputs));
+    let Some(steps) = raw.steps else {
+        if let Some((key, _)) = outputs {
+            report.error(key, "`output` needs the steps of the chain, `sequential = [trunk, relu]`: without, they are all fields in their order");
+        }
+        let links = (0..fields.len()).map(Link::Field).collect();
+        return Chain { train, inputs, block: Block { start: None, links }, outputs: Vec::new() };
+    };
     let mut checker = Checker { fields, names: Names::new(fields), report };
     checker.inputs(&inputs);
-    let links = match steps {
-        None => (0..fields.len()).map(Link::Field).collect(),
-        Some(steps) => {
-            let block = checker.block(steps);
-            let unused = checker.names.unused();
-            unused.into_iter().for_each(|(name, message)| checker.report.error(name, message));
-            return Chain { train: trains(&key), inputs, block: whole(block, fields, report) };
-        }
+    let block = checker.block(steps);
+    // The first input is what the steps begin with, unless they say another value.
+    if block.as_ref().is_none_or(|block| block.start.is_none()) {
+        checker.names.use_value(Some(0));
+    }
+    let outputs = match outputs {
+        Some((key, outputs)) => checker.outputs(&key, outputs, block.as_ref()),
+        None => Some(Vec::new()),
     };
-    Chain { train: trains(&key), inputs, block: Block { start: None, links } }
+    let unused = checker.names.unused();
+    unused.into_iter().for_each(|(name, message)| checker.report.error(name, message));
+    // A misspelt field is not left out.
+    let (Some(block), Some(outputs)) = (block, outputs) else {
+        let block = Block { start: None, links: Vec::new() };
+        return Chain { train, inputs, block, outputs: Vec::new() };
+    };
+    let chain = Chain { train, inputs, block, outputs };
+    let used: Vec<_> = chain.uses().into_iter().map(|(i, _)| i).collect();
+    check_left_out(&used, fields, report);
+    chain
 }
 
-/// A misspelt field is not left out.
-fn whole(block: Option<Block>, fields: &[Field], report: &mut Report) -> Block {
-    match block {
-        Some(block) => {
-            let used: Vec<_> = block.uses().into_iter().map(|(i, _)| i).collect();
-            check_left_out(&used, fields, report);
-            block
-        }
-        None => Block { start: None, links: Vec::new() },
+/// What is wrong with a number of outputs.
+fn wrong_count(count: usize) -> Option<String> {
+    match count {
+        0 | 1 => Some("`output` is for several: what a chain with one output gives is what its last step gives".to_owned()),
+        2..=MOST_OUTPUTS => None,
+        _ => Some(format!("a chain has up to {MOST_OUTPUTS} outputs, and these are {count}: put some of them together, `concat(0, …)`")),
     }
+}
+
+/// Whether nothing takes what the chain ends with. A value with a name is one that something takes.
+fn drops_the_end(block: &Block, outputs: &[(Option<Ident>, Output)]) -> bool {
+    !matches!(block.links.last(), Some(Link::Keep(_)))
+        && !outputs.iter().any(|(_, output)| output.operand.begins_with_current())
 }
 
 fn inputs(inputs: Option<Vec<RawInput>>) -> Vec<Input> {
@@ -279,23 +414,70 @@ struct Checker<'a> {
 impl Checker<'_> {
     /// Inputs are the first values.
     fn inputs(&mut self, inputs: &[Input]) {
-        for (i, input) in inputs.iter().enumerate() {
+        for input in inputs {
             match &input.name {
-                // What a chain begins with is used.
-                Some(name) => self.keep(name, i == 0),
+                Some(name) => self.keep(name),
                 None => self.names.no_name(),
             };
         }
     }
 
+    /// All mistakes are reported. `block` has the steps, where these are known.
+    fn outputs(
+        &mut self,
+        key: &Ident,
+        raw: Vec<RawOutput>,
+        block: Option<&Block>,
+    ) -> Option<Vec<Output>> {
+        let count = raw.len();
+        let outputs: Vec<_> =
+            raw.into_iter().enumerate().map(|(i, output)| self.output(i, output)).collect();
+        let outputs = outputs.into_iter().collect::<Option<Vec<_>>>()?;
+        if let Some(message) = wrong_count(count) {
+            self.report.error(key, message);
+            return None;
+        }
+        if block.is_some_and(|block| drops_the_end(block, &outputs)) {
+            self.report.error(key, "nothing takes what the chain ends with: among the outputs, `[]` is that value, and steps behind a name or in brackets go on from it, `output = (features, scores = [head, softmax])`");
+            return None;
+        }
+        Some(self.distinct(outputs)?.into_iter().map(|(_, output)| output).collect())
+    }
+
+    /// An output, and its name where it is written.
+    fn output(&mut self, number: usize, raw: RawOutput) -> Option<(Option<Ident>, Output)> {
+        let operand = self.operand(raw.operand)?;
+        let value = match &operand {
+            Operand::Kept(_, name) => Some(name),
+            _ => None,
+        };
+        let name = raw.name.as_ref().or(value).cloned();
+        let text = name.as_ref().map_or(number.to_string(), |name| name.unraw().to_string());
+        Some((name, Output { name: text, operand }))
+    }
+
+    /// The outputs, of which no two have one name.
+    fn distinct(
+        &mut self,
+        outputs: Vec<(Option<Ident>, Output)>,
+    ) -> Option<Vec<(Option<Ident>, Output)>> {
+        let twice = outputs.iter().enumerate().find_map(|(i, (name, output))| {
+            let earlier = outputs[..i].iter().any(|(_, earlier)| earlier.name == output.name);
+            name.as_ref().filter(|_| earlier)
+        });
+        let Some(name) = twice else { return Some(outputs) };
+        self.report.error(name, format!("`{}` is given twice among the outputs", name.unraw()));
+        None
+    }
+
     /// The number of a value that goes by a name from here on.
-    fn keep(&mut self, name: &Ident, used: bool) -> usize {
+    fn keep(&mut self, name: &Ident) -> usize {
         match self.names.refused(name) {
             Some(message) => {
                 self.report.error(name, message);
                 self.names.keep_refused(name)
             }
-            None => self.names.keep(name, used),
+            None => self.names.keep(name),
         }
     }
 
@@ -345,6 +527,7 @@ impl Checker<'_> {
                 Some(Link::Value(value, name))
             }
             Step::Kept(name, steps) => return self.kept(&name, steps),
+            Step::Split(split) => self.split(split).map(Link::Split),
             Step::Join(join) => self.join(join).map(Link::Join),
             Step::Repeat(repeat) => self.repeat(repeat),
         };
@@ -413,9 +596,31 @@ impl Checker<'_> {
             return None;
         }
         let links: Vec<_> = steps.into_iter().map(|step| self.step(step)).collect();
-        let value = self.keep(name, false);
+        let value = self.keep(name);
         let links: Option<Vec<_>> = links.into_iter().collect();
         Some(links?.into_iter().flatten().chain([Link::Keep(value)]).collect())
+    }
+
+    fn split(&mut self, raw: RawSplit) -> Option<Split> {
+        let found = self.names.find(&raw.field);
+        let values: Vec<_> =
+            raw.names.iter().map(|name| name.as_ref().map(|name| self.keep(name))).collect();
+        // The chain goes on from it.
+        self.names.use_value(values.first().copied().flatten());
+        let field = match found {
+            Found::Field(i) if is_target(&self.fields[i]) => i,
+            Found::Nothing => {
+                self.report.error(&raw.field, self.names.no_such_step(&member_name(&raw.field)));
+                return None;
+            }
+            _ => {
+                let name = member_name(&raw.field);
+                self.report.error(&raw.field, format!("`{name}` is no target that gives several values, as one with `output = (mean = to_mean, log_variance = to_log_variance)` does"));
+                return None;
+            }
+        };
+        let ends = (shown_at(raw.paren.span.open()), shown_at(raw.paren.span.close()));
+        Some(Split { field, values, ends })
     }
 
     fn repeat(&mut self, repeat: RawRepeat) -> Option<Link> {
@@ -525,6 +730,10 @@ fn is_list(field: &Field) -> bool {
     matches!(layer, Layer::Repeat(..) | Layer::List(_))
 }
 
+fn is_target(field: &Field) -> bool {
+    matches!(&field.kind, FieldKind::Layer { layer: Layer::Target(..), .. })
+}
+
 /// Whether the field's layer is a bare tensor.
 pub(crate) fn is_tensor(field: &Field) -> bool {
     let FieldKind::Layer { layer: Layer::Call(call), .. } = &field.kind else { return false };
@@ -591,6 +800,7 @@ mod tests {
             Link::Call(_, name) => format!("call {name}"),
             Link::Value(_, name) => format!("value {name}"),
             Link::Keep(value) => format!("keep {value}"),
+            Link::Split(Split { field, values, .. }) => format!("field {field} to {values:?}"),
             Link::Repeat(_, block) => format!("repeat {}", all_shown(block)),
             Link::Join(join) => {
                 let operands = join.operands.iter().map(|operand| match operand {
@@ -657,6 +867,52 @@ mod tests {
         assert_eq!(found, expected);
     }
 
+    #[test]
+    fn several_outputs() {
+        let outputs = |on_struct| {
+            let (chain, messages) = checked(on_struct);
+            assert_eq!(messages, [""; 0]);
+            let outputs = chain.map_or(Vec::new(), |chain| chain.outputs);
+            let shown = outputs.iter().map(|Output { name, operand }| {
+                let operand = match operand {
+                    Operand::Block(block, _) => all_shown(block),
+                    Operand::Kept(value, _) => format!("kept {value}"),
+                    Operand::Current | Operand::Tensor(..) => "no output is".to_owned(),
+                };
+                format!("{name}: {operand}")
+            });
+            shown.collect::<Vec<_>>()
+        };
+        let found = outputs(quote!(
+            sequential = [x = a, y = relu],
+            output = (y, r#in = x, b = b, [y, tanh], tanh = [relu])
+        ));
+        let expected = [
+            "y: kept 2",
+            "in: [from 1]",
+            "b: [field 1]",
+            "3: [from 2, value tanh]",
+            "tanh: [field 2]",
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(outputs(quote!(sequential = [a, relu])), [""; 0]);
+    }
+
+    #[test]
+    fn outputs_that_will_not_do() {
+        let found = messages(quote!(sequential = [a, relu], output = (x, b)));
+        let expected = [
+            "there is no value `x` yet: an earlier step gives it its name, `x = [conv, relu]`, or `input = (x: (1, 28, 28), x: (10))`",
+            "`b` is no value: in brackets it is what the step makes of one, `[b]`",
+        ];
+        assert_eq!(found, expected);
+        let dropped = messages(quote!(sequential = [x = a, relu], output = (x, [x, tanh])));
+        assert!(dropped.concat().starts_with("nothing takes what the chain ends with"));
+        // What it ends with has a name that nothing takes: one mistake.
+        let found = messages(quote!(sequential = [x = a, y = relu], output = (x, [x, tanh])));
+        assert!(found.len() == 1 && found[0].starts_with("no step takes `y`"), "{found:?}");
+    }
+
     fn messages(on_struct: TokenStream) -> Vec<String> {
         checked(on_struct).1
     }
@@ -689,7 +945,7 @@ mod tests {
 
     #[test]
     fn a_value_that_nothing_takes() {
-        let expected = "no step takes `z`: a value with a name stands in a later step, `add(z)`, `concat(0, z)`";
+        let expected = "no step takes `z`: a value with a name stands in a later step, `add(z)`, `concat(0, z)`, or in `output`";
         assert_eq!(messages(quote!(sequential = [a, relu, z = b])), [expected]);
     }
 

@@ -9,8 +9,8 @@ use super::super::field::{Field, member_name, same, same_member};
 use super::parse::words;
 use crate::attr::similar;
 
-/// The steps without parameters that a chain knows by name, as in `hypernn::nn::step`.
-const STEPS: &[&str] = &[
+/// The steps without parameters that a chain knows by name alone, as in `hypernn::nn::step`.
+const PLAIN_STEPS: &[&str] = &[
     "relu",
     "gelu",
     "silu",
@@ -18,25 +18,29 @@ const STEPS: &[&str] = &[
     "sigmoid",
     "softmax",
     "log_softmax",
-    "dropout",
     "flatten",
+    "merge_heads",
+    "global_avg_pool2d",
+];
+
+/// Those that have settings: `mean(0)` is a step, and `mean` may be a value.
+const SET_STEPS: &[&str] = &[
+    "dropout",
     "flatten_from",
     "reshape",
     "permute",
     "take",
     "mean",
     "split_heads",
-    "merge_heads",
     "rotary",
     "max_pool2d",
     "avg_pool2d",
-    "global_avg_pool2d",
     "upsample2d",
     "func",
 ];
 
 pub(super) fn is_step(name: &str) -> bool {
-    STEPS.contains(&name)
+    PLAIN_STEPS.contains(&name) || SET_STEPS.contains(&name)
 }
 
 /// What stands behind a name.
@@ -87,11 +91,15 @@ impl<'a> Names<'a> {
         if let Some(i) = field {
             return Found::Field(i);
         }
-        if is_step(&member_name(member)) {
-            return Found::Step;
+        let value = match member {
+            Member::Named(name) => self.value(name),
+            Member::Unnamed(_) => None,
+        };
+        match value {
+            Some(value) => Found::Value(value),
+            None if is_step(&member_name(member)) => Found::Step,
+            None => Found::Nothing,
         }
-        let Member::Named(name) = member else { return Found::Nothing };
-        self.value(name).map_or(Found::Nothing, Found::Value)
     }
 
     /// The value of this name, which is then used.
@@ -107,10 +115,16 @@ impl<'a> Names<'a> {
         self.count - 1
     }
 
-    pub(super) fn keep(&mut self, name: &Ident, used: bool) -> usize {
+    pub(super) fn keep(&mut self, name: &Ident) -> usize {
         let value = self.no_name();
-        self.values.push(Kept { name: name.clone(), value, used });
+        self.values.push(Kept { name: name.clone(), value, used: false });
         value
+    }
+
+    /// What a chain goes on from is used.
+    pub(super) fn use_value(&mut self, value: Option<usize>) {
+        let kept = self.values.iter_mut().find(|kept| Some(kept.value) == value);
+        kept.into_iter().for_each(|kept| kept.used = true);
     }
 
     /// A value whose name it can't have.
@@ -131,7 +145,7 @@ impl<'a> Names<'a> {
         if self.fields.iter().any(|field| member_name(&field.member) == text) {
             return Some(format!("`{text}` is a field: a value has another name"));
         }
-        if is_step(&text) || words().any(|word| word == text) {
+        if PLAIN_STEPS.contains(&text.as_str()) || words().any(|word| word == text) {
             return Some(format!("`{text}` is a step: a value has another name"));
         }
         let twice = self.values.iter().any(|kept| same(&kept.name, name));
@@ -156,7 +170,7 @@ impl<'a> Names<'a> {
         }
         let message = |name: Ident| {
             let text = format!(
-                "no step takes `{name}`: a value with a name stands in a later step, `add({name})`, `concat(0, {name})`"
+                "no step takes `{name}`: a value with a name stands in a later step, `add({name})`, `concat(0, {name})`, or in `output`"
             );
             (name, text)
         };
@@ -165,7 +179,7 @@ impl<'a> Names<'a> {
 
     pub(super) fn no_such_step(&mut self, name: &str) -> String {
         self.missed = true;
-        match self.similar(name, STEPS) {
+        match self.similar(name, &[PLAIN_STEPS, SET_STEPS].concat()) {
             Some(similar) => {
                 format!("there is no field or step `{name}`; did you mean `{similar}`?")
             }

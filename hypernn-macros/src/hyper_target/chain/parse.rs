@@ -1,6 +1,6 @@
 //! The steps of a chain as they are written; `docs/forward-language.md` has the grammar.
 
-use proc_macro2::Span;
+use proc_macro2::{Span, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
@@ -17,6 +17,7 @@ pub(crate) enum Step {
     Value(Expr),
     /// `name = step`: later steps take what it gives by its name.
     Kept(Ident, Vec<Step>),
+    Split(RawSplit),
     Join(RawJoin),
     Repeat(RawRepeat),
 }
@@ -25,6 +26,14 @@ pub(crate) enum Step {
 pub(crate) struct RawBlock {
     pub(crate) bracket: token::Bracket,
     pub(crate) steps: Vec<Step>,
+}
+
+/// `(mean, _) = encoder`: the outputs of a target that gives several.
+pub(crate) struct RawSplit {
+    /// None for `_`.
+    pub(crate) names: Vec<Option<Ident>>,
+    pub(crate) paren: token::Paren,
+    pub(crate) field: Member,
 }
 
 /// `residual([conv, relu], skip = [down])`, `add([a], b)`, `concat(1, skip)`, …
@@ -83,6 +92,9 @@ impl Parse for Step {
         if is_assigned(input) {
             return kept(input);
         }
+        if is_split(input) {
+            return with_form(input.parse(), "(mean, log_variance) = encoder").map(Self::Split);
+        }
         if input.peek(Ident::peek_any) && input.peek2(token::Paren) {
             let word = input.fork().call(Ident::parse_any)?;
             if word == "repeat" {
@@ -122,6 +134,32 @@ fn is_member(input: ParseStream<'_>) -> bool {
 
 fn is_assigned(input: ParseStream<'_>) -> bool {
     input.peek(Ident) && input.peek2(Token![=]) && !input.peek2(Token![==])
+}
+
+/// Whether a value is given to names in parentheses.
+fn is_split(input: ParseStream<'_>) -> bool {
+    let ahead = input.fork();
+    input.peek(token::Paren)
+        && ahead.parse::<TokenTree>().is_ok()
+        && ahead.peek(Token![=])
+        && !ahead.peek(Token![==])
+}
+
+impl Parse for RawSplit {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let content;
+        let paren = parenthesized!(content in input);
+        let name = |input: ParseStream<'_>| match input.peek(Token![_]) {
+            true => input.parse::<Token![_]>().map(|_| None),
+            false => input.parse().map(Some),
+        };
+        let names = content.parse_terminated(name, Token![,])?.into_iter().collect();
+        input.parse::<Token![=]>()?;
+        if !is_member(input) {
+            return Err(input.error("expected a field, a target that gives several values"));
+        }
+        Ok(Self { names, paren, field: input.parse()? })
+    }
 }
 
 /// `name = step` or `name = [step, …]`.
@@ -307,6 +345,49 @@ impl Parse for RawInput {
         let name = input.parse()?;
         input.parse::<Token![:]>()?;
         Ok(Self { name: Some(name), sizes: sizes(input)? })
+    }
+}
+
+/// One of several outputs.
+pub(crate) struct RawOutput {
+    pub(crate) name: Option<Ident>,
+    pub(crate) operand: RawOperand,
+}
+
+/// `= (features, scores = [head, softmax], boxes = regress)`.
+pub(crate) fn outputs(input: ParseStream<'_>) -> Result<Vec<RawOutput>> {
+    with_form(in_parens(input), "#[hyper(output = (features, scores = [head, softmax]))]")
+}
+
+fn in_parens(input: ParseStream<'_>) -> Result<Vec<RawOutput>> {
+    input.parse::<Token![=]>()?;
+    let content;
+    parenthesized!(content in input);
+    let outputs = Punctuated::<RawOutput, Token![,]>::parse_terminated(&content)?;
+    Ok(outputs.into_iter().collect())
+}
+
+impl Parse for RawOutput {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        if input.peek(Ident) && input.peek2(Token![:]) && !input.peek2(Token![::]) {
+            let after: Ident = input.parse()?;
+            return Err(syn::Error::new_spanned(
+                &after,
+                format!(
+                    "the steps of an output stand behind `{after} =`, and its shape follows from them"
+                ),
+            ));
+        }
+        if !is_assigned(input) {
+            return Ok(Self { name: None, operand: input.parse()? });
+        }
+        let name: Ident = input.parse()?;
+        input.parse::<Token![=]>()?;
+        let block = match input.peek(token::Bracket) {
+            true => input.parse()?,
+            false => RawBlock { bracket: token::Bracket(name.span()), steps: vec![input.parse()?] },
+        };
+        Ok(Self { name: Some(name), operand: RawOperand::Block(block) })
     }
 }
 

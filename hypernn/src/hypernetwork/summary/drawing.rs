@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::table::grouped;
 use super::{Summary, TensorSummary};
 use crate::condition::Condition;
+use crate::flow::drawing::{for_mermaid, quoted};
 
 /// With more layers than this, those below one path are drawn as one.
 const MOST_LAYERS: usize = 24;
@@ -241,18 +242,6 @@ impl Arrow {
             None => format!("{from} -> {to}"),
         }
     }
-}
-
-/// A text in a label of Mermaid's, in which some signs are markup.
-fn for_mermaid(text: &str) -> String {
-    let escaped = text.replace('#', "#35;").replace('"', "#quot;");
-    escaped.replace('<', "#lt;").replace('>', "#gt;")
-}
-
-/// A string of Graphviz's.
-fn quoted(text: &str) -> String {
-    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("\"{}\"", escaped.replace('\n', "\\n"))
 }
 
 #[cfg(test)]

@@ -8,14 +8,17 @@ use std::ops::Range;
 
 use super::core::Core;
 use crate::condition::Condition;
+use crate::flow::Network;
 use crate::init::InitScheme;
 use crate::plan::ChunkPlan;
 
-/// Every tensor of a target, with its share of the parameters and the generated rows that feed it, and every
-/// variable of the hypernetwork.
+/// The steps of a target's forward, every tensor of the target, with its share of the parameters and the generated rows
+/// that feed it, and every variable of the hypernetwork.
 ///
-/// `Display` writes two Markdown tables, aligned for a terminal, and the totals. [`to_mermaid`](Self::to_mermaid) and
-/// [`to_dot`](Self::to_dot) draw the way from the embedding to the target's layers.
+/// `Display` writes Markdown tables, aligned for a terminal, and the totals. The steps, with the shape of one sample
+/// behind each, are those of a target with `#[hyper(sequential)]`. [`to_mermaid`](Self::to_mermaid) and
+/// [`to_dot`](Self::to_dot) draw the way from the embedding to the target's layers; what the target does is drawn by its
+/// [`network`](Self::network).
 ///
 /// ```
 /// use candle_core::{DType, Device, Result};
@@ -36,6 +39,13 @@ use crate::plan::ChunkPlan;
 /// # fn main() -> Result<()> {
 /// let hyper = HyperNet::new(VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu))?;
 /// let expected = "\
+/// | step of Net |                | shape |
+/// |:------------|:---------------|:------|
+/// | input       |                | [64]  |
+/// | hidden      | linear(64, 64) | [64]  |
+/// | relu        |                | [64]  |
+/// | out         | linear(64, 10) | [10]  |
+///
 /// | tensor of Net | shape    | role     | rows   | parameters |   share |
 /// |:--------------|:---------|:---------|:-------|-----------:|--------:|
 /// | hidden.weight | [64, 64] | generate | 0..32  |      4,096 |  85.2 % |
@@ -74,6 +84,8 @@ pub struct Summary {
     variables: Vec<TensorSummary>,
     #[cfg_attr(feature = "serde", serde(skip))]
     conditions: (Condition, Condition),
+    #[cfg_attr(feature = "serde", serde(skip))]
+    network: Option<Network>,
 }
 
 /// A tensor of a target, or a variable of a hypernetwork.
@@ -113,6 +125,12 @@ impl Summary {
         &self.variables
     }
 
+    /// The steps of the target's forward, with the shape of one sample behind each: a table and a drawing of their own. None
+    /// of a target whose forward is written by hand.
+    pub fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
+    }
+
     /// The number of the target's parameters that are generated, the factors of adapters included.
     pub fn num_generated(&self) -> usize {
         self.chunks.num_params()
@@ -150,6 +168,7 @@ impl<T> Core<T> {
             tensors: rows::of_target(self.layout(), &self.chunks()),
             variables: rows::of_network(self.named_tensors()),
             conditions: parts.conditions,
+            network: self.plan.network(),
         }
     }
 }

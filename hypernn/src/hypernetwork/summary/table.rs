@@ -3,10 +3,15 @@
 use std::fmt::{Display, Formatter, Result};
 
 use super::{Summary, TensorSummary};
+use crate::flow::{Network, Node};
 
 impl Display for Summary {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let Self { name, target, embedding, generator, mode, .. } = self;
+        if let Some(network) = &self.network {
+            write_table(f, &step_table(target, network))?;
+            writeln!(f)?;
+        }
         write_table(f, &target_table(target, &self.tensors))?;
         writeln!(f)?;
         write_table(f, &variable_table(name, &self.variables))?;
@@ -42,6 +47,16 @@ impl Summary {
 struct Table {
     titles: Vec<(String, bool)>,
     rows: Vec<Vec<String>>,
+}
+
+fn step_table(target: &str, network: &Network) -> Table {
+    let titles = [format!("step of {target}"), String::new(), "shape".to_owned()];
+    let row =
+        |node: &Node| vec![node.name.to_owned(), node.what.to_owned(), node.shape.to_string()];
+    Table {
+        titles: titles.map(|title| (title, false)).into(),
+        rows: network.nodes().iter().map(row).collect(),
+    }
 }
 
 fn target_table(target: &str, tensors: &[TensorSummary]) -> Table {

@@ -5,7 +5,7 @@ use candle_core::{Module, Result, Tensor};
 use crate::check::Problem;
 use crate::flow::{Given, Join, SampleShape, Size};
 use crate::info::LayerInfo;
-use crate::nn::{AttentionMask, Rotary, RotaryConfig, RotaryConvention, RotaryScaling};
+use crate::nn::{AttentionMask, RotaryConfig, RotaryConvention, RotaryScaling, RotaryTables};
 
 /// The width of the positions, cut into heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,9 @@ impl Module for MergeHeads {
     }
 }
 
+/// The fewest positions that angles are computed for.
+const FEWEST_POSITIONS: usize = 64;
+
 /// Rotary position embeddings of queries or keys.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RotaryStep {
@@ -93,11 +96,11 @@ pub struct RotaryStep {
     interleaved: bool,
 }
 
-/// Turns queries or keys `[heads, T, D]`, whose positions are 0 to T - 1, see [`nn::Rotary`](Rotary). `theta` is the
-/// base of the frequencies, 10000 in the paper. `interleaved = true` turns neighbours together.
+/// Turns queries or keys `[heads, T, D]`, whose positions are 0 to T - 1, see [`nn::Rotary`](crate::nn::Rotary). `theta`
+/// is the base of the frequencies, 10000 in the paper. `interleaved = true` turns neighbours together.
 ///
-/// The angles are computed in each forward: some of them as often as there are positions, whatever the batch and the
-/// number of heads.
+/// The angles are those of [`RotaryTables`] that all steps of one `theta` and one width of heads share: they are computed
+/// once, and once more where a sequence is longer.
 pub const fn rotary(theta: f64) -> RotaryStep {
     RotaryStep { theta, interleaved: false }
 }
@@ -133,14 +136,16 @@ impl RotaryStep {
 
 impl Module for RotaryStep {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let (_, _, max_positions, head_dim) = xs.dims4()?;
+        let (_, _, positions, head_dim) = xs.dims4()?;
         let (theta, scaling) = (self.theta, RotaryScaling::None);
         let convention = match self.interleaved {
             true => RotaryConvention::Interleaved,
             false => RotaryConvention::Halves,
         };
+        let max_positions = FEWEST_POSITIONS;
         let config = RotaryConfig { head_dim, max_positions, theta, scaling, convention };
-        Rotary::new(&config, xs.dtype(), xs.device())?.apply(xs, 0)
+        let tables = RotaryTables::shared(&config);
+        tables.up_to(positions, xs.dtype(), xs.device())?.apply(xs, 0)
     }
 }
 

@@ -55,7 +55,7 @@ impl PendingGradient {
         })
     }
 
-    fn tensor(&self) -> Result<Tensor> {
+    pub(super) fn tensor(&self) -> Result<Tensor> {
         match self {
             Self::Whole(grad) => Ok(grad.clone()),
             Self::Product(left, right) => product_over_rows(left, right),

@@ -23,6 +23,8 @@ mod plan;
 mod rows;
 mod scaled;
 mod slice;
+mod streamed;
+mod tally;
 mod watch;
 mod whole;
 mod written;
@@ -40,6 +42,8 @@ use gather::{gather_linear, gather_scaled, gather_values};
 pub(crate) use plan::SplitPlan;
 pub(crate) use rows::Rows;
 use slice::Slice;
+pub(crate) use streamed::Streamed;
+pub(crate) use tally::{Tally, hand_back};
 pub(crate) use watch::Watch;
 pub(crate) use whole::split_whole;
 

@@ -30,6 +30,11 @@ impl SplitPlan {
         Self { slots: slots.collect(), dtype: None, factors: Arc::default() }
     }
 
+    /// Tensors of the same dtype in other slots.
+    pub(super) fn with_slots(&self, slots: impl IntoIterator<Item = Slot>) -> Self {
+        Self { dtype: self.dtype, ..Self::new(slots.into_iter()) }
+    }
+
     /// Tensors of this dtype.
     #[must_use]
     pub(crate) fn with_dtype(mut self, dtype: DType) -> Self {

@@ -1,6 +1,6 @@
 //! What a weight generator leaves to the split: values, or its last layer.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor};
 
 use crate::ops::linear::linear;
 
@@ -39,11 +39,19 @@ impl Rows {
         all.into_iter().flatten()
     }
 
-    pub(crate) fn dtype(&self) -> DType {
+    fn first(&self) -> &Tensor {
         let (Self::Values(first)
         | Self::Linear { inputs: first, .. }
         | Self::Scaled { shared: first, .. }) = self;
-        first.dtype()
+        first
+    }
+
+    pub(crate) fn dtype(&self) -> DType {
+        self.first().dtype()
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        self.first().device()
     }
 
     /// Whether a gradient can flow back from it.

@@ -1,11 +1,15 @@
 //! Rotary position embeddings.
 
+mod tables;
+
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::check::{ensure_float, ensure_same_dtype};
 use crate::ops::rotary::{Rotation, rotate};
+
+pub use tables::RotaryTables;
 
 /// Which two values of a head are turned together.
 ///
@@ -143,7 +147,7 @@ impl RotaryScaling {
 ///
 /// It holds the cosines and sines of all positions, `[max_positions, head_dim / 2]` each, and no parameters: it has
 /// nothing to do with weight sets, and a target keeps it as the `value` of a field or makes it in its forward. Copies
-/// share the tables.
+/// share the tables. [`RotaryTables`] makes them as long as the sequences are.
 ///
 /// The functions `rope`, `rope_i` of [`rotary_emb`](super::rotary_emb) are candle's, without a backward. Here the
 /// backward turns the gradient back.

@@ -1,0 +1,151 @@
+//! Gradients of several backward passes over tensors that were cut before, added up tensor by tensor, and handed back to
+//! where the tensors come from.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, DType, Device, Layout, MetalStorage, Result, Shape, Tensor,
+    Var,
+};
+
+use super::accumulator::GradientAccumulator;
+use super::gather::zero;
+use super::{Slot, SplitTensors};
+use crate::param::{Param, Route};
+
+/// The sum for each tensor; none where no loss has reached it.
+pub(crate) struct Tally(Arc<Mutex<Vec<Option<Tensor>>>>);
+
+/// The node below all tensors; nothing lies below it.
+struct Count {
+    accumulator: Arc<GradientAccumulator>,
+    sums: Arc<Mutex<Vec<Option<Tensor>>>>,
+}
+
+impl Tally {
+    /// The same values as leaves of a graph, and what adds up their gradients: tensors `[dims…]`, or `[sets, dims…]`.
+    pub(crate) fn over(params: &[Param], sets: Option<usize>) -> Result<(Self, Vec<Param>)> {
+        let (dtype, device) =
+            params.first().map_or((DType::F32, &Device::Cpu), |at| (at.dtype(), at.device()));
+        let (slots, width) = slots(params, sets);
+        let accumulator = GradientAccumulator::new(sets.unwrap_or(1), width, slots, dtype);
+        let accumulator = Arc::new(accumulator);
+        let sums = Arc::new(Mutex::new(vec![None; params.len()]));
+        let count = Count { accumulator: accumulator.clone(), sums: sums.clone() };
+        let edge = Var::zeros((), dtype, device)?.as_tensor().apply_op1(count)?;
+        let leaf = |(index, param): (usize, &Param)| {
+            let route = Route::new(accumulator.clone(), index, edge.clone(), true);
+            Param::routed(param.values().detach(), Some(route))
+        };
+        let params = params.iter().enumerate().map(leaf).collect();
+        let leaves = SplitTensors { params, watch: None }.for_second_order()?.params;
+        Ok((Self(sums), leaves))
+    }
+
+    /// The sums, which are taken out.
+    pub(crate) fn take(&self) -> Vec<Option<Tensor>> {
+        let mut sums = lock(&self.0);
+        let none = vec![None; sums.len()];
+        std::mem::replace(&mut *sums, none)
+    }
+}
+
+fn lock(sums: &Mutex<Vec<Option<Tensor>>>) -> MutexGuard<'_, Vec<Option<Tensor>>> {
+    sums.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One after the other, as they are.
+fn slots(params: &[Param], sets: Option<usize>) -> (Arc<[Slot]>, usize) {
+    let mut offset = 0;
+    let slot = |param: &Param| {
+        let dims = param.dims()[usize::from(sets.is_some())..].to_vec();
+        let slot = Slot { offset, dims, scale: 1., shift: 0. };
+        offset += slot.len();
+        slot
+    };
+    let slots = params.iter().map(slot).collect();
+    (slots, offset)
+}
+
+impl CustomOp1 for Count {
+    fn name(&self) -> &'static str {
+        "tally"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        zero(storage)
+    }
+
+    fn cuda_fwd(&self, storage: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        zero(storage)
+    }
+
+    fn metal_fwd(&self, storage: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
+        zero(storage)
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        let mut sums = lock(&self.sums);
+        for (sum, grad) in sums.iter_mut().zip(self.accumulator.settle()) {
+            let Some(grad) = grad else { continue };
+            let grad = grad.tensor()?.detach();
+            *sum = Some(match sum.take() {
+                Some(sum) => sum.add(&grad.reshape(sum.shape())?)?,
+                None => grad,
+            });
+        }
+        Ok(None)
+    }
+}
+
+/// A scalar whose backward pass gives each parameter this gradient; none where no gradient flows back from any.
+pub(crate) fn hand_back(
+    params: &[Param],
+    grads: impl IntoIterator<Item = Option<Tensor>>,
+) -> Result<Option<Tensor>> {
+    let mut parts = Vec::with_capacity(params.len());
+    for (param, grad) in params.iter().zip(grads) {
+        let Some(grad) = grad else { continue };
+        let grad = grad.reshape(param.dims())?;
+        let (tensor, route) = param.resolved()?;
+        let node = route.as_ref().map_or(&tensor, Route::edge);
+        if node.track_op() {
+            parts.push(node.clone().apply_op1(HandBack { grad, route })?);
+        }
+    }
+    if parts.is_empty() {
+        return Ok(None);
+    }
+    Tensor::stack(&parts, 0)?.sum_all().map(Some)
+}
+
+/// Gives a gradient that is known, whatever arrives.
+struct HandBack {
+    grad: Tensor,
+    route: Option<Route>,
+}
+
+impl CustomOp1 for HandBack {
+    fn name(&self) -> &'static str {
+        "hand_back"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        zero(storage)
+    }
+
+    fn cuda_fwd(&self, storage: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        zero(storage)
+    }
+
+    fn metal_fwd(&self, storage: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
+        zero(storage)
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        match &self.route {
+            Some(route) => route.deliver(self.grad.clone()),
+            None => Ok(Some(self.grad.clone())),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! More names than a target has outputs.
+
+use hypernn::HyperTarget;
+use hypernn::nn::Linear;
+
+#[derive(HyperTarget)]
+#[hyper(sequential = [fc, relu], output = (mean = to_mean, log_variance = to_log_variance))]
+struct Encoder {
+    #[hyper(linear(16, 32))]
+    fc: Linear,
+    #[hyper(linear(32, 8))]
+    to_mean: Linear,
+    #[hyper(linear(32, 8))]
+    to_log_variance: Linear,
+}
+
+#[derive(HyperTarget)]
+#[hyper(sequential = [(mean, log_variance, sample) = encoder, add(log_variance, sample), decoder], input = 16)]
+struct Autoencoder {
+    encoder: Encoder,
+    #[hyper(linear(8, 16))]
+    decoder: Linear,
+}
+
+fn main() {}

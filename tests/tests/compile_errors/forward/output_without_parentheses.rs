@@ -1,0 +1,21 @@
+//! Outputs that are not in parentheses.
+
+use hypernn::HyperTarget;
+use hypernn::nn::Linear;
+
+#[derive(HyperTarget)]
+#[hyper(
+    sequential = [fc, relu],
+    input = 16,
+    output = to_mean, to_log_variance,
+)]
+struct Encoder {
+    #[hyper(linear(16, 32))]
+    fc: Linear,
+    #[hyper(linear(32, 8))]
+    to_mean: Linear,
+    #[hyper(linear(32, 8))]
+    to_log_variance: Linear,
+}
+
+fn main() {}
