@@ -15,9 +15,18 @@ use hypernn_kernels::conv::{Axis, Channels, Convolution, Windows};
 use hypernn_kernels::executor::Sequential;
 use hypernn_kernels::linear::{Linear, Sizes};
 
-/// Rows, inputs and outputs.
-const LAYERS: [[usize; 3]; 5] =
-    [[64, 784, 1024], [64, 1024, 256], [64, 128, 128], [64, 32, 16_701], [512, 512, 512]];
+/// Rows, inputs and outputs. Those with most outputs are weight generators'.
+const LAYERS: [[usize; 3]; 9] = [
+    [8, 128, 128],
+    [16, 128, 128],
+    [64, 128, 128],
+    [256, 128, 128],
+    [64, 784, 1024],
+    [64, 1024, 256],
+    [64, 16, 16_512],
+    [64, 32, 16_701],
+    [512, 512, 512],
+];
 
 /// Images, input channels, output channels, and pixels of an edge; windows of 3 × 3 between zeros.
 const CONVOLUTIONS: [[usize; 4]; 2] = [[16, 16, 32, 28], [16, 64, 64, 14]];

@@ -53,6 +53,7 @@ pub mod rotary;
 pub mod simd;
 pub mod softmax;
 mod transpose;
+mod tuning;
 pub mod uninit;
 
 pub use error::{Error, Result};

@@ -15,12 +15,7 @@ use crate::error::{Result, count, ensure_at_least};
 use crate::executor::Executor;
 use crate::float::Float;
 use crate::microkernel::{Operand, multiples};
-
-/// The least rows and outputs: of fewer, most lanes of a vector would be empty.
-const LEAST: usize = 8;
-
-/// Multiplications below which to prepare takes as long as they do.
-const LEAST_PRODUCTS: usize = 1 << 18;
+use crate::tuning::{LayerChoice, tuning};
 
 /// The sizes of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +33,12 @@ pub struct Sizes {
 impl Sizes {
     /// Whether inputs and outputs together are no more values than the weight.
     pub fn sides_are_fewer(&self) -> bool {
-        let sides = self.rows.saturating_mul(self.inputs.saturating_add(self.outputs));
-        sides <= self.inputs.saturating_mul(self.outputs)
+        self.sides_are_within(6)
     }
 
     /// Whether [`Linear`] is faster than a [product](mod@crate::matmul) of rows and transposed weight, to which the
-    /// bias is added: it is not where there are few rows or outputs, or little to compute.
+    /// bias is added. It is not where there are few rows or outputs, or little to compute; with AVX2 also not where
+    /// rows and outputs are many more values than the weight.
     ///
     /// ```
     /// use hypernn_kernels::linear::Sizes;
@@ -52,9 +47,23 @@ impl Sizes {
     /// assert!(!Sizes { sets: 1, rows: 1, inputs: 784, outputs: 256 }.are_worth_packing());
     /// ```
     pub fn are_worth_packing(&self) -> bool {
+        self.are_worth_packing_by(&tuning().layer)
+    }
+
+    fn are_worth_packing_by(&self, choice: &LayerChoice) -> bool {
         let Self { rows, inputs, outputs, .. } = *self;
-        let products = rows.saturating_mul(inputs).saturating_mul(outputs);
-        rows.min(outputs) >= LEAST && products >= LEAST_PRODUCTS
+        let weight = inputs.saturating_mul(outputs);
+        rows >= choice.least_rows
+            && outputs >= choice.least_outputs
+            && weight >= choice.least_weight
+            && weight.saturating_mul(rows) >= choice.least_products
+            && choice.most_sides.is_none_or(|sixths| self.sides_are_within(sixths))
+    }
+
+    /// Whether inputs and outputs together are no more values than so many sixths of the weight.
+    fn sides_are_within(&self, sixths: usize) -> bool {
+        let sides = self.rows.saturating_mul(self.inputs.saturating_add(self.outputs));
+        sides.saturating_mul(6) <= self.inputs.saturating_mul(self.outputs).saturating_mul(sixths)
     }
 
     /// How many outputs there are of all sets and rows.
@@ -109,7 +118,7 @@ impl<'a, T: Float> Linear<'a, T> {
     /// The executor left out a part.
     pub fn outputs(&self, executor: &dyn Executor) -> Result<Vec<T>> {
         // It takes less to pack the rows, and to write transposed outputs, than to pack the weight.
-        if self.sizes.sides_are_fewer() {
+        if self.sizes.sides_are_within(tuning().layer.packed_rows) {
             return self.by_rows(executor);
         }
         let len = self.sizes.len()?;
@@ -247,6 +256,33 @@ mod tests {
             let found = case.layer(true).outputs_to(&lens, &epilogues, &ScopedThreads::new(2));
             assert_eq!(found.unwrap(), expected, "{:?}", case.sizes);
         }
+    }
+
+    /// On both sides of each limit.
+    #[test]
+    fn a_layer_is_computed_here_where_that_was_measured_to_be_faster() {
+        let choice = LayerChoice {
+            least_rows: 8,
+            least_outputs: 32,
+            least_weight: 4096,
+            least_products: 65_536,
+            most_sides: Some(6),
+            packed_rows: 5,
+        };
+        let found = |[rows, inputs, outputs]: [usize; 3]| {
+            let sizes = Sizes { sets: 1, rows, inputs, outputs };
+            (sizes.are_worth_packing_by(&choice), sizes.sides_are_within(choice.packed_rows))
+        };
+        assert_eq!(found([64, 128, 128]), (true, false));
+        assert_eq!(found([65, 128, 128]), (false, false));
+        assert_eq!(found([53, 128, 128]), (true, true));
+        assert_eq!(found([8, 128, 128]), (true, true));
+        assert_eq!(found([7, 128, 128]), (false, true));
+        assert_eq!(found([16, 1024, 32]), (true, true));
+        assert_eq!(found([16, 1024, 31]), (false, true));
+        assert_eq!(found([16, 64, 64]), (true, true));
+        assert_eq!(found([16, 63, 64]), (false, true));
+        assert_eq!(found([15, 64, 64]), (false, true));
     }
 
     #[test]

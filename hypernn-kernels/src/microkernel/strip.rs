@@ -1,7 +1,7 @@
 //! Products whose outputs are written row by row, by several panels at a time.
 //!
 //! Where a register holds few values, a panel is narrow, and to find the places of a row's outputs takes as long as to
-//! compute them. Of a strip of panels they are found once for all.
+//! compute them. Of a strip of panels they are found once for all. Panels are two vectors wide here.
 
 #![allow(unsafe_code, reason = "outputs are written where no values are yet, by pointers")]
 
@@ -10,14 +10,10 @@ use std::ptr;
 
 use pulp::{Simd, WithSimd};
 
-use super::{Accumulator, FEW, Operand, RegisterShape, SIDE_BY_SIDE, Tile, lines};
+use super::{Accumulator, FEW, Operand, RegisterShape, SIDE_BY_SIDE, Tile, lines, widest_panel};
 use crate::float::Float;
 use crate::simd::arch;
-
-/// Bytes of a strip's panels: they lie in the second cache while all rows pass by, and six rows in the first. On an
-/// AMD EPYC with AVX2 (Zen 3), 256 × 128 → 128 takes 104, 99 and 97 µs with strips of 8, 16 and 32 kB, and no less
-/// with 64.
-const STRIP: usize = 32 << 10;
+use crate::tuning::tuning;
 
 /// Where the outputs of rows go. Each row is written from its first output on.
 pub(crate) trait StripRows<T> {
@@ -49,12 +45,11 @@ pub(crate) struct Strip<'a, T> {
     pub(crate) columns: Range<usize>,
 }
 
-/// The columns of a strip of panels with so many terms, where strips serve; where panels are wide, none.
+/// The columns of a strip of panels with so many terms; none where outputs are written panel by panel.
 pub(crate) fn strip_width<T: Float>(terms: usize) -> Option<usize> {
-    let RegisterShape { lanes, most } = RegisterShape::of::<T>();
-    let panel = lanes * most;
-    let panels = STRIP / (panel * terms.max(1) * size_of::<T>());
-    (most == 2).then_some(panels.max(1) * panel)
+    let panel = widest_panel::<T>();
+    let panels = tuning().strip? / (panel * terms.max(1) * size_of::<T>());
+    Some(panels.max(1) * panel)
 }
 
 /// Packs a left side strip by strip of `width` columns, each in the place of the one before, for `look` alone.
