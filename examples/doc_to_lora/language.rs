@@ -28,9 +28,6 @@ pub const VOCABULARY: u32 = FIRST_FILLER + FILLERS;
 /// The tokens of a question.
 pub const QUESTION: usize = 5;
 
-/// One needle for so many tokens of a document, at most.
-const TOKENS_PER_NEEDLE: usize = 12;
-
 /// "the key of WORD is NUMBER".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needle {
@@ -60,9 +57,9 @@ pub struct Document {
 }
 
 impl Document {
-    /// A document of nearly so many tokens, with needles at any places.
-    pub fn draw(tokens: usize, rng: &mut impl Rng) -> Self {
-        let most = (tokens / TOKENS_PER_NEEDLE).clamp(1, WORDS as usize);
+    /// A document of nearly so many tokens, with needles at any places: at most one for `tokens_per_needle` tokens.
+    pub fn draw(tokens: usize, tokens_per_needle: usize, rng: &mut impl Rng) -> Self {
+        let most = (tokens / tokens_per_needle).clamp(1, WORDS as usize);
         let mut needles = draw_needles(rng.random_range(1..=most), rng);
         let mut sentences: Vec<_> = needles.iter().map(|needle| needle.sentence()).collect();
         let mut count: usize = sentences.iter().map(Vec::len).sum();

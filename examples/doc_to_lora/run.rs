@@ -68,6 +68,17 @@ pub enum Purpose {
     Test,
 }
 
+impl Purpose {
+    /// Trained is with denser needles than documents have later: more of them have to be told apart, which is what is
+    /// hard to learn.
+    fn tokens_per_needle(self) -> usize {
+        match self {
+            Self::Model | Self::Train => 12,
+            Self::Measure | Self::Test => 24,
+        }
+    }
+}
+
 impl Run {
     /// Creates the folder for the results.
     ///
@@ -96,7 +107,7 @@ impl Run {
         let mut rng = rng_of([seed, purpose as u64, step as u64, longest as u64]);
         let draw = |_| {
             let tokens = rng.random_range(shortest..=longest);
-            Document::draw(tokens, &mut rng)
+            Document::draw(tokens, purpose.tokens_per_needle(), &mut rng)
         };
         (0..count).map(draw).collect()
     }

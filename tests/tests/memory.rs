@@ -345,6 +345,10 @@ fn streamed_weights_are_those_of_a_layer() -> Result<()> {
     );
     assert!(of_all >= values);
     assert!(4 * of_each <= values, "{of_each} bytes, the weights have {values}");
+    // Nor does a hypernetwork that is built generate them.
+    let building = peak_of(|| HyperDeep::new(variables(1, DType::F32).1))?;
+    println!("building: {building} bytes");
+    assert!(2 * building <= values, "{building} bytes, the weights have {values}");
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Module, Result, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use hypernn::nn::{Conv2d, LayerNorm, Linear};
-use hypernn::{GeneratedParams, HyperTarget, hypernetwork};
+use hypernn::{GeneratedParams, HyperTarget, hypernetwork, recompute};
 use hypernn_tests::{by_name, device, input, message, relative_error, variables, weighted_sum};
 
 #[derive(HyperTarget)]
@@ -31,7 +31,7 @@ impl Module for Net {
     }
 }
 
-#[derive(HyperTarget)]
+#[derive(Clone, HyperTarget)]
 struct OfSets {
     #[hyper(linear(4, 6))]
     hidden: Linear,
@@ -166,6 +166,31 @@ fn a_target_has_a_dtype_of_its_own() -> Result<()> {
         assert!(relative_error(found, expected)? < 1e-5);
     }
     Ok(())
+}
+
+/// A block that is computed again in the backward.
+#[derive(HyperTarget)]
+struct Again {
+    block: OfSets,
+}
+
+impl Module for Again {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let block = self.block.clone();
+        recompute(&[xs.clone()], move |xs| block.forward(&xs[0]))
+    }
+}
+
+hypernetwork! {
+    struct HyperAgain for Again { embedding: table(5, 3), generator: linear, mode: static }
+}
+
+#[test]
+fn blocks_are_computed_again() -> Result<()> {
+    let (vars, vb) = variables(7, DType::F64);
+    let hyper = HyperAgain::new(vb)?;
+    let xs = input(&[6, 4], 2, DType::F64)?;
+    compare(&vars, &[], || hyper.generate_params(), &xs.chunk(3, 0)?, &xs)
 }
 
 #[test]

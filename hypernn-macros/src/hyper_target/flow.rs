@@ -2,6 +2,7 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::{Expr, Generics, Ident};
 
 use super::chain::{
@@ -78,7 +79,8 @@ impl<'a> Flow<'a> {
             nodes_of: Vec::new(),
         };
         for (i, input) in chain.inputs.iter().enumerate() {
-            let name = input.name.as_ref().map_or("input".to_owned(), ToString::to_string);
+            let name =
+                input.name.as_ref().map_or("input".to_owned(), |name| name.unraw().to_string());
             flow.draw(&name, String::new(), &[], quote!(__p::NodePlace::Input(#i)), &kept(i));
         }
         let ys = flow.block(&chain.block, kept(0));
@@ -587,7 +589,7 @@ impl<'a> Flow<'a> {
             match &input.name {
                 None => quote!(let #value = (&mut __chain).input(#shape);),
                 Some(name) => {
-                    let name = name.to_string();
+                    let name = name.unraw().to_string();
                     quote!(let #value = (&mut __chain).named_input(#i, #name, #shape);)
                 }
             }

@@ -20,10 +20,14 @@ impl Bindings {
 
     /// With the names in a shape, for the sizes of another, as far as both have the same dimensions.
     pub(super) const fn bind(mut self, names: &SampleShape, sizes: &SampleShape) -> Self {
+        if !names.has_names() {
+            return self;
+        }
+        let open = !(names.rank().is_some() && sizes.rank().is_some());
         let mut i = 0;
-        while i < SampleShape::MAX {
+        while i < names.kept_dims() {
             self = self.name(names.size(i), sizes.size(i));
-            if !(names.rank().is_some() && sizes.rank().is_some()) {
+            if open {
                 self = self.name(names.from_last(i), sizes.from_last(i));
             }
             i += 1;
@@ -55,8 +59,11 @@ impl Bindings {
 
     /// A shape with what its names stand for.
     pub(super) const fn put_into(&self, shape: &SampleShape) -> SampleShape {
+        if !shape.has_names() {
+            return *shape;
+        }
         let (mut put, mut i) = (*shape, 0);
-        while i < SampleShape::MAX {
+        while i < shape.kept_dims() {
             put = put.with(i, self.of(put.size(i))).with_from_last(i, self.of(put.from_last(i)));
             i += 1;
         }

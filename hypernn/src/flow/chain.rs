@@ -169,21 +169,22 @@ impl<const N: usize> Chain<N> {
         takes: SampleShape,
         xs: Value,
     ) -> Value {
-        let remedy = takes.difference(&xs.shape);
-        self.meets(place, step, takes, remedy, xs)
+        self.meets(place, step, takes, true, xs)
     }
 
+    /// `of_sizes`: the step says what it takes in sizes, one of which may be the one to replace.
     const fn meets(
         &mut self,
         place: usize,
         step: &str,
         takes: SampleShape,
-        remedy: Option<(usize, usize)>,
+        of_sizes: bool,
         mut xs: Value,
     ) -> Value {
         match xs.shape.meet(&takes) {
             Some(met) => xs.shape = met,
             None => {
+                let remedy = if of_sizes { takes.difference(&xs.shape) } else { None };
                 self.misfit(place, misfit(step, &takes, remedy, &xs));
                 xs.doubtful = Some(xs.shape);
                 xs.shape = takes.over(&xs.shape);
@@ -307,7 +308,7 @@ impl<const N: usize> Chain<N> {
         let (mut names, mut doubtful, mut i) = (Bindings::NONE, None, 0);
         while i < xs.len() {
             names = names.bind(&takes[i], xs[i].shape());
-            let met = self.meets(place, step, names.put_into(&takes[i]), None, xs[i]);
+            let met = self.meets(place, step, names.put_into(&takes[i]), false, xs[i]);
             if let (None, Some(_)) = (doubtful, met.doubtful) {
                 doubtful = met.doubtful;
             }

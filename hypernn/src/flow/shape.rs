@@ -86,14 +86,30 @@ impl Dims {
         self.len == other.len
     }
 
-    const fn reversed(self) -> Self {
-        let mut reversed = Self::NONE;
-        let mut i = self.len;
-        while i > 0 {
-            i -= 1;
-            reversed = reversed.push(self.sizes[i]);
+    /// [`meet`](Self::meet), counted from the back.
+    const fn meet_from_back(self, other: Self) -> Option<Self> {
+        let (mut met, short) = if self.len < other.len { (other, self) } else { (self, other) };
+        let skipped = met.len - short.len;
+        let mut i = 0;
+        while i < short.len {
+            match met.sizes[skipped + i].meet(short.sizes[i]) {
+                Some(size) => met.sizes[skipped + i] = size,
+                None => return None,
+            }
+            i += 1;
         }
-        reversed
+        Some(met)
+    }
+
+    const fn has_names(&self) -> bool {
+        let mut i = 0;
+        while i < self.len {
+            if let Size::Named(_) = self.sizes[i] {
+                return true;
+            }
+            i += 1;
+        }
+        false
     }
 }
 
@@ -162,6 +178,16 @@ impl SampleShape {
     /// A shape whose last dimension has this size.
     pub const fn last(size: usize) -> Self {
         Self { front: Dims::NONE, open: true, back: Dims::NONE.push(Size::Known(size)) }
+    }
+
+    /// The dimensions of which something is kept, before the open part or behind it, where these are more.
+    pub(super) const fn kept_dims(&self) -> usize {
+        if self.front.len < self.back.len { self.back.len } else { self.front.len }
+    }
+
+    /// Whether a size has a name.
+    pub(super) const fn has_names(&self) -> bool {
+        self.front.has_names() || self.back.has_names()
     }
 
     /// The number of dimensions, where it is known.
@@ -339,9 +365,8 @@ impl SampleShape {
 
     /// What is known where a shape is both of two open shapes; `None` where it can't be.
     const fn meet_open(&self, other: &Self) -> Option<Self> {
-        let back = self.back.reversed().meet(other.back.reversed());
-        match (self.front.meet(other.front), back) {
-            (Some(front), Some(back)) => Some(Self { front, open: true, back: back.reversed() }),
+        match (self.front.meet(other.front), self.back.meet_from_back(other.back)) {
+            (Some(front), Some(back)) => Some(Self { front, open: true, back }),
             _ => None,
         }
     }
@@ -353,8 +378,8 @@ impl SampleShape {
             return None;
         }
         let Some(front) = self.front.meet(open.front) else { return None };
-        match front.reversed().meet(open.back.reversed()) {
-            Some(back) => Some(Self { front: back.reversed(), ..*self }),
+        match front.meet_from_back(open.back) {
+            Some(front) => Some(Self { front, ..*self }),
             None => None,
         }
     }

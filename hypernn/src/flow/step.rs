@@ -8,7 +8,8 @@ use candle_core::{Module, ModuleT, Result, Tensor};
     label = "not a `Module`",
     note = "a layer that behaves otherwise in training, such as `BatchNorm`, goes into `#[hyper(sequential_t)]`",
     note = "a chain of some of the fields names them: `#[hyper(sequential = [conv, relu, flatten, fc])]`",
-    note = "a target with several inputs takes them, and one with several outputs gives them, by name: `cross(context)`, `(mean, log_variance) = encoder`"
+    note = "a target with several inputs takes them, and one with several outputs gives them, by name: `cross(context)`, `(mean, log_variance) = encoder`",
+    note = "for anything else, write the forward by hand"
 )]
 pub trait Step {
     /// The next values.
@@ -30,7 +31,8 @@ impl<T: Module + ?Sized> Step for T {
     message = "`{Self}` can't be a step of `sequential_t`",
     label = "not a `Module` or `ModuleT`",
     note = "a chain of some of the fields names them: `#[hyper(sequential_t = [conv, relu, flatten, fc])]`",
-    note = "a target with several inputs takes them, and one with several outputs gives them, by name: `cross(context)`, `(mean, log_variance) = encoder`"
+    note = "a target with several inputs takes them, and one with several outputs gives them, by name: `cross(context)`, `(mean, log_variance) = encoder`",
+    note = "for anything else, write the forward by hand"
 )]
 pub trait StepT {
     /// The next values, in training or not.

@@ -108,7 +108,11 @@ pub(super) fn pack<T: HyperTarget>(net: &T, layout: &Layout) -> Result<Tensor> {
             T::NAME
         );
     };
-    for (other, tensor) in layout.params().iter().zip(&tensors) {
+    let alike = |tensor: &Tensor| {
+        tensor.dtype() == first.dtype() && tensor.device().same_device(first.device())
+    };
+    let others = layout.params().iter().zip(&tensors).filter(|(_, tensor)| !alike(tensor));
+    for (other, tensor) in others {
         ensure_same_device(
             &format!("`{}` of {}", other.name, T::NAME),
             tensor.device().location(),

@@ -20,7 +20,6 @@ use crate::generated::scale::{Base, Scales, StartValue, slot};
 use crate::generator::GeneratorOutput;
 use crate::init::{InitScheme, computed, moments};
 use crate::ops::split::{Slot, SplitPlan, split};
-use crate::param::Param;
 use crate::pretrained::InitialValues;
 use crate::structure::layout::{Layout, ParamInfo};
 
@@ -60,10 +59,12 @@ impl Scales {
         let mut bases = starts(layout, initial_values, first)?;
         bases.extend(match first.all {
             Some(all) => {
-                let values = split(&all.rows.detach(), None, &plan)?.params;
-                let shown = values.iter().zip(layout.params()).enumerate();
-                let shown = shown.filter(|(_, (_, param))| !(first.is_zero)(param));
-                firsts(scheme, initial_values, shown, &vb.pp("base"))?
+                let params = layout.params().iter().enumerate();
+                let shown = params.filter(|(_, param)| !(first.is_zero)(param));
+                let starts = shown.filter_map(|(index, param)| {
+                    Some((index, param, start_value(scheme, initial_values, index, param)?))
+                });
+                firsts(all, &plan, starts.collect(), &vb.pp("base"))?
             }
             None => gains(layout, initial_values, first, vb)?,
         });
@@ -102,24 +103,37 @@ fn is_zero(tensor: &Tensor) -> Result<bool> {
     Ok(others.to_scalar::<u8>()? == 0)
 }
 
-/// What makes each of these tensors start where it should, and not at what is generated first.
-fn firsts<'a>(
+/// Where a tensor should start, if not at what is generated first.
+fn start_value(
     scheme: InitScheme,
     initial_values: &InitialValues,
-    tensors: impl Iterator<Item = (usize, (&'a Param, &'a ParamInfo))>,
+    index: usize,
+    param: &ParamInfo,
+) -> Option<StartValue> {
+    if let Some(start) = initial_values.param(index) {
+        return Some(StartValue::Tensor(start.clone()));
+    }
+    let constant = (scheme == InitScheme::Exact).then(|| constant(param)).flatten();
+    constant.map(StartValue::Constant)
+}
+
+/// What makes each of these tensors start where it should, and not at what is generated first. Nothing else is
+/// generated: a target that is streamed does not fit into memory.
+fn firsts(
+    all: &GeneratorOutput,
+    plan: &SplitPlan,
+    starts: Vec<(usize, &ParamInfo, StartValue)>,
     vb: &VarBuilder<'_>,
 ) -> Result<Vec<(usize, Base)>> {
-    let mut bases = Vec::new();
-    for (index, (first, param)) in tensors {
-        let constant = (scheme == InitScheme::Exact).then(|| constant(param)).flatten();
-        let start = match initial_values.param(index) {
-            Some(start) => StartValue::Tensor(start.clone()),
-            None => match constant {
-                Some(constant) => StartValue::Constant(constant),
-                None => continue,
-            },
-        };
-        let (dims, init) = (param.shape.dims(), Init::Const(constant.unwrap_or(0.)));
+    let mut bases = Vec::with_capacity(starts.len());
+    if starts.is_empty() {
+        return Ok(bases);
+    }
+    let plan = plan.only(starts.iter().map(|(index, ..)| *index));
+    let firsts = split(&all.rows.detach(), None, &plan)?.params;
+    for ((index, param, start), first) in starts.into_iter().zip(firsts) {
+        let constant = constant(param).unwrap_or(0.);
+        let (dims, init) = (param.shape.dims(), Init::Const(constant));
         let first = computed(vb, dims, &param.name, init, |_| Ok(first.values().clone()))?;
         // A variable is kept as it is; one that another hypernetwork generated is not.
         let first = if first.is_variable() { first.detach() } else { first };

@@ -63,6 +63,52 @@ pub mod public {
         optional: Option<Linear>,
     }
 
+    /// Several outputs, of one input and of several.
+    #[derive(Debug, HyperTarget)]
+    #[hyper(
+        sequential_t = [kept = first, relu],
+        input = (x: (T, 4), other: (T, 4)),
+        output = (kept, sum = [add(other)], [second, tanh]),
+    )]
+    pub struct Outputs {
+        #[hyper(linear(4, 4))]
+        first: Linear,
+        #[hyper(linear(4, 2))]
+        second: Linear,
+    }
+
+    /// Steps that read the configuration, and the outputs of another target.
+    #[derive(Debug, HyperTarget)]
+    #[hyper(
+        config = Sizes,
+        sequential = [(first, _) = two, repeat(config.width, [relu]), add(first)],
+        input = (T, 4),
+        output = ([], again = [tanh]),
+    )]
+    pub struct Reading {
+        two: Two,
+        #[hyper(value = *config)]
+        config: Sizes,
+    }
+
+    /// Two heads.
+    #[derive(Debug, HyperTarget)]
+    #[hyper(sequential = [fc], output = ([relu], same = []), input = (T, 4))]
+    pub struct Two {
+        #[hyper(linear(4, 4))]
+        fc: Linear,
+    }
+
+    /// A target in itself.
+    #[derive(Debug, HyperTarget)]
+    #[hyper(config = Sizes, sequential = [fc, below], input = 4)]
+    pub struct Level {
+        #[hyper(linear(4, 4))]
+        fc: Linear,
+        #[hyper(if config.width > 0 { target(Sizes { width: config.width - 1 }) })]
+        below: Option<Box<Self>>,
+    }
+
     /// Every kind of field.
     #[derive(Debug, HyperTarget)]
     pub struct Kinds<'a, T, B: 'a, const N: usize> {

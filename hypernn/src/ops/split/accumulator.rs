@@ -48,6 +48,13 @@ impl PendingGradient {
         })
     }
 
+    pub(super) fn detach(&self) -> Self {
+        match self {
+            Self::Whole(grad) => Self::Whole(grad.detach()),
+            Self::Product(left, right) => Self::Product(left.detach(), right.detach()),
+        }
+    }
+
     pub(super) fn contiguous(&self) -> Result<Self> {
         Ok(match self {
             Self::Whole(grad) => Self::Whole(grad.contiguous()?),
@@ -77,7 +84,7 @@ impl PendingGradient {
         }
     }
 
-    fn plus(self, other: Self) -> Result<Self> {
+    pub(super) fn plus(self, other: Self) -> Result<Self> {
         let (sum, grad) = (self.tensor()?, other.tensor()?);
         (sum.reshape(grad.shape())? + grad).map(Self::Whole)
     }

@@ -30,6 +30,11 @@ impl SplitPlan {
         Self { slots: slots.collect(), dtype: None, factors: Arc::default() }
     }
 
+    /// Of these slots those of these numbers, in order.
+    pub(crate) fn only(&self, numbers: impl IntoIterator<Item = usize>) -> Self {
+        self.with_slots(numbers.into_iter().map(|number| self.slots[number].clone()))
+    }
+
     /// Tensors of the same dtype in other slots.
     pub(super) fn with_slots(&self, slots: impl IntoIterator<Item = Slot>) -> Self {
         Self { dtype: self.dtype, ..Self::new(slots.into_iter()) }

@@ -11,15 +11,17 @@ use candle_core::{
 use super::accumulator::GradientAccumulator;
 use super::gather::zero;
 use super::{Slot, SplitTensors};
-use crate::param::{Param, Route};
+use crate::param::{Param, PendingGradient, Route};
 
 /// The sum for each tensor; none where no loss has reached it.
-pub(crate) struct Tally(Arc<Mutex<Vec<Option<Tensor>>>>);
+pub(crate) struct Tally(Arc<Mutex<Sums>>);
+
+type Sums = Vec<Option<PendingGradient>>;
 
 /// The node below all tensors; nothing lies below it.
 struct Count {
     accumulator: Arc<GradientAccumulator>,
-    sums: Arc<Mutex<Vec<Option<Tensor>>>>,
+    sums: Arc<Mutex<Sums>>,
 }
 
 impl Tally {
@@ -43,14 +45,14 @@ impl Tally {
     }
 
     /// The sums, which are taken out.
-    pub(crate) fn take(&self) -> Vec<Option<Tensor>> {
+    pub(crate) fn take(&self) -> Vec<Option<PendingGradient>> {
         let mut sums = lock(&self.0);
         let none = vec![None; sums.len()];
         std::mem::replace(&mut *sums, none)
     }
 }
 
-fn lock(sums: &Mutex<Vec<Option<Tensor>>>) -> MutexGuard<'_, Vec<Option<Tensor>>> {
+fn lock(sums: &Mutex<Sums>) -> MutexGuard<'_, Sums> {
     sums.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -88,25 +90,33 @@ impl CustomOp1 for Count {
         let mut sums = lock(&self.sums);
         for (sum, grad) in sums.iter_mut().zip(self.accumulator.settle()) {
             let Some(grad) = grad else { continue };
-            let grad = grad.tensor()?.detach();
-            *sum = Some(match sum.take() {
-                Some(sum) => sum.add(&grad.reshape(sum.shape())?)?,
-                None => grad,
-            });
+            let grad = grad.detach();
+            *sum = Some(sum.take().map_or(Ok(grad.clone()), |sum| added(sum, grad))?);
         }
         Ok(None)
     }
 }
 
+/// Products over few rows stay so, as one over the rows of both, as long as these are less than what they give.
+fn added(sum: PendingGradient, grad: PendingGradient) -> Result<PendingGradient> {
+    if let (PendingGradient::Product(a, b), PendingGradient::Product(c, d)) = (&sum, &grad) {
+        let (rows, m, n) = (a.dim(1)? + c.dim(1)?, a.dim(2)?, b.dim(2)?);
+        if rows * (m + n) <= m * n {
+            let (left, right) = (Tensor::cat(&[a, c], 1)?, Tensor::cat(&[b, d], 1)?);
+            return Ok(PendingGradient::Product(left, right));
+        }
+    }
+    sum.plus(grad)
+}
+
 /// A scalar whose backward pass gives each parameter this gradient; none where no gradient flows back from any.
 pub(crate) fn hand_back(
     params: &[Param],
-    grads: impl IntoIterator<Item = Option<Tensor>>,
+    grads: impl IntoIterator<Item = Option<PendingGradient>>,
 ) -> Result<Option<Tensor>> {
     let mut parts = Vec::with_capacity(params.len());
     for (param, grad) in params.iter().zip(grads) {
         let Some(grad) = grad else { continue };
-        let grad = grad.reshape(param.dims())?;
         let (tensor, route) = param.resolved()?;
         let node = route.as_ref().map_or(&tensor, Route::edge);
         if node.track_op() {
@@ -121,7 +131,7 @@ pub(crate) fn hand_back(
 
 /// Gives a gradient that is known, whatever arrives.
 struct HandBack {
-    grad: Tensor,
+    grad: PendingGradient,
     route: Option<Route>,
 }
 
@@ -142,10 +152,10 @@ impl CustomOp1 for HandBack {
         zero(storage)
     }
 
-    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+    fn bwd(&self, node: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
         match &self.route {
             Some(route) => route.deliver(self.grad.clone()),
-            None => Ok(Some(self.grad.clone())),
+            None => self.grad.tensor()?.reshape(node.shape()).map(Some),
         }
     }
 }
