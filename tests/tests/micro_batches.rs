@@ -114,7 +114,7 @@ fn other_variables_get_the_sum_of_theirs() -> Result<()> {
     let hyper = Static::new(vb)?;
     let xs = Var::from_tensor(&input(&[6, 1, 4, 4], 2, DType::F64)?)?;
     let parts = xs.chunk(3, 0)?;
-    compare(&vars, &[xs.clone()], || hyper.generate_params(), &parts, &xs)
+    compare(&vars, std::slice::from_ref(&xs), || hyper.generate_params(), &parts, &xs)
 }
 
 #[test]
@@ -177,7 +177,7 @@ struct Again {
 impl Module for Again {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let block = self.block.clone();
-        recompute(&[xs.clone()], move |xs| block.forward(&xs[0]))
+        recompute(std::slice::from_ref(xs), move |xs| block.forward(&xs[0]))
     }
 }
 
