@@ -2,10 +2,12 @@
 
 use anyhow::Result;
 use candle_core::{D, Device, Tensor};
+use hypernn::nn::cross_entropy;
 use hypernn_models::Decoder;
 use hypernn_models::decoder::pick;
+use rand::Rng;
 
-use crate::language::{Document, Needle, QUESTION};
+use crate::language::{Document, Needle, PADDING, QUESTION};
 use crate::model::padded;
 
 /// Documents with the same number of questions about each.
@@ -89,6 +91,30 @@ impl<'a> Batch<'a> {
         let right = found.iter().zip(&expected).filter(|(found, expected)| found == expected);
         Ok(right.count() as f64 / expected.len().max(1) as f64)
     }
+}
+
+/// The loss of a language model that reads each document twice, the second time with its sentences in another order, for
+/// the tokens of the second reading.
+///
+/// # Errors
+/// candle's own.
+pub fn second_reading(
+    decoder: &Decoder,
+    documents: &[Document],
+    rng: &mut impl Rng,
+    device: &Device,
+) -> Result<Tensor> {
+    let length = documents.iter().map(|document| 2 * document.tokens().len()).max().unwrap_or(0);
+    let (mut rows, mut expected) = (Vec::new(), Vec::new());
+    for document in documents {
+        let (first, second) = (document.tokens(), document.in_another_order(rng));
+        let unasked = vec![PADDING; first.len() - 1];
+        expected.push(padded(&[&unasked[..], &second].concat(), length));
+        rows.push(padded(&[first, second].concat(), length));
+    }
+    let hidden = decoder.hidden(&Tensor::new(rows, device)?, None)?;
+    let logits = decoder.head(&hidden)?.flatten_to(1)?;
+    Ok(cross_entropy(&logits, &Tensor::new(expected, device)?.flatten_all()?, PADDING)?)
 }
 
 /// The cross-entropy of what one model says beside what another, which is not trained, says: distillation (Hinton et

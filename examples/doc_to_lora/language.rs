@@ -6,7 +6,8 @@ use rand::seq::index::sample;
 
 /// Words that have keys.
 const WORDS: u32 = 64;
-/// Numbers that are keys.
+/// Numbers that are keys. A number is one token with the "is" before it, as tokenizers of language models make one of
+/// words that often stand together.
 const NUMBERS: u32 = 100;
 /// Words of filler.
 const FILLERS: u32 = 128;
@@ -16,9 +17,8 @@ pub const PADDING: u32 = 0;
 const THE: u32 = 1;
 const KEY: u32 = 2;
 const OF: u32 = 3;
-const IS: u32 = 4;
-const STOP: u32 = 5;
-const FIRST_WORD: u32 = 6;
+const STOP: u32 = 4;
+const FIRST_WORD: u32 = 5;
 const FIRST_NUMBER: u32 = FIRST_WORD + WORDS;
 const FIRST_FILLER: u32 = FIRST_NUMBER + NUMBERS;
 
@@ -26,7 +26,7 @@ const FIRST_FILLER: u32 = FIRST_NUMBER + NUMBERS;
 pub const VOCABULARY: u32 = FIRST_FILLER + FILLERS;
 
 /// The tokens of a question.
-pub const QUESTION: usize = 5;
+pub const QUESTION: usize = 4;
 
 /// "the key of WORD is NUMBER".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +37,9 @@ pub struct Needle {
 }
 
 impl Needle {
-    /// "the key of WORD is".
+    /// "the key of WORD".
     pub fn question(self) -> [u32; QUESTION] {
-        [THE, KEY, OF, self.word, IS]
+        [THE, KEY, OF, self.word]
     }
 
     /// A sentence.
@@ -78,6 +78,13 @@ impl Document {
     /// All tokens.
     pub fn tokens(&self) -> Vec<u32> {
         self.sentences.concat()
+    }
+
+    /// All tokens, with the sentences in another order.
+    pub fn in_another_order(&self, rng: &mut impl Rng) -> Vec<u32> {
+        let mut sentences = self.sentences.clone();
+        sentences.shuffle(rng);
+        sentences.concat()
     }
 
     /// The tokens in chunks of whole sentences, of at most so many tokens, or of one sentence.
@@ -125,10 +132,9 @@ fn token_text(token: u32) -> String {
         THE => "the".to_owned(),
         KEY => "key".to_owned(),
         OF => "of".to_owned(),
-        IS => "is".to_owned(),
         STOP => ".".to_owned(),
         FIRST_WORD..FIRST_NUMBER => name(token - FIRST_WORD, 3),
-        FIRST_NUMBER..FIRST_FILLER => (token - FIRST_NUMBER).to_string(),
+        FIRST_NUMBER..FIRST_FILLER => format!("is {}", token - FIRST_NUMBER),
         _ => name(token - FIRST_FILLER, 2),
     }
 }

@@ -17,7 +17,7 @@ pub const LONGEST: usize = 96;
 #[derive(clap::Parser, Clone, Debug)]
 pub struct Args {
     /// Training steps of the language model
-    #[arg(long, default_value_t = 12000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 6000, value_parser = clap::value_parser!(u32).range(1..))]
     pub model_steps: u32,
 
     /// Training steps of the hypernetwork

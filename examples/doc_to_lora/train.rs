@@ -6,11 +6,12 @@ use candle_nn::loss::cross_entropy;
 use hypernn::HyperTarget;
 use hypernn::nn::VarMap;
 use hypernn_examples::checkpoint::Checkpoint;
+use hypernn_examples::random::rng_of;
 use hypernn_examples::train::mean;
 use hypernn_examples::training::{History, Length, Training, Variables};
 use hypernn_models::Decoder;
 
-use crate::batch::{Batch, distillation};
+use crate::batch::{Batch, distillation, second_reading};
 use crate::language::Document;
 use crate::model::{Reader, config};
 use crate::run::{LONGEST, Purpose, Run};
@@ -21,8 +22,8 @@ const LONGEST_OF_MODEL: usize = 4 * LONGEST;
 /// The shortest document.
 const SHORTEST: usize = LONGEST / 4;
 
-/// The longest document that the language model begins with.
-const SHORT: usize = 40;
+/// The longest document that the language model reads twice.
+const SHORT: usize = 64;
 
 /// Documents to measure with.
 const MEASURED: usize = 64;
@@ -52,10 +53,9 @@ impl Run {
         let vb = self.args.run.common.variables(&vars, &self.device);
         let decoder = Decoder::with_config(&config()?, vb)?;
         start_small(&vars)?;
-        let loss = |step: usize| {
-            let documents = self.drawn(Purpose::Model, step, self.longest_of_model(step));
-            let batch = self.batch(&documents);
-            Ok(cross_entropy(&batch.prompted(&decoder)?, &batch.expected()?)?)
+        let loss = |step: usize| match step / self.third_of_teaching() {
+            0 => self.reading_loss(&decoder, step),
+            _ => self.answering_loss(&decoder, step),
         };
         let measure = || {
             let documents = self.measured();
@@ -67,16 +67,25 @@ impl Run {
         Ok((vars, history))
     }
 
-    /// The longest document of a step. That the word tells which number is meant is learned from short documents, in half
-    /// of the steps; then they grow, and in the last quarter one step in four has long ones.
-    fn longest_of_model(&self, step: usize) -> usize {
-        let quarter = (self.args.model_steps as usize / 4).max(1);
-        match step / quarter {
-            0 | 1 => SHORT,
-            2 => SHORT + (LONGEST - SHORT) * (step % quarter) / quarter,
-            _ if step % 4 == 3 => LONGEST_OF_MODEL,
-            _ => LONGEST,
-        }
+    /// The steps in each part of the teaching: documents that are read twice, by which the model learns to find what
+    /// followed a word before, many times in each document; questions about short documents; and one step in four of
+    /// the last with long ones.
+    fn third_of_teaching(&self) -> usize {
+        (self.args.model_steps as usize / 3).max(1)
+    }
+
+    fn reading_loss(&self, decoder: &Decoder, step: usize) -> Result<Tensor> {
+        let documents = self.drawn(Purpose::Model, step, SHORT);
+        let mut rng = rng_of([self.args.run.common.seed, Purpose::Model as u64, step as u64, 0]);
+        second_reading(decoder, &documents, &mut rng, &self.device)
+    }
+
+    fn answering_loss(&self, decoder: &Decoder, step: usize) -> Result<Tensor> {
+        let long = step / self.third_of_teaching() > 1 && step % 4 == 3;
+        let longest = if long { LONGEST_OF_MODEL } else { LONGEST };
+        let documents = self.drawn(Purpose::Model, step, longest);
+        let batch = self.batch(&documents);
+        Ok(cross_entropy(&batch.prompted(decoder)?, &batch.expected()?)?)
     }
 
     /// Trains the hypernetwork to write what the language model says with the document in its prompt.
