@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp3, Layout, MetalStorage, Result, Shape, Tensor,
+    CpuStorage, CudaStorage, CustomOp3, Layout, MetalStorage, Result, Shape, Tensor,
 };
 
 use super::accumulator::GradientAccumulator;
 use super::scaled::ScaledRows;
+use super::zero_node::{Visit, zero, zero_node};
 use crate::ops::linear::backward_with_bias;
 use crate::ops::second_order::keeps_graph;
 
@@ -17,7 +17,7 @@ pub(super) fn gather_values(
     values: &Tensor,
     accumulator: &Arc<GradientAccumulator>,
 ) -> Result<Tensor> {
-    values.apply_op1(GatherValues { accumulator: accumulator.clone() })
+    zero_node(values, GatherValues { accumulator: accumulator.clone() })
 }
 
 /// Below a linear layer: the gradients of its inputs, weight and bias.
@@ -45,37 +45,14 @@ pub(super) fn gather_scaled(
     shared.apply_op3(gains, bias, Gather { kind, accumulator: accumulator.clone() })
 }
 
-/// One zero, of the storage's dtype and on its device, where it is no launch.
-pub(super) fn zero<S: BackendStorage>(storage: &S) -> Result<(S, Shape)>
-where
-    S::Device: BackendDevice<Storage = S>,
-{
-    let shape = Shape::from(());
-    Ok((storage.device().zeros_impl(&shape, storage.dtype())?, shape))
-}
-
 struct GatherValues {
     accumulator: Arc<GradientAccumulator>,
 }
 
-impl CustomOp1 for GatherValues {
-    fn name(&self) -> &'static str {
-        "split"
-    }
+impl Visit for GatherValues {
+    const NAME: &'static str = "split";
 
-    fn cpu_fwd(&self, storage: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        zero(storage)
-    }
-
-    fn cuda_fwd(&self, storage: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        zero(storage)
-    }
-
-    fn metal_fwd(&self, storage: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
-        zero(storage)
-    }
-
-    fn bwd(&self, values: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+    fn gradient(&self, values: &Tensor) -> Result<Option<Tensor>> {
         let whole = self.accumulator.whole(&self.accumulator.settle())?;
         whole.map(|grad| grad.reshape(values.shape())).transpose()
     }

@@ -28,6 +28,7 @@ mod tally;
 mod watch;
 mod whole;
 mod written;
+mod zero_node;
 
 use std::sync::{Arc, Mutex};
 

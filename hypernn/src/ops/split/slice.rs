@@ -2,12 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, Layout, MetalStorage, Result, Shape, Tensor, Var, bail,
-};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, Var, bail};
 
 use super::accumulator::GradientAccumulator;
-use super::gather::zero;
+use super::zero_node::{Visit, zero_node};
 use crate::param::Accumulator as _;
 
 /// A slot of every set; its gradient goes to the accumulator.
@@ -46,27 +44,13 @@ impl CustomOp1 for Slice {
 pub(super) fn pass_token(alive: Option<Arc<()>>, gather: &Tensor) -> Result<Option<Tensor>> {
     let Some(alive) = alive else { return Ok(None) };
     let zero = Var::zeros((), gather.dtype(), gather.device())?;
-    zero.as_tensor().apply_op1(PassToken { _alive: alive }).map(Some)
+    zero_node(&zero, PassToken { _alive: alive }).map(Some)
 }
 
 struct PassToken {
     _alive: Arc<()>,
 }
 
-impl CustomOp1 for PassToken {
-    fn name(&self) -> &'static str {
-        "split"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        zero(storage)
-    }
-
-    fn cuda_fwd(&self, storage: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        zero(storage)
-    }
-
-    fn metal_fwd(&self, storage: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
-        zero(storage)
-    }
+impl Visit for PassToken {
+    const NAME: &'static str = "split";
 }

@@ -3,13 +3,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, DType, Device, Layout, MetalStorage, Result, Shape, Tensor,
-    Var,
-};
+use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::accumulator::GradientAccumulator;
-use super::gather::zero;
+use super::zero_node::{Visit, zero_node};
 use super::{Slot, SplitTensors};
 use crate::param::{Param, PendingGradient, Route};
 
@@ -34,7 +31,8 @@ impl Tally {
         let accumulator = Arc::new(accumulator);
         let sums = Arc::new(Mutex::new(vec![None; params.len()]));
         let count = Count { accumulator: accumulator.clone(), sums: sums.clone() };
-        let edge = Var::zeros((), dtype, device)?.as_tensor().apply_op1(count)?;
+        let zero = Var::zeros((), dtype, device)?;
+        let edge = zero_node(&zero, count)?;
         let leaf = |(index, param): (usize, &Param)| {
             let route = Route::new(accumulator.clone(), index, edge.clone(), true);
             Param::routed(param.values().detach(), Some(route))
@@ -69,24 +67,10 @@ fn slots(params: &[Param], sets: Option<usize>) -> (Arc<[Slot]>, usize) {
     (slots, offset)
 }
 
-impl CustomOp1 for Count {
-    fn name(&self) -> &'static str {
-        "tally"
-    }
+impl Visit for Count {
+    const NAME: &'static str = "tally";
 
-    fn cpu_fwd(&self, storage: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        zero(storage)
-    }
-
-    fn cuda_fwd(&self, storage: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        zero(storage)
-    }
-
-    fn metal_fwd(&self, storage: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
-        zero(storage)
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+    fn gradient(&self, _: &Tensor) -> Result<Option<Tensor>> {
         let mut sums = lock(&self.sums);
         for (sum, grad) in sums.iter_mut().zip(self.accumulator.settle()) {
             let Some(grad) = grad else { continue };
@@ -118,9 +102,9 @@ pub(crate) fn hand_back(
     for (param, grad) in params.iter().zip(grads) {
         let Some(grad) = grad else { continue };
         let (tensor, route) = param.resolved()?;
-        let node = route.as_ref().map_or(&tensor, Route::edge);
+        let node = route.as_ref().map_or(&tensor, Route::edge).clone();
         if node.track_op() {
-            parts.push(node.clone().apply_op1(HandBack { grad, route })?);
+            parts.push(zero_node(&node, HandBack { grad, route })?);
         }
     }
     if parts.is_empty() {
@@ -135,24 +119,10 @@ struct HandBack {
     route: Option<Route>,
 }
 
-impl CustomOp1 for HandBack {
-    fn name(&self) -> &'static str {
-        "hand_back"
-    }
+impl Visit for HandBack {
+    const NAME: &'static str = "hand_back";
 
-    fn cpu_fwd(&self, storage: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        zero(storage)
-    }
-
-    fn cuda_fwd(&self, storage: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        zero(storage)
-    }
-
-    fn metal_fwd(&self, storage: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
-        zero(storage)
-    }
-
-    fn bwd(&self, node: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+    fn gradient(&self, node: &Tensor) -> Result<Option<Tensor>> {
         match &self.route {
             Some(route) => route.deliver(self.grad.clone()),
             None => self.grad.tensor()?.reshape(node.shape()).map(Some),
