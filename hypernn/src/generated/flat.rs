@@ -24,7 +24,7 @@ pub(crate) struct FlatRecord {
 impl FlatRecord {
     pub(crate) fn new((layout, values): Recorded) -> Self {
         let plain = Scales::identity(&layout);
-        let kept = Kept { values: values.tensors.clone().into(), ..Kept::default() };
+        let kept = Kept::of(&values);
         Self { layout, values: values.into(), plain, kept }
     }
 }
@@ -66,8 +66,7 @@ impl<T> TargetPlan<T> {
     /// # Errors
     /// The vector's length, rank or dtype is not the target's.
     pub fn params_from_flat(self: &Arc<Self>, flat: &Tensor) -> Result<GeneratedParams<T>> {
-        let kept = Kept { values: self.values.tensors.clone().into(), ..Kept::default() };
-        GeneratedParams::from_flat_and_kept(self.clone(), flat, kept)
+        GeneratedParams::from_flat_and_kept(self.clone(), flat, Kept::of(&self.values))
     }
 }
 
@@ -85,7 +84,8 @@ impl<T> GeneratedParams<T> {
             return Self::from_generated(plan, &generated, sets, &scales, kept);
         }
         // One set lies there as its tensors do.
-        Ok(Self::of_split(plan, split_whole(&generated.rows, None, scales.plan())?, sets, kept))
+        let split = split_whole(&generated.rows, None, scales.plan())?;
+        Ok(Self::of_params(plan, split.params, None, kept).watched_by(split.watch))
     }
 }
 

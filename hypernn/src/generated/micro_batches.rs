@@ -57,9 +57,8 @@ impl<T> GeneratedParams<T> {
     /// candle's own.
     pub fn micro_batches(self) -> Result<MicroBatches<T>> {
         let (tally, leaves) = Tally::over(&self.params, self.sets)?;
-        let (plan, kept) = (self.plan.clone(), self.kept.clone());
-        let none = Self::from_tensors(plan, Vec::new(), self.sets, kept);
-        let params = Self { params: leaves, ranked: self.ranked.clone(), ..none };
+        let params = Self::of_params(self.plan.clone(), leaves, self.sets, self.kept.clone());
+        let params = Self { ranked: self.ranked.clone(), ..params };
         Ok(MicroBatches { generated: self, params, tally, others: HashMap::new() })
     }
 }

@@ -63,9 +63,10 @@ pub use streamed::StreamedParams;
 
 use crate::finite::ensure_finite;
 use crate::generator::GeneratorOutput;
-use crate::ops::split::{SplitTensors, Unstack, Watch, split};
+use crate::ops::split::{Unstack, Watch, split};
 use crate::param::{KeptTensor, Param};
 use crate::structure::layout::{Layout, ParamInfo};
+use crate::structure::value::Values;
 use crate::structure::{ForwardTarget, ForwardTargetT};
 
 /// The parameters of a target `T`, as a hypernetwork generated them: one set, or one per row or
@@ -143,6 +144,11 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// Nothing but what fields without parameters hold.
+    fn of(values: &Values) -> Self {
+        Self { values: values.tensors.clone().into(), ..Self::default() }
+    }
+
     fn detach(&self) -> Self {
         Self { params: self.params.iter().map(KeptTensor::detach).collect(), ..self.clone() }
     }
@@ -189,20 +195,24 @@ impl<T> GeneratedParams<T> {
         scales: &Scales,
         kept: Kept,
     ) -> Result<Self> {
-        let SplitTensors { params, watch } = split(&generated.rows, sets, scales.plan())?;
-        let params = scales.with_bases(params)?;
-        Ok(Self::of_split(plan, SplitTensors { params, watch }, sets, kept))
+        let split = split(&generated.rows, sets, scales.plan())?;
+        let params = scales.with_bases(split.params)?;
+        Ok(Self::of_params(plan, params, sets, kept).watched_by(split.watch))
     }
 
-    /// The tensors of a split.
-    fn of_split(
+    /// Parameters in the order of the layout.
+    fn of_params(
         plan: Arc<TargetPlan<T>>,
-        SplitTensors { params, watch }: SplitTensors,
+        params: Vec<Param>,
         sets: Option<usize>,
         kept: Kept,
     ) -> Self {
-        let watches = watch.into_iter().collect();
-        Self { plan, ranked: None, sets, params, watches, by_set: Arc::default(), kept }
+        let (watches, by_set) = (Arc::default(), Arc::default());
+        Self { plan, ranked: None, sets, params, watches, by_set, kept }
+    }
+
+    fn watched_by(self, watch: Option<Watch>) -> Self {
+        Self { watches: watch.into_iter().collect(), ..self }
     }
 
     /// Tensors that were generated before, `[dims…]` or `[G, dims…]`, in the order of the layout.
@@ -212,9 +222,7 @@ impl<T> GeneratedParams<T> {
         sets: Option<usize>,
         kept: Kept,
     ) -> Self {
-        let params = tensors.into_iter().map(Param::from).collect();
-        let (watches, by_set) = (Arc::default(), Arc::default());
-        Self { plan, ranked: None, sets, params, watches, by_set, kept }
+        Self::of_params(plan, tensors.into_iter().map(Param::from).collect(), sets, kept)
     }
 
     /// Other tensors made of these.
@@ -391,10 +399,9 @@ impl<T> GeneratedParams<T> {
     /// ```
     #[must_use]
     pub fn detach(&self) -> Self {
-        let kept = self.kept.detach();
-        let detached = Self::from_tensors(self.plan.clone(), Vec::new(), self.sets, kept);
         let params = self.params.iter().map(Param::detached).collect();
-        Self { params, ranked: self.ranked.clone(), ..detached }
+        let detached = Self::of_params(self.plan.clone(), params, self.sets, self.kept.detach());
+        Self { ranked: self.ranked.clone(), ..detached }
     }
 
     /// The gradients of a loss, and what each generated tensor got of them, `[dims…]` or

@@ -81,8 +81,7 @@ impl<T> StreamedParams<T> {
         };
         let dims = plan.layout.params().iter().map(|param| param.shape.dims()).enumerate();
         let params = dims.map(param).collect::<Result<_>>()?;
-        let none = GeneratedParams::from_tensors(plan.clone(), Vec::new(), sets, kept.detach());
-        Ok(Self(GeneratedParams { params, ..none }))
+        Ok(Self(GeneratedParams::of_params(plan.clone(), params, sets, kept.detach())))
     }
 
     /// Applies the target; the input's rows are shared out among the sets, as by [`GeneratedParams::forward`].
@@ -157,7 +156,8 @@ impl Deferred for One {
     fn values(&self) -> Result<Tensor> {
         let tensor = self.source.streamed.tensor(self.index)?;
         let base = self.source.bases.iter().find(|(index, _)| *index == self.index);
+        let Some((_, base)) = base else { return Ok(tensor) };
         // A gain is a variable.
-        base.map_or(Ok(tensor.clone()), |(_, base)| Ok(base.apply(&tensor)?.detach()))
+        Ok(base.apply(&tensor)?.detach())
     }
 }
