@@ -146,12 +146,7 @@ impl<const N: usize> Chain<N> {
         self.inputs[number]
     }
 
-    /// What the forward gives.
-    pub const fn ends(&mut self, ys: Value) {
-        self.gives_output(0, ys);
-    }
-
-    /// One of several outputs.
+    /// What the forward gives, the first output or another.
     pub const fn gives_output(&mut self, number: usize, ys: Value) {
         self.outputs[number] = ys.shape;
     }
