@@ -43,6 +43,23 @@ pub(super) fn vocabulary(tokens: &[&str]) -> Result<Vocab> {
     Ok(vocabulary)
 }
 
+/// Checks that a list has an entry for each token.
+pub(super) fn ensure_one_each(key: &str, found: usize, tokens: &[&str]) -> Result<()> {
+    let expected = tokens.len();
+    if found != expected {
+        bail!("GGUF: {key} has {found} entries, expected {expected}, one for each token");
+    }
+    Ok(())
+}
+
+/// The token of a number that a key names.
+pub(super) fn token<'a>(tokens: &[&'a str], key: &str, id: u32) -> Result<&'a str> {
+    let Some(token) = tokens.get(id as usize) else {
+        bail!("GGUF: `{key}` is {id}, there are {} tokens", tokens.len());
+    };
+    Ok(token)
+}
+
 /// What a token is, by llama.cpp's numbers.
 enum TokenType {
     /// It is made by merges.
@@ -67,13 +84,7 @@ impl TokenType {
 }
 
 fn add_tokens(tokenizer: &mut Tokenizer, tokens: &[&str], types: &[i64]) -> Result<()> {
-    if types.len() != tokens.len() {
-        bail!(
-            "GGUF: {TYPES} has {} entries, expected {}, one for each token",
-            types.len(),
-            tokens.len()
-        );
-    }
+    ensure_one_each(TYPES, types.len(), tokens)?;
     for (at, (token, found)) in tokens.iter().zip(types).enumerate() {
         let special = match TokenType::of(at, token, *found)? {
             TokenType::Merged => continue,
@@ -98,13 +109,11 @@ fn add_begin(tokenizer: &mut Tokenizer, tokens: &[&str], file: &Gguf, begins: bo
     }
     let key = "tokenizer.ggml.bos_token_id";
     let id: u32 = file.get(key)?;
-    let Some(token) = tokens.get(id as usize) else {
-        bail!("GGUF: `{key}` is {id}, there are {} tokens", tokens.len());
-    };
+    let token = token(tokens, key, id)?;
     let template = TemplateProcessing::builder()
         .try_single(vec![format!("{token}:0"), "$A:0".to_owned()])
         .map_err(Error::msg)?
-        .special_tokens(vec![((*token).to_owned(), id)])
+        .special_tokens(vec![(token.to_owned(), id)])
         .build()
         .map_err(Error::msg)?;
     tokenizer.with_post_processor(Some(template));

@@ -1,6 +1,6 @@
 //! SentencePiece's BPE, as Llama 2 has it: spaces are a letter, `▁`, and letters that are no token are bytes.
 
-use candle_core::{Error, Result, bail};
+use candle_core::{Error, Result};
 use hypernn::gguf::Gguf;
 use tokenizers::Tokenizer;
 use tokenizers::decoders::DecoderWrapper;
@@ -11,7 +11,7 @@ use tokenizers::decoders::strip::Strip;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::{NormalizerWrapper, Prepend, Replace, Sequence};
 
-use super::gguf::vocabulary;
+use super::gguf::{ensure_one_each, token, vocabulary};
 
 const SCORES: &str = "tokenizer.ggml.scores";
 const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
@@ -23,18 +23,12 @@ const SPACE: &str = "▁";
 pub(super) fn from_gguf(file: &Gguf, tokens: &[&str]) -> Result<Tokenizer> {
     let vocabulary = vocabulary(tokens)?;
     let scores: Vec<f64> = file.get(SCORES)?;
-    if scores.len() != tokens.len() {
-        let (found, expected) = (scores.len(), tokens.len());
-        bail!("GGUF: {SCORES} has {found} entries, expected {expected}, one for each token");
-    }
-    let unknown = file.find(UNKNOWN)?.unwrap_or(0u32);
-    let Some(unknown) = tokens.get(unknown as usize) else {
-        bail!("GGUF: `{UNKNOWN}` is {unknown}, there are {} tokens", tokens.len());
-    };
+    ensure_one_each(SCORES, scores.len(), tokens)?;
+    let unknown = token(tokens, UNKNOWN, file.find(UNKNOWN)?.unwrap_or(0))?;
     let merges = merges(tokens, &scores, &vocabulary);
     let bpe = BPE::builder()
         .vocab_and_merges(vocabulary, merges)
-        .unk_token((*unknown).to_owned())
+        .unk_token(unknown.to_owned())
         .fuse_unk(true)
         .byte_fallback(true)
         .build()
