@@ -11,6 +11,7 @@ mod report;
 #[cfg(test)]
 mod snapshots;
 mod span;
+mod tokens;
 
 /// Makes a struct a target: a network whose weights can be generated.
 ///

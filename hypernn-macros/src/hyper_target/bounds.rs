@@ -1,6 +1,6 @@
 //! The bounds that a generic field needs.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::{Expr, Generics, Type, WherePredicate, parse_quote};
@@ -9,6 +9,7 @@ use super::check::{Header, Target};
 use super::field::{Field, FieldKind};
 use super::parse::{Layer, bare};
 use super::spec;
+use crate::tokens::idents;
 
 /// The generics, with a bound for each field that must be buildable.
 pub(crate) fn buildable(target: &Target) -> Generics {
@@ -80,11 +81,7 @@ fn layers(target: &Target) -> Vec<(&Field, &Layer)> {
 }
 
 fn mentions(tokens: TokenStream, names: &[String]) -> bool {
-    tokens.into_iter().any(|tree| match tree {
-        TokenTree::Ident(ident) => names.contains(&ident.unraw().to_string()),
-        TokenTree::Group(group) => mentions(group.stream(), names),
-        _ => false,
-    })
+    idents(tokens).iter().any(|found| names.contains(&found.ident.unraw().to_string()))
 }
 
 /// The type of a layer's spec, where the syntax tells: the type of a call or of a configuration is

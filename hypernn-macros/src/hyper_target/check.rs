@@ -1,6 +1,6 @@
 //! From what was written to what is meant; collects everything that is wrong.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::{
@@ -19,6 +19,7 @@ use super::role::{self, Holds};
 use crate::attr::{similar, unknown_key};
 use crate::report::Report;
 use crate::span::shown_at;
+use crate::tokens::{Found, idents};
 
 const STRUCT_KEYS: &[&str] =
     &["config", "crate", "forward", "sequential", "sequential_t", "input", "output"];
@@ -85,15 +86,24 @@ pub(crate) fn check(raw: RawTarget, report: &mut Report) -> Target {
     }
     header.num_outputs = output.as_ref().map_or(1, |(_, outputs)| outputs.len().max(1));
     let chain = chain.map(|chain| chain::check(chain, (input, output), &fields, report));
-    if let Some(chain) = &chain {
-        check_configs(chain, &header, &fields, report);
+    let target = Target { header, fields, chain };
+    check_configs(&target, report);
+    target
+}
+
+impl Target {
+    /// The field that keeps the configuration, where steps of the chain read it.
+    pub(crate) fn read_config(&self) -> Option<&Field> {
+        let reads = self.chain.as_ref().is_some_and(|chain| !chain.reads_config().is_empty());
+        self.header.config.as_ref().filter(|_| reads)?;
+        kept_config(&self.fields)
     }
-    Target { header, fields, chain }
 }
 
 /// A step is made in each forward, where the configuration is what the target keeps of it.
-fn check_configs(chain: &Chain, header: &Header, fields: &[Field], report: &mut Report) {
-    let Some(config) = &header.config else { return };
+fn check_configs(target: &Target, report: &mut Report) {
+    let Target { header, fields, chain } = target;
+    let (Some(chain), Some(config)) = (chain, &header.config) else { return };
     if kept_config(fields).is_some() {
         return;
     }
@@ -104,7 +114,7 @@ fn check_configs(chain: &Chain, header: &Header, fields: &[Field], report: &mut 
 }
 
 /// The field `config` with a value, which steps read.
-pub(crate) fn kept_config(fields: &[Field]) -> Option<&Field> {
+fn kept_config(fields: &[Field]) -> Option<&Field> {
     fields.iter().find(|field| {
         matches!(field.kind, FieldKind::Value(_)) && member_name(&field.member) == "config"
     })
@@ -136,22 +146,10 @@ fn holds_target(layer: &Layer) -> bool {
 
 /// Where a type names the struct that it stands in: by its name alone, or as `Self`.
 fn find_itself(ty: TokenStream, ident: &Ident) -> Option<Ident> {
-    let mut in_path = false;
-    for tree in ty {
-        match tree {
-            TokenTree::Ident(found) if !in_path && (same(&found, ident) || found == "Self") => {
-                return Some(found);
-            }
-            TokenTree::Group(group) => {
-                if let Some(found) = find_itself(group.stream(), ident) {
-                    return Some(found);
-                }
-                in_path = false;
-            }
-            tree => in_path = matches!(&tree, TokenTree::Punct(punct) if punct.as_char() == ':'),
-        }
-    }
-    None
+    let is_itself = |found: &Found| {
+        found.after != Some(':') && (same(&found.ident, ident) || found.ident == "Self")
+    };
+    idents(ty).into_iter().find(is_itself).map(|found| found.ident)
 }
 
 /// The one chain among the items.
@@ -431,11 +429,7 @@ fn expressions(layer: &Layer) -> Vec<&Expr> {
 
 /// The first `self` among tokens.
 fn find_self(tokens: TokenStream) -> Option<Ident> {
-    tokens.into_iter().find_map(|tree| match tree {
-        TokenTree::Ident(ident) => (ident == "self").then_some(ident),
-        TokenTree::Group(group) => find_self(group.stream()),
-        TokenTree::Punct(_) | TokenTree::Literal(_) => None,
-    })
+    idents(tokens).into_iter().map(|found| found.ident).find(|ident| ident == "self")
 }
 
 /// A field without a layer of its own is a target.

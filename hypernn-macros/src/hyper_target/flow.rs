@@ -6,9 +6,9 @@ use syn::ext::IdentExt;
 use syn::{Expr, Generics, Ident};
 
 use super::chain::{
-    Block, Chain, Input, Join, Joined, Link, Operand, Split, Start, Takes, configs,
+    Block, Chain, Input, Join, Joined, Link, Operand, Split, Start, Takes, config_reads,
 };
-use super::check::{Header, Target, kept_config};
+use super::check::{Header, Target};
 use super::expand::{config_argument, value_function};
 use super::field::{Field, FieldKind, member_name};
 use super::parse::{Arg, Call, Layer, bare};
@@ -214,7 +214,7 @@ impl<'a> Flow<'a> {
     /// An expression of a step, which reads the `config` that the target keeps.
     fn expression(&self, expression: &TokenStream) -> TokenStream {
         let header = &self.target.header;
-        if header.config.is_none() || configs(expression.clone()).is_empty() {
+        if header.config.is_none() || config_reads(expression.clone()).next().is_none() {
             return expression.clone();
         }
         let config = config_argument(header);
@@ -225,12 +225,9 @@ impl<'a> Flow<'a> {
     }
 
     /// The `config` that the target will keep, where steps read it.
-    fn kept_config(&self, chain: &Chain) -> Option<TokenStream> {
-        let header = &self.target.header;
-        header.config.as_ref()?;
-        let field =
-            kept_config(&self.target.fields).filter(|_| !chain.reads_config().is_empty())?;
-        let (config, value) = (config_argument(header), value_function(&field.member));
+    fn kept_config(&self) -> Option<TokenStream> {
+        let field = self.target.read_config()?;
+        let (config, value) = (config_argument(&self.target.header), value_function(&field.member));
         Some(quote!(let __kept_config = Self::#value(#config);))
     }
 
@@ -594,7 +591,7 @@ impl<'a> Flow<'a> {
                 }
             }
         });
-        let config = self.kept_config(chain);
+        let config = self.kept_config();
         quote! {
             use __p::{NoTarget as _, UnknownStep as _};
             #config

@@ -5,7 +5,7 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Generics, Ident, WherePredicate, parse_quote};
 
 use super::chain::{Block, Chain, Join, Joined, Link, Operand, Split, Start, Takes, Use};
-use super::check::{Header, Target, kept_config};
+use super::check::{Header, Target};
 use super::expand::config_argument;
 use super::field::{Field, FieldKind, member_name, used};
 use super::forward_impl::{Signature, implement};
@@ -20,7 +20,7 @@ pub(crate) fn module(target: &Target, chain: &Chain, key: &Ident) -> TokenStream
     let ys = writer.block(&chain.block, input(0));
     let ys = writer.outputs(ys);
     let (inputs, statements) = (inputs(&signature), writer.statements);
-    let config = config(target, chain);
+    let config = config(target);
     let body = quote! {
         #inputs
         #config
@@ -37,9 +37,8 @@ pub(crate) fn stub(header: &Header, key: &Ident) -> TokenStream {
 }
 
 /// The configuration that the target keeps, for steps that read it.
-fn config(target: &Target, chain: &Chain) -> Option<TokenStream> {
-    target.header.config.as_ref()?;
-    let field = kept_config(&target.fields).filter(|_| !chain.reads_config().is_empty())?;
+fn config(target: &Target) -> Option<TokenStream> {
+    let field = target.read_config()?;
     let (config, member) = (config_argument(&target.header), used(&field.member));
     Some(quote!(let #config = &self.#member;))
 }
