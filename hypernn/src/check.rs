@@ -124,30 +124,32 @@ const TOO_MANY: usize = MOST_VALUES + 1;
 /// assert_eq!(product(&[usize::MAX, 0]), 0);
 /// assert_eq!(sum(&[product(&[usize::MAX, 2]), 7]), MOST_VALUES + 1);
 /// ```
+// Without calls and indices: each of them takes the compiler as long as several operations.
 pub const fn product(sizes: &[usize]) -> usize {
-    let (mut product, mut i) = (1, 0);
-    while i < sizes.len() {
-        product = usize::saturating_mul(product, sizes[i]);
-        if sizes[i] == 0 {
+    let (mut product, mut rest) = (1, sizes);
+    while let [size, others @ ..] = rest {
+        if *size == 0 {
             return 0;
         }
-        i += 1;
+        if product <= MOST_VALUES as u128 {
+            product *= *size as u128;
+        }
+        rest = others;
     }
-    cut(product)
+    if product > MOST_VALUES as u128 { TOO_MANY } else { product as usize }
 }
 
 /// The sum of counts, cut where it is more than [`MOST_VALUES`].
 pub const fn sum(counts: &[usize]) -> usize {
-    let (mut sum, mut i) = (0, 0);
-    while i < counts.len() {
-        sum = usize::saturating_add(sum, counts[i]);
-        i += 1;
+    let (mut sum, mut rest) = (0, counts);
+    while let [count, others @ ..] = rest {
+        if *count > MOST_VALUES - sum {
+            return TOO_MANY;
+        }
+        sum += *count;
+        rest = others;
     }
-    cut(sum)
-}
-
-const fn cut(count: usize) -> usize {
-    if count > MOST_VALUES { TOO_MANY } else { count }
+    sum
 }
 
 /// The problem of a tensor with more values than [`MOST_VALUES`].
@@ -204,7 +206,7 @@ pub const fn first(problems: &[Option<Problem>]) -> Option<Problem> {
 #[inline(always)]
 pub(crate) const fn keep_first(kept: &mut Option<Problem>, problem: Option<Problem>) {
     // Whether there is one is asked first, since a problem has room for a whole message, which would be copied.
-    if kept.is_none() && problem.is_some() {
+    if let (None, Some(_)) = (&kept, &problem) {
         *kept = problem;
     }
 }

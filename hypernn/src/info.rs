@@ -3,7 +3,7 @@
 //! Each spec has an inherent `const fn info`. The macros evaluate it: at compile time where all sizes are
 //! constants, so that a wrong size is a compile error, and when a network is built where they are not.
 
-use crate::check::{Problem, keep_first, product, sum, too_many, zero};
+use crate::check::{MOST_VALUES, Problem, keep_first, product, sum, too_many, zero};
 use crate::condition::Condition;
 use crate::flow::SampleShape;
 use crate::plan::ChunkPlan;
@@ -81,17 +81,16 @@ impl LayerInfo {
         if dims.len() > 1 {
             self = self.matrix(dims[0], values);
         }
-        let name = self.name;
-        self.checked(too_many(name, dims))
+        if values > MOST_VALUES {
+            keep_first(&mut self.problem, too_many(self.name, dims));
+        }
+        self
     }
 
     #[inline(always)]
     const fn matrix(mut self, outputs: usize, values: usize) -> Self {
-        let inputs = match values.checked_div(outputs) {
-            Some(inputs) => inputs,
-            // A size that is 0 is found elsewhere.
-            None => 0,
-        };
+        // A size that is 0 is found elsewhere.
+        let inputs = if outputs == 0 { 0 } else { values / outputs };
         let matrix = Matrix { outputs, inputs };
         self.sides = sum(&[self.sides, outputs, inputs]);
         self.smallest = match self.smallest {

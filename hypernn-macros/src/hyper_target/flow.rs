@@ -336,7 +336,11 @@ impl<'a> Flow<'a> {
                 } else {
                     let __xs = (&mut __chain).takes(#place, #name, __info.takes, #xs);
                     let __gives = __spec.gives((&__xs).shape());
-                    let __of_any = __spec.gives(&__p::SampleShape::ANY);
+                    let __of_any = if (&__xs).may_be_kept(&__gives) {
+                        __spec.gives(&__p::SampleShape::ANY)
+                    } else {
+                        __gives
+                    };
                     (&mut __chain).gives(#place, #name, (__gives, __of_any), __xs)
                 }
             }},
@@ -540,12 +544,12 @@ impl<'a> Flow<'a> {
         let generics = bounds::buildable(target);
         let (impl_generics, _, where_clause) = generics.split_for_impl();
         let (_, ty_generics, _) = header.generics.split_for_impl();
-        let (chain, places) = (self.chain(chain_of), self.places.len());
+        let (chain, chain_type) = (self.chain(chain_of), self.chain_type(chain_of));
         if let Some(config) = &header.config {
             return quote! {
                 #[automatically_derived]
                 impl #impl_generics #ident #ty_generics #where_clause {
-                    fn __chain(config: &#config) -> __p::Chain<#places> {
+                    fn __chain(config: &#config) -> #chain_type {
                         #chain
                     }
                 }
@@ -556,7 +560,7 @@ impl<'a> Flow<'a> {
         quote! {
             #[automatically_derived]
             impl #impl_generics #ident #ty_generics #where_clause {
-                const __CHAIN: __p::Chain<#places> = const { #chain };
+                const __CHAIN: #chain_type = const { #chain };
             }
 
             #[automatically_derived]
@@ -576,9 +580,14 @@ impl<'a> Flow<'a> {
         several.then(|| quote!(const OUTPUT_SHAPES: &'static [__p::SampleShape] = &[#(#shapes),*];))
     }
 
+    fn chain_type(&self, chain: &Chain) -> TokenStream {
+        let (places, inputs, outputs) = (self.places.len(), chain.inputs.len(), self.outputs.len());
+        quote!(__p::Chain<#places, #inputs, #outputs>)
+    }
+
     fn chain(&self, chain: &Chain) -> TokenStream {
-        let Self { steps, outputs, places, .. } = self;
-        let places = places.len();
+        let Self { steps, outputs, .. } = self;
+        let chain_type = self.chain_type(chain);
         let outputs =
             outputs.iter().enumerate().map(|(i, ys)| quote!((&mut __chain).gives_output(#i, #ys);));
         let inputs = chain.inputs.iter().enumerate().map(|(i, input)| {
@@ -595,7 +604,7 @@ impl<'a> Flow<'a> {
         quote! {
             use __p::{NoTarget as _, UnknownStep as _};
             #config
-            let mut __chain = __p::Chain::<#places>::new();
+            let mut __chain = <#chain_type>::new();
             #(#inputs)*
             #steps
             #(#outputs)*

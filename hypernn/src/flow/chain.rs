@@ -4,17 +4,14 @@ use super::bindings::Bindings;
 use super::{Given, SampleShape};
 use crate::check::Problem;
 
-/// The most operands of a step that takes several values.
-pub(super) const MAX_OPERANDS: usize = 16;
-
-/// The shapes along a forward of `N` steps.
+/// The shapes along a forward of `N` steps, with so many inputs and outputs.
 ///
 /// Where a step does not fit, its problem is kept, and the forward goes on as if it did: the next mistake is then
 /// found too. What is computed is a [`Value`] each; the first problem of a step is kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Chain<const N: usize> {
-    inputs: [SampleShape; MAX_OPERANDS],
-    outputs: [SampleShape; MAX_OPERANDS],
+pub struct Chain<const N: usize, const INPUTS: usize = 1, const OUTPUTS: usize = 1> {
+    inputs: [SampleShape; INPUTS],
+    outputs: [SampleShape; OUTPUTS],
     steps: [StepRecord; N],
 }
 
@@ -71,6 +68,15 @@ impl Value {
         self.shape.same(&other.shape)
     }
 
+    /// Whether a step may be one that never makes another shape, as far as what it gives of this value tells. What it
+    /// gives of any shape says the rest.
+    pub const fn may_be_kept(&self, gives: &Given) -> bool {
+        match gives {
+            Given::Shape(shape) => shape.same(&self.shape),
+            Given::Problem(_) | Given::Misfit { .. } => true,
+        }
+    }
+
     /// Appends "`conv` gives [8]" or "the input is [8]".
     const fn found(&self, text: Problem) -> Problem {
         match self.giver {
@@ -102,12 +108,12 @@ pub struct JoinPlaces {
     pub operands: usize,
 }
 
-impl<const N: usize> Chain<N> {
+impl<const N: usize, const INPUTS: usize, const OUTPUTS: usize> Chain<N, INPUTS, OUTPUTS> {
     /// Before the first step.
     pub const fn new() -> Self {
         let none = StepRecord { takes: None, gives: None, shape: SampleShape::ANY };
         let any = SampleShape::ANY;
-        Self { inputs: [any; MAX_OPERANDS], outputs: [any; MAX_OPERANDS], steps: [none; N] }
+        Self { inputs: [any; INPUTS], outputs: [any; OUTPUTS], steps: [none; N] }
     }
 
     /// The only input, which has this shape; where that is wrong, any.
@@ -436,7 +442,9 @@ impl<const N: usize> Chain<N> {
     }
 }
 
-impl<const N: usize> Default for Chain<N> {
+impl<const N: usize, const INPUTS: usize, const OUTPUTS: usize> Default
+    for Chain<N, INPUTS, OUTPUTS>
+{
     fn default() -> Self {
         Self::new()
     }
@@ -627,7 +635,7 @@ mod tests {
         let sizes = |a, b| SampleShape::sized(&[a, b]);
         let [t, s, n] = ["T", "S", "N"].map(Size::Named);
         let takes = [sizes(t, Size::Known(4)), sizes(s, Size::Known(4))];
-        let mut chain = Chain::<2>::new();
+        let mut chain = Chain::<2, 2>::new();
         let xs = chain.named_input(0, "x", sizes(s, Size::Known(4)));
         let context = chain.named_input(1, "context", sizes(n, Size::Known(4)));
         let ys = chain.target(0, "cross", (&takes, sizes(t, s)), &[xs, context]);

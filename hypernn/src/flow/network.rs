@@ -94,7 +94,10 @@ pub enum NodePlace {
 impl Network {
     /// The nodes with their shapes.
     #[doc(hidden)]
-    pub fn of<const N: usize>(chain: &Chain<N>, nodes: &[NodeAt]) -> Self {
+    pub fn of<const N: usize, const INPUTS: usize, const OUTPUTS: usize>(
+        chain: &Chain<N, INPUTS, OUTPUTS>,
+        nodes: &[NodeAt],
+    ) -> Self {
         let node = |at: &NodeAt| Node {
             name: at.name,
             what: at.what,

@@ -153,17 +153,35 @@ impl SampleShape {
         Self::EMPTY.then(Size::of(channels)).extend(sizes)
     }
 
+    /// Channels, then so many sizes that are not known.
+    pub(crate) const fn channels(channels: usize, axes: usize) -> Self {
+        let mut front = Dims::NONE;
+        front.sizes[0] = Size::Known(channels);
+        front.len = 1 + axes;
+        Self { front, ..Self::EMPTY }
+    }
+
+    /// A shape whose first dimension has this size.
+    pub(crate) const fn begins_with(size: usize) -> Self {
+        let mut front = Dims::NONE;
+        front.sizes[0] = Size::Known(size);
+        front.len = 1;
+        Self { front, ..Self::ANY }
+    }
+
     /// A shape that begins like this.
     pub const fn first(sizes: &[Option<usize>]) -> Self {
         Self { open: true, back: Dims::NONE, ..Self::of(sizes) }
     }
 
     /// One more dimension behind. Where there is no room in front, the number of dimensions is left open.
-    const fn then(self, size: Size) -> Self {
-        if self.open || self.front.is_full() {
+    const fn then(mut self, size: Size) -> Self {
+        if self.open || self.front.len == MAX {
             return Self { open: true, back: self.back.push(size), ..self };
         }
-        Self { front: self.front.push(size), ..self }
+        self.front.sizes[self.front.len] = size;
+        self.front.len += 1;
+        self
     }
 
     const fn extend(mut self, sizes: &[Option<usize>]) -> Self {

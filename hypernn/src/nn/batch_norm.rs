@@ -77,12 +77,11 @@ impl BatchNormSpec {
         let features = self.num_features;
         let info = LayerInfo::new("batch_norm")
             .size("num_features", features)
-            .checked(too_many("batch_norm", &[features]))
             .checked(norm::eps("batch_norm", self.config.eps))
             .checked(momentum(self.config.momentum))
-            .takes(SampleShape::first(&[Some(features)]));
+            .takes(SampleShape::begins_with(features));
         if !self.config.affine {
-            return info;
+            return info.checked(too_many("batch_norm", &[features]));
         }
         info.tensor("weight", &[features]).tensor("bias", &[features])
     }

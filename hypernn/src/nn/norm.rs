@@ -60,14 +60,15 @@ pub trait Epsilon {
 
 /// The problem of an epsilon that is below zero, infinite or not a number.
 pub(super) const fn eps(layer: &str, eps: f64) -> Option<Problem> {
+    if eps >= 0. && eps <= f64::MAX {
+        return None;
+    }
     let found = if eps.is_nan() {
         ": eps is NaN"
     } else if eps < 0. {
         ": eps is negative"
-    } else if eps.is_infinite() {
-        ": eps is infinite"
     } else {
-        return None;
+        ": eps is infinite"
     };
     Some(Problem::new(layer).text(found).text(", expected at least 0"))
 }

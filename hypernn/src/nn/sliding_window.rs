@@ -18,18 +18,25 @@ pub(super) struct SlidingWindow {
 impl SlidingWindow {
     /// The number of places that the window takes on a line of pixels.
     pub(super) const fn positions(&self, pixels: usize) -> Result<usize, Problem> {
-        let (padded, span) = (self.padded(pixels), self.span());
-        if padded > MOST_VALUES {
+        // Wide enough for all sizes, so that nothing is cut.
+        let padded = pixels as u128 + 2 * self.padding as u128;
+        let gaps = if self.taps == 0 { 0 } else { self.taps - 1 };
+        let span = self.dilation as u128 * gaps as u128 + 1;
+        if padded > MOST_VALUES as u128 {
             return Err(self.too_large(pixels));
         }
         if pixels == 0 || span > padded {
-            let problem = Problem::new("the kernel spans ").number(span);
-            let problem = problem.text(" with dilation, the input only ").number(padded);
-            return Err(problem.text(" with padding"));
+            return Err(self.does_not_fit(pixels));
         }
         // A stride of 0 is found by the layer's check.
         let stride = if self.stride == 0 { 1 } else { self.stride };
-        Ok((padded - span) / stride + 1)
+        Ok((padded - span) as usize / stride + 1)
+    }
+
+    const fn does_not_fit(&self, pixels: usize) -> Problem {
+        let problem = Problem::new("the kernel spans ").number(self.span());
+        let problem = problem.text(" with dilation, the input only ").number(self.padded(pixels));
+        problem.text(" with padding")
     }
 
     /// The number of places of `pixels` pixels with the zeros on both sides.
@@ -78,7 +85,7 @@ impl SlidingWindow {
         input: &SampleShape,
         transposed: bool,
     ) -> Given {
-        let mut shape = SampleShape::image(Some(channels), &[None; AXES]);
+        let mut shape = SampleShape::channels(channels, AXES);
         let mut i = 1;
         while i <= AXES {
             match input.size(i) {
@@ -103,5 +110,5 @@ impl SlidingWindow {
 
 /// What a convolution of `AXES` axes takes: `[C, …]`.
 pub(super) const fn takes<const AXES: usize>(channels: usize) -> SampleShape {
-    SampleShape::image(Some(channels), &[None; AXES])
+    SampleShape::channels(channels, AXES)
 }
