@@ -6,9 +6,10 @@ mod common;
 
 use candle_core::{DType, Module, Result, Tensor, Var};
 use candle_nn::VarMap;
-use common::{DEVICE, builder, decoder, distance, small};
+use common::{builder, decoder, distance, small};
 use hypernn::{GeneratedParams, HyperTarget, hypernetwork, nn, seeded};
 use hypernn_models::{Decoder, DecoderConfig, GenerateOptions, generate};
+use hypernn_tests::device;
 
 hypernetwork! {
     struct Adapters for Decoder {
@@ -28,20 +29,20 @@ hypernetwork! {
 const FACTORS: usize = 2 * (32 + 32 + 32 + 16);
 
 fn adapters() -> Adapters {
-    let vb = seeded::var_builder(&VarMap::new(), 1, DType::F64, &DEVICE);
+    let vb = seeded::var_builder(&VarMap::new(), 1, DType::F64, device());
     Adapters::new_from(&small(), vb, builder(&small(), 5, DType::F64)).unwrap()
 }
 
 /// Adapters that add something, `[G, P]`, or `[P]`.
 fn factors(dims: &[usize]) -> Var {
-    let vb = seeded::var_builder(&VarMap::new(), 2, DType::F64, &DEVICE);
+    let vb = seeded::var_builder(&VarMap::new(), 2, DType::F64, device());
     let init = candle_nn::Init::Randn { mean: 0., stdev: 0.3 };
     let values = vb.get_with_hints(dims, "factors", init).unwrap();
     Var::from_tensor(&values.detach().copy().unwrap()).unwrap()
 }
 
 fn ids() -> Tensor {
-    Tensor::new(&[[3u32, 1, 4, 1, 5], [9, 2, 6, 5, 3], [8, 9, 7, 9, 3], [2, 3, 8, 4, 6]], &DEVICE)
+    Tensor::new(&[[3u32, 1, 4, 1, 5], [9, 2, 6, 5, 3], [8, 9, 7, 9, 3], [2, 3, 8, 4, 6]], device())
         .unwrap()
 }
 
@@ -55,7 +56,7 @@ fn loss(decoder: &Decoder, ids: &Tensor) -> Result<Tensor> {
 
 fn condition(rows: usize) -> Tensor {
     let values = (0..rows * 3).map(|at| (at as f64).sin());
-    Tensor::from_iter(values, &DEVICE).unwrap().reshape((rows, 3)).unwrap()
+    Tensor::from_iter(values, device()).unwrap().reshape((rows, 3)).unwrap()
 }
 
 #[test]
@@ -84,7 +85,7 @@ fn gradients_are_those_of_differences() {
     let moved = |i: usize, by: f64| {
         let mut values = values.clone();
         values[i] += by;
-        at(&Tensor::new(values, &DEVICE).unwrap()).to_scalar::<f64>().unwrap()
+        at(&Tensor::new(values, device()).unwrap()).to_scalar::<f64>().unwrap()
     };
     // Some of each factor.
     for i in (0..FACTORS).step_by(5) {
@@ -100,7 +101,7 @@ fn blocks_are_computed_anew() {
     let (factors, hyper) = (factors(&[2, FACTORS]), adapters());
     let again = {
         let config = small().with_recompute(true);
-        let vb = seeded::var_builder(&VarMap::new(), 1, DType::F64, &DEVICE);
+        let vb = seeded::var_builder(&VarMap::new(), 1, DType::F64, device());
         Adapters::new_from(&config, vb, builder(&config, 5, DType::F64)).unwrap()
     };
     let grad = |hyper: &Adapters| {
@@ -167,7 +168,7 @@ fn the_upper_blocks_go_on_from_what_the_lower_ones_gave() {
     let kept = decoder.blocks(0..1, &decoder.embed(&ids()).unwrap(), None).unwrap();
     assert!(distance(&decoder.forward_from(1, &kept, None).unwrap(), &whole) < 1e-12);
     // The head over some places alone.
-    let places = Tensor::new(&[[4u32, 0], [1, 1], [2, 3], [0, 4]], &DEVICE).unwrap();
+    let places = Tensor::new(&[[4u32, 0], [1, 1], [2, 3], [0, 4]], device()).unwrap();
     let picked = decoder.head(&hypernn_models::decoder::pick(&whole, &places).unwrap()).unwrap();
     let logits = decoder.head(&whole).unwrap();
     let index =
@@ -179,7 +180,7 @@ fn the_upper_blocks_go_on_from_what_the_lower_ones_gave() {
 fn names_are_those_of_hugging_face() {
     let config = DecoderConfig { qkv_bias: true, tie_word_embeddings: false, ..small() };
     let vars = VarMap::new();
-    Decoder::with_config(&config, seeded::var_builder(&vars, 1, DType::F32, &DEVICE)).unwrap();
+    Decoder::with_config(&config, seeded::var_builder(&vars, 1, DType::F32, device())).unwrap();
     let vars = vars.data().lock().unwrap();
     let mut names: Vec<_> =
         vars.keys().filter(|name| !name.contains("layers.1")).cloned().collect();

@@ -2,13 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use candle_core::{DType, Device, IndexOp, Module, Result, Tensor};
+use candle_core::{DType, IndexOp, Module, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use candle_transformers::models::{bert, llama, mistral, qwen2};
 use hypernn::{HyperTarget, seeded};
 use hypernn_models::{Cache, Decoder, DecoderConfig, Encoder, EncoderConfig};
-
-const DEVICE: Device = Device::Cpu;
+use hypernn_tests::device;
 
 /// Two layers, four heads of queries over two of keys; what is added last has the last word.
 fn config(model_type: &str, more: &str) -> String {
@@ -26,7 +25,7 @@ fn config(model_type: &str, more: &str) -> String {
 /// start with.
 fn tensors(config: &DecoderConfig, dtype: DType) -> VarBuilder<'static> {
     let vars = VarMap::new();
-    Decoder::with_config(config, seeded::var_builder(&vars, 3, DType::F32, &DEVICE)).unwrap();
+    Decoder::with_config(config, seeded::var_builder(&vars, 3, DType::F32, device())).unwrap();
     shaken(&vars, dtype)
 }
 
@@ -37,15 +36,15 @@ fn shaken(vars: &VarMap, dtype: DType) -> VarBuilder<'static> {
         .unwrap()
         .iter()
         .map(|(name, var)| {
-            let noise = Tensor::randn(0f32, 0.2, var.shape(), &DEVICE).unwrap();
+            let noise = Tensor::randn(0f32, 0.2, var.shape(), device()).unwrap();
             (name.clone(), (var.as_tensor() + noise).unwrap().to_dtype(dtype).unwrap())
         })
         .collect();
-    VarBuilder::from_tensors(tensors, dtype, &DEVICE)
+    VarBuilder::from_tensors(tensors, dtype, device())
 }
 
 fn ids(rows: &[&[u32]]) -> Tensor {
-    Tensor::new(rows.iter().map(|row| row.to_vec()).collect::<Vec<_>>(), &DEVICE).unwrap()
+    Tensor::new(rows.iter().map(|row| row.to_vec()).collect::<Vec<_>>(), device()).unwrap()
 }
 
 fn assert_close(ours: &Tensor, theirs: &Tensor, tolerance: f64) {
@@ -100,7 +99,7 @@ fn candle_llama(json: &str, dtype: DType, vb: VarBuilder<'_>) -> Tensor {
     let config = config.into_config(false);
     let model = llama::Llama::load(vb, &config).unwrap();
     of_prefixes(&tokens(), |prefix| {
-        let mut cache = llama::Cache::new(false, dtype, &config, &DEVICE)?;
+        let mut cache = llama::Cache::new(false, dtype, &config, device())?;
         model.forward(prefix, 0, &mut cache)
     })
 }
@@ -198,13 +197,13 @@ fn bert_with_padding() {
     }"#;
     let config = EncoderConfig::from_json(json).unwrap();
     let vars = VarMap::new();
-    Encoder::with_config(&config, seeded::var_builder(&vars, 3, DType::F32, &DEVICE)).unwrap();
+    Encoder::with_config(&config, seeded::var_builder(&vars, 3, DType::F32, device())).unwrap();
     let vb = shaken(&vars, DType::F32);
     let encoder = Encoder::with_config(&config, vb.clone()).unwrap();
     let model = bert::BertModel::load(vb, &serde_json::from_str(json).unwrap()).unwrap();
 
     let types = ids(&[&[0, 0, 0, 1, 1, 1, 1], &[0, 0, 1, 1, 1, 0, 0]]);
-    let mask = Tensor::new(&[[1u8, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0]], &DEVICE).unwrap();
+    let mask = Tensor::new(&[[1u8, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0]], device()).unwrap();
     let theirs = model.forward(&tokens(), &types, Some(&mask)).unwrap();
     let ours = encoder.forward_with(&tokens(), Some(&types), Some(&mask)).unwrap();
     // What stands at the places of padding has no meaning.

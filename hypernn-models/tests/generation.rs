@@ -5,8 +5,9 @@
 mod common;
 
 use candle_core::{DType, IndexOp, Tensor};
-use common::{DEVICE, decoder, distance, message, small};
+use common::{decoder, distance, message, small};
 use hypernn_models::{Cache, Decoder, GenerateOptions, Sampling, generate, left_padded};
+use hypernn_tests::device;
 
 fn options(max_new_tokens: usize) -> GenerateOptions {
     GenerateOptions { max_new_tokens, stop: Vec::new(), sampling: Sampling::Greedy, seed: 0 }
@@ -16,7 +17,7 @@ fn options(max_new_tokens: usize) -> GenerateOptions {
 fn without_cache(decoder: &Decoder, prompt: &[u32], count: usize) -> Vec<u32> {
     let mut text = prompt.to_vec();
     for _ in 0..count {
-        let ids = Tensor::new(&text[..], &DEVICE).unwrap().unsqueeze(0).unwrap();
+        let ids = Tensor::new(&text[..], device()).unwrap().unsqueeze(0).unwrap();
         let logits = decoder.forward_with(&ids, None).unwrap().i((0, text.len() - 1)).unwrap();
         text.push(logits.argmax(0).unwrap().to_scalar().unwrap());
     }
@@ -47,10 +48,10 @@ fn a_batch_goes_on_as_each_prompt_does_alone_and_without_a_cache() {
 #[test]
 fn logits_of_a_padded_batch_are_those_of_each_row() {
     let decoder = decoder(&small(), 5);
-    let (ids, mask) = left_padded(&prompts(), 28, &DEVICE).unwrap();
+    let (ids, mask) = left_padded(&prompts(), 28, device()).unwrap();
     let logits = decoder.forward_with(&ids, mask.as_ref()).unwrap();
     for (row, prompt) in prompts().iter().enumerate() {
-        let alone = Tensor::new(&prompt[..], &DEVICE).unwrap().unsqueeze(0).unwrap();
+        let alone = Tensor::new(&prompt[..], device()).unwrap().unsqueeze(0).unwrap();
         let alone = decoder.forward_with(&alone, None).unwrap().i(0).unwrap();
         let start = ids.dim(1).unwrap() - prompt.len();
         assert!(distance(&logits.i((row, start..)).unwrap(), &alone) < 1e-12);
@@ -108,8 +109,9 @@ fn what_can_not_be_gone_on_with() {
     assert_eq!(failed(&[vec![1], vec![1; 25]]), expected);
     assert_eq!(failed(&[vec![1], vec![]]), "prompt 1 is empty, expected at least one token");
     assert_eq!(failed(&[]), "no prompt is given");
-    assert_eq!(failed(&[vec![29]]), "embedding: index 29 is out of range, the table has 29 rows");
-    let long = Tensor::zeros((1, 25), DType::U32, &DEVICE).unwrap();
+    let expected = "prompt 1 has token 29, expected one of the vocabulary, below 29";
+    assert_eq!(failed(&[vec![1], vec![28, 29]]), expected);
+    let long = Tensor::zeros((1, 25), DType::U32, device()).unwrap();
     let expected = "decoder: a sequence of 25 tokens, expected at most 24, the model's context";
     assert_eq!(message(decoder.forward_with(&long, None)), expected);
 }
@@ -117,8 +119,8 @@ fn what_can_not_be_gone_on_with() {
 #[test]
 fn masks_and_caches_that_do_not_fit() {
     let decoder = decoder(&small(), 5);
-    let ids = Tensor::zeros((2, 3), DType::U32, &DEVICE).unwrap();
-    let mask = Tensor::ones((2, 4), DType::U8, &DEVICE).unwrap();
+    let ids = Tensor::zeros((2, 3), DType::U32, device()).unwrap();
+    let mask = Tensor::ones((2, 4), DType::U8, device()).unwrap();
     let expected = "the mask is U8 of shape [2, 4], expected U8 of shape [2, 3]";
     assert_eq!(message(decoder.forward_with(&ids, Some(&mask))), expected);
     let expected = "decoder: the tokens have shape [3], expected [batch, length]";

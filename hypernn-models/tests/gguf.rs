@@ -11,11 +11,12 @@ use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Module, Tensor, Var};
 use candle_nn::VarMap;
-use common::{DEVICE, distance, message, small, tensors};
+use common::{distance, message, small, tensors};
 use hypernn::gguf::Gguf;
 use hypernn::nn::RotaryScaling;
 use hypernn::{GeneratedParams, HyperTarget, Pretrained, hypernetwork, nn, seeded};
 use hypernn_models::{Decoder, DecoderConfig, GenerateOptions, generate};
+use hypernn_tests::device;
 use tempfile::TempDir;
 
 hypernetwork! {
@@ -144,10 +145,10 @@ fn a_file_is_the_model_that_it_was_written_from() {
         let path = file(&dir, architecture, &config);
         let read = DecoderConfig::from_gguf(&Gguf::open(&path).unwrap()).unwrap();
         assert_eq!(read, config);
-        let ids = Tensor::new(&[[3u32, 1, 4, 1, 5]], &DEVICE).unwrap();
+        let ids = Tensor::new(&[[3u32, 1, 4, 1, 5]], device()).unwrap();
         let logits = |vb| Decoder::with_config(&config, vb).unwrap().forward(&ids).unwrap();
         let ours =
-            logits(Pretrained::open(&path).unwrap().var_builder(DType::F32, &DEVICE).unwrap());
+            logits(Pretrained::open(&path).unwrap().var_builder(DType::F32, device()).unwrap());
         assert!(distance(&ours, &logits(common::builder(&config, 5, DType::F32))) < 1e-6);
     }
 }
@@ -163,17 +164,17 @@ fn a_base_that_stays_quantised_is_the_dequantised_one() {
         head_dim: 8,
         ..small()
     };
-    let ids = Tensor::new(&[[3u32, 1, 4, 1, 5], [9, 2, 6, 5, 3]], &DEVICE).unwrap();
+    let ids = Tensor::new(&[[3u32, 1, 4, 1, 5], [9, 2, 6, 5, 3]], device()).unwrap();
     for (architecture, qkv_bias) in [("llama", false), ("qwen2", true)] {
         let config = DecoderConfig { qkv_bias, ..config.clone() };
         let path = file_as(&dir, architecture, &config, GgmlDType::Q4_1);
         let results = [false, true].map(|quantized| {
             let start = Pretrained::open(&path).unwrap();
             let start = if quantized { start.keep_quantized() } else { start };
-            let vb = seeded::var_builder(&VarMap::new(), 1, DType::F32, &DEVICE);
+            let vb = seeded::var_builder(&VarMap::new(), 1, DType::F32, device());
             let hyper = Adapters::new_from(&config, vb, start).unwrap();
             let values = (0..2 * hyper.num_target_params()).map(|at| (at as f32).sin() * 0.3);
-            let flat = Tensor::from_iter(values, &DEVICE).unwrap().reshape((2, ())).unwrap();
+            let flat = Tensor::from_iter(values, device()).unwrap().reshape((2, ())).unwrap();
             let flat = Var::from_tensor(&flat).unwrap();
             results(&hyper.params_from_flat(&flat).unwrap(), &ids, &flat)
         });
@@ -207,7 +208,7 @@ fn settings_that_are_not_there_or_not_supported() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("settings.gguf");
     let table =
-        ("token_embd.weight".to_owned(), Tensor::zeros((29, 16), DType::F32, &DEVICE).unwrap());
+        ("token_embd.weight".to_owned(), Tensor::zeros((29, 16), DType::F32, device()).unwrap());
     let read = |change: &dyn Fn(&mut Metadata), tensors: &[(String, Tensor)]| {
         let mut metadata = metadata("llama", &small());
         change(&mut metadata);
@@ -244,11 +245,11 @@ fn settings_that_are_not_there_or_not_supported() {
     };
     assert_eq!(read(&linear, &table).unwrap().rope_scaling, RotaryScaling::Linear(4.));
 
-    let norm = ("output_norm.weight".to_owned(), Tensor::zeros(16, DType::F32, &DEVICE).unwrap());
+    let norm = ("output_norm.weight".to_owned(), Tensor::zeros(16, DType::F32, device()).unwrap());
     let expected = "GGUF: there is no tensor `token_embd.weight`";
     assert_eq!(message(read(&|_| (), &[norm])), expected);
     let [table] = table;
-    let factors = Tensor::new(&[1f32, 8.], &DEVICE).unwrap();
+    let factors = Tensor::new(&[1f32, 8.], device()).unwrap();
     let tensors = [table, ("rope_freqs.weight".to_owned(), factors)];
     let scaling = read(&|_| (), &tensors).unwrap().rope_scaling;
     assert_eq!(scaling, RotaryScaling::PerPair([1., 8.].into()));
@@ -259,7 +260,7 @@ fn a_configuration_that_disagrees_with_the_tensors() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(&dir, "llama", &small());
     let built = |config: &DecoderConfig| {
-        let vb = Pretrained::open(&path).unwrap().var_builder(DType::F32, &DEVICE).unwrap();
+        let vb = Pretrained::open(&path).unwrap().var_builder(DType::F32, device()).unwrap();
         message(Decoder::with_config(config, vb))
     };
     let narrow = built(&DecoderConfig { intermediate_size: 20, ..small() });

@@ -20,12 +20,13 @@ use std::time::Instant;
 use candle_core::{DType, IndexOp, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama;
-use common::{DEVICE, distance, named, row};
+use common::{distance, named, row};
 use hypernn::gguf::Gguf;
 use hypernn::{HyperTarget, Pretrained};
 use hypernn_models::{
     Cache, Decoder, DecoderConfig, GenerateOptions, Sampling, generate, left_padded, tokenizer,
 };
+use hypernn_tests::device;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -57,7 +58,7 @@ fn reference(python: &Path, model: &Path) -> (Reference, Vec<Tensor>) {
     assert!(status.success(), "the script failed: {status}");
     let json = std::fs::read_to_string(folder.path().join("reference.json")).unwrap();
     let logits = folder.path().join("reference.safetensors");
-    let logits: HashMap<_, _> = candle_core::safetensors::load(logits, &DEVICE).unwrap();
+    let logits: HashMap<_, _> = candle_core::safetensors::load(logits, device()).unwrap();
     let mut logits: Vec<_> = logits.into_iter().collect();
     logits.sort_by(|(first, _), (second, _)| first.cmp(second));
     (serde_json::from_str(&json).unwrap(), logits.into_iter().map(|(_, logits)| logits).collect())
@@ -72,7 +73,7 @@ struct Model {
 impl Model {
     fn open(path: &Path) -> Self {
         let config = DecoderConfig::from_gguf(&Gguf::open(path).unwrap()).unwrap();
-        let vb = Pretrained::open(path).unwrap().var_builder(DType::F32, &DEVICE).unwrap();
+        let vb = Pretrained::open(path).unwrap().var_builder(DType::F32, device()).unwrap();
         let decoder = Decoder::with_config(&config, vb.clone()).unwrap();
         Self { config, decoder, vb }
     }
@@ -119,7 +120,7 @@ fn logits(model: &Model, reference: &Reference, theirs: &[Tensor]) -> String {
     let largest = distances.fold(0., f64::max);
     // In a batch with padding, the last of each.
     let prompts: Vec<_> = reference.records.iter().map(|record| record.ids.clone()).collect();
-    let (ids, mask) = left_padded(&prompts, 0, &DEVICE).unwrap();
+    let (ids, mask) = left_padded(&prompts, 0, device()).unwrap();
     let last = model.decoder.hidden(&ids, mask.as_ref()).unwrap();
     let last = last.i((.., last.dim(1).unwrap() - 1)).unwrap().contiguous().unwrap();
     let last = model.decoder.head(&last).unwrap();
@@ -157,7 +158,7 @@ fn beside_candle(model: &Model, reference: &Reference) -> String {
     };
     let theirs = llama::Llama::load(model.vb.clone(), &config).unwrap();
     let distances = reference.records.iter().map(|record| {
-        let mut cache = llama::Cache::new(false, DType::F32, &config, &DEVICE).unwrap();
+        let mut cache = llama::Cache::new(false, DType::F32, &config, device()).unwrap();
         let theirs = theirs.forward(&row(&record.ids), 0, &mut cache).unwrap();
         let ours = model.logits(&record.ids).i(record.ids.len() - 1).unwrap();
         let distance = distance(&ours, &theirs.i(0).unwrap());

@@ -18,11 +18,12 @@ use std::process::Command;
 
 use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
 use candle_core::{DType, Device};
-use common::{DEVICE, distance, named, row};
+use common::{distance, named, row};
 use hypernn::gguf::Gguf;
 use hypernn::nn::{VarBuilder, VarMap};
 use hypernn::{GeneratedParams, Pretrained, hypernetwork, seeded};
 use hypernn_models::{Decoder, DecoderConfig, GenerateOptions, Sampling, generate, tokenizer};
+use hypernn_tests::device;
 
 hypernetwork! {
     struct Adapters for Decoder {
@@ -79,7 +80,7 @@ fn prompts(model: &Gguf) -> Vec<Vec<u32>> {
 
 /// An adapter that changes what the model says.
 fn adapter(hyper: &Adapters) -> GeneratedParams<Decoder> {
-    let vb = seeded::var_builder(&VarMap::new(), 5, DType::F32, &DEVICE);
+    let vb = seeded::var_builder(&VarMap::new(), 5, DType::F32, device());
     let bound = hypernn::nn::Init::Uniform { lo: -0.05, up: 0.05 };
     let flat = vb.get_with_hints(hyper.num_target_params(), "flat", bound).unwrap();
     hyper.params_from_flat(&flat).unwrap()
@@ -98,7 +99,7 @@ fn dequantise(model: &Gguf, path: &Path) {
 
 /// The largest distance from logits in a file, one tensor for each prompt.
 fn farthest(params: &GeneratedParams<Decoder>, prompts: &[Vec<u32>], path: &Path) -> f64 {
-    let theirs = candle_core::safetensors::load(path, &DEVICE).unwrap();
+    let theirs = candle_core::safetensors::load(path, device()).unwrap();
     assert_eq!(theirs.len(), prompts.len());
     let decoder = params.unpack().unwrap();
     let distances = prompts.iter().enumerate().map(|(at, ids)| {

@@ -9,9 +9,10 @@ use std::fs::File;
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Tensor};
-use common::{DEVICE, message};
+use common::message;
 use hypernn::gguf::Gguf;
 use hypernn_models::tokenizer::{Tokenizer, decode, encode, from_gguf};
+use hypernn_tests::device;
 use tokenizers::{PaddingParams, PaddingStrategy};
 
 /// A vocabulary of special tokens, the bytes that the texts below have, and some merges.
@@ -71,7 +72,7 @@ fn written<'a>(mut metadata: Vec<(&'a str, Value)>, more: &[(&'a str, Value)]) -
     metadata.retain(|(key, _)| more.iter().all(|(other, _)| key != other));
     metadata.extend_from_slice(more);
     let metadata: Vec<_> = metadata.iter().map(|(key, value)| (*key, value)).collect();
-    let ones = Tensor::ones(4, DType::F32, &DEVICE).unwrap();
+    let ones = Tensor::ones(4, DType::F32, device()).unwrap();
     let ones = QTensor::quantize(&ones, GgmlDType::F32).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tokenizer.gguf");

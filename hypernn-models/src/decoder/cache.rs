@@ -68,11 +68,12 @@ impl Cache {
         }
         self.mask = match (&self.mask, mask) {
             (None, None) => None,
+            (_, Some(first)) if self.len == 0 => Some(first.clone()),
             (old, new_mask) => {
                 let all = |len| Tensor::ones((batch, len), DType::U8, xs.device());
                 let old = old.clone().map_or_else(|| all(self.len), Ok)?;
                 let new = new_mask.cloned().map_or_else(|| all(new), Ok)?;
-                Some(if self.len == 0 { new } else { Tensor::cat(&[old, new], 1)? })
+                Some(Tensor::cat(&[old, new], 1)?)
             }
         };
         (self.batch, self.len) = (batch, self.len + new);

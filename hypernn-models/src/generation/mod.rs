@@ -108,23 +108,33 @@ impl std::fmt::Debug for Generation<'_> {
     }
 }
 
+/// Asked of the tokens here, for on a device an index out of range ends the program.
+fn check_prompt(at: usize, prompt: &[u32], config: &DecoderConfig) -> Result<()> {
+    let (len, context) = (prompt.len(), config.max_position_embeddings);
+    if len > context {
+        bail!("prompt {at} has {len} tokens, expected at most {context}, the model's context");
+    }
+    let vocabulary = config.vocab_size;
+    if let Some(token) = prompt.iter().find(|token| **token as usize >= vocabulary) {
+        bail!("prompt {at} has token {token}, expected one of the vocabulary, below {vocabulary}");
+    }
+    Ok(())
+}
+
 impl<'a> Generation<'a> {
     /// Nothing is computed yet.
     ///
     /// # Errors
-    /// There is no prompt, one is empty or longer than the model's context, or a setting is out of range.
+    /// There is no prompt, one is empty, longer than the model's context or of a token that is not in its vocabulary, or
+    /// a setting is out of range.
     pub fn new(
         decoder: &'a Decoder,
         prompts: &[Vec<u32>],
         options: &GenerateOptions,
     ) -> Result<Self> {
         options.sampling.check()?;
-        let context = decoder.config().max_position_embeddings;
-        if let Some((at, prompt)) =
-            prompts.iter().enumerate().find(|(_, prompt)| prompt.len() > context)
-        {
-            let len = prompt.len();
-            bail!("prompt {at} has {len} tokens, expected at most {context}, the model's context");
+        for (at, prompt) in prompts.iter().enumerate() {
+            check_prompt(at, prompt, decoder.config())?;
         }
         let device = decoder.device();
         let next = left_padded(prompts, 0, &device)?;

@@ -5,12 +5,11 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use hypernn::{HyperTarget, seeded};
 use hypernn_models::{Decoder, DecoderConfig};
-
-pub const DEVICE: Device = Device::Cpu;
+use hypernn_tests::device;
 
 /// Two layers, four heads of queries over two of keys, a tied head.
 pub fn small() -> DecoderConfig {
@@ -28,7 +27,7 @@ pub fn small() -> DecoderConfig {
 /// Random tensors for a decoder, of a size at which its logits differ.
 pub fn tensors(config: &DecoderConfig, seed: u64, dtype: DType) -> HashMap<String, Tensor> {
     let vars = VarMap::new();
-    Decoder::with_config(config, seeded::var_builder(&vars, seed, DType::F64, &DEVICE)).unwrap();
+    Decoder::with_config(config, seeded::var_builder(&vars, seed, DType::F64, device())).unwrap();
     let vars = vars.data().lock().unwrap();
     let large = |name: &str| if name.contains("norm") { 1. } else { 2. };
     let tensor = |(name, var): (&String, &candle_core::Var)| {
@@ -39,7 +38,7 @@ pub fn tensors(config: &DecoderConfig, seed: u64, dtype: DType) -> HashMap<Strin
 }
 
 pub fn builder(config: &DecoderConfig, seed: u64, dtype: DType) -> VarBuilder<'static> {
-    VarBuilder::from_tensors(tensors(config, seed, dtype), dtype, &DEVICE)
+    VarBuilder::from_tensors(tensors(config, seed, dtype), dtype, device())
 }
 
 pub fn decoder(config: &DecoderConfig, seed: u64) -> Decoder {
@@ -71,5 +70,5 @@ pub fn named(variable: &str) -> Option<PathBuf> {
 
 /// Tokens as a batch of one.
 pub fn row(ids: &[u32]) -> Tensor {
-    Tensor::new(ids, &DEVICE).unwrap().unsqueeze(0).unwrap()
+    Tensor::new(ids, device()).unwrap().unsqueeze(0).unwrap()
 }
