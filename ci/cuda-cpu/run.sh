@@ -49,9 +49,10 @@ export scratch
 
 # Test files that have nothing to do with a device or take too long on one: docs/cuda.md says why.
 others=(any_condition candle_faults compile_errors foreign_files huge_sizes hygiene
-    lints memory model_gradients mpi near_misses operations parallel pretrained_models threads writing)
+    lints memory model_gradients mpi near_misses operations parallel pretrained_models smollm2 smollm2_adapters
+    threads tokenizer writing)
 targets=(--lib)
-for file in tests/tests/*.rs; do
+for file in tests/tests/*.rs hypernn-models/tests/*.rs; do
     name=$(basename "$file" .rs)
     [[ " ${others[*]} " == *" $name "* ]] || targets+=(--test "$name")
 done
@@ -81,7 +82,13 @@ examples() {
     for language in {a..r}; do printf "$language%s\n" {a..l} >"$scratch/corpus/$language.txt"; done
     # Digits are in the repository; numbers for words in the place of MiniLM, which would have to be fetched.
     xargs -P "$(nproc)" -L 1 bash -c 'example "$@"' example <<END
-text_to_adapter --dataset digits --encoder words
+text_to_adapter --dataset digits --encoder words --steps 20
+mnist --dataset digits --epochs 1
+multi_task --datasets digits,digits --epochs 1
+doc_to_lora --documents 2 --questions 2
+text_to_lora
+federated --dataset digits --rounds 1 --steps 1 --asked 2
+generators
 image_field --dataset digits --steps 8
 continual --dataset digits --epochs 1
 names --names $scratch/corpus

@@ -153,6 +153,6 @@ fn split(images: &Images, class: u32, quick: bool) -> Result<Task> {
     let (train, test) =
         (images.train.of_classes(classes.clone())?, images.test.of_classes(classes)?);
     let images = Images { train, test };
-    let images = if quick { images.few(256, 60)? } else { images };
+    let images = if quick { images.few(128, 30)? } else { images };
     Ok(Task { name: format!("{class} or {}", class + 1), images })
 }

@@ -69,7 +69,7 @@ impl Run {
     pub fn new(args: Args) -> Result<Self> {
         let (device, out) = (args.run.common.device.open()?, args.run.common.out_dir("mnist")?);
         let images = args.validation.load(args.dataset, &device)?;
-        let images = if args.run.common.quick { images.few(1000, 500)? } else { images };
+        let images = if args.run.common.quick { images.few(128, 64)? } else { images };
         Ok(Self { args, device, images, out })
     }
 

@@ -117,5 +117,5 @@ impl Run {
 /// Standardized by its own training images; some of them in a quick run.
 fn load(dataset: Dataset, args: &Args, device: &Device) -> Result<Images> {
     let images = args.validation.load(dataset, device)?;
-    if args.run.common.quick { images.few(1000, 360) } else { Ok(images) }
+    if args.run.common.quick { images.few(128, 64) } else { Ok(images) }
 }
