@@ -29,6 +29,13 @@ impl<'a> Batch<'a> {
         Self { documents, questions: asked, device: device.clone() }
     }
 
+    /// So many questions about each document to which it has no answer.
+    pub fn not_said(&self, questions: usize, rng: &mut impl Rng) -> Self {
+        let asked =
+            self.documents.iter().flat_map(|document| document.not_said(questions, rng)).collect();
+        Self { documents: self.documents.clone(), questions: asked, device: self.device.clone() }
+    }
+
     /// The number of questions about each document.
     fn asked(&self) -> usize {
         self.questions.len() / self.documents.len().max(1)

@@ -1,8 +1,8 @@
 //! The language: documents with needles among filler, and questions about the needles.
 
 use rand::Rng;
-use rand::seq::SliceRandom;
 use rand::seq::index::sample;
+use rand::seq::{IndexedRandom, SliceRandom};
 
 /// Words that have keys.
 const WORDS: u32 = 64;
@@ -73,6 +73,14 @@ impl Document {
         }
         needles.shuffle(rng);
         Self { sentences, needles }
+    }
+
+    /// Questions about words of which it says nothing, each with a number that nobody expects.
+    pub fn not_said(&self, count: usize, rng: &mut impl Rng) -> Vec<Needle> {
+        let said = |word: &u32| self.needles.iter().any(|needle| needle.word == *word);
+        let words: Vec<_> = (FIRST_WORD..FIRST_NUMBER).filter(|word| !said(word)).collect();
+        let needle = |word: &u32| Needle { word: *word, number: FIRST_NUMBER };
+        words.choose_multiple(rng, count).map(needle).collect()
     }
 
     /// All tokens.

@@ -11,24 +11,27 @@ use crate::language::{Document, PADDING, VOCABULARY};
 /// The width of a hidden state.
 const WIDTH: usize = 96;
 
-/// The rank of the adapter of one chunk: room for so many needles.
-const RANK: usize = 8;
+/// The rank of the adapter of one chunk.
+const RANK: usize = 2;
 
 /// Blocks below the hidden states that are read.
 const READ: usize = 2;
 
-/// Tokens of a chunk, at most.
-pub const CHUNK: usize = 48;
+/// Tokens of a chunk, at most: one sentence.
+pub const CHUNK: usize = 9;
 
 hypernetwork! {
-    /// From the hidden states of a chunk to an adapter of the feed-forward layers: each query of the perceiver becomes
-    /// one rank of all of them.
+    /// From the hidden states of a chunk to adapters: each query of the perceiver becomes one rank of all of them.
     pub struct DocToLora for Decoder {
         config: DecoderConfig,
-        embedding: perceiver(WIDTH, RANK, 64, 2, 4),
-        generator: per_module(32, [128], gelu).by_row(),
+        embedding: perceiver(WIDTH, RANK, 128, 2, 4),
+        generator: per_module(32, [256], gelu).by_row(),
         mode: dynamic,
-        roles: [("*.mlp.down_proj.weight", lora(RANK, 16.)), ("*", freeze)],
+        roles: [
+            ("*.self_attn.v_proj.weight", lora(RANK, 16.)),
+            ("*.mlp.down_proj.weight", lora(RANK, 16.)),
+            ("*", freeze),
+        ],
     }
 }
 

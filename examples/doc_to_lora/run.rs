@@ -73,7 +73,8 @@ impl Purpose {
     /// hard to learn.
     fn tokens_per_needle(self) -> usize {
         match self {
-            Self::Model | Self::Train => 12,
+            Self::Model => 12,
+            Self::Train => 8,
             Self::Measure | Self::Test => 24,
         }
     }

@@ -88,7 +88,8 @@ impl Run {
         Ok(cross_entropy(&batch.prompted(decoder)?, &batch.expected()?)?)
     }
 
-    /// Trains the hypernetwork to write what the language model says with the document in its prompt.
+    /// Trains the hypernetwork to write what the language model says with the document in its prompt; and, asked for what
+    /// the document does not say, what it says without: so that adapters of many chunks do not add up to noise.
     ///
     /// # Errors
     /// A loss that is not finite, or a checkpoint that does not fit.
@@ -96,9 +97,13 @@ impl Run {
         let loss = |step: usize| {
             let documents = self.drawn(Purpose::Train, step, LONGEST);
             let batch = self.batch(&documents);
-            let teacher = batch.prompted(&reader.decoder)?;
+            let decoder = &reader.decoder;
             let adapted = reader.read(&batch.documents)?.unpack()?;
-            distillation(&batch.alone(&adapted)?, &teacher)
+            let said = distillation(&batch.alone(&adapted)?, &batch.prompted(decoder)?)?;
+            let mut rng =
+                rng_of([self.args.run.common.seed, Purpose::Train as u64, step as u64, 0]);
+            let others = batch.not_said(self.args.questions as usize, &mut rng);
+            Ok((said + distillation(&others.alone(&adapted)?, &others.alone(decoder)?)?)?)
         };
         let measure = || self.recall(reader, &self.measured());
         let training = self.training("hypernetwork", self.args.steps, self.args.learning_rate);
