@@ -89,8 +89,11 @@ impl LayerInfo {
 
     #[inline(always)]
     const fn matrix(mut self, outputs: usize, values: usize) -> Self {
-        // A size that is 0 is found elsewhere.
-        let inputs = if outputs == 0 { 0 } else { values / outputs };
+        let inputs = match outputs {
+            // Found elsewhere.
+            0 => 0,
+            outputs => values / outputs,
+        };
         let matrix = Matrix { outputs, inputs };
         self.sides = sum(&[self.sides, outputs, inputs]);
         self.smallest = match self.smallest {

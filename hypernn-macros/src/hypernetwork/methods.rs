@@ -41,9 +41,10 @@ struct Paths {
     tensor: TokenStream,
     state: TokenStream,
     aux: TokenStream,
+    /// What the output of the target's forward implements: a parameter of each method, for rustc does not find a method
+    /// whose result is a type of a trait that the target lacks, and says of it what does not help.
+    outputs: TokenStream,
     /// What the target's forward gives.
-    output: TokenStream,
-    output_t: TokenStream,
     /// The quantified lifetime keeps rustc from refusing a method where the bound does not hold.
     module: TokenStream,
     module_t: TokenStream,
@@ -61,10 +62,9 @@ impl Paths {
             tensor: quote!(#krate::__private::Tensor),
             state: quote!(#krate::State),
             aux: quote!(#krate::DynamicAux<#target>),
-            output: quote!(<#target as #krate::target::ForwardTarget>::Output),
-            output_t: quote!(<#target as #krate::target::ForwardTargetT>::Output),
-            module: quote_spanned!(span=> where for<'__a> #target: #krate::target::ForwardTarget),
-            module_t: quote_spanned!(span=> where for<'__a> #target: #krate::target::ForwardTargetT),
+            outputs: quote!(#krate::target::Outputs),
+            module: quote_spanned!(span=> where for<'__a> #target: #krate::target::ForwardTarget<Output = __O>),
+            module_t: quote_spanned!(span=> where for<'__a> #target: #krate::target::ForwardTargetT<Output = __O>),
             own: own_condition(checked),
         }
     }
@@ -124,17 +124,17 @@ fn with_target_dtype(paths: &Paths) -> TokenStream {
 /// The type is a `Module` where its target is, so it is a `ModuleT` by candle's impl for all of these, whose `forward_t`
 /// comes before the network's and knows nothing of training.
 fn forward_t(paths: &Paths) -> TokenStream {
-    let Paths { private, result, tensor, output_t, module_t, own, .. } = paths;
+    let Paths { private, result, tensor, outputs, module_t, own, .. } = paths;
     quote! {
         /// Generates the parameters and applies a target that behaves otherwise in training.
         ///
         /// # Errors
         /// The target's own.
-        pub fn forward_t(
+        pub fn forward_t<__O: #outputs>(
             &self,
             xs: &#tensor,
             train: #private::bool,
-        ) -> #result<#output_t> #module_t #own {
+        ) -> #result<__O> #module_t #own {
             (&self.inner).forward_t(xs, train)
         }
     }
@@ -148,14 +148,14 @@ fn of_own_condition(paths: &Paths) -> TokenStream {
 }
 
 fn forward(paths: &Paths) -> TokenStream {
-    let Paths { result, tensor, aux, output, module, own, .. } = paths;
+    let Paths { result, tensor, aux, outputs, module, own, .. } = paths;
     quote! {
         /// Generates a weight set for each row of the input `[B, …]`, from that row and a zero state, and applies
         /// the target.
         ///
         /// # Errors
         /// The input's width is not the condition's, or the target's own.
-        pub fn forward(&self, xs: &#tensor) -> #result<#output> #module #own {
+        pub fn forward<__O: #outputs>(&self, xs: &#tensor) -> #result<__O> #module #own {
             (&self.inner).forward(xs)
         }
 
@@ -164,15 +164,14 @@ fn forward(paths: &Paths) -> TokenStream {
         ///
         /// # Errors
         /// The input's width is not the condition's, or the target's own.
-        pub fn forward_aux(&self, xs: &#tensor) -> #result<(#output, #aux)> #module #own {
+        pub fn forward_aux<__O: #outputs>(&self, xs: &#tensor) -> #result<(__O, #aux)> #module #own {
             (&self.inner).forward_aux(xs)
         }
     }
 }
 
 fn sequences(paths: &Paths) -> TokenStream {
-    let Paths { private, result, tensor, state, output, output_t, module, module_t, own, .. } =
-        paths;
+    let Paths { private, result, tensor, state, outputs, module, module_t, own, .. } = paths;
     quote! {
         /// One step of a sequence: the input `[B, …]` conditions its own weights, from a state. Returns the output
         /// and the next state.
@@ -180,7 +179,7 @@ fn sequences(paths: &Paths) -> TokenStream {
         /// # Errors
         /// The input's width is not the condition's, a state of another number of rows, or the
         /// target's own.
-        pub fn step(&self, xs: &#tensor, state: &#state) -> #result<(#output, #state)> #module #own {
+        pub fn step<__O: #outputs>(&self, xs: &#tensor, state: &#state) -> #result<(__O, #state)> #module #own {
             (&self.inner).step(xs, state)
         }
 
@@ -190,12 +189,12 @@ fn sequences(paths: &Paths) -> TokenStream {
         /// # Errors
         /// The input's width is not the condition's, a state of another number of rows, or the
         /// target's own.
-        pub fn step_t(
+        pub fn step_t<__O: #outputs>(
             &self,
             xs: &#tensor,
             state: &#state,
             train: #private::bool,
-        ) -> #result<(#output_t, #state)> #module_t #own {
+        ) -> #result<(__O, #state)> #module_t #own {
             (&self.inner).step_t(xs, state, train)
         }
 
@@ -204,7 +203,7 @@ fn sequences(paths: &Paths) -> TokenStream {
         /// # Errors
         /// No steps, the input's width is not the condition's, a state of another number of rows, or the
         /// target's own.
-        pub fn run(&self, xs: &#tensor, state: &#state) -> #result<(#output, #state)> #module #own {
+        pub fn run<__O: #outputs>(&self, xs: &#tensor, state: &#state) -> #result<(__O, #state)> #module #own {
             (&self.inner).run(xs, state)
         }
 
@@ -214,12 +213,12 @@ fn sequences(paths: &Paths) -> TokenStream {
         /// # Errors
         /// No steps, the input's width is not the condition's, a state of another number of rows, or the
         /// target's own.
-        pub fn run_t(
+        pub fn run_t<__O: #outputs>(
             &self,
             xs: &#tensor,
             state: &#state,
             train: #private::bool,
-        ) -> #result<(#output_t, #state)> #module_t #own {
+        ) -> #result<(__O, #state)> #module_t #own {
             (&self.inner).run_t(xs, state, train)
         }
     }

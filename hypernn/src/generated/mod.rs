@@ -67,7 +67,7 @@ use crate::ops::split::{Unstack, Watch, split};
 use crate::param::{KeptTensor, Param};
 use crate::structure::layout::{Layout, ParamInfo};
 use crate::structure::value::Values;
-use crate::structure::{ForwardTarget, ForwardTargetT};
+use crate::structure::{ForwardTarget, ForwardTargetT, Outputs};
 
 /// The parameters of a target `T`, as a hypernetwork generated them: one set, or one per row or
 /// task.
@@ -345,9 +345,9 @@ impl<T> GeneratedParams<T> {
     /// Rows that are not a multiple of the number of sets, or the target's own. At the first forward of a
     /// target by constructor also a constructor that draws values by itself, others for each model; likewise a
     /// [field](crate::structure::value) that is made anew in each build, and is another each time.
-    pub fn forward(&self, xs: &Tensor) -> Result<T::Output>
+    pub fn forward<O: Outputs>(&self, xs: &Tensor) -> Result<O>
     where
-        T: ForwardTarget,
+        T: ForwardTarget<Output = O>,
     {
         let outputs = self.apply(xs, false, |target, xs| target.outputs(xs));
         outputs.map_err(|err| self.with_dtypes(err, xs))
@@ -357,9 +357,9 @@ impl<T> GeneratedParams<T> {
     ///
     /// # Errors
     /// Those of [`forward`](Self::forward).
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<T::Output>
+    pub fn forward_t<O: Outputs>(&self, xs: &Tensor, train: bool) -> Result<O>
     where
-        T: ForwardTargetT,
+        T: ForwardTargetT<Output = O>,
     {
         let outputs = self.apply(xs, train, |target, xs| target.outputs_t(xs, train));
         outputs.map_err(|err| self.with_dtypes(err, xs))

@@ -11,7 +11,7 @@ use crate::memory::ensure_room;
 use crate::ops::split::Streamed;
 use crate::param::{Deferred, Param};
 use crate::structure::layout::Layout;
-use crate::structure::{ForwardTarget, ForwardTargetT};
+use crate::structure::{ForwardTarget, ForwardTargetT, Outputs};
 
 /// The parameters of a target `T`, each generated when a layer asks for it and forgotten when the layer has run: for a
 /// target whose weights are more than the memory holds, where nothing is to be learned.
@@ -90,9 +90,9 @@ impl<T> StreamedParams<T> {
     ///
     /// # Errors
     /// Those of [`GeneratedParams::forward`].
-    pub fn forward(&self, xs: &Tensor) -> Result<T::Output>
+    pub fn forward<O: Outputs>(&self, xs: &Tensor) -> Result<O>
     where
-        T: ForwardTarget,
+        T: ForwardTarget<Output = O>,
     {
         self.0.forward(xs)
     }
@@ -101,9 +101,9 @@ impl<T> StreamedParams<T> {
     ///
     /// # Errors
     /// Those of [`GeneratedParams::forward`].
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<T::Output>
+    pub fn forward_t<O: Outputs>(&self, xs: &Tensor, train: bool) -> Result<O>
     where
-        T: ForwardTargetT,
+        T: ForwardTargetT<Output = O>,
     {
         self.0.forward_t(xs, train)
     }

@@ -14,7 +14,7 @@ use crate::generated::GeneratedParams;
 use crate::structure::layer::Parameters;
 use crate::structure::layout::Layout;
 use crate::structure::source::{ParamSource, VarBuilderSource};
-use crate::structure::{ForwardTarget, ForwardTargetT};
+use crate::structure::{ForwardTarget, ForwardTargetT, Outputs};
 use layout_cache::recorded;
 
 /// A network whose weights can be generated. Derive it: `#[derive(HyperTarget)]`.
@@ -119,9 +119,9 @@ pub trait HyperTarget: Parameters + Sized {
     ///
     /// # Errors
     /// The vector's length or rank is not the target's, or the forward's own.
-    fn functional_forward(flat: &Tensor, xs: &Tensor) -> Result<<Self as ForwardTarget>::Output>
+    fn functional_forward<O: Outputs>(flat: &Tensor, xs: &Tensor) -> Result<O>
     where
-        Self: HyperTarget<Config = ()> + ForwardTarget,
+        Self: HyperTarget<Config = ()> + ForwardTarget<Output = O>,
     {
         GeneratedParams::<Self>::from_flat(&(), flat)?.forward(xs)
     }
@@ -130,13 +130,9 @@ pub trait HyperTarget: Parameters + Sized {
     ///
     /// # Errors
     /// The vector's length or rank is not the target's, or the forward's own.
-    fn functional_forward_t(
-        flat: &Tensor,
-        xs: &Tensor,
-        train: bool,
-    ) -> Result<<Self as ForwardTargetT>::Output>
+    fn functional_forward_t<O: Outputs>(flat: &Tensor, xs: &Tensor, train: bool) -> Result<O>
     where
-        Self: HyperTarget<Config = ()> + ForwardTargetT,
+        Self: HyperTarget<Config = ()> + ForwardTargetT<Output = O>,
     {
         GeneratedParams::<Self>::from_flat(&(), flat)?.forward_t(xs, train)
     }

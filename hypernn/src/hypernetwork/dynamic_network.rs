@@ -239,9 +239,9 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// The input's width is not the condition's, or the target's own.
-    pub fn forward(&self, xs: &Tensor) -> Result<T::Output>
+    pub fn forward<O: Outputs>(&self, xs: &Tensor) -> Result<O>
     where
-        T: ForwardTarget,
+        T: ForwardTarget<Output = O>,
     {
         self.generate_params(&self.own_condition(xs)?)?.forward(xs)
     }
@@ -251,9 +251,9 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`forward`](Self::forward).
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<T::Output>
+    pub fn forward_t<O: Outputs>(&self, xs: &Tensor, train: bool) -> Result<O>
     where
-        T: ForwardTargetT,
+        T: ForwardTargetT<Output = O>,
     {
         self.generate_params(&self.own_condition(xs)?)?.forward_t(xs, train)
     }
@@ -263,9 +263,9 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`forward`](Self::forward).
-    pub fn forward_aux(&self, xs: &Tensor) -> Result<(T::Output, DynamicAux<T>)>
+    pub fn forward_aux<O: Outputs>(&self, xs: &Tensor) -> Result<(O, DynamicAux<T>)>
     where
-        T: ForwardTarget,
+        T: ForwardTarget<Output = O>,
     {
         let condition = self.own_condition(xs)?;
         let state = self.zero_state(condition.dim(0)?)?;
@@ -279,9 +279,9 @@ impl<T> DynamicHyperNetwork<T> {
     /// # Errors
     /// The input's width is not the condition's, a state of another number of rows, or the target's
     /// own.
-    pub fn step(&self, xs: &Tensor, state: &State) -> Result<(T::Output, State)>
+    pub fn step<O: Outputs>(&self, xs: &Tensor, state: &State) -> Result<(O, State)>
     where
-        T: ForwardTarget,
+        T: ForwardTarget<Output = O>,
     {
         let (params, state) = self.generate_step(&self.own_condition(xs)?, state)?;
         Ok((params.forward(xs)?, state))
@@ -292,9 +292,9 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`step`](Self::step).
-    pub fn step_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(T::Output, State)>
+    pub fn step_t<O: Outputs>(&self, xs: &Tensor, state: &State, train: bool) -> Result<(O, State)>
     where
-        T: ForwardTargetT,
+        T: ForwardTargetT<Output = O>,
     {
         let (params, state) = self.generate_step(&self.own_condition(xs)?, state)?;
         Ok((params.forward_t(xs, train)?, state))
@@ -305,9 +305,9 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`step`](Self::step), or a sequence of no steps.
-    pub fn run(&self, xs: &Tensor, state: &State) -> Result<(T::Output, State)>
+    pub fn run<O: Outputs>(&self, xs: &Tensor, state: &State) -> Result<(O, State)>
     where
-        T: ForwardTarget,
+        T: ForwardTarget<Output = O>,
     {
         self.run_with(xs, state, |params, xs| params.forward(xs))
     }
@@ -317,9 +317,9 @@ impl<T> DynamicHyperNetwork<T> {
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
-    pub fn run_t(&self, xs: &Tensor, state: &State, train: bool) -> Result<(T::Output, State)>
+    pub fn run_t<O: Outputs>(&self, xs: &Tensor, state: &State, train: bool) -> Result<(O, State)>
     where
-        T: ForwardTargetT,
+        T: ForwardTargetT<Output = O>,
     {
         self.run_with(xs, state, |params, xs| params.forward_t(xs, train))
     }

@@ -14,7 +14,7 @@ use crate::embedding::{Embedding, EmbeddingSpec};
 use crate::generated::{GeneratedParams, StreamedParams, TargetPlan};
 use crate::generator::{GeneratorSpec, WeightGenerator};
 use crate::structure::layout::ParamInfo;
-use crate::structure::{ForwardTarget, ForwardTargetT};
+use crate::structure::{ForwardTarget, ForwardTargetT, Outputs};
 use crate::trace::span;
 
 /// What a static hypernetwork computed on the way to the target's output.
@@ -133,9 +133,9 @@ impl<T> StaticHyperNetwork<T> {
     ///
     /// # Errors
     /// The target's own.
-    pub fn forward(&self, xs: &Tensor) -> Result<T::Output>
+    pub fn forward<O: Outputs>(&self, xs: &Tensor) -> Result<O>
     where
-        T: ForwardTarget,
+        T: ForwardTarget<Output = O>,
     {
         self.generate_params()?.forward(xs)
     }
@@ -144,9 +144,9 @@ impl<T> StaticHyperNetwork<T> {
     ///
     /// # Errors
     /// The target's own.
-    pub fn forward_t(&self, xs: &Tensor, train: bool) -> Result<T::Output>
+    pub fn forward_t<O: Outputs>(&self, xs: &Tensor, train: bool) -> Result<O>
     where
-        T: ForwardTargetT,
+        T: ForwardTargetT<Output = O>,
     {
         self.generate_params()?.forward_t(xs, train)
     }
@@ -156,9 +156,9 @@ impl<T> StaticHyperNetwork<T> {
     ///
     /// # Errors
     /// The target's own.
-    pub fn forward_aux(&self, xs: &Tensor) -> Result<(T::Output, Aux<T>)>
+    pub fn forward_aux<O: Outputs>(&self, xs: &Tensor) -> Result<(O, Aux<T>)>
     where
-        T: ForwardTarget,
+        T: ForwardTarget<Output = O>,
     {
         let embedding = self.embedding.forward()?;
         let params = self.generate_from(&embedding)?;

@@ -52,6 +52,6 @@ pub(crate) fn split_whole(
 
 pub(super) fn view(whole: &Tensor, sets: Option<usize>, slot: &Slot) -> Result<Tensor> {
     let run = whole.narrow(D::Minus1, slot.offset, slot.len())?;
-    let is_run = sets.is_none() && slot.dims.len() == 1;
-    if is_run { Ok(run) } else { run.reshape(slot.shape(sets)) }
+    let is_the_run = run.rank() == 1 && slot.dims.len() == 1;
+    if is_the_run { Ok(run) } else { run.reshape(slot.shape(sets)) }
 }
