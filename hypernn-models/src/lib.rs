@@ -19,7 +19,7 @@ pub mod tokenizer;
 pub use decoder::{Cache, Decoder, DecoderConfig};
 pub use encoder::{Encoder, EncoderConfig};
 pub use generation::{GenerateOptions, Generation, Sampling, generate};
-pub use padding::left_padded;
+pub use padding::{left_padded, right_padded};
 
 /// Runs the README's programs as documentation tests.
 #[cfg(doctest)]

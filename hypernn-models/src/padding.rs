@@ -1,5 +1,7 @@
 //! Batches of sequences of different lengths.
 
+use std::iter::repeat_n;
+
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 /// Prompts of different lengths as one batch: tokens `u32` of `[B, T]`, with `pad` in front of the shorter ones, and
@@ -25,25 +27,72 @@ pub fn left_padded(
     pad: u32,
     device: &Device,
 ) -> Result<(Tensor, Option<Tensor>)> {
+    padded(prompts, device, |prompt, others| {
+        repeat_n((pad, 0), others).chain(there(prompt)).collect()
+    })
+}
+
+/// Texts of different lengths as one batch, with `pad` behind the shorter ones, as an [`Encoder`](crate::Encoder) takes
+/// them: tokens `u32` of `[B, T]` and their mask, `u8` of `[B, T]`, 1 for a token; none where all are of one length.
+///
+/// ```
+/// use candle_core::Device;
+///
+/// # fn main() -> candle_core::Result<()> {
+/// let texts = [vec![5, 6, 7], vec![8]];
+/// let (ids, mask) = hypernn_models::right_padded(&texts, 0, &Device::Cpu)?;
+/// assert_eq!(ids.to_vec2::<u32>()?, [[5, 6, 7], [8, 0, 0]]);
+/// assert_eq!(mask.map(|mask| mask.to_vec2::<u8>()).transpose()?, Some(vec![vec![1, 1, 1], vec![1, 0, 0]]));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// There is no text, or an empty one.
+pub fn right_padded(
+    texts: &[Vec<u32>],
+    pad: u32,
+    device: &Device,
+) -> Result<(Tensor, Option<Tensor>)> {
+    padded(texts, device, |text, others| there(text).chain(repeat_n((pad, 0), others)).collect())
+}
+
+fn there(prompt: &[u32]) -> impl Iterator<Item = (u32, u8)> {
+    prompt.iter().map(|token| (*token, 1))
+}
+
+/// `row` gives the tokens and the mask of a prompt with so many others.
+fn padded(
+    prompts: &[Vec<u32>],
+    device: &Device,
+    row: impl Fn(&[u32], usize) -> Vec<(u32, u8)>,
+) -> Result<(Tensor, Option<Tensor>)> {
     let Some(longest) = prompts.iter().map(Vec::len).max() else {
         bail!("no prompt is given");
     };
     if let Some(at) = prompts.iter().position(Vec::is_empty) {
         bail!("prompt {at} is empty, expected at least one token");
     }
-    let padding = |prompt: &Vec<u32>| longest - prompt.len();
-    let ids = prompts
-        .iter()
-        .flat_map(|prompt| std::iter::repeat_n(pad, padding(prompt)).chain(prompt.iter().copied()));
+    let rows = prompts.iter().flat_map(|prompt| row(prompt, longest - prompt.len()));
+    let (ids, mask): (Vec<_>, Vec<_>) = rows.unzip();
     let shape = (prompts.len(), longest);
-    let ids = Tensor::from_iter(ids, device)?.reshape(shape)?;
+    let ids = Tensor::from_vec(ids, shape, device)?;
     if prompts.iter().all(|prompt| prompt.len() == longest) {
         return Ok((ids, None));
     }
-    let mask = prompts.iter().flat_map(|prompt| {
-        std::iter::repeat_n(0u8, padding(prompt)).chain(std::iter::repeat_n(1, prompt.len()))
-    });
-    Ok((ids, Some(Tensor::from_iter(mask, device)?.reshape(shape)?)))
+    Ok((ids, Some(Tensor::from_vec(mask, shape, device)?)))
+}
+
+/// Padding stands behind all tokens of its row, of a mask of the right shape and dtype.
+pub(crate) fn check_behind(mask: &Tensor) -> Result<()> {
+    let rows = mask.to_vec2::<u8>()?;
+    if let Some(row) = rows.iter().position(|row| row.windows(2).any(|at| at[0] == 0 && at[1] != 0))
+    {
+        bail!(
+            "encoder: row {row} of the mask has padding before a token, expected it behind them, as by `right_padded`"
+        );
+    }
+    Ok(())
 }
 
 /// A mask is of the shape and dtype of one.

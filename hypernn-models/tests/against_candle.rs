@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod common;
+
 use candle_core::{DType, IndexOp, Module, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use candle_transformers::models::{bert, llama, mistral, qwen2};
@@ -206,6 +208,11 @@ fn bert_with_padding() {
     let mask = Tensor::new(&[[1u8, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0]], device()).unwrap();
     let theirs = model.forward(&tokens(), &types, Some(&mask)).unwrap();
     let ours = encoder.forward_with(&tokens(), Some(&types), Some(&mask)).unwrap();
+    let in_front =
+        Tensor::new(&[[1u8, 1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1]], device()).unwrap();
+    let refused = encoder.forward_with(&tokens(), Some(&types), Some(&in_front));
+    let expected = "encoder: row 1 of the mask has padding before a token, expected it behind them, as by `right_padded`";
+    assert_eq!(common::message(refused), expected);
     // What stands at the places of padding has no meaning.
     assert_close(&ours.i(0).unwrap(), &theirs.i(0).unwrap(), 1e-4);
     assert_close(&ours.i((1, ..5)).unwrap(), &theirs.i((1, ..5)).unwrap(), 1e-4);

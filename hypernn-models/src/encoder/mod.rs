@@ -154,11 +154,11 @@ impl Encoder {
 
     /// The hidden states `[B, T, H]` of tokens `[B, T]`. `types` says of which segment each token is, `u32` of
     /// `[B, T]`, the first where there are none; `mask` is `u8` of `[B, T]`, 1 for a token and 0 for padding, which
-    /// stands behind the tokens.
+    /// stands behind the tokens; [`right_padded`](crate::right_padded) makes both.
     ///
     /// # Errors
     /// A sequence that is longer than the model's context, a token that is not in the vocabulary, a mask of another
-    /// shape.
+    /// shape or with padding before a token.
     pub fn forward_with(
         &self,
         ids: &Tensor,
@@ -177,6 +177,7 @@ impl Encoder {
         let keys = match mask {
             Some(mask) => {
                 padding::check(mask, (batch, len))?;
+                padding::check_behind(mask)?;
                 AttentionMask::none().with_keys(mask)
             }
             None => AttentionMask::none(),
