@@ -1,9 +1,9 @@
 //! What the macros cost a compilation: `cargo check` of a crate with 50 targets and 50 hypernetworks, and with one of
 //! each, after its file was touched; beside the same structs without macros, and structs of as many fields with the
 //! derives of serde (`Serialize`, `Deserialize`) and clap (`Parser`). Then rustc's own count of the time that it spends
-//! in expanding macros. At the beginning, the same of a ResNet-18 whose forward is in attributes, beside its structs
-//! without attributes; `resnet` behind the command is that alone. The first run also checks candle, in a folder of its
-//! own.
+//! in expanding macros. At the beginning, the same of a ResNet-18 whose forward is in attributes, beside the same with
+//! the derive but without that forward, and its structs without attributes; `resnet` behind the command is that alone.
+//! The first run also checks candle, in a folder of its own.
 //!
 //! ```sh
 //! cargo bench -p hypernn-benches --bench compile_cost -- resnet
@@ -158,9 +158,9 @@ pub struct ResNet18 {
 }
 ";
 
-/// Rust without the lines that are attributes.
-fn without_attributes(code: &str) -> String {
-    let lines = code.lines().filter(|line| !line.trim_start().starts_with("#["));
+/// Rust without the lines that begin like this.
+fn without(beginning: &str, code: &str) -> String {
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with(beginning));
     lines.map(|line| format!("{line}\n")).collect()
 }
 
@@ -285,12 +285,18 @@ fn main() -> Result<()> {
 }
 
 fn resnet_18(folder: &Path, root: &Path) -> Result<()> {
-    let with = Krate::of(folder, root, RESNET_18.to_owned())?.medians()?;
-    let without = Krate::of(folder, root, without_attributes(RESNET_18))?.medians()?;
-    println!("`cargo check` of a ResNet-18 in attributes, and of its structs alone:");
-    for (what, with, without) in [("clock", with[0], without[0]), ("cores", with[1], without[1])] {
-        let ratio = with.as_secs_f64() / without.as_secs_f64();
-        println!("{what}: {} and {} ms, {ratio:.2} times", with.as_millis(), without.as_millis());
-    }
+    let medians = |code: String| Krate::of(folder, root, code)?.medians();
+    let with = medians(RESNET_18.to_owned())?;
+    println!("| `cargo check` of a ResNet-18 | clock, ms | cores, ms | in attributes to this |");
+    println!("|---|---|---|---|");
+    let row = |what: &str, times: [Duration; 2]| {
+        let [clock, cores] = times.map(|time| time.as_millis());
+        let ratio = with[0].as_secs_f64() / times[0].as_secs_f64();
+        println!("| {what} | {clock} | {cores} | {ratio:.2} |");
+    };
+    row("in attributes", with);
+    let forward = "#[hyper(sequential";
+    row("the derive, without the forward in attributes", medians(without(forward, RESNET_18))?);
+    row("its structs alone", medians(without("#[", RESNET_18))?);
     Ok(())
 }
