@@ -96,8 +96,10 @@ fn positional(call: &Call) -> Vec<&Expr> {
 /// The first argument that the constructor has no place for, and what to say about it.
 pub(crate) fn surplus(call: &Call) -> Option<(&Expr, String)> {
     let values = positional(call);
-    if let Some(vb) = values.iter().find(|value| is_var_builder(value)) {
-        return Some((vb, "leave out `vb`: the weights come from the hypernetwork".to_owned()));
+    let builder = values.iter().find_map(|value| Some((*value, var_builder(value)?)));
+    if let Some((value, name)) = builder {
+        let remedy = format!("leave out `{name}`: the weights come from the hypernetwork");
+        return Some((value, remedy));
     }
     let known = lookup(&call.func)?;
     let (limit, and_config) = match known.config {
@@ -109,13 +111,19 @@ pub(crate) fn surplus(call: &Call) -> Option<(&Expr, String)> {
     Some((surplus, format!("`{name}` takes {} argument{plural}{and_config} here", known.sizes)))
 }
 
-/// `vb`, `vb.pp("…")`.
-fn is_var_builder(value: &Expr) -> bool {
+/// The name of a builder, as candle's own programs call it: of `vb`, `vs.pp("…")`.
+fn var_builder(value: &Expr) -> Option<String> {
     match bare(value) {
-        Expr::Path(path) => path.path.is_ident("vb"),
-        Expr::MethodCall(call) => call.method == "pp" || is_var_builder(&call.receiver),
-        Expr::Reference(reference) => is_var_builder(&reference.expr),
-        _ => false,
+        Expr::Path(path) => {
+            let name = path.path.get_ident()?.to_string();
+            ["vb", "vs"].contains(&name.as_str()).then_some(name)
+        }
+        Expr::MethodCall(call) if call.method == "pp" => {
+            Some(var_builder(&call.receiver).unwrap_or_else(|| "vb".to_owned()))
+        }
+        Expr::MethodCall(call) => var_builder(&call.receiver),
+        Expr::Reference(reference) => var_builder(&reference.expr),
+        _ => None,
     }
 }
 
@@ -377,5 +385,7 @@ mod tests {
         for call in [parse_quote!(linear(1, 2, vb)), parse_quote!(mine(1, vb.pp("fc")))] {
             assert!(surplus_of(call).is_some_and(|message| message.ends_with(expected)));
         }
+        let expected = "vs: leave out `vs`: the weights come from the hypernetwork";
+        assert_eq!(surplus_of(parse_quote!(linear(1, 2, vs))).as_deref(), Some(expected));
     }
 }
