@@ -50,7 +50,7 @@ pub struct Args {
     pub client_rate: f64,
 
     /// Highest learning rate of the server
-    #[arg(long, default_value_t = 0.001, value_parser = positive, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 0.004, value_parser = positive, allow_negative_numbers = true)]
     pub server_rate: f64,
 
     /// How often a client that is asked dies, from 0 to 1
