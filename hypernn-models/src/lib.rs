@@ -17,7 +17,7 @@ mod padding;
 pub mod tokenizer;
 
 pub use decoder::{Cache, Decoder, DecoderConfig};
-pub use encoder::{Encoder, EncoderConfig};
+pub use encoder::{Encoder, EncoderConfig, Pooling};
 pub use generation::{GenerateOptions, Generation, Sampling, generate};
 pub use padding::{left_padded, right_padded};
 
