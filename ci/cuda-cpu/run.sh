@@ -87,8 +87,6 @@ mnist --dataset digits --epochs 1
 multi_task --datasets digits,digits --epochs 1
 doc_to_lora --documents 2 --questions 2
 text_to_lora
-federated --dataset digits --rounds 1 --steps 1 --asked 2
-generators
 image_field --dataset digits --steps 8
 continual --dataset digits --epochs 1
 names --names $scratch/corpus
