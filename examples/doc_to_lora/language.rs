@@ -75,12 +75,14 @@ impl Document {
         Self { sentences, needles }
     }
 
-    /// Questions about words of which it says nothing, each with a number that nobody expects.
+    /// So many questions about words of which it says nothing, the same again where there are fewer, each with a number
+    /// that nobody expects.
     pub fn not_said(&self, count: usize, rng: &mut impl Rng) -> Vec<Needle> {
         let said = |word: &u32| self.needles.iter().any(|needle| needle.word == *word);
         let words: Vec<_> = (FIRST_WORD..FIRST_NUMBER).filter(|word| !said(word)).collect();
         let needle = |word: &u32| Needle { word: *word, number: FIRST_NUMBER };
-        words.choose_multiple(rng, count).map(needle).collect()
+        let asked: Vec<_> = words.choose_multiple(rng, count).map(needle).collect();
+        asked.iter().copied().cycle().take(count).collect()
     }
 
     /// All tokens.

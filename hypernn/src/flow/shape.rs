@@ -163,10 +163,7 @@ impl SampleShape {
 
     /// A shape whose first dimension has this size.
     pub(crate) const fn begins_with(size: usize) -> Self {
-        let mut front = Dims::NONE;
-        front.sizes[0] = Size::Known(size);
-        front.len = 1;
-        Self { front, ..Self::ANY }
+        Self { open: true, ..Self::channels(size, 0) }
     }
 
     /// A shape that begins like this.
@@ -175,13 +172,11 @@ impl SampleShape {
     }
 
     /// One more dimension behind. Where there is no room in front, the number of dimensions is left open.
-    const fn then(mut self, size: Size) -> Self {
-        if self.open || self.front.len == MAX {
+    const fn then(self, size: Size) -> Self {
+        if self.open || self.front.is_full() {
             return Self { open: true, back: self.back.push(size), ..self };
         }
-        self.front.sizes[self.front.len] = size;
-        self.front.len += 1;
-        self
+        Self { front: self.front.push(size), ..self }
     }
 
     const fn extend(mut self, sizes: &[Option<usize>]) -> Self {

@@ -11,7 +11,7 @@ use candle_core::{Result, Tensor};
 use super::affine::Affine;
 use super::norm;
 use super::sliding_window::SlidingWindow;
-use crate::check::{self, Problem, ensure_same_dtype, first, sum, zero};
+use crate::check::{self, Problem, ensure_same_dtype, sum, zero};
 use crate::memory::ensure_room;
 use crate::ops::convolved::{ConvolutionKind, convolved};
 use crate::ops::gain::plus;
@@ -29,22 +29,22 @@ pub(super) const fn check(
     dilation: usize,
     groups: usize,
 ) -> Option<Problem> {
-    let [(_, inputs), (_, outputs)] = channels;
-    let positive = inputs > 0 && outputs > 0 && kernel > 0 && stride > 0 && dilation > 0;
-    // Nearly always: the compiler takes long to make a list of problems.
-    if positive && groups > 0 && inputs % groups == 0 && outputs % groups == 0 {
-        return None;
+    let [inputs, outputs] = channels;
+    let kernel = ("kernel_size", kernel);
+    let sizes =
+        [inputs, outputs, kernel, ("stride", stride), ("dilation", dilation), ("groups", groups)];
+    // Not a list of problems, which takes the compiler long to make.
+    let mut i = 0;
+    while i < sizes.len() {
+        if sizes[i].1 == 0 {
+            return zero(layer, sizes[i].0, 0);
+        }
+        i += 1;
     }
-    first(&[
-        zero(layer, channels[0].0, channels[0].1),
-        zero(layer, channels[1].0, channels[1].1),
-        zero(layer, "kernel_size", kernel),
-        zero(layer, "stride", stride),
-        zero(layer, "dilation", dilation),
-        zero(layer, "groups", groups),
-        divides(layer, groups, channels[0].0, channels[0].1),
-        divides(layer, groups, channels[1].0, channels[1].1),
-    ])
+    match divides(layer, groups, inputs.0, inputs.1) {
+        None => divides(layer, groups, outputs.0, outputs.1),
+        problem => problem,
+    }
 }
 
 /// The problem of groups that do not share out the channels evenly.

@@ -18,25 +18,18 @@ pub(super) struct SlidingWindow {
 impl SlidingWindow {
     /// The number of places that the window takes on a line of pixels.
     pub(super) const fn positions(&self, pixels: usize) -> Result<usize, Problem> {
-        // Wide enough for all sizes, so that nothing is cut.
-        let padded = pixels as u128 + 2 * self.padding as u128;
-        let gaps = if self.taps == 0 { 0 } else { self.taps - 1 };
-        let span = self.dilation as u128 * gaps as u128 + 1;
-        if padded > MOST_VALUES as u128 {
+        let (padded, span) = (self.padded(pixels), self.span());
+        if padded > MOST_VALUES {
             return Err(self.too_large(pixels));
         }
         if pixels == 0 || span > padded {
-            return Err(self.does_not_fit(pixels));
+            let problem = Problem::new("the kernel spans ").number(span);
+            let problem = problem.text(" with dilation, the input only ").number(padded);
+            return Err(problem.text(" with padding"));
         }
         // A stride of 0 is found by the layer's check.
         let stride = if self.stride == 0 { 1 } else { self.stride };
-        Ok((padded - span) as usize / stride + 1)
-    }
-
-    const fn does_not_fit(&self, pixels: usize) -> Problem {
-        let problem = Problem::new("the kernel spans ").number(self.span());
-        let problem = problem.text(" with dilation, the input only ").number(self.padded(pixels));
-        problem.text(" with padding")
+        Ok((padded - span) / stride + 1)
     }
 
     /// The number of places of `pixels` pixels with the zeros on both sides.
